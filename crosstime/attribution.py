@@ -157,7 +157,7 @@ def attribute(
     metric: str | Metric = "logit_difference",
     quadrature: str = "gauss-legendre",
     steps: int | None = None,
-    tolerance: float = 0.01,
+    tolerance: float = 0.02,
     seed: int = 0,
     compute: Compute = Compute(),
     remote: Remote | str | bool | None = None,

@@ -154,7 +154,7 @@ class EffectsRecipe:
     metric: str = "logit_difference"
     quadrature: str = "gauss-legendre"
     steps: int | None = None
-    tolerance: float = 0.01
+    tolerance: float = 0.02
     top: int = 10
     resamples: int = 10_000
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -153,17 +153,14 @@ class Codes:
         )
 
     def inner(self, gradient: Float[Tensor, "T D"], directions: Float[Tensor, "F D"]) -> Float[Tensor, " N"]:
-        """``value * <gradient[token], directions[feature]>`` of every entry, never building T x F."""
-        step = max(1, CHUNK // directions.shape[1])
-        pieces = [
-            torch.einsum(
-                "nd,nd->n",
-                gradient[self.token[start : start + step]],
-                directions[self.feature[start : start + step]],
-            )
-            for start in range(0, len(self.token), step)
-        ]
-        return torch.cat(pieces) * self.value if pieces else self.value
+        """``value * <gradient[token], directions[feature]>`` of every entry, never building T x F or entries x D.
+
+        The inner products are what `decode` hands back to its values, so its backward pass computes them.
+        """
+        with torch.enable_grad():
+            value = torch.ones_like(self.value, dtype=directions.dtype).requires_grad_()
+            decoded = replace(self, value=value).decode(directions.detach())
+        return torch.autograd.grad(decoded, value, gradient)[0] * self.value
 
 
 @dataclass(frozen=True, eq=False)

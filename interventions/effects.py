@@ -123,7 +123,7 @@ def indirect_effects(
     metric: AnyMetric = LOGIT_DIFFERENCE,
     quadrature: str = "gauss-legendre",
     steps: int | None = None,
-    tolerance: float = 0.01,
+    tolerance: float = 0.02,
     features: Sequence[int] | None = None,
     max_tokens: int = MAX_TOKENS,
     progress: Progress | None = None,

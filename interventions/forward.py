@@ -107,7 +107,8 @@ def resume(
         if not at_residual:
             envoy.output = x
         if narrow:
-            last.input = last.input[:, -1:]
+            # Contiguous, or every row would be multiplied with a copy of the weights of its own.
+            last.input = last.input[:, -1:].contiguous()
         end = end_of.output if linear else end_of.output.logits
         if not all_positions:
             # A copy, for a slice would be sent with all that it was cut from.

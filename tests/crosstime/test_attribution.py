@@ -108,7 +108,7 @@ def test_effects_and_error_term_add_up_to_what_the_zero_baseline_changes(
         total = result.per_prompt(range(24)).sum(1) + result.error
         change = (result.baseline - clean).double()
         missed = ((total - change).abs().sum() / change.abs().sum()).item()
-        assert missed < 0.01
+        assert missed < 0.02
         assert attribution.completeness()[revision] == pytest.approx(missed, abs=1e-4)
 
 
