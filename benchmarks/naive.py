@@ -187,7 +187,7 @@ def fetch(module: GPTNeoXForCausalLM, prompts: Prompts, layer: int, *, max_token
 def padded(prompts: Prompts, max_tokens: int, device: torch.device) -> Iterator[Padded]:
     """Prompts sorted by length, in batches of at most `max_tokens` slots.
 
-    Example:
+    Examples:
         >>> batches = padded(Prompts(((5, 6), (7,)), (1, 2), (3, 4)), 8, torch.device("cpu"))
         >>> next(batches).ids.tolist()
         [[0, 7], [5, 6]]

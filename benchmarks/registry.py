@@ -14,7 +14,7 @@ from tasks.errors import nearest
 def names() -> tuple[str, ...]:
     """Names of all benchmarks, sorted.
 
-    Example:
+    Examples:
         >>> names()[:2]
         ('ablation', 'accuracy')
     """

@@ -113,7 +113,7 @@ class Setting:
 def build(sizes: Sizes, device: torch.device, seed: int = 0) -> Setting:
     """Build everything from a seed.
 
-    Example:
+    Examples:
         >>> setting = build(TINY, torch.device("cpu"))
         >>> len(setting.models), len(setting.prompts), setting.site
         (2, 6, Site(layer=1, component='resid'))

@@ -14,7 +14,7 @@ Ways = Mapping[str, Callable[[], object]]
 def seconds(call: Callable[[], object]) -> float:
     """Wall time of one call, until the GPU is done with it.
 
-    Example:
+    Examples:
         >>> seconds(lambda: None) < 1
         True
     """

@@ -50,7 +50,7 @@ def ablate(
         CrosscoderError: nothing to ablate, or a crosscoder that does not fit the suite.
         InterventionError: a feature that does not exist.
 
-    Example:
+    Examples:
         >>> ablate(suite, crosscoder, task, attribution.top(10))  # doctest: +SKIP
         >>> ablate(suite, crosscoder, task, {"top-10": attribution.top(10)})  # doctest: +SKIP
     """
@@ -96,7 +96,7 @@ def ablate(
 def answered_right(metric: Float[Tensor, "*P"]) -> Float[Tensor, "*P"]:
     """1 where the right answer has the higher logit, m = logit(wrong) - logit(right) < 0; 1/2 for a tie.
 
-    Example:
+    Examples:
         >>> import torch
         >>> answered_right(torch.tensor([-1.0, 0.0, 2.0])).tolist()
         [1.0, 0.5, 0.0]

@@ -40,7 +40,7 @@ class Activation(nn.Module):
 class ReLU(Activation):
     """``f = relu(pre)``.
 
-    Example:
+    Examples:
         >>> ReLU()(torch.tensor([[-1.0, 2.0]]), torch.ones(2)).tolist()
         [[0.0, 2.0]]
 
@@ -60,7 +60,7 @@ class ReLU(Activation):
 class TopK(Activation):
     """Each token keeps its k largest norm-weighted codes.
 
-    Example:
+    Examples:
         >>> TopK(3, k=1)(torch.tensor([[1.0, 2.0, -5.0]]), torch.tensor([9.0, 1.0, 1.0])).tolist()
         [[1.0, 0.0, 0.0]]
 
@@ -98,7 +98,7 @@ class BatchTopK(Activation):
         k: mean number of active features of a token, at the end of training.
         threshold: on norm-weighted codes, on the scale of training.
 
-    Example:
+    Examples:
         >>> part = BatchTopK(3, k=1)
         >>> part.threshold.fill_(1.5)
         tensor(1.5000)
@@ -140,7 +140,7 @@ class JumpReLU(Activation):
         log_threshold: t, F numbers.
         bandwidth: width of the window, in norm-weighted units.
 
-    Example:
+    Examples:
         >>> part = JumpReLU(2, threshold=1.0, bandwidth=0.5)
         >>> part(torch.tensor([[0.9, 1.1]]), torch.ones(2)).tolist()[0][0]
         0.0
@@ -200,7 +200,7 @@ def activation_named(name: str, n_features: int, settings: dict[str, Any]) -> Ac
     Raises:
         CrosscoderError: no such name, or other settings than it has.
 
-    Example:
+    Examples:
         >>> activation_named("topk", 8, {"k": 2}).settings()
         {'k': 2}
     """

@@ -47,7 +47,7 @@ def export_annotation_sheet(
     Raises:
         AnnotationError: there is no feature, or a sheet is there already.
 
-    Example:
+    Examples:
         >>> export_annotation_sheet("annotations", contexts, tables["facts"])  # doctest: +SKIP
     """
     if not contexts:
@@ -81,7 +81,7 @@ def read_annotations(path: str | Path, features: Sequence[int]) -> pd.DataFrame:
             that is no number from 1 to 5, another word for interpretable; the sentence names the row.
         RunError: the file is missing or no table.
 
-    Example:
+    Examples:
         >>> notes = read_annotations("annotations/annotations.csv", tables["facts"].feature)  # doctest: +SKIP
     """
     # Text that looks like a number, or like "NA", is text all the same.
@@ -117,7 +117,7 @@ def annotate(table: pd.DataFrame, annotations: pd.DataFrame) -> pd.DataFrame:
         AnnotationError: the table has no features, has columns of the same names, or annotations of features that are
             not in it.
 
-    Example:
+    Examples:
         >>> table = pd.DataFrame({"feature": [3, 5], "ie": [0.1, 0.2]})
         >>> notes = pd.DataFrame({"feature": [5], "description": ["plural"]})
         >>> annotate(table, notes).description.tolist()
@@ -146,7 +146,7 @@ def annotator_agreement(first: pd.DataFrame, second: pd.DataFrame, *, seed: int 
     Raises:
         AnnotationError: they have no feature in common.
 
-    Example:
+    Examples:
         >>> first, second = (read_annotations(path, features) for path in ("a.csv", "b.csv"))  # doctest: +SKIP
         >>> annotator_agreement(first, second)  # doctest: +SKIP
     """

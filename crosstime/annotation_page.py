@@ -29,7 +29,7 @@ def annotation_page(contexts: Mapping[int, Sequence[Context]], facts: pd.DataFra
         facts: a table with a column feature and anything else, of which what is not empty is shown.
         title: of the page.
 
-    Example:
+    Examples:
         >>> page = annotation_page({3: [Context("mine", ("a", " b"), (0.0, 2.0))]}, title="Mine")
         >>> "feature 3" in page
         True

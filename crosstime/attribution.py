@@ -181,7 +181,7 @@ def attribute(
         CrosscoderError: the crosscoder does not fit the suite, or an unknown baseline.
         ShapeError: the task has no patch prompts.
 
-    Example:
+    Examples:
         >>> attribution = attribute(suite, crosscoder, task)  # doctest: +SKIP
         >>> attribution.table(attribution.top(10))  # doctest: +SKIP
 

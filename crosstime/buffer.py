@@ -165,7 +165,7 @@ class ActivationBuffer(ShuffledBuffer):
     Raises:
         CrosscoderError: no sequence, a buffer smaller than a batch, or a state that was left with other text.
 
-    Example:
+    Examples:
         >>> buffer = ActivationBuffer(suite, Site(1), sequences, batch_size=1024)  # doctest: +SKIP
         >>> for x in buffer:  # doctest: +SKIP
         ...     trainer.update(step, x)

@@ -67,7 +67,7 @@ def select(
     Raises:
         SuiteError: no table, k that does not fit, an unknown revision or measure, or tables of other checkpoints.
 
-    Example:
+    Examples:
         >>> rows = [("a", .5), ("b", .5), ("c", .9), ("d", .8)]
         >>> table = pd.DataFrame([{"revision": r, "task": "t", "accuracy": x} for r, x in rows])
         >>> select(2, table).revisions
@@ -108,7 +108,7 @@ def longest_path(change: Float[np.ndarray, "C C"], k: int, keep: Sequence[int] =
 
     ``best[j][a]`` is the largest sum over j places of which a is the first; a place in `keep` is never passed over.
 
-    Example:
+    Examples:
         >>> longest_path(np.array([[0, 1, 3], [1, 0, 1], [3, 1, 0.0]]), 2)
         [0, 2]
     """

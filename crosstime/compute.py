@@ -37,7 +37,7 @@ class Compute:
         CrosstimeError: an unknown dtype or device, or a budget below 1.
         InterventionError: `remote` is none of these.
 
-    Example:
+    Examples:
         >>> Compute(max_tokens=1024).dtype
         'float32'
     """
@@ -79,7 +79,7 @@ class Compute:
     def at(self, remote: Remote | str | bool | None) -> Compute:
         """The same, on a server if one is named.
 
-        Example:
+        Examples:
             >>> Compute().at("http://127.0.0.1:8001").max_tokens
             16384
         """

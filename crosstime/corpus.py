@@ -50,7 +50,7 @@ class HubText:
         Raises:
             CorpusError: when `text` is not of that form.
 
-        Example:
+        Examples:
             >>> HubText.parse("hf:allenai/c4:en[validation]")
             HubText(name='allenai/c4', config='en', split='validation', field='text')
         """
@@ -71,7 +71,7 @@ def read_lines(source: TextSource) -> Iterator[str]:
         CorpusError: at once for a file that is missing or of another kind; while reading for a broken line
             (the sentence says ``file:line``) or a data set that cannot be opened.
 
-    Example:
+    Examples:
         >>> from itertools import islice
         >>> list(islice(read_lines("corpus/stories.txt.gz"), 2))  # doctest: +SKIP
         ['Once upon a time ...', 'The cat sat ...']
@@ -135,7 +135,7 @@ def sequences(
 def corpus_hash(lines: Iterable[str]) -> str:
     """Sixteen hex digits of the documents and their order, for caches and records.
 
-    Example:
+    Examples:
         >>> corpus_hash(["ab", "c"]) != corpus_hash(["a", "bc"])
         True
     """

@@ -38,7 +38,7 @@ def change_correlations(
     Raises:
         CrosstimeError: a revision that the tables do not have.
 
-    Example:
+    Examples:
         >>> change_correlations(table, ablation, "step512", "main")  # doctest: +SKIP
 
     Source: CTT (arXiv 2509.05291), section 5.

@@ -67,7 +67,7 @@ class CrossCoder(nn.Module, OnHub):
 
     Shapes: W_enc ``C D F``, W_dec ``F C D``, b_enc ``F``, b_dec ``C D``, scales ``C``.
 
-    Example:
+    Examples:
         >>> origin = Origin("tiny", ("step64", "main"), Site(1), d_model=8)
         >>> crosscoder = CrossCoder(origin, n_features=16)
         >>> crosscoder.encode(torch.randn(5, 2, 8)).shape
@@ -173,7 +173,7 @@ class CrossCoder(nn.Module, OnHub):
         the scale of training, so these are kept beside the folded weights, and thresholds stay as they are.
         Codes and reconstructions are equal bit for bit.
 
-        Example:
+        Examples:
             >>> origin = Origin("tiny", ("step64", "main"), Site(1), d_model=8)
             >>> crosscoder, x = CrossCoder(origin, 16, torch.tensor([0.3, 2.0])), torch.randn(5, 2, 8)
             >>> torch.equal(crosscoder.fold()(x), crosscoder(x))
@@ -204,7 +204,7 @@ class CrossCoder(nn.Module, OnHub):
         Raises:
             CrosscoderError: another number of checkpoints or another width than the crosscoder's.
 
-        Example:
+        Examples:
             >>> origin = Origin("tiny", ("step64", "main"), Site(1), d_model=8)
             >>> early, late = CrossCoder(origin, 16).decompose(torch.randn(2, 5, 8))
             >>> torch.allclose(late.reconstruction + late.error, late.x)
@@ -282,7 +282,7 @@ def fraction_of_variance_explained(
 ) -> Float[Tensor, " C"]:
     """``1 - sum ||x - x̂||² / sum ||x - mean x||²`` at each checkpoint.
 
-    Example:
+    Examples:
         >>> x = torch.randn(9, 2, 4)
         >>> fraction_of_variance_explained(x, x).tolist()
         [1.0, 1.0]

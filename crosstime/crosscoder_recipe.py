@@ -97,7 +97,7 @@ def recipe_of_kind(table: Mapping[str, Any]) -> tuple[type[CrosscoderRecipe], di
     Raises:
         CrosscoderError: there is no such kind.
 
-    Example:
+    Examples:
         >>> recipe_of_kind({"kind": "topk", "k": 8})[1]
         {'k': 8}
     """

@@ -29,7 +29,7 @@ def feature_dimensionality(
         where: where each feature counts; elsewhere it has dimension 0 and takes none from others. None: where its
             norm is not zero. Without it, noise in place of absent features counts in full, since only angles matter.
 
-    Example:
+    Examples:
         >>> feature_dimensionality(torch.tensor([[[2.0, 0.0]], [[-1.0, 0.0]], [[0.0, 3.0]]])).squeeze(1).tolist()
         [0.5, 0.5, 1.0]
 

@@ -136,7 +136,7 @@ def explain_dip(
     Raises:
         CrosscoderError: a checkpoint that the crosscoder does not have, fewer than four prompts, or no draws.
 
-    Example:
+    Examples:
         >>> explain_dip(suite, crosscoder, task, "step64", "step256").sentence()  # doctest: +SKIP
 
     Source: CTT (arXiv 2509.05291), sections 4 and 5; the halves and controls are ours.

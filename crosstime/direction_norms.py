@@ -15,7 +15,7 @@ def total_norms(directions: Float[Tensor, "F C D"]) -> Float[Tensor, " F"]:
     What autograd makes of the formula copies all directions three times on the way back, which on a CPU is a
     noticeable part of a training step.
 
-    Example:
+    Examples:
         >>> total_norms(torch.tensor([[[3.0, 4.0], [0.0, 2.0]]])).tolist()
         [7.0]
     """

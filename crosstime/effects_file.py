@@ -18,7 +18,7 @@ _NUMBERS = ("value", "error", "clean", "baseline")
 def write_effects(path: str | os.PathLike[str], effects: Sequence[Effects]) -> None:
     """Write what `interventions.indirect_effects` gave at each checkpoint, entry for entry.
 
-    Example:
+    Examples:
         >>> write_effects("effects.safetensors", attribution.effects)  # doctest: +SKIP
     """
     tensors = {}

@@ -50,7 +50,7 @@ def evaluate(
         CrosscoderError: the suite has not the crosscoder's checkpoints.
         CorpusError: text that cannot be read, or is too short for one sequence.
 
-    Example:
+    Examples:
         >>> evaluate(suite, crosscoder, "held_out.txt.gz")  # doctest: +SKIP
 
     Source: CTT (arXiv 2509.05291), section 3.3 and its tables of sparsity and cross-entropy.
@@ -83,7 +83,7 @@ def evaluate_seeds(
     Raises:
         CrosscoderError: there is none, or they are of other checkpoints or sites.
 
-    Example:
+    Examples:
         >>> over_seeds(evaluate_seeds(suite, [first, second, third], "held_out.txt.gz"))  # doctest: +SKIP
     """
     if not crosscoders:
@@ -143,7 +143,7 @@ def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
         One row a checkpoint: revision, seeds (how many), and for each measure its mean and ``<measure>_deviation``,
         NaN with one seed.
 
-    Example:
+    Examples:
         >>> table = pd.DataFrame({"seed": [1, 2], "revision": "main"} | dict.fromkeys(MEASURES, [1.0, 3.0]))
         >>> over_seeds(table)[["seeds", "l0", "l0_deviation"]].values.tolist()
         [[2.0, 2.0, 1.4142135623730951]]

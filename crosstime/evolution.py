@@ -39,7 +39,7 @@ def decoder_evolution(crosscoder: CrossCoder, *, fraction: float = PRESENT) -> d
         rotation), turning (features that turn most there). ``dimensionality``, one row a checkpoint: revision, total,
         mean and median over the features present, alive (how many these are).
 
-    Example:
+    Examples:
         >>> from crosstime.crosscoder import Origin
         >>> from interventions import Site
         >>> crosscoder = CrossCoder(Origin("tiny", ("step64", "main"), Site(1), d_model=8), n_features=16)

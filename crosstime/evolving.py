@@ -72,7 +72,7 @@ def evolve(
     Raises:
         CrosscoderError: effects of other checkpoints or sizes, a feature that does not exist, text without a suite.
 
-    Example:
+    Examples:
         >>> tables = evolve(crosscoder, [attribution], suite=suite, corpus="corpus.txt.gz")  # doctest: +SKIP
         >>> tables["life_cycles"].life_cycle.value_counts()  # doctest: +SKIP
 

@@ -36,7 +36,7 @@ def explained_by(codes: Codes, group: Int[Tensor, " T"]) -> Float[Tensor, " F"]:
         codes: of T tokens.
         group: number of each token's group.
 
-    Example:
+    Examples:
         >>> codes = Codes.from_dense(torch.tensor([[1.0], [1.0], [0.0], [0.0]]))
         >>> explained_by(codes, torch.tensor([7, 7, 3, 3])).item()
         1.0
@@ -104,7 +104,7 @@ def feature_kinds(
         CorpusError: fewer than four different tokens in the text, or sequences of fewer than 4 tokens.
         CrosscoderError: the crosscoder does not fit the suite.
 
-    Example:
+    Examples:
         >>> text = read_text(suite, crosscoder, "corpus.txt.gz")  # doctest: +SKIP
         >>> feature_kinds(suite, crosscoder, text).kind.value_counts()  # doctest: +SKIP
 
@@ -153,7 +153,7 @@ def language_shares(codes: Mapping[str, Codes], *, specific: float = SPECIFIC) -
     Raises:
         CorpusError: fewer than two languages, or codes of different crosscoders.
 
-    Example:
+    Examples:
         >>> english, french = (Codes.from_dense(torch.tensor([[number]])) for number in (3.0, 1.0))
         >>> language_shares({"en": english, "fr": french}).share.tolist()
         [0.75, 0.25]

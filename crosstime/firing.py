@@ -37,7 +37,7 @@ def contexts(
             measured by position (``ig``, ``atp``).
         most: prompts a feature.
 
-    Example:
+    Examples:
         >>> contexts(spliced, [3, 17], suite.tokenizer)[3][0].tokens  # doctest: +SKIP
         ('the', ' author', ' near', ' the', ' guards')
     """
@@ -73,7 +73,7 @@ def corpus_contexts(
         most: pieces a feature.
         window: tokens shown on either side of the strongest.
 
-    Example:
+    Examples:
         >>> found = read_text(suite, crosscoder, "corpus.txt.gz")  # doctest: +SKIP
         >>> corpus_contexts(found, [3, 17], suite.tokenizer)[3][0].peak  # doctest: +SKIP
         4.2

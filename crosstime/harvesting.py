@@ -72,7 +72,7 @@ def harvest(
         CorpusError: text that cannot be read, or is too short for one sequence.
         RunError: a file cannot be written.
 
-    Example:
+    Examples:
         >>> store = harvest(suite, Site(1), "corpus.txt.gz", "activations", tokens=1_000_000)  # doctest: +SKIP
         >>> trained = ct.train(suite, Site(1), store, config)  # doctest: +SKIP
     """

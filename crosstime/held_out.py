@@ -21,7 +21,7 @@ def kept_out(document: str, share: float, *, salt: str = "") -> bool:
     A document is on the same side whatever stands before it, in every round and in every process, and so is its twin.
     Another `salt` chooses others, independently.
 
-    Example:
+    Examples:
         >>> sum(kept_out(f"document {number}", 0.1) for number in range(1000))
         107
     """

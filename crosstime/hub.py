@@ -17,7 +17,7 @@ def branches(repository: str) -> tuple[str, ...]:
         SuiteError: the Hub cannot be reached or has no such repository; names what the cache holds of it. Or it is
             offline, and the cache holds nothing.
 
-    Example:
+    Examples:
         >>> branches("EleutherAI/pythia-1b")[:2]  # doctest: +SKIP
         ('step99000', 'step98000')
     """
@@ -48,7 +48,7 @@ def cached(repository: str) -> tuple[str, ...]:
 
     The cache keeps a file ``models--ORG--NAME/refs/BRANCH`` for each branch that was asked for.
 
-    Example:
+    Examples:
         >>> cached("nobody/nothing-at-all")
         ()
     """

@@ -22,7 +22,7 @@ class JobFile(MutableMapping[str, str]):
     Raises:
         RunError: the file holds something else.
 
-    Example:
+    Examples:
         >>> remote = Remote("http://127.0.0.1:8001", jobs=JobFile("runs/mine/jobs.json"))  # doctest: +SKIP
     """
 

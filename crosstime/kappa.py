@@ -49,7 +49,7 @@ def cohens_kappa(
     Raises:
         CrosstimeError: numbers of labels that differ, or none.
 
-    Example:
+    Examples:
         >>> cohens_kappa(["yes", "yes", "no", "no"], ["yes", "no", "no", "no"]).kappa
         0.5
 

@@ -21,7 +21,7 @@ def kind_named(name: str) -> type[TrainerConfig]:
     Raises:
         CrosscoderError: there is no such kind.
 
-    Example:
+    Examples:
         >>> kind_named("topk")(n_features=64, k=4).k
         4
     """

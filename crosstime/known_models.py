@@ -25,7 +25,7 @@ class ModelSize:
         tied: whether embedding and unembedding are one matrix.
         stored_bytes: of a parameter in the files of a checkpoint.
 
-    Example:
+    Examples:
         >>> round(ModelSize(2048, 16, 50304, 8192).parameters / 1e9, 2)
         1.01
     """

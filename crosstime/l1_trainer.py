@@ -53,7 +53,7 @@ class L1Trainer(Trainer):
 
         loss = mean over tokens of  sum_c ||s_c x_c - s_c x̂_c||² + l1 * sum_i f_i sum_c ||W_dec[i, c]||
 
-    Example:
+    Examples:
         >>> from crosstime.crosscoder import CrossCoder, Origin
         >>> from interventions import Site
         >>> crosscoder = CrossCoder(Origin("tiny", ("a", "b"), Site(0), 8), 16)

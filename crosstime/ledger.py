@@ -33,7 +33,7 @@ class Ledger:
     Raises:
         RunError: the folder cannot be made, or its manifest is damaged.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> ledger = Ledger(Path(tempfile.mkdtemp()))
         >>> ledger.stage("one", {"a": 1}, ["x.txt"], lambda pieces: (ledger.folder / "x.txt").write_text("1"))

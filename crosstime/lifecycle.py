@@ -34,7 +34,7 @@ def present(values: Float[Tensor, "*K C"], fraction: float = PRESENT, *, floor: 
     Raises:
         CrosstimeError: a fraction out of range, or a negative floor.
 
-    Example:
+    Examples:
         >>> present(torch.tensor([[0.1, 1.0, -0.5], [0.0, 0.0, 0.0]])).tolist()
         [[False, True, True], [False, False, False]]
 
@@ -63,7 +63,7 @@ def life_cycle_numbers(where: Bool[Tensor, "*K C"]) -> Int[Tensor, "*K"]:
     never                     present nowhere
     ========================  ===========================================================
 
-    Example:
+    Examples:
         >>> where = torch.tensor([[False, True, True], [True, False, True], [False, True, False]])
         >>> [LIFE_CYCLES[number] for number in life_cycle_numbers(where)]
         ['emerging', 'intermittent', 'transient']
@@ -115,7 +115,7 @@ def life_cycles(
     Raises:
         CrosstimeError: as many values are needed as revisions, and as many rows as features.
 
-    Example:
+    Examples:
         >>> table = life_cycles(torch.tensor([[0.0, 2.0, 2.0]]), ["step0", "step64", "main"])
         >>> table.label[0]
         'emerges at step64'
@@ -161,7 +161,7 @@ def life_cycle_support(
         fraction, floor: see `present`.
         resamples, seed: of the bootstrap; checkpoints share their resamples, since they share their prompts.
 
-    Example:
+    Examples:
         >>> life_cycle_support(torch.ones(20, 1, 3)).tolist()
         [1.0]
     """
@@ -186,7 +186,7 @@ def life_cycle_shares(
     Returns:
         One row for each of `LIFE_CYCLES`: life_cycle, count, share, low, high (NaN without `per_prompt`).
 
-    Example:
+    Examples:
         >>> shares = life_cycle_shares(torch.tensor([[0.0, 1.0], [1.0, 1.0]])).set_index("life_cycle").share
         >>> shares["emerging"], shares["always"], shares["never"]
         (0.5, 0.5, 0.0)

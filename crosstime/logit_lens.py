@@ -52,7 +52,7 @@ def logit_effects(
     Raises:
         CrosscoderError: a feature that does not exist, `top` below 1, or a crosscoder that does not fit.
 
-    Example:
+    Examples:
         >>> logit_effects(suite, crosscoder, [3, 17], top=5)  # doctest: +SKIP
     """
     chosen = fitting(suite, crosscoder)
@@ -95,7 +95,7 @@ def logit_effects(
 def token_text(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
     """A token as text; one that is only a part of a character as its number.
 
-    Example:
+    Examples:
         >>> token_text(suite.tokenizer, 262)  # doctest: +SKIP
         ' the'
     """

@@ -46,7 +46,7 @@ def match_directions(
     Raises:
         CrosscoderError: other checkpoints or widths, or no candidates.
 
-    Example:
+    Examples:
         >>> directions = torch.randn(5, 2, 8)
         >>> match_directions(directions, directions.flip(0)).sort_values("feature").other.tolist()
         [4, 3, 2, 1, 0]
@@ -92,7 +92,7 @@ def match_features(
     Raises:
         CrosscoderError: they were trained on other checkpoints or sites.
 
-    Example:
+    Examples:
         >>> match_features(seed_124, seed_153).cosine.describe()  # doctest: +SKIP
     """
     a, b = first.origin, second.origin
@@ -129,7 +129,7 @@ def seed_agreement(
     Raises:
         CrosscoderError: fewer than two crosscoders, ones that do not fit, or labels that do not fit them.
 
-    Example:
+    Examples:
         >>> seed_agreement([seed_124, seed_153, seed_6582])  # doctest: +SKIP
     """
     if len(crosscoders) < 2:

@@ -124,7 +124,7 @@ class Metrics:
     Raises:
         CrosscoderError: an unknown logger, one that is not installed, or loggers without a folder.
 
-    Example:
+    Examples:
         >>> with Metrics(Path("runs/mine")) as metrics:  # doctest: +SKIP
         ...     metrics.write({"step": 0, "loss": 1.5})
     """

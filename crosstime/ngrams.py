@@ -51,7 +51,7 @@ class Ngrams:
         Raises:
             CorpusError: there is no token, or one outside the vocabulary.
 
-        Example:
+        Examples:
             >>> ngrams = Ngrams.count([[0, 1, 0, 1, 2]], vocab_size=3)
             >>> ngrams.bigram(torch.tensor([0]))[0].argmax().item()
             1
@@ -117,7 +117,7 @@ def ngram_divergence(
 
     Source: EoC (arXiv 2509.17196), the statistical learning phase.
 
-    Example:
+    Examples:
         >>> ngram_divergence(suite, "corpus.txt.gz")  # doctest: +SKIP
     """
     if sequence_length < 2 or n_sequences < 1:

@@ -45,7 +45,7 @@ def pearson(
     Raises:
         CrosstimeError: numbers of values that differ.
 
-    Example:
+    Examples:
         >>> found = pearson([1, 2, 3, 4], [1, 2, 3, 5])
         >>> round(found.r, 3), round(found.p, 3)
         (0.983, 0.017)
@@ -96,7 +96,7 @@ def onset_correlation(
     Raises:
         CrosstimeError: a column that is missing, or an onset that is none of the revisions.
 
-    Example:
+    Examples:
         >>> evolution = pd.DataFrame({"feature": [0, 1, 2], "onset": ["a", "b", "c"]})
         >>> notes = pd.DataFrame({"feature": [0, 1, 2], "complexity": [1, 3, 5]})
         >>> round(onset_correlation(evolution, notes, ["a", "b", "c"]).r, 6)
@@ -154,7 +154,7 @@ def onset_by_kind(
 def incomplete_beta(a: float, b: float, x: float) -> float:
     """Regularised incomplete beta function I_x(a, b), by its continued fraction (Lentz's method).
 
-    Example:
+    Examples:
         >>> round(incomplete_beta(1.0, 1.0, 0.25), 12)
         0.25
 

@@ -44,7 +44,7 @@ def specificity_test(
     Raises:
         CrosstimeError: fewer than two checkpoints or prompts, names that do not fit, or no permutations.
 
-    Example:
+    Examples:
         >>> effects = torch.tensor([[[0.0, 1.0]]]).repeat(30, 1, 1)  # all of it at the second checkpoint
         >>> specificity_test(effects, ["step0", "main"], permutations=999).p.round(3).tolist()
         [1.0, 0.001]
@@ -96,7 +96,7 @@ def specificity_test(
 def benjamini_hochberg(p: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
     """False discovery rate at which each test would pass: ``q_(i) = min_{j >= i} p_(j) N / j``; NaN stays NaN.
 
-    Example:
+    Examples:
         >>> benjamini_hochberg(np.array([0.01, 0.04, 0.03, np.nan])).tolist()
         [0.03, 0.04, 0.04, nan]
     """

@@ -20,7 +20,7 @@ class Pieces:
     Args:
         folder: of the pieces; made when the first is written.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> pieces = Pieces(Path(tempfile.mkdtemp()))
         >>> pieces.has("a.txt")

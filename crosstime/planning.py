@@ -90,7 +90,7 @@ def plan(recipe: Recipe, machine: Machine) -> Plan:
         SuiteError: a checkpoint that is known to be broken.
         SiteError: a layer that the model does not have.
 
-    Example:
+    Examples:
         >>> machine = Machine("cuda", "one GPU", 5e13, 10**11, 8 * 10**10, 10**12)
         >>> " ".join(cost.stage for cost in plan(Recipe.named("ctt-pythia-1b"), machine).costs)
         'select train evaluate attribute ablate evolve report'
@@ -250,7 +250,7 @@ class _Sizes:
 def in_bytes(count: Number) -> str:
     """A number of bytes for people.
 
-    Example:
+    Examples:
         >>> in_bytes(2.5e9)
         '2.5 GB'
     """
@@ -263,7 +263,7 @@ def in_bytes(count: Number) -> str:
 def in_time(seconds: Number) -> str:
     """A span of time for people.
 
-    Example:
+    Examples:
         >>> in_time(7200)
         '2 h'
     """

@@ -29,7 +29,7 @@ class Processes:
         rank: which this is, from 0.
         size: how many there are.
 
-    Example:
+    Examples:
         >>> ALONE.share(["a", "b"]), Processes(rank=1, size=2).share(["a", "b", "c"])
         (['a', 'b'], ['c'])
     """
@@ -102,7 +102,7 @@ def joined(device: torch.device) -> Processes:
     Raises:
         CrosstimeError: the processes cannot be joined.
 
-    Example:
+    Examples:
         >>> joined(torch.device("cpu"))
         Processes(rank=0, size=1)
     """

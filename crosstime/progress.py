@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 class Bar:
     """A running bar; without a person watching it does nothing.
 
-    Example:
+    Examples:
         >>> with track("Counting", 3, shown=False) as bar:
         ...     for _ in range(3):
         ...         bar.advance()

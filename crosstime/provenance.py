@@ -13,7 +13,7 @@ from pathlib import Path
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that numbers depend on.
 
-    Example:
+    Examples:
         >>> sorted(versions())
         ['crosstime', 'nnsight', 'python', 'torch', 'transformers']
     """

@@ -76,7 +76,7 @@ def read_text(
         CorpusError: sequences of fewer than two tokens, none, or a text that does not fill one.
         CrosscoderError: the crosscoder was trained on other checkpoints or another width.
 
-    Example:
+    Examples:
         >>> text = read_text(suite, crosscoder, "corpus.txt.gz")  # doctest: +SKIP
         >>> text.codes.n_tokens == int(text.later.sum())  # doctest: +SKIP
         True

@@ -223,7 +223,7 @@ class Recipe:
         suite, compare, select, corpus, crosscoder, tasks, effects, evolve, compute, remote: the tables of
             the file.
 
-    Example:
+    Examples:
         >>> Recipe.named("demo").compare.site
         'resid.2'
     """
@@ -331,7 +331,7 @@ def crosscoder_table(table: Mapping[str, Any], overrides: Sequence[str] = ()) ->
     Raises:
         RecipeError: there is no such kind or key, or a value is not allowed; the sentence names the key.
 
-    Example:
+    Examples:
         >>> crosscoder_table({"kind": "topk", "k": 8}, ["lr=1e-3"]).lr
         0.001
     """

@@ -27,7 +27,7 @@ def build(cls: type, table: Any, where: str, key: str = "") -> Any:
     Raises:
         RecipeError: a key that is unknown or missing, or a value that is not allowed; the sentence names the key.
 
-    Example:
+    Examples:
         >>> from crosstime.recipe import CompareRecipe
         >>> build(CompareRecipe, {"site": "resid.1"}, "example").site
         'resid.1'
@@ -98,7 +98,7 @@ def override(table: dict[str, Any], text: str) -> None:
     Raises:
         RecipeError: it is not of that form, or names no key.
 
-    Example:
+    Examples:
         >>> table = {"crosscoder": {"steps": 5}}
         >>> override(table, "crosscoder.steps=7")
         >>> table
@@ -132,7 +132,7 @@ def _item(items: list[Any], name: str, text: str) -> Any:
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe's tables with another's laid over them; lists are replaced as a whole.
 
-    Example:
+    Examples:
         >>> merged({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}})
         {'a': {'x': 1, 'y': 3}}
     """

@@ -48,7 +48,7 @@ def recovery(
     Returns:
         One row for each way to classify and class: by, class, planted, learned, precision, recall.
 
-    Example:
+    Examples:
         >>> planted = plant(8, 2, 16, density=1, noise=0)  # doctest: +SKIP
         >>> recovery(planted, train_planted(planted, config)).recall  # doctest: +SKIP
     """

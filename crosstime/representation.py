@@ -58,7 +58,7 @@ def similarity(
 
     Source: CTT (arXiv 2509.05291), section 4 (cosine, Pearson); Kornblith et al. 2019 (arXiv 1905.00414) for CKA.
 
-    Example:
+    Examples:
         >>> similarity(suite, Site(1), "corpus.txt.gz")  # doctest: +SKIP
     """
     if sequence_length < 2:
@@ -94,7 +94,7 @@ def similarity(
 def mean_cosine(x: Float[Tensor, "T D"], y: Float[Tensor, "T D"]) -> float:
     """Mean over tokens of the cosine between two activations; a zero vector counts as 0.
 
-    Example:
+    Examples:
         >>> mean_cosine(torch.eye(2), torch.eye(2).flip(0))
         0.0
     """
@@ -104,7 +104,7 @@ def mean_cosine(x: Float[Tensor, "T D"], y: Float[Tensor, "T D"]) -> float:
 def mean_pearson(x: Float[Tensor, "T D"], y: Float[Tensor, "T D"]) -> float:
     """Mean over tokens of the correlation between two activations across their dimensions.
 
-    Example:
+    Examples:
         >>> round(mean_pearson(torch.tensor([[1.0, 2.0]]), torch.tensor([[5.0, 9.0]])), 6)
         1.0
     """
@@ -116,7 +116,7 @@ def linear_cka(x: Float[Tensor, "T D"], y: Float[Tensor, "T E"]) -> float:
 
     NaN where one of them is the same for every token.
 
-    Example:
+    Examples:
         >>> x = torch.tensor([[0.0, 1.0], [2.0, 0.0], [1.0, 3.0]])
         >>> round(linear_cka(x, 5 * x.flip(1) + 7), 6)
         1.0

@@ -43,7 +43,7 @@ class BatchRamp:
     def tokens(self, step: int) -> int:
         """Tokens seen after `step` steps.
 
-        Example:
+        Examples:
             >>> BatchRamp(192, 16, 9_765_625, 256).tokens(1000) == 1000 * 192 * 2048
             True
         """
@@ -106,7 +106,7 @@ def progress(
     Raises:
         SuiteError: when `tokens_per_step` is not positive or a count in `tokens` is negative.
 
-    Example:
+    Examples:
         >>> progress("step1000", "EleutherAI/pythia-1b")
         Progress(step=1000, tokens=2097152000)
         >>> progress("stage1-step140000-tokens294B")
@@ -129,7 +129,7 @@ def in_training_order(progress_of: Mapping[str, Progress]) -> tuple[str, ...]:
 
     Where every revision has a step the steps decide, since tokens are often rounded.
 
-    Example:
+    Examples:
         >>> in_training_order({"main": Progress(None, None), "step8": Progress(8, 80), "b": Progress(2, 20)})
         ('b', 'step8', 'main')
     """

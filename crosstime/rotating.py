@@ -52,7 +52,7 @@ class Rotation:
 def decoder_cosines(directions: Float[Tensor, "K C D"]) -> Float[Tensor, "K C C"]:
     """Cosine between each feature's decoder directions at any two checkpoints; NaN where one has length zero.
 
-    Example:
+    Examples:
         >>> decoder_cosines(torch.tensor([[[1.0, 0.0], [3.0, 0.0], [0.0, 2.0]]]))[0].tolist()
         [[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
@@ -73,7 +73,7 @@ def rotation(directions: Float[Tensor, "F C D"], where: Bool[Tensor, "F C"] | No
         directions: W_dec; scales and folding do not change the angles.
         where: where each feature counts as present (`crosstime.lifecycle.present`); None: where its norm is not zero.
 
-    Example:
+    Examples:
         >>> turned = rotation(torch.tensor([[[1.0, 0.0], [1.0, 0.0], [0.0, 5.0]]]))
         >>> turned.steps.round().tolist(), turned.turning.tolist()
         ([[0.0, 90.0]], [1])

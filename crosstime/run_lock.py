@@ -24,7 +24,7 @@ def only_run(folder: Path) -> Iterator[None]:
     Raises:
         RunError: another process holds the folder, or the lock's file cannot be made.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> with only_run(Path(tempfile.mkdtemp())) as held:
         ...     held

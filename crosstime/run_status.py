@@ -51,7 +51,7 @@ def status(folder: Path) -> RunStatus:
     Raises:
         RunError: the folder holds no run, or its manifest is damaged.
 
-    Example:
+    Examples:
         >>> status(Path("runs/demo")).finished  # doctest: +SKIP
         True
     """

@@ -76,7 +76,7 @@ def run(
     Raises:
         RecipeError, SuiteError, TaskError, CrosscoderError, RunError: one clear sentence each.
 
-    Example:
+    Examples:
         >>> result = run("demo")  # doctest: +SKIP
         >>> result.report  # doctest: +SKIP
         PosixPath('runs/demo/report.html')

@@ -70,7 +70,7 @@ def scale_latents(crosscoder: CrossCoder, decomposed: Sequence[Decomposition]) -
     Raises:
         CrosscoderError: another number of checkpoints or features.
 
-    Example:
+    Examples:
         >>> text = read_text(suite, crosscoder, "corpus.txt.gz")  # doctest: +SKIP
         >>> scale_latents(crosscoder, text.decomposed).ratio("error")  # doctest: +SKIP
 
@@ -130,7 +130,7 @@ def latent_scaling(
     Raises:
         CrosscoderError: decompositions by another crosscoder.
 
-    Example:
+    Examples:
         >>> text = read_text(suite, crosscoder, "corpus.txt.gz")  # doctest: +SKIP
         >>> table = latent_scaling(crosscoder, text.decomposed)  # doctest: +SKIP
         >>> table[table.spurious].feature.nunique()  # doctest: +SKIP

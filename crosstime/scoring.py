@@ -73,7 +73,7 @@ def accuracy(
         NoSharedPromptError: a task without prompts, and `sentences` is false.
         RunError: the cache cannot be written, or holds a damaged file.
 
-    Example:
+    Examples:
         >>> accuracy(suite, tasks.load("agreement/simple", limit=200))  # doctest: +SKIP
     """
     compute = compute.at(remote)

@@ -37,7 +37,7 @@ def server(run: str | Path, port: int = 0) -> ThreadingHTTPServer:
     Raises:
         RunError: the folder has no report, or the port is taken.
 
-    Example:
+    Examples:
         >>> server("runs/demo").serve_forever()  # doctest: +SKIP
     """
     folder = Path(run).expanduser().resolve()

@@ -26,7 +26,7 @@ Item = TypeVar("Item")
 def own(parts: Sequence[Item], processes: Processes) -> list[Item]:
     """The parts that this process makes: every n-th of n processes, so that long tasks are spread over all.
 
-    Example:
+    Examples:
         >>> own(["a", "b", "c"], Processes(rank=1, size=2))
         ['b']
     """
@@ -46,7 +46,7 @@ def agree(answer: bool, processes: Processes) -> bool:
 def blocks(count: int, size: int = BLOCK) -> list[range]:
     """Consecutive ranges of at most `size` that cover `count`.
 
-    Example:
+    Examples:
         >>> blocks(5, 2)
         [range(0, 2), range(2, 4), range(4, 5)]
     """

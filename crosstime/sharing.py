@@ -21,7 +21,7 @@ class OnHub(PyTorchModelHubMixin):
     ``model.safetensors`` is what `CrossCoder.save` writes and all that is read; ``config.json`` says the same of the
     crosscoder in words, for people and for the Hub.
 
-    Example:
+    Examples:
         >>> crosscoder.push_to_hub("ORG/NAME", private=True)  # doctest: +SKIP
         >>> CrossCoder.from_pretrained("ORG/NAME", revision="main")  # doctest: +SKIP
     """
@@ -52,7 +52,7 @@ class OnHub(PyTorchModelHubMixin):
         Raises:
             CrosscoderError: neither is there, or what is there is no crosscoder.
 
-        Example:
+        Examples:
             >>> CrossCoder.from_pretrained("ORG/NAME", local_files_only=True)  # doctest: +SKIP
         """
         if Path(source).is_dir():

@@ -43,7 +43,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         RunError: when the block wrote nothing, `path` cannot be written to, or the disk is full.
 
-    Example:
+    Examples:
         >>> with atomic_path("out/notes.txt") as temporary:
         ...     temporary.write_text("whole or absent")
     """

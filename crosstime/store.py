@@ -42,7 +42,7 @@ class ActivationStore:
         folder: where it lies.
         manifest: what ``manifest.json`` holds.
 
-    Example:
+    Examples:
         >>> store = ActivationStore.open("activations")  # doctest: +SKIP
         >>> store.n_tokens, store.revisions, store.scales  # doctest: +SKIP
         (1000000, ('step64', 'main'), tensor([1.2, 0.4]))
@@ -212,7 +212,7 @@ class StoredBatches(ShuffledBuffer):
         CrosscoderError: a buffer smaller than a batch.
         StoreError: a damaged file, or a state that was left with another store.
 
-    Example:
+    Examples:
         >>> for x in StoredBatches(store, batch_size=4096):  # doctest: +SKIP
         ...     trainer.update(step, x)
     """
@@ -297,7 +297,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
 def is_store(folder: str | Path) -> bool:
     """Whether a folder holds a store, finished or not.
 
-    Example:
+    Examples:
         >>> is_store("no/such/folder")
         False
     """
@@ -344,7 +344,7 @@ def refuse_differences(folder: Path, was: dict[str, Any], wanted: dict[str, Any]
 def scales_of(norm_sums: list[float], n_tokens: int, d_model: int) -> list[float]:
     """``s_c = sqrt(D) / E||x_c||`` from the sums of norms.
 
-    Example:
+    Examples:
         >>> scales_of([8.0, 2.0], n_tokens=2, d_model=16)
         [1.0, 4.0]
     """

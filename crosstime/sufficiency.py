@@ -59,7 +59,7 @@ def faithfulness(
     Raises:
         CrosscoderError: an unknown baseline, a revision without a ranking, or a crosscoder that does not fit.
 
-    Example:
+    Examples:
         >>> faithfulness(suite, crosscoder, task, ranking(attribution, 100))  # doctest: +SKIP
 
     Source: Marks et al. 2024 (arXiv 2403.19647), section 3.2.
@@ -104,7 +104,7 @@ def sufficiency_curves(
     Raises:
         CrosscoderError: see `faithfulness`; or a negative number of draws.
 
-    Example:
+    Examples:
         >>> ranked = ranking(attribution, 100)  # doctest: +SKIP
         >>> sufficiency_curves(suite, crosscoder, task, ranked, sizes=range(1, 101))  # doctest: +SKIP
 
@@ -216,7 +216,7 @@ def _random_rows(found: Sequence[Circuit]) -> list[dict[str, object]]:
 def ranking(attribution: Attribution, k: int = 100) -> dict[str, list[int]]:
     """Each checkpoint's k features with the largest |IE|, the largest first; features without effect are left out.
 
-    Example:
+    Examples:
         >>> ranking(attribution, 10)["main"]  # doctest: +SKIP
         [405, 388, ...]
     """

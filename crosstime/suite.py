@@ -64,7 +64,7 @@ class Suite:
         checkpoints: in the caller's order, else the order of training.
         tokenizer_source: where the tokenizer comes from when it is not the checkpoints' own.
 
-    Example:
+    Examples:
         >>> suite = Suite.open("EleutherAI/pythia-1b", ["step512", "step4000", "main"])
         >>> suite["step512"].tokens
         1073741824

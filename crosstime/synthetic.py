@@ -94,7 +94,7 @@ def plant(
     Raises:
         CrosstimeError: a share outside 0 to 1, or a size below 1.
 
-    Example:
+    Examples:
         >>> planted = plant(8, 2, 4, shared=0.5)
         >>> planted.where.sum(1).tolist()
         [2, 2, 2, 2, 1, 1, 1, 1]
@@ -129,7 +129,7 @@ def train_planted(planted: Planted, config: TrainerConfig, *, batch_size: int = 
         batch_size: tokens of a step.
         seed: of the tokens.
 
-    Example:
+    Examples:
         >>> from crosstime.topk_trainer import BatchTopKConfig
         >>> config = BatchTopKConfig(n_features=8, k=1, k_start=None, steps=2, lr=1e-3)
         >>> train_planted(plant(8, 2, 4, density=1), config, batch_size=16).n_features
@@ -163,7 +163,7 @@ def planted_effects(
         readouts: one direction a checkpoint along which the metric reads.
         codes: true activations of P prompts of one token.
 
-    Example:
+    Examples:
         >>> planted = Planted(torch.eye(2).reshape(2, 1, 2), density=1.0, noise=0.0)
         >>> planted_effects(planted, [[3.0, 0.0]], torch.tensor([[2.0, 5.0]])).flatten().tolist()
         [-6.0, -0.0]

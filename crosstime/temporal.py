@@ -24,7 +24,7 @@ def relative(values: Float[Tensor, "... C"], *, undefined: float = float("nan"))
         values: effects or norms, checkpoints on the last axis.
         undefined: what stands for 0/0.
 
-    Example:
+    Examples:
         >>> relative(torch.tensor([[1.0, -3.0], [0.0, 0.0]])).tolist()
         [[0.25, 0.75], [nan, nan]]
 
@@ -40,7 +40,7 @@ def relative_pairwise(
 ) -> Float[Tensor, ...]:
     """The later of two checkpoints' share: ``|later| / (|earlier| + |later|)``; 1 is all later, 0 all earlier.
 
-    Example:
+    Examples:
         >>> relative_pairwise(torch.tensor([1.0]), torch.tensor([3.0])).item()
         0.75
     """
@@ -56,7 +56,7 @@ def relative_pairs(values: Float[Tensor, "*K C"], *, undefined: float = float("n
         values: effects or norms, checkpoints on the last axis.
         undefined: what stands for 0/0.
 
-    Example:
+    Examples:
         >>> relative_pairs(torch.tensor([1.0, 3.0])).tolist()
         [[0.5, 0.75], [0.25, 0.5]]
     """
@@ -79,7 +79,7 @@ def classify(
     Raises:
         CrosstimeError: as many shares are needed as revisions.
 
-    Example:
+    Examples:
         >>> shares = torch.tensor([[0.9, 0.1], [0.5, 0.5], [float("nan")] * 2])
         >>> classify(shares, ["step64", "main"])
         ['step64 only', 'shared', 'undefined']
@@ -120,7 +120,7 @@ def select_top(effects: Float[Tensor, "C F"], k: int = 10, *, by: str = "magnitu
     Raises:
         CrosstimeError: an unknown `by`, or k below 1.
 
-    Example:
+    Examples:
         >>> select_top(torch.tensor([[0.0, 2.0, -3.0], [1.0, 0.0, 0.0]]), k=1)
         [2, 0]
     """

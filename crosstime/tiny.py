@@ -127,7 +127,7 @@ def train_tiny_suite(
     Raises:
         SuiteError: the folder is taken, or the text is too short.
 
-    Example:
+    Examples:
         >>> from tasks.agreement import sentences
         >>> suite = train_tiny_suite("tiny", sentences(50_000, seed=0))  # doctest: +SKIP
         >>> suite.revisions  # doctest: +SKIP

@@ -56,7 +56,7 @@ class TopKConfig(TrainerConfig):
     def k_at(self, step: int) -> int:
         """Active features of a token at a step.
 
-        Example:
+        Examples:
             >>> config = TopKConfig(k=20, k_start=100, k_steps=10)
             >>> [config.k_at(step) for step in (0, 5, 10, 99)]
             [100, 60, 20, 20]

@@ -77,7 +77,7 @@ class TrainerConfig(ABC):
     def summary(self) -> str:
         """Kind and what sets its sparsity, in two words.
 
-        Example:
+        Examples:
             >>> from crosstime.l1_trainer import L1Config
             >>> L1Config(l1=0.5).summary()
             'L1 0.5'
@@ -298,7 +298,7 @@ def active_features(codes: Float[Tensor, "B F"]) -> Float[Tensor, ""]:
 def warmed_up(weight: float, step: int, warmup: float) -> float:
     """A weight that rises linearly from 0 over the first `warmup` steps.
 
-    Example:
+    Examples:
         >>> [warmed_up(2.0, step, 4) for step in (0, 1, 4, 9)]
         [0.0, 0.5, 2.0, 2.0]
     """

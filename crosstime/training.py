@@ -102,7 +102,7 @@ def train(
         SuiteError: checkpoints whose width or tokenizer differ.
         CorpusError: text that cannot be read.
 
-    Example:
+    Examples:
         >>> config = L1Config(n_features=1024, steps=500, lr=1e-3)  # doctest: +SKIP
         >>> trained = train(suite, Site(1), "corpus.txt.gz", config, sequence_length=64)  # doctest: +SKIP
         >>> trained.crosscoder.save("crosscoder.safetensors")  # doctest: +SKIP

@@ -57,7 +57,7 @@ def transplant(
         CrosscoderError: nothing to carry, or a checkpoint that the crosscoder does not have.
         FeatureError: a feature that does not exist.
 
-    Example:
+    Examples:
         >>> late = {"late": attribution.top(10)}  # doctest: +SKIP
         >>> transplant(suite, crosscoder, task, late, source="main", target="step512")  # doctest: +SKIP
     """

@@ -68,7 +68,7 @@ def ablate(
     Raises:
         InterventionError: no features, or one that does not exist.
 
-    Example:
+    Examples:
         >>> ablation = ablate(model, prompts, Site(1), decomposition, [3, 17, [3, 17]])  # doctest: +SKIP
         >>> accuracy = (ablation.metric < 0).float().mean(1)  # doctest: +SKIP
     """

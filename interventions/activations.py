@@ -47,7 +47,7 @@ def fetch(
         SiteError: the model has no such site.
         InterventionError: an activation is NaN or infinite; names the model, site and sequence.
 
-    Example:
+    Examples:
         >>> x = fetch(model, Sequences(((5, 6, 7), (8,))), [Site(1)])[Site(1)]  # doctest: +SKIP
         >>> x.shape  # doctest: +SKIP
         torch.Size([4, 64])
@@ -83,7 +83,7 @@ def score(
 
     With the default metric a prompt is answered right where the result is negative.
 
-    Example:
+    Examples:
         >>> accuracy = (score(model, prompts) < 0).float().mean()  # doctest: +SKIP
     """
     metric = metric_named(metric)
@@ -162,7 +162,7 @@ def cross_entropy(
     Raises:
         InterventionError: no sequence has two tokens, or both `edits` and `replacement` are given.
 
-    Example:
+    Examples:
         >>> cross_entropy(model, sequences, {site: torch.zeros_like})  # doctest: +SKIP
         >>> cross_entropy(model, sequences, replacement=(site, decomposition.reconstruction))  # doctest: +SKIP
     """

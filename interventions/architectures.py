@@ -26,7 +26,7 @@ class Architecture:
         pointwise: path in a block of a module that works at every position by itself and whose output is added to
             the residual stream: in the last block it may be given the last position only.
 
-    Example:
+    Examples:
         >>> TABLE["bloom"].attn
         'self_attention.dense'
     """
@@ -62,7 +62,7 @@ _ATTENTION_OUTPUTS = (
 def register(model_type: str, architecture: Architecture) -> None:
     """Teach `interventions` an architecture that it cannot find by structure.
 
-    Example:
+    Examples:
         >>> register("my_model", Architecture("decoder.blocks", "decoder.norm"))
         >>> TABLE.pop("my_model").blocks
         'decoder.blocks'

@@ -22,7 +22,7 @@ class Baseline:
         error: e', the error term.
         x: the activation that they make, ``codes @ directions + bias + error``.
 
-    Example:
+    Examples:
         >>> Baseline.zero(decomposition)  # doctest: +SKIP
         >>> Baseline.mean(decomposition)  # doctest: +SKIP
         >>> Baseline.resample(decomposition, prompts, seed=0)  # doctest: +SKIP

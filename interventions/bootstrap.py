@@ -21,7 +21,7 @@ def resampled_means(
     The same seed draws the same prompts, so that numbers of several checkpoints on the same prompts can
     be compared resample by resample.
 
-    Example:
+    Examples:
         >>> resampled_means(torch.ones(5, 2), resamples=3).tolist()
         [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
     """
@@ -39,7 +39,7 @@ def resampled_means(
 def interval(samples: Float[Tensor, "R ..."], level: float = LEVEL) -> tuple[Float[Tensor, ...], Float[Tensor, ...]]:
     """Lower and upper percentile bounds of bootstrap samples; resamples that are NaN are left out.
 
-    Example:
+    Examples:
         >>> low, high = interval(torch.arange(101.0), level=0.9)
         >>> round(float(low), 3), round(float(high), 3)
         (5.0, 95.0)
@@ -70,7 +70,7 @@ def bootstrap_interval(
         statistic: a function of means ``R *K`` that keeps the first axis.
         resamples, seed, level: of the bootstrap.
 
-    Example:
+    Examples:
         >>> low, high = bootstrap_interval(torch.tensor([0.0, 1.0] * 50))
         >>> bool(low < 0.5 < high)
         True

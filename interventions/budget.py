@@ -19,7 +19,7 @@ def split_by_tokens(lengths: Int[Tensor, " P"], max_tokens: int) -> Iterator[sli
 
     A single length above the budget makes a run of its own.
 
-    Example:
+    Examples:
         >>> list(split_by_tokens(torch.tensor([2, 2, 3, 9]), 8))
         [slice(0, 2, None), slice(2, 3, None), slice(3, 4, None)]
     """
@@ -79,7 +79,7 @@ def for_each_batch(
 ) -> None:
     """Call ``work(batch, budget)`` on all sequences, or some `rows`, sorted by length; see `for_each_run`.
 
-    Example:
+    Examples:
         >>> for_each_batch(Sequences(((5, 6), (7,))), 8, lambda batch, budget: print(batch.input_ids.tolist()))
         [[0, 7], [5, 6]]
     """

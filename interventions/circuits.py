@@ -81,7 +81,7 @@ def circuit(
     Raises:
         InterventionError: no ranked feature, a feature that does not exist or is listed twice, or a size below 1.
 
-    Example:
+    Examples:
         >>> found = circuit(model, prompts, site, clean, ranked, baseline=Baseline.mean(clean))  # doctest: +SKIP
         >>> found.faithfulness()  # doctest: +SKIP
 

@@ -33,7 +33,7 @@ class Codes:
         token, feature, value: one entry a non-zero, in ascending order of token.
         n_tokens, n_features: T and F.
 
-    Example:
+    Examples:
         >>> codes = Codes.from_dense(torch.tensor([[0.0, 2.0], [0.0, 0.0], [1.0, 3.0]]))
         >>> codes.token.tolist(), codes.feature.tolist(), codes.value.tolist()
         ([0, 2, 2], [1, 0, 1], [2.0, 1.0, 3.0])

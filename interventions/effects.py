@@ -162,7 +162,7 @@ def indirect_effects(
         InterventionError: an unknown method, quadrature or metric, or a decomposition of other tokens.
         NoGradientsError: ig or atp by name, on a server that has no gradients.
 
-    Example:
+    Examples:
         >>> result = indirect_effects(model, prompts, Site(1), decomposition)  # doctest: +SKIP
         >>> result.per_feature().abs().topk(10).indices  # doctest: +SKIP
 

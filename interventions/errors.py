@@ -81,7 +81,7 @@ class MixedModelsError(RemoteError):
 def not_one_of(what: str, given: object, allowed: Iterable[str]) -> str:
     """Say that a name is not allowed, which names are, and which of them may have been meant.
 
-    Example:
+    Examples:
         >>> not_one_of("metric", "logit_diff", ["logit_difference", "cross_entropy"])
         "There is no metric 'logit_diff'; there are logit_difference, cross_entropy. Did you mean 'logit_difference'?"
     """

@@ -48,7 +48,7 @@ def read(
 
     A server sends those of the tokens only, or of the slots in `kept` only; the others are zero then.
 
-    Example:
+    Examples:
         >>> read(model, batch, [Site(1), Site(2, "mlp")])[Site(1)].shape  # doctest: +SKIP
         torch.Size([4, 9, 64])
     """
@@ -169,7 +169,7 @@ def run(
 ) -> Tensor:
     """What the head sees in a whole pass from the tokens, with any number of sites edited on the way.
 
-    Example:
+    Examples:
         >>> logits(model, run(model, batch, {Site(1): lambda x: x * 0}))  # doctest: +SKIP
     """
     edits = {site.resolve(model.n_layers): edit for site, edit in (edits or {}).items()}

@@ -28,7 +28,7 @@ def readout(model: Model, directions: Float[Tensor, "K D"], *, fold_norm: bool =
         InterventionError: the model runs on a server.
         ShapeError: directions of another width.
 
-    Example:
+    Examples:
         >>> readout(model, decomposition.directions[:3]).topk(5)  # doctest: +SKIP
 
     Source: nostalgebraist 2020, "interpreting GPT: the logit lens"; Geva et al. 2022 (arXiv 2203.14680), section 3.

@@ -35,7 +35,7 @@ class Metric:
         Raises:
             ShapeError: the metric's function does not return one number a prompt.
 
-        Example:
+        Examples:
             >>> LOGIT_DIFFERENCE(torch.tensor([[1.0, 4.0]]), torch.tensor([0]), torch.tensor([1]))
             tensor([3.])
         """
@@ -95,7 +95,7 @@ def metric_named(metric: AnyMetric) -> Metric:
     Raises:
         InterventionError: no metric of that name.
 
-    Example:
+    Examples:
         >>> metric_named("cross_entropy") is CROSS_ENTROPY
         True
     """

@@ -45,7 +45,7 @@ class Model:
         pointwise: whether the last block's MLP may be given the last position only.
         remote: the server that runs it, or None. Then the weights are there; here are names and shapes only.
 
-    Example:
+    Examples:
         >>> model = Model.open("EleutherAI/pythia-160m", revision="step512")  # doctest: +SKIP
         >>> with Model.open("suites/tiny-pythia/main") as model:  # doctest: +SKIP
         ...     print(model.n_layers, model.d_model)

@@ -43,7 +43,7 @@ def patch(
         ShapeError: activations of another shape, or spans that do not fit the prompts.
         SiteError: the model has no such site.
 
-    Example:
+    Examples:
         >>> patch(model, prompts, {Site(1): decomposition.reconstruction})  # doctest: +SKIP
         >>> patch(model, prompts, {Site(0, "mlp"): x, Site(1, "attn"): y}, positions="last")  # doctest: +SKIP
     """

@@ -38,7 +38,7 @@ def reduce_predictions(
         columns: K.
         max_tokens: budget of one batch, padding included.
 
-    Example:
+    Examples:
         >>> def entropy(log_probs, tokens):
         ...     return -(log_probs.exp() * log_probs).sum(1, keepdim=True)
         >>> reduce_predictions(model, text, entropy, 1).nanmean()  # doctest: +SKIP
@@ -73,7 +73,7 @@ def log_likelihoods(model: Model, sequences: Sequences, *, max_tokens: int = MAX
     Raises:
         InterventionError: a token that the model has no embedding for.
 
-    Example:
+    Examples:
         >>> log_likelihoods(model, Sequences(((0, 5, 6), (0, 7))))  # doctest: +SKIP
         tensor([-8.1310, -5.0262])
     """

@@ -75,7 +75,7 @@ class Sequences:
     Raises:
         ShapeError: a sequence is empty, or there is none.
 
-    Example:
+    Examples:
         >>> sequences = Sequences(((5, 6, 7), (8,)))
         >>> sequences.n_tokens, sequences.starts.tolist(), sequences.sequence_of_token.tolist()
         (4, [0, 3], [0, 0, 0, 1])
@@ -126,7 +126,7 @@ class Sequences:
         Raises:
             ShapeError: another word, another number of spans, or a span outside its sequence.
 
-        Example:
+        Examples:
             >>> Sequences(((5, 6, 7), (8, 9))).at([(0, 2), (1, 2)]).tolist()
             [True, True, False, False, True]
         """
@@ -161,7 +161,7 @@ class Prompts(Sequences):
         ShapeError: the numbers of prompts and answers differ, or a patch prompt has another number of
             tokens than its clean prompt.
 
-    Example:
+    Examples:
         >>> prompts = Prompts(((5, 6), (7,)), right=(1, 2), wrong=(3, 4))
         >>> len(prompts), prompts.n_tokens
         (2, 3)

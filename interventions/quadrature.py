@@ -21,7 +21,7 @@ def nodes_and_weights(rule: str, steps: int) -> tuple[Float[Tensor, " K"], Float
     Raises:
         InterventionError: an unknown rule, or less than one step.
 
-    Example:
+    Examples:
         >>> nodes_and_weights("left", 4)[0].tolist()
         [0.0, 0.25, 0.5, 0.75]
         >>> a, w = nodes_and_weights("gauss-legendre", 2)

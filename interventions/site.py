@@ -21,7 +21,7 @@ class Site:
     Raises:
         SiteError: `component` is none of attn, mlp, resid.
 
-    Example:
+    Examples:
         >>> Site(8), str(Site(2, "mlp")), Site.parse("resid.2") == Site(2)
         (Site(layer=8, component='resid'), 'mlp.2', True)
     """

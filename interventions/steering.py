@@ -60,7 +60,7 @@ def steer(
     Raises:
         InterventionError: no feature, or one that does not exist.
 
-    Example:
+    Examples:
         >>> steer(model, prompts, site, clean, {17: 5.0}, positions="last").change.mean()  # doctest: +SKIP
     """
     features = _known(amounts, clean)
@@ -85,7 +85,7 @@ def clamp(
 
     Args and errors as for `steer`, with the value that each feature is held at.
 
-    Example:
+    Examples:
         >>> clamp(model, prompts, site, clean, {17: 0.0, 3: 2.5}).metric  # doctest: +SKIP
     """
     features = _known(values, clean)
@@ -128,7 +128,7 @@ def transplant(
         InterventionError: no feature, or one that does not exist.
         ShapeError: the two decompositions are of other tokens or dictionaries.
 
-    Example:
+    Examples:
         >>> transplant(early, prompts, site, clean_early, clean_late, [17]).change  # doctest: +SKIP
     """
     chosen = _known(features, target)

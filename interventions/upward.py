@@ -31,7 +31,7 @@ class Upward:
         metric: what is read at the last token.
         max_tokens: budget of one batch, padding included.
 
-    Example:
+    Examples:
         >>> upward = Upward(model, prompts, Site(1), "logit_difference", 4096)  # doctest: +SKIP
         >>> upward.score(decomposition.reconstruction)  # doctest: +SKIP
     """

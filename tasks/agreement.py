@@ -39,7 +39,7 @@ HELD_OUT_SHARE = 1 / 8
 def vocabulary() -> tuple[str, ...]:
     """Every word of the grammar, sorted: what a word-level tokenizer for it needs.
 
-    Example:
+    Examples:
         >>> {"the", "men", "laughs", "."} <= set(vocabulary())
         True
     """
@@ -85,7 +85,7 @@ def sentences(
     Raises:
         TaskError: A negative count, or a share outside 0..1.
 
-    Example:
+    Examples:
         >>> len(list(sentences(3, seed=0)))
         3
     """
@@ -140,7 +140,7 @@ def pairs(variant: str) -> Iterator[MinimalPair]:
     Raises:
         UnknownTaskError: No such variant.
 
-    Example:
+    Examples:
         >>> pair = next(pairs("attractor"))
         >>> sorted(pair.labels)
         ['attractor', 'case', 'number']

@@ -33,7 +33,7 @@ class TokenizerError(TaskError):
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, to be a part of a sentence; its class where it says nothing.
 
-    Example:
+    Examples:
         >>> first_line(OSError("no route to host.\\nMore of it."))
         'no route to host'
     """
@@ -47,7 +47,7 @@ def nearest(given: str, allowed: Iterable[str], *, most: int = 12) -> str:
     Returns the end of a sentence: ``"did you mean 'a'? Allowed: a, b, c."``; at most `most` names
     are listed.
 
-    Example:
+    Examples:
         >>> nearest("simpel", ["simple", "nounpp"])
         "did you mean 'simple'? Allowed: nounpp, simple."
     """

@@ -18,7 +18,7 @@ def rows(dataset: str, config: str | None = None, split: str | None = None) -> I
     Raises:
         DataError: The data set, configuration or split cannot be had; says how to pass a local path.
 
-    Example:
+    Examples:
         >>> where, row = next(rows("nyu-mll/blimp", "wh_island", "train"))  # doctest: +SKIP
         >>> where
         'nyu-mll/blimp[wh_island]:1'

@@ -35,7 +35,7 @@ def pairs(length: int, count: int = COUNT, *, seed: int = 0) -> Iterator[Minimal
     Raises:
         UnknownTaskError: `length` is not from 4 to 64.
 
-    Example:
+    Examples:
         >>> pair = next(pairs(4))
         >>> pair.right.split()[:4][int(pair.labels["position"])] == pair.right.split()[-1]
         True

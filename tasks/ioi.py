@@ -40,7 +40,7 @@ def pairs(order: str, count: int = COUNT, *, seed: int = 0) -> Iterator[MinimalP
     Raises:
         UnknownTaskError: no such order.
 
-    Example:
+    Examples:
         >>> pair = next(pairs("abba"))
         >>> (pair.right == pair.wrong, pair.labels["order"])
         (False, 'abba')

@@ -28,7 +28,7 @@ class MinimalPair:
     Raises:
         TaskError: Only one of the two patch sentences is given.
 
-    Example:
+    Examples:
         >>> pair = MinimalPair("the cats sleep .", "the cats sleeps .", labels={"number": "plural"})
         >>> pair.patch_right is None
         True
@@ -55,7 +55,7 @@ class Quotas:
         most: At most so many kept pairs, by part; a part that is not listed is not limited.
         seed: Decides which.
 
-    Example:
+    Examples:
         >>> Quotas("part", {"clams/en/simple_agrmt": 80}, seed=42).most
         {'clams/en/simple_agrmt': 80}
     """
@@ -81,7 +81,7 @@ class Task:
         prepend: The start token that its prompts are meant to have, see there; None for what the tokenizer does.
         quotas: How many pairs of its parts are wanted; None for all.
 
-    Example:
+    Examples:
         >>> task = Task("mine", "en", "by hand", (MinimalPair("she runs .", "she run ."),))
         >>> len(task), task.has_patch
         (1, False)
@@ -131,7 +131,7 @@ class Task:
     ) -> TokenizedTask:
         """Turn the pairs into prompt ids and answer tokens; see `tasks.tokenization.tokenize`.
 
-        Example:
+        Examples:
             >>> task.tokenize(tokenizer, rule="ctt", limit=300).summary()  # doctest: +SKIP
             'kept 300 of 1,000; skipped: 41 one answer is a prefix of the other; ...'
         """
@@ -171,7 +171,7 @@ class TokenizedTask:
     def summary(self) -> str:
         """One line: how many pairs were kept, how many were skipped and why.
 
-        Example:
+        Examples:
             >>> tokenized.summary()  # doctest: +SKIP
             'kept 950 of 1,000; skipped: 50 one answer is a prefix of the other'
         """

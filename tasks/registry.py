@@ -37,7 +37,7 @@ class TaskFamily(Protocol):
     Two attributes more are shown by the listing where a family has them: `pairs`, how many there are, in a word or
     two; and `variants`, the names of its tasks without the family's own, by kind: ``{"selections": ("small", "all")}``.
 
-    Example:
+    Examples:
         >>> class Colours:
         ...     name = "colours"
         ...     pattern = "colours/<anything>"
@@ -91,7 +91,7 @@ def register(family: Any, *, replace: bool = False) -> None:
 def names() -> tuple[str, ...]:
     """The names of all families, sorted; plug-ins are found but not imported.
 
-    Example:
+    Examples:
         >>> "blimp" in names()
         True
     """
@@ -103,7 +103,7 @@ def describe() -> tuple[TaskFamily, ...]:
 
     A plug-in that cannot be imported is named in a warning and left out.
 
-    Example:
+    Examples:
         >>> [family.pattern for family in describe() if family.name == "blimp"]
         ['blimp/<paradigm>']
     """
@@ -133,7 +133,7 @@ def load(name: str, path: str | Path | None = None, limit: int | None = None, se
         EmptyTaskError: The source holds no pair.
         TaskError: `limit` is below 1.
 
-    Example:
+    Examples:
         >>> load("agreement/simple", limit=2, seed=1).pairs[0].labels["attractor"]
         'none'
     """

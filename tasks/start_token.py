@@ -21,7 +21,7 @@ def start_token(tokenizer: Any, which: str = "bos-or-eos") -> int:
         TaskError: `which` is another word.
         TokenizerError: The tokenizer has no such token.
 
-    Example:
+    Examples:
         >>> from types import SimpleNamespace
         >>> start_token(SimpleNamespace(bos_token_id=None, eos_token_id=2))
         2

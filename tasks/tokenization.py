@@ -88,7 +88,7 @@ def tokenize(
         EmptyTaskError: No pair is left; names the reasons.
         TaskError: Unknown rule or start token, or `limit` below 1.
 
-    Example:
+    Examples:
         >>> tokenized = tokenize(task, tokenizer, rule="ctt")  # doctest: +SKIP
         >>> tokenizer.decode(tokenized.prompts[0]), tokenizer.decode(tokenized.right[0])  # doctest: +SKIP
         ('The uncle', ' has')

@@ -40,7 +40,7 @@ def whole_sentences(task: Task, tokenizer: Any) -> SentencePairs:
         TokenizerError: The tokenizer has neither token.
         EmptyTaskError: The task has no pair.
 
-    Example:
+    Examples:
         >>> found = whole_sentences(task, tokenizer)  # doctest: +SKIP
         >>> found.right[0][0] == tokenizer.eos_token_id  # doctest: +SKIP
         True

@@ -38,7 +38,7 @@ def compute_for(device: str | None, dtype: str, max_tokens: int | None) -> Compu
 def comma_separated(text: str) -> list[str]:
     """The names in a list with commas between.
 
-    Example:
+    Examples:
         >>> comma_separated("step0, main")
         ['step0', 'main']
     """

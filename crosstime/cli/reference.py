@@ -16,7 +16,7 @@ same. Exit code 2 is a mistake of the caller's, said in one sentence on standard
 def reference(app: typer.Typer) -> str:
     """Every verb with its arguments and options, as Markdown.
 
-    Example:
+    Examples:
         >>> from crosstime.cli import app
         >>> reference(app).startswith("# Command line")
         True

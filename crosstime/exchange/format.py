@@ -241,7 +241,7 @@ def refuse_folded(crosscoder: CrossCoder, name: str) -> None:
 def plain(training: dict[str, Any]) -> dict[str, Any]:
     """A crosscoder's training facts as JSON has them.
 
-    Example:
+    Examples:
         >>> plain({"betas": (0.9, 0.999)})
         {'betas': [0.9, 0.999]}
     """

@@ -46,7 +46,7 @@ def read(
         CrosscoderError: no such file or format; a tensor that is missing, of the wrong shape or not finite (it is
             named); a pickle with anything but tensors in it; a kind of dictionary that is none of ours.
 
-    Example:
+    Examples:
         >>> gemma = read("gemma-2-2b", revisions=["base", "chat"], scales=[0.276, 0.244])  # doctest: +SKIP
     """
     path = Path(path)
@@ -71,7 +71,7 @@ def write(crosscoder: CrossCoder, path: str | Path, *, format: str = "crosstime"
         CrosscoderError: no such format; one that cannot hold this crosscoder (another activation function, another
             number of checkpoints, folded weights); or a folder that is taken.
 
-    Example:
+    Examples:
         >>> write(crosscoder, "version_0", format="ctt")  # doctest: +SKIP
     """
     chosen, path = _named(format), Path(path)

@@ -17,7 +17,7 @@ def site_of(hook: str) -> Site:
     Raises:
         CrosscoderError: the name is of another form, or the embeddings' (before the first block), which is no site.
 
-    Example:
+    Examples:
         >>> site_of("blocks.9.hook_resid_pre"), site_of("blocks.2.hook_mlp_out")
         (Site(layer=8, component='resid'), Site(layer=2, component='mlp'))
     """
@@ -36,7 +36,7 @@ def site_of(hook: str) -> Site:
 def hook_of(site: Site, *, before: bool = False) -> str:
     """The hook point of a site; with `before`, a residual stream is named by the block that reads it.
 
-    Example:
+    Examples:
         >>> hook_of(Site(8)), hook_of(Site(8), before=True), hook_of(Site(2, "attn"))
         ('blocks.8.hook_resid_post', 'blocks.9.hook_resid_pre', 'blocks.2.hook_attn_out')
     """

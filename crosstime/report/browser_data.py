@@ -38,7 +38,7 @@ def browser_data(report: ReportInput) -> dict[str, Any]:
     Args:
         report: the checked tables.
 
-    Example:
+    Examples:
         >>> browser_data(report)["features"][0]["id"]
         405
     """

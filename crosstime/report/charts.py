@@ -45,7 +45,7 @@ def accuracy_chart(accuracy: pd.DataFrame, compared: Sequence[str] = ()) -> alt.
     Raises:
         ReportError: when the table is empty or lacks a column.
 
-    Example:
+    Examples:
         >>> accuracy_chart(accuracy, compared=["step64", "main"]).save("accuracy.svg")
     """
     table = _filled(accuracy, "accuracy").sort_values("tokens", kind="stable")
@@ -123,7 +123,7 @@ def effects_chart(
     Raises:
         ReportError: when the table is empty or lacks a column.
 
-    Example:
+    Examples:
         >>> effects_chart(effects, ["step64", "step256", "main"])
     """
     table = _filled(effects, "effects")
@@ -199,7 +199,7 @@ def temporal_chart(
     Raises:
         ReportError: when the table is empty or lacks a column, or no feature has both values.
 
-    Example:
+    Examples:
         >>> temporal_chart(temporal, ["step64", "main"])
     """
     table = _filled(temporal, "temporal")
@@ -270,7 +270,7 @@ def ablation_chart(ablation: pd.DataFrame, *, most: int = 20) -> alt.FacetChart:
     Raises:
         ReportError: when the table is empty or lacks a column.
 
-    Example:
+    Examples:
         >>> ablation_chart(ablation)
     """
     table = _filled(ablation, "ablation").dropna(subset="accuracy_change")
@@ -329,7 +329,7 @@ def ablation_chart(ablation: pd.DataFrame, *, most: int = 20) -> alt.FacetChart:
 def ablated_name(features: str, kind: str) -> str:
     """Name what was ablated: a feature by its id, a set by its name, a random set as such.
 
-    Example:
+    Examples:
         >>> ablated_name("123", "single"), ablated_name("top-10", "random")
         ('f123', 'random top-10')
     """
@@ -357,7 +357,7 @@ def training_chart(training: pd.DataFrame, *, most: int = 300) -> alt.FacetChart
     Raises:
         ReportError: when the table is empty or lacks a column.
 
-    Example:
+    Examples:
         >>> training_chart(training)
     """
     table = _filled(training, "training").sort_values("step", kind="stable")

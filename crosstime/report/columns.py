@@ -82,7 +82,7 @@ def checked(frame: pd.DataFrame, table: str) -> pd.DataFrame:
     Raises:
         ReportError: when a column is missing or a column of numbers holds something else.
 
-    Example:
+    Examples:
         >>> checked(effects, "effects")["feature"].dtype
         dtype('int64')
     """
@@ -118,7 +118,7 @@ def checked_facts(frame: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ReportError: there is no column ``feature``, or it names a feature twice or by something else than a number.
 
-    Example:
+    Examples:
         >>> checked_facts(pd.DataFrame({"feature": [3.0], "onset": ["step64"]}))["feature"].tolist()
         [3]
     """
@@ -146,7 +146,7 @@ def checked_facts(frame: pd.DataFrame) -> pd.DataFrame:
 def fact_title(name: str) -> str:
     """Write the name of a column of facts for readers.
 
-    Example:
+    Examples:
         >>> fact_title("turning_point"), fact_title("life_cycle[agreement/simple]")
         ('turning point', 'life cycle on agreement/simple')
     """
@@ -168,7 +168,7 @@ def in_order(values: pd.Series) -> list[str]:
 def feature_name(feature: int) -> str:
     """Name a feature as charts and tables do.
 
-    Example:
+    Examples:
         >>> feature_name(123), feature_name(-1)
         ('f123', 'error term')
     """

@@ -30,7 +30,7 @@ class Context:
     Raises:
         ReportError: when there is not one activation, or one effect, per token.
 
-    Example:
+    Examples:
         >>> Context("agreement", ("The", " author"), (0.0, 3.1), right=" is", wrong=" are").peak
         3.1
     """
@@ -66,7 +66,7 @@ def pieces(token: str) -> list[str]:
     The space before a word stays a space; white space at an end of a token or alone gets a sign. Control
     and format characters, among them those that reorder text, are replaced by their code point.
 
-    Example:
+    Examples:
         >>> pieces(" is"), pieces("a\\n"), pieces(" ")
         ([' is'], ['a', '↵'], ['', '␣'])
     """

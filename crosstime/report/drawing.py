@@ -46,7 +46,7 @@ def save_chart(chart: alt.TopLevelMixin, path: Path, formats: Sequence[str] = FO
         ReportError: another format.
         RunError: a file cannot be written.
 
-    Example:
+    Examples:
         >>> save_chart(accuracy_chart(accuracy), Path("figures/accuracy"))
         [PosixPath('figures/accuracy.svg'), PosixPath('figures/accuracy.png'), PosixPath('figures/accuracy.pdf')]
     """
@@ -83,7 +83,7 @@ def png(drawn: str, scale: float = 2.0) -> bytes:
 def picture(drawn: str) -> str:
     """Return a data URI of SVG text, or of a PNG where that is large.
 
-    Example:
+    Examples:
         >>> picture("<svg/>")
         'data:image/svg+xml;base64,PHN2Zy8+'
     """
@@ -100,7 +100,7 @@ def javascript() -> str:
 def json_text(value: Any) -> str:
     """Return JSON that may stand inside a script element, whatever strings it holds.
 
-    Example:
+    Examples:
         >>> json_text("</script>")
         '"\\\\u003c/script>"'
     """

@@ -23,7 +23,7 @@ def spread(positions: Sequence[float | int], gap: float | int, low: float | int,
         low: the least position allowed.
         high: the greatest position allowed.
 
-    Example:
+    Examples:
         >>> spread([0.5, 0.5], gap=0.25, low=0.0, high=1.0)
         [0.375, 0.625]
     """
@@ -54,7 +54,7 @@ def stagger(centres: Sequence[float | int], widths: Sequence[float | int], margi
         widths: width of each label, in pixels.
         margin: least distance between two labels of a row, in pixels.
 
-    Example:
+    Examples:
         >>> stagger([10, 20, 100], [30, 30, 30])
         [0, 1, 0]
     """
@@ -93,7 +93,7 @@ def beside(
     Returns:
         The centre of each label in pixels, or None.
 
-    Example:
+    Examples:
         >>> beside([(50.0, 50.0)], ["f1"], (100.0, 100.0))
         [(62.2, 50.0)]
     """

@@ -28,7 +28,7 @@ def element(name: str, /, *children: Child, **attributes: str | bool | None) -> 
         attributes: a trailing underscore is dropped (``class_``), others become dashes (``aria_label``);
             True writes a bare attribute, False and None leave it out.
 
-    Example:
+    Examples:
         >>> element("p", "a < b", class_="note")
         '<p class="note">a &lt; b</p>'
     """
@@ -40,7 +40,7 @@ def element(name: str, /, *children: Child, **attributes: str | bool | None) -> 
 def join(*children: Child, between: str = "") -> Markup:
     """Put text and markup one after the other, escaping the text.
 
-    Example:
+    Examples:
         >>> join("a & b", element("br"))
         'a &amp; b<br>'
     """

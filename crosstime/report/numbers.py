@@ -17,7 +17,7 @@ _MINUS = "\u2212"
 def decimals_for(values: Iterable[float | int], digits: int = 3, most: int = 6) -> int:
     """Decimals that show the largest of `values` with `digits` digits, so that a column lines up.
 
-    Example:
+    Examples:
         >>> decimals_for([0.01234, 0.3]), decimals_for([1234.5]), decimals_for([0.00123])
         (3, 0, 5)
     """
@@ -30,7 +30,7 @@ def decimals_for(values: Iterable[float | int], digits: int = 3, most: int = 6) 
 def number(value: float | int, decimals: int = 3, *, missing: str = MISSING, sign: bool = False) -> str:
     """Write `value` with a true minus sign; NaN and infinities become `missing`.
 
-    Example:
+    Examples:
         >>> number(-0.5), number(float("nan")), number(0.25, 2, sign=True)
         ('−0.500', '–', '+0.25')
     """
@@ -47,7 +47,7 @@ def number(value: float | int, decimals: int = 3, *, missing: str = MISSING, sig
 def interval(low: float | int, high: float | int, decimals: int = 3) -> str:
     """Write a confidence interval, or `–` where either end is missing.
 
-    Example:
+    Examples:
         >>> interval(-0.1, 0.2, 1)
         '[−0.1, 0.2]'
     """
@@ -61,7 +61,7 @@ def with_interval(
 ) -> str:
     """Write a number and, where it has one, its interval.
 
-    Example:
+    Examples:
         >>> with_interval(0.1, 0.0, 0.2, 1)
         '0.1 [0.0, 0.2]'
     """
@@ -73,7 +73,7 @@ def with_interval(
 def count(value: float | int) -> str:
     """Write a large count with three digits and K, M, B or T (training tokens in the field's units).
 
-    Example:
+    Examples:
         >>> count(131_072), count(6_144_000), count(0)
         ('131K', '6.14M', '0')
     """

@@ -44,7 +44,7 @@ def write_report(report: ReportInput, folder: Path) -> Path:
     Raises:
         RunError: when the folder cannot be written to.
 
-    Example:
+    Examples:
         >>> write_report(report, Path("runs/demo"))
         PosixPath('runs/demo/report.html')
     """

@@ -31,7 +31,7 @@ def shares_chart(temporal: pd.DataFrame, compared: Sequence[str] | None = None) 
     Raises:
         ReportError: when the table lacks a column, or holds no RelIE.
 
-    Example:
+    Examples:
         >>> shares_chart(temporal, ["step64", "main"]).save("relie.svg")
     """
     table = checked(temporal, "temporal")
@@ -87,7 +87,7 @@ def ternary_chart(
     Raises:
         ReportError: when there are not three revisions, a column is missing, or no feature has all three values.
 
-    Example:
+    Examples:
         >>> ternary_chart(temporal, ["step64", "step256", "main"]).save("ternary.svg")
     """
     table = checked(temporal, "temporal")

@@ -32,7 +32,7 @@ def similarity_chart(similarity: pd.DataFrame, measure: str = "cosine") -> alt.L
     Raises:
         ReportError: the table is empty or lacks the measure.
 
-    Example:
+    Examples:
         >>> similarity_chart(similarity, "cka")
     """
     table = _columns(similarity, "similarity", ["revision", "other", measure]).rename(columns={measure: "value"})
@@ -49,7 +49,7 @@ def change_chart(changes: pd.DataFrame, chosen: Sequence[str]) -> alt.LayerChart
     Raises:
         ReportError: the table is empty or lacks a column.
 
-    Example:
+    Examples:
         >>> change_chart(choice.changes, choice.revisions)
     """
     table = _columns(changes, "changes", ["revision", "other", "change"]).rename(columns={"change": "value"})
@@ -67,7 +67,7 @@ def ngram_chart(ngrams: pd.DataFrame) -> alt.LayerChart:
     Raises:
         ReportError: the table is empty, lacks a column, or no checkpoint's tokens are known.
 
-    Example:
+    Examples:
         >>> ngram_chart(ngrams)
     """
     names = {"loss": "loss", "unigram_kl": "KL from unigrams", "bigram_kl": "KL from bigrams"}

@@ -70,7 +70,7 @@ def latex(frame: pd.DataFrame, caption: str, label: str) -> str:
         caption: LaTeX, as it is.
         label: to refer to it by.
 
-    Example:
+    Examples:
         >>> print(latex(pd.DataFrame({"task": ["a_b"], "n": [3]}), "Pairs.", "tab:pairs").splitlines()[5])
         a\\_b & 3 \\\\
     """
@@ -93,7 +93,7 @@ def latex(frame: pd.DataFrame, caption: str, label: str) -> str:
 def escaped(text: str) -> str:
     """Escape text for LaTeX.
 
-    Example:
+    Examples:
         >>> escaped("SV-#_1 & 50%")
         'SV-\\\\#\\\\_1 \\\\& 50\\\\%'
     """

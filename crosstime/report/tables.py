@@ -89,7 +89,7 @@ def words(text: str) -> Cell:
 def breakable(text: str) -> Markup:
     """Return a name that may wrap after `_` and `+`, as long names of tasks and classes must in a table.
 
-    Example:
+    Examples:
         >>> breakable("a_b")
         'a_<wbr>b'
     """

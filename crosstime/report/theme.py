@@ -28,7 +28,7 @@ FONT = "Helvetica Neue, Helvetica, Arial, Liberation Sans, sans-serif"
 def colours(names: Sequence[str]) -> dict[str, list[str]]:
     """Domain and range of a colour scale: the palette in order, from its start again when it is used up.
 
-    Example:
+    Examples:
         >>> colours(["step64", "main"])["range"]
         ['#1b56d6', '#c74e0d']
     """

@@ -29,7 +29,7 @@ def norms_chart(
     Raises:
         ReportError: when the table lacks a column or holds no norm.
 
-    Example:
+    Examples:
         >>> norms_chart(temporal, ["step64", "main"], coloured=[405, 388]).save("norms.svg")
     """
     table = checked(temporal, "temporal").drop_duplicates(["feature", "revision"]).dropna(subset="decoder_norm")
@@ -95,7 +95,7 @@ def faithfulness_chart(faithfulness: pd.DataFrame) -> alt.FacetChart:
     Raises:
         ReportError: when the table lacks a column or holds no value.
 
-    Example:
+    Examples:
         >>> faithfulness_chart(ct.faithfulness(suite, crosscoder, task, ct.ranking(attribution)))
     """
     table = checked(faithfulness, "faithfulness")

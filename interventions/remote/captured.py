@@ -27,7 +27,7 @@ def taken(tracer: Tracer) -> tuple[str, dict[str, Any]]:
 def leaves(value: Any, name: str = "", seen: dict[int, Any] | None = None) -> Iterator[tuple[str, Any]]:
     """Walk containers, functions (closures and the globals they name) and objects down to what is inside.
 
-    Example:
+    Examples:
         >>> k = 3
         >>> [leaf for _, leaf in leaves({"a": [1, 2], "f": lambda x: x + k}) if isinstance(leaf, int)]
         [1, 2]
@@ -82,7 +82,7 @@ def refuse_another_model(values: Mapping[str, Any], interleaver: Any, name: str)
 def digest(key: str, source: str, values: Mapping[str, Any]) -> str:
     """Thirty-two hex digits that are the same for the same request to the same model, in any process.
 
-    Example:
+    Examples:
         >>> digest("a", "x", {"n": 1}) == digest("a", "x", {"n": 1}) != digest("b", "x", {"n": 1})
         True
     """

@@ -31,7 +31,7 @@ SANDBOXED = ("auto", True, False)
 class Traffic:
     """What was sent and received, in bytes, and in how many requests.
 
-    Example:
+    Examples:
         >>> traffic = Traffic()
         >>> traffic.add(sent=2_000, requests=1)
         >>> str(traffic)
@@ -79,7 +79,7 @@ class Remote:
     Raises:
         InterventionError: the host is no URL, or a value is not allowed.
 
-    Example:
+    Examples:
         >>> Remote("http://127.0.0.1:8001", sandboxed=False).hosted
         True
         >>> Remote.of("local").hosted

@@ -142,7 +142,7 @@ class Server:
 def failure(message: str, where: str) -> RemoteError:
     """The error that stands for what a server said of a failed job; its message is kept.
 
-    Example:
+    Examples:
         >>> type(failure("CUDA out of memory. Tried to allocate 2 GiB", "http://host")).__name__
         'ServerMemoryError'
     """
