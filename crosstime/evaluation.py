@@ -18,7 +18,7 @@ from crosstime.errors import CrosscoderError
 from crosstime.progress import track
 from crosstime.splicing import fitting
 from crosstime.suite import Suite
-from interventions import Decomposition, Sequences, cross_entropy, fetch
+from interventions import Decomposition, Model, Sequences, cross_entropy, fetch
 
 MEASURES = (
     "l0", "dead", "alive", "fve", "error", "ce_clean", "ce_spliced", "ce_zero", "ce_delta", "ce_recovered"
@@ -101,29 +101,26 @@ def evaluate_seeds(
     rows = islice(sequences(lines, suite.tokenizer, sequence_length), n_sequences)
     text = Sequences([tuple(row.tolist()) for row in rows])
     later = text.position_of_token > 0
-    activations, losses, spliced = [], [], []
     with track("Evaluating the crosscoder", 2 * len(chosen), shown=progress) as bar:
-        for checkpoint in chosen:
-            with compute.open(chosen, checkpoint.revision) as model:
-                activations.append(
-                    fetch(model, text, [origin.site], max_tokens=compute.max_tokens)[origin.site].float()
-                )
-                edits = (None, {site: torch.zeros_like})
-                losses.append([cross_entropy(model, text, edit, max_tokens=compute.max_tokens) for edit in edits])
+
+        def read(_: int, model: Model) -> tuple[Float[Tensor, "T D"], list[float]]:
+            activations = fetch(model, text, [site], max_tokens=compute.max_tokens)[site].float()
+            edits = (None, {site: torch.zeros_like})
+            losses = [cross_entropy(model, text, edit, max_tokens=compute.max_tokens) for edit in edits]
             bar.advance()
+            return activations, losses
+
+        activations, losses = zip(*compute.each(chosen, read), strict=True)
         x = torch.stack(activations)
         decomposed = [crosscoder.decompose(x) for crosscoder in crosscoders]
-        for c, checkpoint in enumerate(chosen):
-            with compute.open(chosen, checkpoint.revision) as model:
-                spliced.append(
-                    [
-                        cross_entropy(
-                            model, text, replacement=(site, one[c].reconstruction), max_tokens=compute.max_tokens
-                        )
-                        for one in decomposed
-                    ]
-                )
+
+        def splice_in(c: int, model: Model) -> list[float]:
+            puts = [(site, one[c].reconstruction) for one in decomposed]
+            found = [cross_entropy(model, text, replacement=put, max_tokens=compute.max_tokens) for put in puts]
             bar.advance()
+            return found
+
+        spliced = compute.each(chosen, splice_in)
     out = []
     for number, (crosscoder, one) in enumerate(zip(crosscoders, decomposed, strict=True)):
         for c, revision in enumerate(chosen.revisions):

@@ -16,7 +16,7 @@ from crosstime.corpus import TextSource, documents, sequences
 from crosstime.errors import CorpusError
 from crosstime.progress import track
 from crosstime.suite import Suite
-from interventions import Sequences, reduce_predictions
+from interventions import Model, Sequences, reduce_predictions
 
 UNIGRAM_PRIOR, BIGRAM_PRIOR = 0.01, 1.0
 
@@ -137,36 +137,40 @@ def ngram_divergence(
         )
     ngrams = Ngrams.count(counted, vocab_size)
     log_unigram = ngrams.unigram.log()
-    rows = []
     with track("Predictions", len(suite), shown=progress) as bar:
-        for checkpoint in suite:
-            bar.note(checkpoint.revision)
-            with compute.open(suite, checkpoint.revision) as model:
-                size = min(model.vocab_size, vocab_size)
 
-                def measure(log_probs: Float[Tensor, "N W"], tokens: Int[Tensor, " N"], size: int = size) -> Tensor:
-                    # Rows of the unembedding beyond the tokenizer's vocabulary are never seen in text.
-                    model_log = log_probs[:, :size].cpu().double()
-                    token = text.tokens[tokens].unsqueeze(1)
-                    bigram = ngrams.bigram(text.tokens[tokens - 1])
-                    log_bigram = bigram.log()
-                    probs = model_log.exp()
-                    columns = [
-                        -model_log.gather(1, token),
-                        (probs * (model_log - log_unigram[:size])).sum(1, keepdim=True),
-                        (probs * (model_log - log_bigram[:, :size])).sum(1, keepdim=True),
-                        -(ngrams.unigram * log_unigram).sum().expand(len(tokens), 1),
-                        -(bigram * log_bigram).sum(1, keepdim=True),
-                        -log_unigram[token],
-                        -log_bigram.gather(1, token),
-                    ]
-                    return torch.cat(columns, 1)
+        def read(c: int, model: Model) -> list[float]:
+            bar.note(suite.revisions[c])
+            size = min(model.vocab_size, vocab_size)
 
-                found = reduce_predictions(model, text, measure, len(_COLUMNS), max_tokens=compute.max_tokens)
-            means = found[text.position_of_token > 0].double().mean(0).tolist()
-            begin = {"revision": checkpoint.revision, "step": checkpoint.step, "tokens": checkpoint.tokens}
-            rows.append(begin | dict(zip(_COLUMNS, means, strict=True)))
+            def measure(log_probs: Float[Tensor, "N W"], tokens: Int[Tensor, " N"]) -> Tensor:
+                # Rows of the unembedding beyond the tokenizer's vocabulary are never seen in text.
+                model_log = log_probs[:, :size].cpu().double()
+                token = text.tokens[tokens].unsqueeze(1)
+                bigram = ngrams.bigram(text.tokens[tokens - 1])
+                log_bigram = bigram.log()
+                probs = model_log.exp()
+                columns = [
+                    -model_log.gather(1, token),
+                    (probs * (model_log - log_unigram[:size])).sum(1, keepdim=True),
+                    (probs * (model_log - log_bigram[:, :size])).sum(1, keepdim=True),
+                    -(ngrams.unigram * log_unigram).sum().expand(len(tokens), 1),
+                    -(bigram * log_bigram).sum(1, keepdim=True),
+                    -log_unigram[token],
+                    -log_bigram.gather(1, token),
+                ]
+                return torch.cat(columns, 1)
+
+            found = reduce_predictions(model, text, measure, len(_COLUMNS), max_tokens=compute.max_tokens)
             bar.advance()
+            return found[text.position_of_token > 0].double().mean(0).tolist()
+
+        means = compute.each(suite, read)
+    rows = [
+        {"revision": checkpoint.revision, "step": checkpoint.step, "tokens": checkpoint.tokens}
+        | dict(zip(_COLUMNS, of_one, strict=True))
+        for checkpoint, of_one in zip(suite, means, strict=True)
+    ]
     return pd.DataFrame(rows).astype({"step": "Int64", "tokens": "Int64"})
 
 

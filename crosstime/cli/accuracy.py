@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crosstime.cli.options import DEVICE, DTYPE, MAX_TOKENS, OUT, REVISIONS, SEED, SUITE
+from crosstime.cli.options import DEVICE, DTYPE, MAX_TOKENS, OUT, REMOTE, REVISIONS, SEED, SUITE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +29,7 @@ def accuracy(
     device: Annotated[str | None, DEVICE] = None,
     dtype: Annotated[str, DTYPE] = "float32",
     max_tokens: Annotated[int | None, MAX_TOKENS] = None,
+    remote: Annotated[str | None, REMOTE] = None,
 ) -> None:
     """Measure how well each checkpoint does each task, and draw it against training tokens.
 
@@ -40,11 +41,12 @@ def accuracy(
     from rich.console import Console
 
     import tasks
-    from crosstime.cli.options import compute_for, open_suite, save_charts
+    from crosstime.cli.options import compute_for, open_suite, save_charts, show_traffic
     from crosstime.cli.tables import accuracy_table
     from crosstime.scoring import accuracy as measure
     from crosstime.storage import write_table
 
+    compute = compute_for(device, dtype, max_tokens, remote, folder=out)
     loaded = [replace(tasks.load(name, path, limit=limit, seed=seed), prepend=prepend) for name in names]
     table = measure(
         open_suite(suite, revisions),
@@ -52,7 +54,7 @@ def accuracy(
         sentences=sentences,
         cache=out / "cache",
         seed=seed,
-        compute=compute_for(device, dtype, max_tokens),
+        compute=compute,
     )
     write_table(out / "accuracy.csv", table)
     paths = [out / "accuracy.csv", *save_charts(out, charts(table))]
@@ -61,6 +63,7 @@ def accuracy(
         shown = accuracy_table(part)
         shown.title = title
         console.print(shown)
+    show_traffic(compute, console)
     console.print(f"wrote {', '.join(map(str, paths))}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from crosstime.cli.options import DEVICE, DTYPE, MAX_TOKENS, OUT, SUITE
+from crosstime.cli.options import DEVICE, DTYPE, MAX_TOKENS, OUT, REMOTE, SUITE
 from crosstime.cli.similarity import TEXT
 
 
@@ -23,6 +23,7 @@ def evaluate(
     device: Annotated[str | None, DEVICE] = None,
     dtype: Annotated[str, DTYPE] = "float32",
     max_tokens: Annotated[int | None, MAX_TOKENS] = None,
+    remote: Annotated[str | None, REMOTE] = None,
 ) -> None:
     """Measure what crosscoders explain, and what the model loses when they are spliced in.
 
@@ -32,11 +33,12 @@ def evaluate(
     from rich.console import Console
 
     from crosstime import exchange
-    from crosstime.cli.options import compute_for, open_suite
+    from crosstime.cli.options import compute_for, open_suite, show_traffic
     from crosstime.cli.tables import evaluation_table
     from crosstime.evaluation import evaluate_seeds, over_seeds
     from crosstime.storage import write_json, write_table
 
+    compute = compute_for(device, dtype, max_tokens, remote, folder=out)
     loaded = [exchange.read(crosscoder) for crosscoder in crosscoders]
     each = evaluate_seeds(
         open_suite(suite, None),
@@ -44,12 +46,13 @@ def evaluate(
         text,
         n_sequences=sequences,
         sequence_length=length,
-        compute=compute_for(device, dtype, max_tokens),
+        compute=compute,
     )
     table = over_seeds(each)
     write_table(out / "evaluation.csv", each)
     write_json(out / "evaluation.json", table.to_dict("records"))
     console = Console()
     console.print(evaluation_table(table))
+    show_traffic(compute, console)
     written = f"wrote {out / 'evaluation.csv'}, {out / 'evaluation.json'}"
     console.print(written, highlight=False, markup=False, soft_wrap=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crosstime.cli.options import DEVICE, DTYPE, MAX_TOKENS, SEED, SUITE, comma_separated
+from crosstime.cli.options import DEVICE, DTYPE, MAX_TOKENS, REMOTE, SANDBOXED, SEED, SUITE, comma_separated
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +37,8 @@ def evolve(
     device: Annotated[str | None, DEVICE] = None,
     dtype: Annotated[str, DTYPE] = "float32",
     max_tokens: Annotated[int | None, MAX_TOKENS] = None,
+    remote: Annotated[str | None, REMOTE] = None,
+    sandboxed: Annotated[str, SANDBOXED] = "auto",
 ) -> None:
     """Say which features of a crosscoder emerge, stay, turn, and are given up again, and how sure that is.
 
@@ -48,7 +50,7 @@ def evolve(
 
     import tasks
     from crosstime.attribution import attribute
-    from crosstime.cli.options import compute_for
+    from crosstime.cli.options import compute_for, show_traffic
     from crosstime.crosscoder import CrossCoder
     from crosstime.dips import explain_dip
     from crosstime.errors import CrosstimeError
@@ -61,9 +63,9 @@ def evolve(
     ends = comma_separated(dip) if dip is not None else []
     if dip is not None and len(ends) != 2:
         raise CrosstimeError(f"--dip takes two checkpoints with a comma between, EARLY,LATE, not {dip!r}.")
+    how = {"compute": compute_for(device, dtype, max_tokens, remote, sandboxed=sandboxed, folder=out)}
     loaded = CrossCoder.load(crosscoder)
     chosen = fitting(Suite.open(suite, loaded.origin.revisions), loaded)
-    how = {"compute": compute_for(device, dtype, max_tokens)}
     found = [
         attribute(chosen, loaded, tasks.load(name, path, limit=limit, seed=seed), seed=seed, **how) for name in names
     ]
@@ -85,6 +87,7 @@ def evolve(
         for answer in answers:
             write_table(out / f"dip_{answer.task.replace('/', '_')}.csv", answer.table)
             console.print(answer.sentence(), markup=False)
+    show_traffic(how["compute"], console)
     console.print(f"wrote {len(tables)} tables to {out}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from crosstime.cli.options import DEVICE, DTYPE, MAX_TOKENS, REVISIONS, SUITE
+from crosstime.cli.options import DEVICE, DTYPE, MAX_TOKENS, REMOTE, REVISIONS, SUITE
 from crosstime.cli.similarity import TEXT
 
 
@@ -24,6 +24,7 @@ def harvest(
     device: Annotated[str | None, DEVICE] = None,
     dtype: Annotated[str, DTYPE] = "float32",
     max_tokens: Annotated[int | None, MAX_TOKENS] = None,
+    remote: Annotated[str | None, REMOTE] = None,
 ) -> None:
     """Write the checkpoints' activations on a text to disk, to train several crosscoders on them.
 
@@ -32,11 +33,12 @@ def harvest(
     """
     from rich.console import Console
 
-    from crosstime.cli.options import compute_for, open_suite
+    from crosstime.cli.options import compute_for, open_suite, show_traffic
     from crosstime.cli.tables import store_table
     from crosstime.harvesting import harvest as write
     from interventions import Site
 
+    compute = compute_for(device, dtype, max_tokens, remote)
     made = write(
         open_suite(suite, revisions),
         Site.parse(site),
@@ -46,9 +48,10 @@ def harvest(
         sequence_length=length,
         dtype=store_dtype,
         shard_tokens=shard_tokens,
-        compute=compute_for(device, dtype, max_tokens),
+        compute=compute,
     )
     console = Console()
     console.print(store_table(made))
+    show_traffic(compute, console)
     if tokens is not None and made.n_tokens <= tokens - length:
         console.print(f"the text has no more: {tokens:,} tokens were asked for", highlight=False)

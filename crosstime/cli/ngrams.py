@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from crosstime.cli.options import DEVICE, DTYPE, MAX_TOKENS, OUT, REVISIONS, SUITE
+from crosstime.cli.options import DEVICE, DTYPE, MAX_TOKENS, OUT, REMOTE, REVISIONS, SUITE
 from crosstime.cli.similarity import TEXT
 
 
@@ -22,6 +22,7 @@ def ngrams(
     device: Annotated[str | None, DEVICE] = None,
     dtype: Annotated[str, DTYPE] = "float32",
     max_tokens: Annotated[int | None, MAX_TOKENS] = None,
+    remote: Annotated[str | None, REMOTE] = None,
 ) -> None:
     """Measure how near each checkpoint's predictions are to the unigrams and bigrams of a text.
 
@@ -31,18 +32,19 @@ def ngrams(
     from rich.markup import escape
     from rich.table import Table
 
-    from crosstime.cli.options import compute_for, open_suite, save_charts
+    from crosstime.cli.options import compute_for, open_suite, save_charts, show_traffic
     from crosstime.ngrams import ngram_divergence
     from crosstime.report.survey_charts import ngram_chart
     from crosstime.storage import write_table
 
+    compute = compute_for(device, dtype, max_tokens, remote, folder=out)
     found = ngram_divergence(
         open_suite(suite, revisions),
         text,
         n_sequences=sequences,
         sequence_length=length,
         counted_sequences=counted,
-        compute=compute_for(device, dtype, max_tokens),
+        compute=compute,
     )
     write_table(out / "ngrams.csv", found)
     known = {} if found["tokens"].isna().any() else {"ngrams": ngram_chart(found)}
@@ -56,4 +58,5 @@ def ngrams(
     for row in found.to_dict("records"):
         table.add_row(escape(row["revision"]), *(f"{row[name]:.3f}" for name in names))
     console.print(table)
+    show_traffic(compute, console)
     console.print(f"wrote {', '.join(map(str, paths))}", highlight=False, markup=False, soft_wrap=True)

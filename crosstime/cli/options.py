@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from crosstime.compute import Compute
     from crosstime.suite import Suite
 
@@ -18,6 +20,8 @@ OUT = typer.Option("--out", "-o", help="Folder of the survey: tables, charts, ca
 DEVICE = typer.Option("--device", help="cpu, cuda, cuda:1 ...; else the GPU where there is one.")
 DTYPE = typer.Option("--dtype", help="float32, bfloat16 or float16.")
 MAX_TOKENS = typer.Option("--max-tokens", help="Slots, padding included, in one forward pass.")
+REMOTE = typer.Option("--remote", help="Run checkpoints on an NDIF server: its URL, or hosted; local simulates one.")
+SANDBOXED = typer.Option("--sandboxed", help="Whether that server has no gradients: true, false, or auto, to find out.")
 SEED = typer.Option("--seed", help="Of samples and of the bootstrap.")
 
 
@@ -28,11 +32,32 @@ def open_suite(source: str, revisions: str | None) -> Suite:
     return Suite.open(source, None if revisions is None else comma_separated(revisions))
 
 
-def compute_for(device: str | None, dtype: str, max_tokens: int | None) -> Compute:
-    """Where and how checkpoints run; the library's own budget where none is given."""
-    from crosstime.compute import Compute
+def compute_for(
+    device: str | None,
+    dtype: str,
+    max_tokens: int | None,
+    remote: str | None = None,
+    *,
+    sandboxed: str = "auto",
+    folder: Path | None = None,
+) -> Compute:
+    """Where and how checkpoints run; the library's own budget where none is given.
 
-    return Compute(device, dtype, *(() if max_tokens is None else (max_tokens,)))
+    With a server, the ids of its jobs go to FOLDER/jobs.json, so that the same command takes them up again.
+    """
+    from crosstime.compute import Compute
+    from crosstime.jobs import JobFile
+    from crosstime.recipe import RemoteRecipe
+
+    place = RemoteRecipe(remote, {"true": True, "false": False}.get(sandboxed, sandboxed))
+    return Compute(device, dtype, max_tokens, place.place({} if folder is None else JobFile(folder / "jobs.json")))
+
+
+def show_traffic(compute: Compute, console: Console) -> None:
+    """Print what went to a server and came back, where there is one."""
+    if compute.remote is not None:
+        line = f"{compute.remote.host}: {compute.remote.traffic}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def comma_separated(text: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from crosstime.cli.options import DEVICE, DTYPE, MAX_TOKENS, OUT, REVISIONS, SUITE
+from crosstime.cli.options import DEVICE, DTYPE, MAX_TOKENS, OUT, REMOTE, REVISIONS, SUITE
 
 TEXT = typer.Argument(help="A text file (.txt, .jsonl, also .gz), or a Hub data set written hf:ORG/NAME.")
 
@@ -23,6 +23,7 @@ def similarity(
     device: Annotated[str | None, DEVICE] = None,
     dtype: Annotated[str, DTYPE] = "float32",
     max_tokens: Annotated[int | None, MAX_TOKENS] = None,
+    remote: Annotated[str | None, REMOTE] = None,
 ) -> None:
     """Compare a site's activations between all pairs of checkpoints, and draw heat maps.
 
@@ -32,20 +33,21 @@ def similarity(
     from rich.markup import escape
     from rich.table import Table
 
-    from crosstime.cli.options import compute_for, open_suite, save_charts
+    from crosstime.cli.options import compute_for, open_suite, save_charts, show_traffic
     from crosstime.report.survey_charts import similarity_chart
     from crosstime.representation import MEASURES
     from crosstime.representation import similarity as measure
     from crosstime.storage import write_table
     from interventions import Site
 
+    compute = compute_for(device, dtype, max_tokens, remote, folder=out)
     found = measure(
         open_suite(suite, revisions),
         Site.parse(site),
         text,
         n_sequences=sequences,
         sequence_length=length,
-        compute=compute_for(device, dtype, max_tokens),
+        compute=compute,
     )
     write_table(out / "similarity.csv", found)
     paths = save_charts(out, {f"similarity_{name}": similarity_chart(found, name) for name in MEASURES})
@@ -57,5 +59,6 @@ def similarity(
     for revision, rows in found.groupby("revision", sort=False):
         table.add_row(escape(str(revision)), *(f"{value:.2f}" for value in rows["cosine"]))
     console.print(table)
+    show_traffic(compute, console)
     written = ", ".join(map(str, [out / "similarity.csv", *paths]))
     console.print(f"wrote {written}", highlight=False, markup=False, soft_wrap=True)

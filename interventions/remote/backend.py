@@ -63,7 +63,7 @@ class ServerBackend(Backend):
         source, values = taken(tracer)
         refuse_another_model(values, self.model.interleaver, self.name)
         key, jobs = self.model.to_model_key(), self.remote.jobs
-        request, sealed = digest(key, source, values), payload(tracer)
+        request, sealed = digest(f"{self.remote.host} {key}", source, values), payload(tracer)
         job, found = jobs.get(request), None
         for _ in range(MOST_SUBMISSIONS):
             if job is None:

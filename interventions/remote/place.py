@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 HOSTED = "https://api.ndif.us"
 """The National Deep Inference Fabric's own server."""
 
-SIMULATED = "local"
+NAMED, SIMULATED = "hosted", "local"
 WIRES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SANDBOXED = ("auto", True, False)
 
@@ -64,8 +64,9 @@ class Remote:
     The API key is read from the environment (``NDIF_API_KEY``) when a request is sent, and kept nowhere.
 
     Attributes:
-        host: URL of an NDIF server; or ``local``, nnsight's simulation, which runs here but sends every request
-            through the same serialization as a server's, hiding modules that a server does not have.
+        host: URL of an NDIF server; ``hosted``, the public one, or what ``NDIF_HOST`` in the environment says; or
+            ``local``, nnsight's simulation, which runs here but sends every request through the same serialization as
+            a server's, hiding modules that a server does not have.
         sandboxed: whether requests run in a sandbox, where there are no gradients; ``auto`` tries it, once for
             each checkpoint.
         wire: float32, bfloat16 or float16: what activations are sent and received in. None is the server's own.
@@ -86,7 +87,7 @@ class Remote:
         False
     """
 
-    host: str = field(default_factory=lambda: os.environ.get("NDIF_HOST", HOSTED))
+    host: str = NAMED
     sandboxed: str | bool = "auto"
     wire: str | None = None
     patience: float = 3600.0
@@ -96,10 +97,14 @@ class Remote:
     facts: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        given = self.host
+        if given == NAMED:
+            self.host = os.environ.get("NDIF_HOST", HOSTED)
         if self.host != SIMULATED and not self.host.startswith(("http://", "https://")):
+            origin = "NDIF_HOST is" if given == NAMED else "got"
             raise InterventionError(
-                f"A model runs remotely at a URL that starts with http:// or https://, or at {SIMULATED!r}, which is a "
-                f"simulation; got {self.host!r}."
+                f"A model runs remotely at a URL that starts with http:// or https://, at {NAMED!r}, which is the "
+                f"public NDIF, or at {SIMULATED!r}, which is a simulation; {origin} {self.host!r}."
             )
         self.host = self.host.rstrip("/")
         if self.sandboxed not in SANDBOXED:
@@ -109,10 +114,7 @@ class Remote:
 
     @classmethod
     def of(cls, place: Remote | str | bool | None) -> Remote | None:
-        """A `Remote` from what callers write: None or False is here, True the hosted NDIF, else a URL or ``local``.
-
-        ``NDIF_HOST`` in the environment changes what True means.
-        """
+        """A `Remote` from what callers write: None or False is here, True the hosted NDIF, else a `host`."""
         if place is None or place is False:
             return None
         if isinstance(place, Remote):
