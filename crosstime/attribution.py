@@ -14,6 +14,7 @@ from crosstime.compute import Compute
 from crosstime.crosscoder import CrossCoder
 from crosstime.errors import CrosscoderError
 from crosstime.progress import track
+from crosstime.showing import Shown
 from crosstime.splicing import BASELINES, Spliced, baseline_named, fitting, refuse_foreign, splice
 from crosstime.suite import Suite
 from crosstime.temporal import classify, relative, select_top
@@ -34,8 +35,8 @@ ERROR_TERM = -1
 """Stands for the error term among feature numbers in tables."""
 
 
-@dataclass(frozen=True, eq=False)
-class Attribution:
+@dataclass(frozen=True, eq=False, repr=False)
+class Attribution(Shown):
     """Indirect effects of a crosscoder's features on one task, at each checkpoint.
 
     Attributes:
@@ -143,8 +144,19 @@ class Attribution:
             revision: result.completeness_error() for revision, result in zip(self.revisions, self.effects, strict=True)
         }
 
-    def _repr_html_(self) -> str:
-        return self.table()._repr_html_()
+    def headline(self) -> str:
+        """On what, and how complete."""
+        return (
+            f"effects of {self.decoder_norms.shape[1]:,} features on {len(self.spliced.prompts):,} prompts of "
+            f"{self.task} at {', '.join(self.revisions)}; completeness error at most "
+            f"{max(self.completeness().values()):.2%}"
+        )
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The features with the largest effects, and the error term."""
+        top = self.top()
+        strongest = {"the strongest features": self.table(top)} if top else {}
+        return strongest | {"the error term": self.error_table()}
 
 
 def attribute(

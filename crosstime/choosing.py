@@ -11,13 +11,14 @@ import pandas as pd
 from jaxtyping import Float
 
 from crosstime.errors import SuiteError
+from crosstime.showing import Shown
 from tasks.errors import nearest
 
 WEIGHT = 0.5
 
 
-@dataclass(frozen=True)
-class Choice:
+@dataclass(frozen=True, repr=False)
+class Choice(Shown):
     """Checkpoints that were chosen, and the changes that they were chosen by.
 
     Attributes:
@@ -32,6 +33,14 @@ class Choice:
     table: pd.DataFrame
     changes: pd.DataFrame
     total: float
+
+    def headline(self) -> str:
+        """The chosen checkpoints."""
+        return f"{' → '.join(self.revisions)}, with a summed change of {self.total:.3f}"
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """What changes between them."""
+        return {"every checkpoint": self.table}
 
 
 def select(

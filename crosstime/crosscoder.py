@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from einops import einsum, rearrange
 from jaxtyping import Float
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from crosstime.activation_functions import Activation, ReLU, activation_named
 from crosstime.errors import CrosscoderError, RunError
 from crosstime.sharing import OnHub
+from crosstime.showing import Shown
 from crosstime.storage import read_tensors, write_tensors
 from interventions import Codes, Decomposition, Site
 
@@ -41,7 +43,7 @@ class Origin:
     training: dict[str, Any] = field(default_factory=dict)
 
 
-class CrossCoder(nn.Module, OnHub):
+class CrossCoder(Shown, nn.Module, OnHub):
     """One code f for the activations x_c of C checkpoints on the same token, and a decoder for each.
 
     ::
@@ -111,6 +113,19 @@ class CrossCoder(nn.Module, OnHub):
         self.register_buffer("scales", scales)
         self.activation = activation if activation is not None else ReLU()
         self.register_buffer("norms_before_folding", None)
+
+    def headline(self) -> str:
+        """Its sizes, and what it was trained on."""
+        origin = self.origin
+        settings = ", ".join(f"{name} {value:g}" for name, value in self.activation.settings().items())
+        kind = f"{self.activation.name} ({settings})" if settings else self.activation.name
+        return f"{self.n_features:,} features, {kind}, of {origin.suite} at {origin.site}, d_model {origin.d_model:,}"
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Its checkpoints."""
+        norms = self.decoder_norms().mean(1).tolist()
+        columns = {"revision": self.origin.revisions, "scale": self.scales.tolist(), "mean decoder norm": norms}
+        return {"checkpoints": pd.DataFrame(columns)}
 
     @property
     def n_checkpoints(self) -> int:

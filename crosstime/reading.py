@@ -15,13 +15,14 @@ from crosstime.corpus import TextSource, documents, sequences
 from crosstime.crosscoder import CrossCoder
 from crosstime.errors import CorpusError
 from crosstime.progress import track
+from crosstime.showing import Shown
 from crosstime.splicing import fitting
 from crosstime.suite import Suite
 from interventions import Codes, Decomposition, Sequences, fetch
 
 
-@dataclass(frozen=True, eq=False)
-class ReadText:
+@dataclass(frozen=True, eq=False, repr=False)
+class ReadText(Shown):
     """Sequences of tokens, decomposed into a crosscoder's features at every checkpoint.
 
     Attributes:
@@ -34,6 +35,14 @@ class ReadText:
     text: Sequences
     decomposed: tuple[Decomposition, ...]
     later: Bool[Tensor, " T"]
+
+    def headline(self) -> str:
+        """How much text, and how many features fire on a token of it."""
+        codes = self.codes
+        return (
+            f"{len(self.text):,} sequences, {codes.n_tokens:,} tokens, at {len(self.decomposed)} checkpoints; "
+            f"{codes.l0:.1f} of {codes.n_features:,} features fire on a token"
+        )
 
     @property
     def codes(self) -> Codes:

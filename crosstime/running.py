@@ -23,6 +23,7 @@ from crosstime.provenance import peak_gpu_memory, peak_memory, source_commit, ve
 from crosstime.recipe import Recipe
 from crosstime.run_lock import only_run
 from crosstime.sharding import agree, wait
+from crosstime.showing import Shown
 from crosstime.stages import check_names, stages_of
 from crosstime.stages.stage import Stage
 from crosstime.suite import Suite
@@ -30,8 +31,8 @@ from crosstime.suite import Suite
 OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-@dataclass(frozen=True, eq=False)
-class RunResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class RunResult(Shown):
     """What a run found, and where it lies.
 
     Attributes:
@@ -51,6 +52,21 @@ class RunResult:
     effects: pd.DataFrame
     ablation: pd.DataFrame
     summary: str
+
+    def headline(self) -> str:
+        """The finding, and where the report is."""
+        return f"{self.summary} The report: {self.report}"
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The tables that the report is made of."""
+        strongest = self.effects.assign(size=self.effects.ie.abs()).sort_values("size", ascending=False, kind="stable")
+        compared = self.accuracy[self.accuracy.revision.isin(self.crosscoder.origin.revisions)]
+        return {
+            "accuracy at the compared checkpoints": compared,
+            "the crosscoder": self.evaluation,
+            "the largest effects": strongest.drop(columns="size"),
+            "ablations": self.ablation,
+        }
 
 
 def run(

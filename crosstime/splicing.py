@@ -10,6 +10,7 @@ from crosstime.compute import Compute
 from crosstime.crosscoder import CrossCoder
 from crosstime.errors import CrosscoderError
 from crosstime.progress import track
+from crosstime.showing import Shown
 from crosstime.suite import Suite
 from interventions import Baseline, Decomposition, Model, Prompts, Remote, Sequences, fetch
 from tasks import Task, TokenizedTask
@@ -19,8 +20,8 @@ BASELINES = ("zero", "mean", "resample", "patch")
 """What features can be moved to, by name; see `baseline_named`."""
 
 
-@dataclass(frozen=True, eq=False)
-class Spliced:
+@dataclass(frozen=True, eq=False, repr=False)
+class Spliced(Shown):
     """A task's prompts, decomposed into the crosscoder's features at every checkpoint.
 
     Attributes:
@@ -34,6 +35,14 @@ class Spliced:
     prompts: Prompts
     clean: tuple[Decomposition, ...]
     patched: tuple[Decomposition, ...] | None
+
+    def headline(self) -> str:
+        """How many prompts, and how many features fire on a token."""
+        codes = self.clean[0].codes
+        return (
+            f"{len(self.prompts):,} prompts of {self.task.name}, {codes.n_tokens:,} tokens, at {len(self.clean)} "
+            f"checkpoints; {codes.l0:.1f} of {codes.n_features:,} features fire on a token"
+        )
 
 
 def splice(

@@ -11,11 +11,13 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from huggingface_hub.errors import StrictDataclassError
 
 from crosstime.errors import SuiteError
 from crosstime.hub import branches
 from crosstime.revisions import Progress, in_training_order, progress
+from crosstime.showing import Shown
 from crosstime.storage import read_json
 from tasks.errors import first_line, nearest
 
@@ -52,8 +54,8 @@ class Checkpoint:
         return {"revision": self.hub_revision}
 
 
-@dataclass(frozen=True)
-class Suite:
+@dataclass(frozen=True, repr=False)
+class Suite(Shown):
     """Checkpoints of one model, in a fixed order, that share a tokenizer and a shape.
 
     Opening one reads names only; configurations, and then the tokenizer, are read when first asked for,
@@ -138,6 +140,16 @@ class Suite:
     def revisions(self) -> tuple[str, ...]:
         """The checkpoints' names, in order."""
         return tuple(checkpoint.revision for checkpoint in self.checkpoints)
+
+    def headline(self) -> str:
+        """Its checkpoints."""
+        return f"{self.name}, {len(self)} checkpoints: {', '.join(self.revisions)}"
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Steps and tokens of each checkpoint; nothing is read for it."""
+        rows = [(one.revision, one.step, one.tokens, one.source) for one in self]
+        table = pd.DataFrame(rows, columns=["revision", "step", "tokens", "source"])
+        return {"checkpoints": table.astype({"step": "Int64", "tokens": "Int64"})}
 
     def __len__(self) -> int:
         return len(self.checkpoints)

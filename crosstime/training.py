@@ -18,6 +18,7 @@ from crosstime.fitting import fit
 from crosstime.metrics import Metrics
 from crosstime.processes import joined, own_device
 from crosstime.progress import track
+from crosstime.showing import Shown
 from crosstime.store import ActivationStore
 from crosstime.suite import Suite
 from crosstime.trainer import TrainerConfig
@@ -25,8 +26,8 @@ from crosstime.training_state import Keeper
 from interventions import Site
 
 
-@dataclass(frozen=True, eq=False)
-class Trained:
+@dataclass(frozen=True, eq=False, repr=False)
+class Trained(Shown):
     """A trained crosscoder and how its losses went.
 
     Attributes:
@@ -39,6 +40,14 @@ class Trained:
     crosscoder: CrossCoder
     log: pd.DataFrame
     tokens: int
+
+    def headline(self) -> str:
+        """What was trained."""
+        return f"{self.crosscoder.headline()}; {self.tokens:,} tokens were harvested"
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """How the losses ended."""
+        return {"the end of its log": self.log.tail(5)}
 
 
 def train(
