@@ -17,6 +17,7 @@ from crosstime.compute import Compute
 from crosstime.corpus import corpus_hash, read_lines
 from crosstime.crosscoder import CrossCoder
 from crosstime.effects_file import read_effects
+from crosstime.errors import RecipeError
 from crosstime.jobs import JobFile
 from crosstime.known_models import refuse_broken
 from crosstime.ledger import Ledger
@@ -24,6 +25,7 @@ from crosstime.pieces import TEXT_COLUMNS, checksum
 from crosstime.processes import ALONE, Processes
 from crosstime.recipe import GENERATED, TINY, CorpusRecipe, Recipe, TaskRecipe
 from crosstime.splicing import Spliced, splice
+from crosstime.store import ActivationStore, store_at
 from crosstime.suite import Checkpoint, Suite
 from interventions import Site
 from tasks import Task, TokenizedTask, load
@@ -119,8 +121,13 @@ class Experiment:
             found.name, self.compared.revisions, effects, self.crosscoder.decoder_norms(), self.spliced(task)
         )
 
+    @cached_property
+    def store(self) -> ActivationStore | None:
+        """The activations to train on, where the recipe names a store of them in the place of a text."""
+        return self.recipe.corpus.store()
+
     def corpus(self, *, held_out: bool = False) -> str | list[str] | Iterable[str]:
-        """The text to train on, or that to evaluate on, as `crosstime.train` takes it."""
+        """The text to train on (where there is no `store`), or that to evaluate on, as `crosstime.train` takes it."""
         corpus, seed = self.recipe.corpus, self.recipe.seed
         source = corpus.held_out if held_out and corpus.held_out is not None else corpus.source
         return list(_generated(corpus, seed + 1 if held_out else seed)) if source == GENERATED else source
@@ -139,7 +146,8 @@ class Experiment:
         sources = [source for source in (corpus.source, corpus.held_out) if source is not None]
         paths = [path for source in sources for path in ([source] if isinstance(source, str) else source)]
         text = {path: checksum(Path(path)) for path in paths if Path(path).is_file()}
-        return {"settings": asdict(corpus), "text": text}
+        stored = {} if self.store is None else {"store": self.store.digest}
+        return {"settings": asdict(corpus), "text": text, **stored}
 
     def task_inputs(self) -> dict[str, Any]:
         """What the tasks are, for the keys of stages."""
@@ -157,7 +165,9 @@ class Experiment:
         """
         settings, compare, corpus = self.recipe.suite, self.recipe.compare, self.recipe.corpus
         refuse_broken(self.recipe)
-        for source in (corpus.source, corpus.held_out):
+        if self.store is not None:
+            _refuse_unfit(self.recipe, self.store)
+        for source in (corpus.source if self.store is None else None, corpus.held_out):
             if source is not None and source != GENERATED:
                 read_lines(source)
         if settings.source == TINY:
@@ -169,6 +179,8 @@ class Experiment:
             planned, n_layers = self.suite, self.suite.n_layers
         if compare.revisions is not None:
             compared = planned.select(compare.revisions)
+            if self.store is not None:
+                self.store.refuse_other(compared, self.site)
             if settings.source != TINY:
                 n_layers = compared.n_layers
                 _ = compared.d_model, self.tokenized
@@ -178,6 +190,23 @@ class Experiment:
 def effects_file(task: int) -> str:
     """Name of the file with a task's effects, by the task's place in the recipe."""
     return f"attribution/{task}.safetensors"
+
+
+def _refuse_unfit(recipe: Recipe, store: ActivationStore) -> None:
+    """Refuse what a recipe asks for and cannot have of stored activations."""
+    if recipe.suite.source == TINY:
+        raise RecipeError("corpus.source: a suite that is trained in the run has no stored activations; give a text.")
+    if recipe.compare.revisions is None:
+        named = ", ".join(store.revisions)
+        raise RecipeError(f"compare.revisions: name those of the store {store.folder}, which are {named}.")
+    if recipe.crosscoder.validation:
+        raise RecipeError("crosscoder.validation must be 0: a store of activations has no documents to hold out.")
+    if recipe.corpus.held_out is None:
+        raise RecipeError(
+            f"corpus.held_out: name a text to evaluate on, since the store {store.folder} holds activations only."
+        )
+    if store_at(recipe.corpus.held_out) is not None:
+        raise RecipeError(f"corpus.held_out must be a text; {recipe.corpus.held_out} is a store of activations.")
 
 
 def _load(index: int, settings: TaskRecipe) -> Task:

@@ -29,7 +29,8 @@ class Feed:
         processes: those that harvest together.
 
     Raises:
-        CrosscoderError: an option out of range, or a store of other checkpoints or another site.
+        CrosscoderError: an option out of range, or a validation share with a store.
+        StoreError: a store of other checkpoints, of other weights under the same names, or of another site.
     """
 
     suite: Suite
@@ -67,7 +68,9 @@ class Feed:
                 f"validation is a share of the documents, at least 0 and below 1, not {self.validation}."
             )
         if isinstance(self.corpus, ActivationStore):
-            self._refuse_other_store(self.corpus)
+            if self.validation:
+                raise CrosscoderError("A store of activations has no documents to hold out: validation must be 0.")
+            self.corpus.refuse_other(self.suite, self.site)
 
     def batches(self, state: BufferState | None = None) -> Batches:
         """The batches to train on, from the beginning or from where another training was.
@@ -134,8 +137,3 @@ class Feed:
             f"The corpus gives {tokens:,} tokens, fewer than a batch of {self.batch_size:,}: give more text, or take a "
             "smaller batch."
         )
-
-    def _refuse_other_store(self, store: ActivationStore) -> None:
-        if self.validation:
-            raise CrosscoderError("A store of activations has no documents to hold out: validation must be 0.")
-        store.refuse_other(self.suite, self.site)

@@ -15,6 +15,7 @@ from crosstime.crosscoder_recipe import CrosscoderRecipe, L1Recipe
 from crosstime.errors import RecipeError
 from crosstime.recipe_tables import build, copied, merged, override
 from crosstime.splicing import BASELINES
+from crosstime.store import ActivationStore, store_at
 from crosstime.tiny import TinyConfig
 from interventions import METRICS, Remote, Site
 from interventions.effects import METHODS
@@ -94,8 +95,9 @@ class CorpusRecipe:
     """Text for the crosscoder (and for a tiny suite).
 
     Attributes:
-        source: text files, a Hub data set ``hf:ORG/NAME``, or ``agreement``: generated sentences.
-        held_out: text to evaluate on; default: generated anew, or the same text.
+        source: text files, a Hub data set ``hf:ORG/NAME``, ``agreement``: generated sentences; or a folder that
+            `crosstime.harvest` wrote: the crosscoder is then trained on its activations, and no model is run for it.
+        held_out: text to evaluate on; default: generated anew, or the same text. With a store it must be given.
         sentences: how many to generate.
         sequence_length: tokens of a sequence.
         phrase_share: share of generated sentences with a phrase between subject and verb.
@@ -114,6 +116,14 @@ class CorpusRecipe:
         for name in ("phrase_share", "attractor_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise RecipeError(f"{name} must lie between 0 and 1, not {getattr(self, name)}.")
+
+    def store(self) -> ActivationStore | None:
+        """The stored activations that the source names; None where it is text.
+
+        Raises:
+            StoreError: a store that is unfinished or damaged, or stands beside other sources.
+        """
+        return None if self.source == GENERATED else store_at(self.source)
 
 
 @dataclass(frozen=True)

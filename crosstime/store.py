@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
@@ -18,6 +21,7 @@ from torch import Tensor
 from crosstime.buffer import BufferState, ShuffledBuffer
 from crosstime.compute import DTYPES
 from crosstime.errors import RunError, StoreError
+from crosstime.showing import Shown
 from crosstime.storage import read_json, read_tensors
 from crosstime.suite import Suite
 from interventions import Site
@@ -29,8 +33,8 @@ BLOCK = 1024
 """Most neighbouring tokens that are read together: large enough for a disk, small enough to mix the text."""
 
 
-@dataclass(frozen=True, eq=False)
-class ActivationStore:
+@dataclass(frozen=True, eq=False, repr=False)
+class ActivationStore(Shown):
     """A folder of activations ``T C D`` that `crosstime.harvest` wrote; opening reads the manifest only.
 
     A store is a row of shards. A shard is one safetensors file with the token ids ``N S`` of its sequences, and one
@@ -69,6 +73,17 @@ class ActivationStore:
                 found = "is missing" if size is None else f"has {size:,} bytes and not {entry['bytes']:,}"
                 raise StoreError(f"{path} {found}: harvest again, and only what is damaged is made anew")
         return store
+
+    def headline(self) -> str:
+        """What it holds, and where it lies."""
+        return (
+            f"{self.n_tokens:,} tokens at {self.site} of {self.made_from['suite']}, d_model {self.d_model:,}, "
+            f"{str(self.dtype).removeprefix('torch.')}, in {self.folder}"
+        )
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The checkpoints' scales."""
+        return {"checkpoints": pd.DataFrame({"revision": self.revisions, "scale": self.scales.tolist()})}
 
     @property
     def made_from(self) -> dict[str, Any]:
@@ -154,16 +169,18 @@ class ActivationStore:
             self._checked(entry)
 
     def refuse_other(self, suite: Suite, site: Site) -> None:
-        """Make sure that the store was harvested from these checkpoints at this site.
+        """Make sure that the store was harvested from these checkpoints, with these weights, at this site.
 
         Raises:
             StoreError: it was not; the sentence lists what differs.
         """
-        wanted = {
-            "revisions": list(suite.revisions), "site": str(site.resolve(suite.n_layers)),
-            "fingerprint": suite.fingerprint,
-        }  # fmt: skip
+        wanted = {"revisions": list(suite.revisions), "site": str(site.resolve(suite.n_layers))}
         refuse_differences(self.folder, self.made_from, wanted)
+        if self.made_from.get("fingerprint") != suite.fingerprint:
+            raise StoreError(
+                f"the store {self.folder} was harvested from other weights than those of {suite.name}, though "
+                f"{', '.join(suite.revisions)} are named alike: harvest again, or open the suite that it was made from"
+            )
 
     def batches(
         self,
@@ -294,16 +311,34 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     return manifest
 
 
-def is_store(folder: str | Path) -> bool:
-    """Whether a folder holds a store, finished or not.
+def store_at(source: Any) -> ActivationStore | None:
+    """The store that a source of activations names; None where it names text.
+
+    Args:
+        source: a path, or several, as a corpus is given.
+
+    Raises:
+        StoreError: a store that is unfinished or damaged, or stands beside other sources.
 
     Examples:
-        >>> is_store("no/such/folder")
-        False
+        >>> store_at("text.txt.gz") is None
+        True
     """
+    sources = [source] if isinstance(source, str | os.PathLike) else source
+    if not isinstance(sources, Sequence):
+        return None
+    found = [each for each in sources if isinstance(each, str | os.PathLike) and _has_manifest(each)]
+    if not found:
+        return None
+    if len(sources) > 1:
+        raise StoreError(f"a store of activations is the only source of a training: {found[0]} stands beside others")
+    return ActivationStore.open(found[0])
+
+
+def _has_manifest(folder: str | os.PathLike[str]) -> bool:
     try:
-        return bool(read_manifest(folder))
-    except StoreError:
+        return (Path(folder) / MANIFEST).is_file()
+    except (OSError, ValueError):  # a name that no file can have
         return False
 
 

@@ -57,6 +57,8 @@ def train(
     goes on where it was when the same command is given again. What has no option of its own has the default of the
     kind: for CTT's kinds those of the paper, with 16,384 features and 100,000 steps of 4,096 tokens.
 
+    The checkpoints run here. Activations of those on a server come through crosstime harvest --remote.
+
     On several GPUs or machines: torchrun --no-python --nproc-per-node 8 crosstime train ...
     """
     from rich.console import Console
@@ -120,10 +122,10 @@ def _recipe(kind: str, given: dict[str, Any], settings: list[str], seed: int) ->
 def _text(corpus: list[str]) -> Any:
     """The sources as `crosstime.train` takes them: a list of texts, or one store of activations."""
     from crosstime.corpus import read_lines
-    from crosstime.store import MANIFEST, ActivationStore
+    from crosstime.store import store_at
 
-    if len(corpus) == 1 and (Path(corpus[0]) / MANIFEST).is_file():
-        return ActivationStore.open(corpus[0])
+    if (store := store_at(corpus)) is not None:
+        return store
     read_lines(corpus)  # names what cannot be read, where a list of strings could also be the text itself
     return corpus
 

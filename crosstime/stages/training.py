@@ -36,8 +36,8 @@ class Train(Stage):
         """See `crosstime.train`; it keeps its state among the pieces, and goes on from it."""
         recipe, settings = experiment.recipe, experiment.recipe.crosscoder
         trained = train(
-            experiment.compared, experiment.site, experiment.corpus(), settings.config(), **settings.options(),
-            sequence_length=recipe.corpus.sequence_length, state=pieces.path("state.safetensors"),
+            experiment.compared, experiment.site, experiment.store or experiment.corpus(), settings.config(),
+            **settings.options(), sequence_length=recipe.corpus.sequence_length, state=pieces.path("state.safetensors"),
             metrics=experiment.folder, seed=recipe.seed, compute=experiment.compute, progress=experiment.progress,
         )  # fmt: skip
         if experiment.processes.first:

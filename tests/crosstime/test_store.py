@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from crosstime import store as module
 from crosstime.errors import CrosscoderError, StoreError
 from crosstime.harvesting import harvest
 from crosstime.l1_trainer import L1Config
-from crosstime.store import ActivationStore, is_store, read_manifest
+from crosstime.store import ActivationStore, read_manifest, store_at
 from crosstime.suite import Suite
 from crosstime.training import train
 from interventions import Site
@@ -132,6 +134,19 @@ def test_a_store_of_other_checkpoints_or_another_site_is_refused(store: Activati
         store.refuse_other(brief_suite.select(["step6", "step0"]), Site(0))
 
 
+def test_a_store_of_other_weights_under_the_same_names_is_refused(store: ActivationStore, brief_suite: Suite, tmp_path):
+    shutil.copytree(Path(brief_suite.checkpoints[0].source).parent, tmp_path / "mine")
+    store.refuse_other(Suite.open(tmp_path / "mine"), Site(0))
+    weights = tmp_path / "mine" / "step6" / "model.safetensors"
+    save_file({name: tensor + 0.01 for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
+    again = Suite.open(tmp_path / "mine")
+    message = r"was harvested from other weights than those of mine, though step0, step6 are named alike"
+    with pytest.raises(StoreError, match=message):
+        store.refuse_other(again, Site(0))
+    with pytest.raises(StoreError, match=message):
+        train(again, Site(0), store, L1Config(n_features=12, steps=2), batch_size=32, progress=False)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -146,4 +161,17 @@ def test_a_folder_that_is_no_store_is_refused(tmp_path: Path, content: str | Non
         (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(StoreError, match=message):
         read_manifest(tmp_path)
-    assert not is_store(tmp_path)
+    if content is None:
+        assert store_at(tmp_path) is None
+    else:
+        with pytest.raises(StoreError, match=message):
+            store_at(tmp_path)
+
+
+def test_a_source_is_a_store_or_text(store: ActivationStore, tmp_path: Path):
+    for source in (store.folder, str(store.folder), [store.folder]):
+        assert store_at(source).digest == store.digest
+    for source in ("text.txt", ["text.txt", "more.txt"], iter(TEXT), TEXT, tmp_path, "a" * 5000, "a\0b"):
+        assert store_at(source) is None
+    with pytest.raises(StoreError, match="the only source of a training"):
+        store_at(["text.txt", store.folder])
