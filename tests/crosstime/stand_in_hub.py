@@ -1,9 +1,13 @@
-"""A stand-in for the model Hub on the loopback interface: repositories, each with a folder for every branch."""
+"""A stand-in for the model Hub on the loopback interface: repositories, each with a folder for every branch.
+
+As a program it serves one repository until it is stopped: ``stand_in_hub.py REPOSITORY FOLDER PORT``.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import threading
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -21,10 +25,10 @@ class StandInHub:
         asked: method and path of every request, in order.
     """
 
-    def __init__(self, repositories: Mapping[str, Mapping[str, Path]]) -> None:
+    def __init__(self, repositories: Mapping[str, Mapping[str, Path]], port: int = 0) -> None:
         self.repositories = repositories
         self.asked: list[str] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (_Handler,), {"hub": self}))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> StandInHub:
@@ -81,7 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._json(listed if len(rest) == 2 else [])
         siblings = [{"rfilename": file.name} for file in files]
         facts = {"id": name, "modelId": name, "sha": commit(name, folder.name), "private": False, "gated": False}
-        return self._json({**facts, "disabled": False, "tags": [], "downloads": 0, "likes": 0, "siblings": siblings})
+        facts |= {"disabled": False, "tags": [], "downloads": 0, "likes": 0, "pipeline_tag": "text-generation"}
+        return self._json({**facts, "library_name": "transformers", "siblings": siblings})
 
     def _file(self, name: str, branch: str, inside: str) -> None:
         if name not in self.hub.repositories:
@@ -115,6 +120,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
 
+def branches(folder: Path) -> dict[str, Path]:
+    """The checkpoints in a folder, as branches of one repository."""
+    return {path.name: path for path in sorted(folder.iterdir()) if (path / "config.json").is_file()}
+
+
 def commit(name: str, branch: str) -> str:
     """The commit that a branch stands at."""
     return hashlib.sha1(f"{name}@{branch}".encode()).hexdigest()
@@ -123,3 +133,8 @@ def commit(name: str, branch: str) -> str:
 def digest(file: Path) -> str:
     """What the Hub calls a file's object id."""
     return hashlib.sha1(file.read_bytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    with StandInHub({sys.argv[1]: branches(Path(sys.argv[2]))}, int(sys.argv[3])):
+        threading.Event().wait()

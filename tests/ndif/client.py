@@ -9,8 +9,8 @@ import json
 import os
 import threading
 import time
-import warnings
 from pathlib import Path
+from statistics import median
 
 import pytest
 import torch
@@ -93,25 +93,40 @@ def test_activations_and_scores_equal_local_ones(stack, near, far, task):
     FIGURES["traffic of activations and scores"] = str(remote.traffic)
 
 
+# Several threads warn at once, which a test cannot catch safely; one thread does below.
+@pytest.mark.filterwarnings("ignore:.*effects are exact ones")
 def test_effects_equal_local_ones(stack, near, far, crosscoder, task):
     remote = iv.Remote(HOST)
     method = "ig" if stack.actor == "Trusted" else "exact"
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        found = ct.attribute(far, crosscoder, task, remote=remote, progress=False)
-    assert any("effects are exact ones" in str(warning.message) for warning in said) == (method == "exact")
+    found = ct.attribute(far, crosscoder, task, remote=remote, progress=False)
     expected = ct.attribute(near, crosscoder, task, method=method, progress=False)
     assert {result.method for result in found.effects} == {method}
-    torch.testing.assert_close(found.ie(), expected.ie(), **CLOSE)
     assert expected.ie().abs().max() > 1e-3
     top = expected.top(5)
-    torch.testing.assert_close(found.relie()[top], expected.relie()[top], rtol=0, atol=1e-4)
-    FIGURES["largest difference of an effect"] = float((found.ie() - expected.ie()).abs().max())
+    same("effect", found.ie(), expected.ie())
+    same("RelIE of the strongest features", found.relie()[top], expected.relie()[top])
     FIGURES["traffic of effects"] = str(remote.traffic)
     alone = ct.ablate(near, crosscoder, expected.spliced, {"top": top}, progress=False)
     there = ct.ablate(far, crosscoder, expected.spliced, {"top": top}, remote=remote, progress=False)
-    for column in ("accuracy", "logit_difference", "logit_difference_change"):
-        torch.testing.assert_close(torch.tensor(there[column]), torch.tensor(alone[column]), **CLOSE)
+    columns = ["accuracy", "logit_difference", "logit_difference_change"]
+    same("ablation", *(torch.from_numpy(table[columns].to_numpy()) for table in (there, alone)))
+
+
+def same(what: str, found: torch.Tensor, expected: torch.Tensor) -> None:
+    """Hold two results to each other, and note how far they are apart."""
+    FIGURES[f"largest difference, {what}"] = float((found - expected).abs().max())
+    torch.testing.assert_close(found, expected, **CLOSE)
+
+
+def test_a_server_without_gradients_is_found_out_and_said(stack, near, far, crosscoder, task):
+    spliced = ct.splice(near, crosscoder, task, progress=False)
+    with ct.Compute(remote=HOST).open(far, "main") as model:
+        arguments = model, spliced.prompts, SITE, spliced.clean[-1]
+        if stack.actor == "Trusted":
+            assert iv.indirect_effects(*arguments).method == "ig"
+        else:
+            with pytest.warns(RuntimeWarning, match="effects are exact ones"):
+                assert iv.indirect_effects(*arguments).method == "exact"
 
 
 def test_gradients_asked_for_by_name_are_refused_where_there_are_none(stack, far, crosscoder, task):
@@ -175,22 +190,18 @@ def test_revisions_are_in_flight_together(stack, far, task):
             iv.fetch(model, prompts, [ct.Site(layer % model.n_layers)], max_tokens=4096)
             remote.jobs.clear()
 
-    times, busy = {}, os.getloadavg()[0]
-    for n in (1, 3):
-        suite = far.select(REVISIONS[:n])
-        compute.each(suite, work)
-        runs = []
-        for _ in range(3):
+    times, busy = {1: [], 3: []}, os.getloadavg()[0]
+    for _ in range(6):
+        for n, runs in times.items():
             began = time.monotonic()
-            compute.each(suite, work)
+            compute.each(far.select(REVISIONS[:n]), work)
             runs.append(time.monotonic() - began)
-        times[n] = min(runs)
-    FIGURES["three revisions in flight over one"] = times[3] / times[1]
-    if times[3] >= 2 * times[1] and busy > 1.5 * (os.cpu_count() or 1):
-        pytest.skip(
-            f"a load of {busy:.1f} from others leaves nothing to measure; three took {times[3] / times[1]:.1f} of one"
-        )
-    assert times[3] < 2 * times[1]
+    # The first round warms up.
+    ratio = median(times[3][1:]) / median(times[1][1:])
+    FIGURES["three revisions in flight over one"] = ratio
+    if ratio >= 2 and busy > 1.5 * (os.cpu_count() or 1):
+        pytest.skip(f"a load of {busy:.1f} from others leaves nothing to measure; three took {ratio:.1f} of one")
+    assert ratio < 2
 
 
 def test_a_run_goes_on_when_the_api_was_killed_in_its_middle(stack, near, far, crosscoder, task, tmp_path):
@@ -226,7 +237,7 @@ def test_a_run_goes_on_when_the_api_was_killed_in_its_middle(stack, near, far, c
 
     stack.start_api()
     stack.wait_until_ready()
-    second = iv.Remote(HOST, jobs=JobFile(path))
+    second = iv.Remote(HOST, jobs=JobFile(path), patience=120)
     torch.testing.assert_close(effects(far, second), expected, **CLOSE)
     assert second.traffic.requests < whole.traffic.requests
     FIGURES["requests in all, sent before the API was killed, after"] = (

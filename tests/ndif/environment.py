@@ -49,7 +49,7 @@ def python() -> Path:
         for what in (["-c", str(CONSTRAINTS), *PACKAGES], ["--no-deps", "--ignore-requires-python", NDIF]):
             done = subprocess.run([*pip, *what], capture_output=True, text=True)
             if done.returncode:
-                raise Missing(f"the server's packages cannot be installed: {done.stderr.strip().splitlines()[-1]}")
+                raise Missing(f"the server's packages cannot be installed: {_last_line(done.stderr)}")
         stamp.write_text(wanted)
     return venv / "bin" / "python"
 
@@ -71,9 +71,13 @@ def redis() -> tuple[Path, dict[str, str]]:
         packages.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(["apt-get", "download", *DEBIAN], cwd=packages, capture_output=True, text=True)
         if done.returncode:
-            raise Missing(f"Debian's redis-server cannot be fetched: {done.stderr.strip().splitlines()[-1]}")
+            raise Missing(f"Debian's redis-server cannot be fetched: {_last_line(done.stderr)}")
         for package in sorted(packages.glob("*.deb")):
             subprocess.run(["dpkg-deb", "-x", str(package), str(root)], check=True)
     libraries = root / "usr" / "lib"
     paths = [str(path) for path in (libraries, *libraries.glob("*-linux-gnu"))]
     return binary, {"LD_LIBRARY_PATH": ":".join(paths)}
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["no reason was given"])[-1]

@@ -23,6 +23,8 @@ import environment
 import stack
 
 SIOCSIFFLAGS, UP_AND_RUNNING = 0x8914, 0x1 | 0x40
+LIMIT = 1200
+"""Seconds that the tests of one kind of server may take."""
 
 
 def namespaces() -> list[str]:
@@ -73,7 +75,16 @@ def main() -> int:
         print(f"NDIF tests skipped: {reason}", file=sys.stderr)
         return int(os.environ.get("CROSSTIME_NDIF_REQUIRED") == "1")
     this = [*command, sys.executable, str(Path(__file__).resolve()), "--inside"]
-    return max(abs(subprocess.run([*this, actor, *sys.argv[1:]]).returncode) for actor in stack.ACTORS)
+    return max(within_limit([*this, actor, *sys.argv[1:]]) for actor in stack.ACTORS)
+
+
+def within_limit(command: list[str]) -> int:
+    """Run a command and give its exit code; past the limit, end it and all that it started."""
+    try:
+        return abs(subprocess.run(command, timeout=LIMIT).returncode)
+    except subprocess.TimeoutExpired:
+        print(f"NDIF tests ended: they took longer than {LIMIT} s", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

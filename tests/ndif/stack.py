@@ -15,6 +15,7 @@ from pathlib import Path
 import environment
 
 SHIMS = environment.HERE / "shims"
+STAND_IN_HUB = environment.HERE.parent / "crosstime" / "stand_in_hub.py"
 # Outside the range that Ray's workers take, 10002 to 19999.
 PORTS = {"redis": 26379, "store": 29000, "hub": 28100, "gcs": 26385, "ray": 20001, "dashboard": 28265, "api": 28001}
 HOST = f"http://127.0.0.1:{PORTS['api']}"
@@ -71,8 +72,7 @@ class Stack:
         redis = [str(self.redis), "--port", port["redis"], "--bind", local, "--save", ""]
         self._start("redis", redis, self.redis_needs)
         self._start("store", [str(self.bin / "moto_server"), "-H", local, "-p", port["store"]])
-        hub = [sys.executable, str(environment.HERE / "hub.py"), self.repository, str(self.checkpoints), port["hub"]]
-        self._start("hub", hub)
+        self._start("hub", [sys.executable, str(STAND_IN_HUB), self.repository, str(self.checkpoints), port["hub"]])
         resources = {"head": 10, "cuda_memory_bytes": 4 << 30, "cpu_memory_bytes": 4 << 30}
         self._start(
             "ray",
