@@ -1,10 +1,19 @@
-"""One optimiser step of a crosscoder: against the plain way, dictionary_learning's trainers, and bare products."""
+"""One optimiser step of a crosscoder: against the plain way, bare products, and other tools' trainers.
+
+dictionary_learning runs in our process; SAELens and llamascopium run in their own, where one turn of their own training
+loop is timed, in turn with our step, and bare products run on both sides. What they do otherwise than we: SAELens (one
+checkpoint; L1 or BatchTopK weighted by decoder norms, AuxK without dead features to work on) counts in every step how
+often features fire. llamascopium keeps codes for every checkpoint by itself, ``B C F`` where we have ``B F``, with an
+encoder bias for each; its L1 is a mean over checkpoints, and its logging of every step is off. All use Adam (ours is
+fused) and clip the gradient. llamascopium's default is mixed precision, so it is compared in both.
+"""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +21,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.naive_training import DenseTrainer
+from benchmarks.peers.running import MISSING, Peer, against, environment
 from benchmarks.result import Result, Row
 from benchmarks.timing import medians
 from crosstime import BatchTopKConfig, CrossCoder, L1Config
@@ -62,6 +72,13 @@ def benchmark(quick: bool, device: torch.device) -> Result:
     if peer is not None:
         rows += against_peer(sizes, device, peer)
     note = {} if peer is not None else {"dictionary_learning": "not installed, so its rows are left out"}
+    python = environment()
+    if quick or device.type != "cpu":
+        note["peers"] = "on a CPU at full size only"
+    elif python is None:
+        note["peers"] = MISSING
+    else:
+        rows += against_tools(sizes, python)
     return Result("training", device.type, asdict(sizes) | note, tuple(rows))
 
 
@@ -115,6 +132,29 @@ def against_peer(sizes: Sizes, device: torch.device, peer: ModuleType) -> list[R
         times = medians(ways, sizes.runs)
         name = f"{config.summary()}, one checkpoint"
         rows.append(Row.less(name, "seconds a step", times["ours"], times["theirs"], "dictionary_learning", target=1.0))
+    return rows
+
+
+def against_tools(sizes: Sizes, python: Path) -> list[Row]:
+    """Rows against SAELens (one checkpoint) and llamascopium (all), in the environment that has them."""
+    tools = [
+        ("SAELens", "saelens_steps.py", replace(sizes, checkpoints=1), "float32"),
+        ("llamascopium", "llamascopium_steps.py", sizes, "float32"),
+        ("llamascopium", "llamascopium_steps.py", sizes, "bfloat16"),
+    ]
+    cpu, rows = torch.device("cpu"), []
+    for name, script, each, precision in tools:
+        x = activations(each, cpu)
+        for config in configs(each):
+            knob = {"k": config.k} if isinstance(config, BatchTopKConfig) else {"l1": L1}
+            shape = {name: getattr(each, name) for name in ("width", "checkpoints", "features", "batch")}
+            ours = trainer(config, each, cpu, precision)
+            with Peer(python, script, shape | knob | {"lr": LR, "precision": precision}) as peer:
+                case = f"{config.summary()}, {each.checkpoints} checkpoint{'s'[: each.checkpoints > 1]}, {precision}"
+                rows += against(
+                    peer, case, f"{name} {peer.told['version']}", lambda ours=ours, x=x: ours.update(1, x),
+                    products(each, x, precision), sizes.runs,
+                )  # fmt: skip
     return rows
 
 

@@ -74,7 +74,9 @@ def test_another_store_is_another_input(learning_suite: Suite, folder: Path, tmp
 
 
 def test_a_plan_harvests_nothing_for_a_store(learning_suite: Suite, folder: Path):
-    machine = Machine("cpu", "2 cores", 1e11, 8 * 10**9, 8 * 10**9, 5 * 10**10)
+    machine = Machine(
+        "cpu", "2 cores", flops=1e11, bandwidth=1e10, call=1e-5, memory=8 * 10**9, device_memory=8 * 10**9, disk=10**11
+    )  # fmt: skip
     overrides = [f"corpus.source={folder / 'held_out.txt'}"], []
     text, stored = (
         next(cost for cost in plan(recipe(learning_suite, folder, *each), machine).costs if cost.stage == "train")
