@@ -91,7 +91,7 @@ def train(
         config: kind, dictionary size and hyper-parameters: `L1Config`, `TopKConfig`, `BatchTopKConfig` or
             `JumpReLUConfig`.
         batch_size: tokens of one step.
-        sequence_length: tokens of one sequence of text.
+        sequence_length: tokens of one sequence of text; a store has its own.
         buffer_tokens: tokens that are held in memory and shuffled together.
         buffer_dtype: float32, bfloat16 or float16: how they are held.
         validation: share of the documents that training does not see; a batch of them is measured in the log.
@@ -118,6 +118,8 @@ def train(
 
     Source: CTT (arXiv 2509.05291), section 3.3.
     """
+    if isinstance(corpus, ActivationStore):
+        sequence_length = corpus.sequence_length
     device = own_device(compute.torch_device)
     precision = precision or _best_precision(device)
     options = {

@@ -130,6 +130,8 @@ def test_a_store_of_activations_trains_without_running_a_model(suite: Suite, tmp
     assert trained.tokens == 30 * 32
     assert trained.log.l2.tail(5).mean() < 0.8 * trained.log.l2.head(3).mean()
     assert torch.allclose(trained.crosscoder.scales, store.scales)
+    other = train(suite, Site(0), store, CONFIG, **OPTIONS | {"sequence_length": 99})
+    assert other.crosscoder.origin.training["sequence_length"] == 8
     with pytest.raises(StoreError, match=r"site .*resid\.1"):
         train(suite, Site(1), store, CONFIG, **OPTIONS)
     with pytest.raises(CrosscoderError, match="no documents to hold out"):
