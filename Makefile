@@ -5,7 +5,7 @@ PIP_FLAGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick fuzz ndif-test docs bench lint format clean help
+.PHONY: demo test quick fuzz ndif-test docs bench bench-peers lint format clean help
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -59,9 +59,12 @@ docs: $(VENV)/.docs  ## the documentation as pages, in site/
 bench: $(VENV)/.user  ## speed and memory against the plain way; results go to benchmarks/results
 	$(BIN)/python -m benchmarks --json benchmarks/results
 
+bench-peers: $(VENV)/.user  ## an environment for SAELens and llamascopium, which `bench` then compares training with
+	$(BIN)/python -m benchmarks.peers.running $(PIP_FLAGS)
+
 format: $(VENV)/.dev  ## rewrite the code the way ruff wants it
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
 clean:  ## remove the environment and what runs left behind
-	rm -rf $(VENV) runs build site *.egg-info
+	rm -rf $(VENV) .venv-peers runs build site *.egg-info
