@@ -52,6 +52,7 @@ _HOME = {
     "faithfulness": "crosstime.sufficiency",
     "feature_dimensionality": "crosstime.dimensionality",
     "feature_kinds": "crosstime.feature_scores",
+    "find_dips": "crosstime.dipping",
     "harvest": "crosstime.harvesting",
     "language_shares": "crosstime.feature_scores",
     "latent_scaling": "crosstime.scaling",
@@ -111,6 +112,7 @@ if TYPE_CHECKING:
     from crosstime.correlation import change_correlations as change_correlations
     from crosstime.crosscoder import CrossCoder as CrossCoder
     from crosstime.dimensionality import feature_dimensionality as feature_dimensionality
+    from crosstime.dipping import find_dips as find_dips
     from crosstime.dips import explain_dip as explain_dip
     from crosstime.errors import CrosstimeError as CrosstimeError
     from crosstime.evaluation import evaluate as evaluate

@@ -1,63 +1,100 @@
-"""Is a dip in accuracy explained by features that training gives up? A test with controls, on prompts kept aside."""
+"""Do features that matter at one checkpoint only explain that it does a task badly? A test with controls."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from crosstime.ablating import answered_right
 from crosstime.attribution import Attribution, attribute
 from crosstime.compute import Compute
 from crosstime.crosscoder import CrossCoder
-from crosstime.errors import CrosscoderError
+from crosstime.errors import CrosscoderError, RunError
 from crosstime.progress import track
+from crosstime.showing import Shown
 from crosstime.splicing import Spliced, fitting, splice
 from crosstime.suite import Suite
 from crosstime.temporal import ABSENT, relative_pairwise
-from interventions import Effects, bootstrap_interval
+from interventions import Ablation, Decomposition, Effects, Prompts, bootstrap_interval
 from interventions import ablate as ablate_features
 from tasks import Task, TokenizedTask
 from tasks.errors import nearest
 
-HARMFUL, HELPFUL, BOTH = "discontinued, harmful", "discontinued, helpful", "discontinued"
+HARMFUL, HELPFUL, BOTH = "harmful", "helpful", "harmful and helpful"
 MATCHED, RANDOM = "matched control", "random control"
+COLUMNS = (
+    "task", "group", "n", "revision", "prompts", "accuracy", "accuracy_change", "logit_difference_change", "low",
+    "high", "p",
+)  # fmt: skip
 _NEIGHBOURS = 10
 
 
-@dataclass(frozen=True, eq=False)
-class Dip:
-    """What features that are given up between two checkpoints do to a task at the earlier one.
+@dataclass(frozen=True, eq=False, repr=False)
+class Dip(Shown):
+    """What features that matter at one of two checkpoints do to a task there.
 
     Attributes:
         task: name of the task.
-        early, late: the two checkpoints.
-        harmful, helpful: features that matter at `early` and hardly at `late`, by the sign of what they do.
+        at: the checkpoint of the dip.
+        other: the one that it is compared with.
+        given_up: whether `other` is the later one, so that the features are *discontinued*; else they have *emerged*.
+        harmful, helpful: features that matter at `at` and hardly at `other`, by the sign of what they do.
         table: one row for each task, group and checkpoint: task, group, n, revision, prompts, accuracy,
             accuracy_change, logit_difference_change (right minus wrong, towards the right answer), low, high, p. A
             control's row is the mean over its draws, low and high are percentiles of the draws, and p, in the row of
-            a group, is the share of matched draws that do as much or more.
+            the harmful ones, is the share of matched draws that do as much or more.
     """
 
     task: str
-    early: str
-    late: str
+    at: str
+    other: str
+    given_up: bool
     harmful: tuple[int, ...]
     helpful: tuple[int, ...]
     table: pd.DataFrame
 
     @property
     def explained(self) -> bool:
-        """Whether taking the harmful ones away at `early` helps: interval above zero, and p at most .05."""
+        """Whether taking the harmful ones away at `at` helps: interval above zero, and p at most .05."""
         if not self.harmful:
             return False
         row = self.row(HARMFUL)
         return bool(row.low > 0 and row.p <= 0.05)
+
+    def headline(self) -> str:
+        """The finding, as `sentence` says it."""
+        return self.sentence()
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """What the model does without the features."""
+        return {"without these features": self.table}
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, for JSON; `of` makes it again."""
+        fields = {name: getattr(self, name) for name in ("task", "at", "other", "given_up", "harmful", "helpful")}
+        return fields | {"table": self.table.to_dict("records")}
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Dip:
+        """What `to_dict` wrote.
+
+        Raises:
+            RunError: a value is missing, or of another kind.
+        """
+        try:
+            table = pd.DataFrame(values["table"], columns=list(COLUMNS))
+            table = table.astype(dict.fromkeys(COLUMNS[5:], float) | dict.fromkeys(("n", "prompts"), "int64"))
+            features = (tuple(int(feature) for feature in values[name]) for name in ("harmful", "helpful"))
+            return cls(values["task"], values["at"], values["other"], bool(values["given_up"]), *features, table)
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"A dip was not written whole: {type(error).__name__}: {error}.") from error
 
     def row(self, group: str, revision: str | None = None, task: str | None = None) -> pd.Series:
         """One row of the table; by default of the task and checkpoint of the dip.
@@ -67,30 +104,42 @@ class Dip:
         """
         own = self.table[
             (self.table.group == group)
-            & (self.table.revision == (revision or self.early))
+            & (self.table.revision == (revision or self.at))
             & (self.table.task == (task or self.task))
         ]
         if own.empty:
-            raise CrosscoderError(f"The dip has no row for {group!r} at {revision or self.early}.")
+            raise CrosscoderError(f"The dip has no row for {group!r} at {revision or self.at}.")
         return own.iloc[0]
 
     def sentence(self) -> str:
         """The finding in a sentence or two, with its numbers."""
+        kind = "discontinued" if self.given_up else "emerging"
         if not self.harmful:
+            gone = f"is given up by {self.other}" if self.given_up else f"was absent at {self.other}"
             return (
-                f"No feature that does harm on {self.task} at {self.early} is given up by {self.late}: the dip is not "
-                "explained by discontinued features."
+                f"No feature that does harm on {self.task} at {self.at} {gone}: the dip is not explained by {kind} "
+                "features."
             )
-        row, control = self.row(HARMFUL), self.row(MATCHED)
-        count = len(self.harmful)
-        features = "feature" if count == 1 else "features"
+        row = self.row(HARMFUL)
+        features = f"the {len(self.harmful)} harmful {'feature' if len(self.harmful) == 1 else 'features'}"
+        since = "gives up" if self.given_up else "brings"
+        first, last = (self.at, self.other) if self.given_up else (self.other, self.at)
+        verdict = "explained" if self.explained else "not explained"
         return (
-            f"{'Explained' if self.explained else 'Not explained'}: without the {count} harmful {features} that "
-            f"training gives up between {self.early} and {self.late}, the logit difference on {self.task} at "
-            f"{self.early} moves by {row.logit_difference_change:+.2f} [{row.low:+.2f}, {row.high:+.2f}] towards the "
-            f"right answer, and accuracy from {row.accuracy - row.accuracy_change:.2f} to {row.accuracy:.2f}; without "
-            f"as many matched ones by {control.logit_difference_change:+.2f} [{control.low:+.2f}, {control.high:+.2f}] "
-            f"(p = {row.p:.3g}, on {int(row.prompts)} prompts that were not used to choose the features)."
+            f"The dip on {self.task} at {self.at} is {verdict} by {kind} features: without {features} that training "
+            f"{since} between {first} and {last}, the logit difference moves by {row.logit_difference_change:+.2f} "
+            f"[{row.low:+.2f}, {row.high:+.2f}] towards the right answer, and accuracy goes from "
+            f"{row.accuracy - row.accuracy_change:.2f} to {row.accuracy:.2f}; {self._controlled(row)}, on "
+            f"{int(row.prompts)} prompts that were not used to choose the features."
+        )
+
+    def _controlled(self, row: pd.Series) -> str:
+        if row.p != row.p:
+            return "too few other features fire for a control"
+        control = self.row(MATCHED)
+        return (
+            f"without as many matched ones it moves by {control.logit_difference_change:+.2f} "
+            f"[{control.low:+.2f}, {control.high:+.2f}] (p = {row.p:.3g})"
         )
 
 
@@ -98,43 +147,47 @@ def explain_dip(
     suite: Suite,
     crosscoder: CrossCoder,
     task: Task | TokenizedTask | Spliced,
-    early: str,
-    late: str,
+    at: str,
+    other: str,
     *,
     others: Sequence[Task | TokenizedTask | Spliced] = (),
     attribution: Attribution | None = None,
     top: int = 100,
     absent: float = ABSENT,
+    prompts: int | None = None,
     draws: int = 100,
     resamples: int = 2_000,
     seed: int = 0,
     compute: Compute = Compute(),
     progress: bool | None = None,
 ) -> Dip:
-    """Ask whether features that are discontinued after a checkpoint are what a task suffers from there.
+    """Ask whether features that matter at one checkpoint and not at another are what a task suffers from there.
 
-    1. The prompts are halved at random. On the first half the `top` features by |IE| at `early` are taken; those with
-       RelIE ``|IE_late| / (|IE_early| + |IE_late|) < absent`` are *discontinued*, and *harmful* where IE_early < 0: the
-       metric, wrong minus right, falls without them.
+    1. The prompts are halved at random. On the first half the `top` features by |IE| at `at` are taken; of these,
+       those with RelIE ``|IE_other| / (|IE_at| + |IE_other|) < absent`` are *discontinued* where `other` comes later,
+       and have *emerged* where it comes earlier. They are *harmful* where IE_at < 0: the metric, wrong minus right,
+       falls without them.
     2. On the second half the harmful ones, the helpful ones, and both are set to zero jointly at both checkpoints.
-    3. The same is done with `draws` sets of as many other features as there are harmful ones: *matched* ones, each
-       drawn from the ten whose mean part in the activation at `early` is nearest to a harmful one's, and plain random
-       ones of those that fire.
+    3. At `at` the same is done with `draws` sets of as many other features as there are harmful ones: *matched* ones,
+       each drawn from the ten whose mean part in the activation is nearest to a harmful one's, and plain random ones of
+       those that fire.
 
     Args:
         suite, crosscoder, task: as for `attribute`.
-        early: the checkpoint of the dip.
-        late: a checkpoint after it.
+        at: the checkpoint of the dip.
+        other: a later checkpoint, at which the task has recovered, or an earlier one, from which it fell.
         others: tasks on which the same features are ablated, on all prompts.
         attribution: of the task, if there is one already.
         top: features that are looked at.
         absent: see above.
+        prompts: how many of the second half are run at most; default all.
         draws, resamples, seed: of the controls and of the bootstrap over prompts.
         compute: how the checkpoints are run.
         progress: show a bar; None shows it when a person watches.
 
     Raises:
-        CrosscoderError: a checkpoint that the crosscoder does not have, fewer than four prompts, or no draws.
+        CrosscoderError: a checkpoint that the crosscoder does not have, the same one twice, fewer than four prompts,
+            or a number below one.
 
     Examples:
         >>> explain_dip(suite, crosscoder, task, "step64", "step256").sentence()  # doctest: +SKIP
@@ -142,13 +195,16 @@ def explain_dip(
     Source: CTT (arXiv 2509.05291), sections 4 and 5; the halves and controls are ours.
     """
     chosen = fitting(suite, crosscoder)
-    for revision in (early, late):
+    for revision in (at, other):
         if revision not in chosen.revisions:
             raise CrosscoderError(
                 f"The crosscoder has no checkpoint {revision!r}: {nearest(revision, chosen.revisions)}"
             )
-    if draws < 1 or top < 1:
-        raise CrosscoderError(f"A dip needs at least one draw and one feature to look at, not {draws} and {top}.")
+    if at == other:
+        raise CrosscoderError(f"A dip is between two checkpoints, not {at} and itself.")
+    for name, value in (("top", top), ("draws", draws), ("prompts", prompts)):
+        if value is not None and value < 1:
+            raise CrosscoderError(f"A dip needs {name} of at least 1, not {value}.")
     how = {"compute": compute, "progress": progress}
     if attribution is None:
         attribution = attribute(suite, crosscoder, task, **how)
@@ -157,51 +213,58 @@ def explain_dip(
     if n_prompts < 4:
         raise CrosscoderError(f"Task {spliced.task.name} has {n_prompts} prompts; two halves need at least 4.")
     generator = torch.Generator().manual_seed(seed)
-    choosing = torch.zeros(n_prompts, dtype=torch.bool)
-    choosing[torch.randperm(n_prompts, generator=generator)[: n_prompts // 2]] = True
+    order = torch.randperm(n_prompts, generator=generator)
+    choosing, testing = order[: n_prompts // 2], order[n_prompts // 2 :][:prompts].sort().values
 
-    at = {revision: chosen.revisions.index(revision) for revision in (early, late)}
-    ie = {revision: _mean_effect(attribution.effects[c], choosing) for revision, c in at.items()}
-    strongest = ie[early].abs().argsort(descending=True, stable=True)[:top]
-    share = relative_pairwise(ie[early], ie[late])[strongest]
-    given_up = strongest[share < absent]
-    harmful = given_up[ie[early][given_up] < 0].tolist()
-    helpful = given_up[ie[early][given_up] > 0].tolist()
+    c_at, c_other = chosen.revisions.index(at), chosen.revisions.index(other)
+    ie, ie_other = (_mean_effect(attribution.effects[c], choosing, n_prompts) for c in (c_at, c_other))
+    strongest = ie.abs().argsort(descending=True, stable=True)[:top]
+    specific = strongest[relative_pairwise(ie, ie_other)[strongest] < absent]
+    harmful, helpful = specific[ie[specific] < 0].tolist(), specific[ie[specific] > 0].tolist()
     groups = {HARMFUL: harmful, HELPFUL: helpful, BOTH: harmful + helpful}
-    controls = _controls(spliced, crosscoder, at[early], harmful, harmful + helpful, draws, generator)
-    sets = [features for features in groups.values() if features]
-    sets += [features for listed in controls.values() for features in listed]
+    groups = {name: features for name, features in groups.items() if features}
+    controls = _controls(spliced, crosscoder, c_at, harmful, harmful + helpful, draws, generator)
+    measured = [(spliced, testing)]
+    for each in others:
+        one = each if isinstance(each, Spliced) else splice(suite, crosscoder, each, **how)
+        measured.append((one, torch.arange(len(one.prompts))))
     rows: list[dict[str, object]] = []
-    measured = [(spliced, ~choosing)]
-    for other in others:
-        one = other if isinstance(other, Spliced) else splice(suite, crosscoder, other, **how)
-        measured.append((one, torch.ones(len(one.prompts), dtype=torch.bool)))
-    with track("Explaining the dip", len(measured) * len(at), shown=progress) as bar:
-        for one, used in measured if sets else ():
-            for revision, c in at.items():
-                with compute.open(chosen, revision) as model:
+    with track("Explaining the dip", 2 * len(measured) if groups else 0, shown=progress) as bar:
+        for one, rows_used in measured if groups else ():
+            for c in (c_at, c_other):
+                bar.note(f"{one.task.name} at {chosen.revisions[c]}")
+                beside = controls if one is spliced and c == c_at else {}
+                sets = [*groups.values(), *(features for listed in beside.values() for features in listed)]
+                some, clean = _some(one, rows_used, c)
+                with compute.open(chosen, chosen.revisions[c]) as model:
                     found = ablate_features(
-                        model, one.prompts, crosscoder.origin.site, one.clean[c], sets, max_tokens=compute.max_tokens
+                        model, some, crosscoder.origin.site, clean, sets, max_tokens=compute.max_tokens
                     )
+                described = {"task": one.task.name, "revision": chosen.revisions[c], "prompts": len(rows_used)}
+                rows += [described | row for row in _rows(found, groups, beside, resamples, seed)]
                 bar.advance()
-                # Towards the right answer is up.
-                change = -found.change[:, used].double()
-                accuracy = answered_right(found.metric[:, used]).mean(1)
-                clean = answered_right(found.clean[used]).mean().item()
-                described = {"task": one.task.name, "revision": revision, "prompts": int(used.sum())}
-                rows += _rows(described, groups, controls, change, accuracy, clean, resamples, seed)
-    columns = [
-        "task", "group", "n", "revision", "prompts", "accuracy", "accuracy_change", "logit_difference_change", "low",
-        "high", "p",
-    ]  # fmt: skip
-    return Dip(spliced.task.name, early, late, tuple(harmful), tuple(helpful), pd.DataFrame(rows, columns=columns))
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    return Dip(spliced.task.name, at, other, c_at < c_other, tuple(harmful), tuple(helpful), table)
 
 
-def _mean_effect(effects: Effects, chosen: Bool[Tensor, " P"]) -> Float[Tensor, " F"]:
+def _mean_effect(effects: Effects, rows: Int[Tensor, " R"], n_prompts: int) -> Float[Tensor, " F"]:
     """Indirect effect of every feature over some of the prompts."""
+    chosen = torch.zeros(n_prompts, dtype=torch.bool)
+    chosen[rows] = True
     kept = chosen[effects.prompt]
     sums = torch.zeros(effects.n_features, dtype=torch.float64)
-    return sums.index_add(0, effects.feature[kept], effects.value[kept].double()) / int(chosen.sum())
+    return sums.index_add(0, effects.feature[kept], effects.value[kept].double()) / len(rows)
+
+
+def _some(spliced: Spliced, rows: Int[Tensor, " R"], checkpoint: int) -> tuple[Prompts, Decomposition]:
+    """Some of a task's prompts, and their decomposition at a checkpoint."""
+    prompts, whole = spliced.prompts, spliced.clean[checkpoint]
+    kept = torch.zeros(len(prompts), dtype=torch.bool)
+    kept[rows] = True
+    tokens = kept[prompts.sequence_of_token].nonzero().squeeze(1)
+    numbers = kept.nonzero().squeeze(1).tolist()
+    ids, right, wrong = ([each[row] for row in numbers] for each in (prompts.ids, prompts.right, prompts.wrong))
+    return Prompts(ids, right, wrong), replace(whole, x=whole.x[tokens], codes=whole.codes.rows(tokens))
 
 
 def _controls(
@@ -236,58 +299,41 @@ def _controls(
 
 
 def _rows(
-    described: dict[str, object],
-    groups: dict[str, list[int]],
-    controls: dict[str, list[list[int]]],
-    change: Float[Tensor, "G P"],
-    accuracy: Float[Tensor, " G"],
-    clean: float,
+    found: Ablation,
+    groups: Mapping[str, Sequence[int]],
+    controls: Mapping[str, Sequence[Sequence[int]]],
     resamples: int,
     seed: int,
 ) -> list[dict[str, object]]:
-    """The table's rows of one task and checkpoint: `change` has the groups first, then the controls."""
-    filled = {name: features for name, features in groups.items() if features}
-    low, high = bootstrap_interval(change[: len(filled)].T, resamples=resamples, seed=seed)
-    means = change.mean(1)
-    places = {name: place for place, name in enumerate(filled)}
-    first = len(filled)
-    drawn: dict[str, Tensor] = {}
+    """The table's rows of one task and checkpoint; ablated were the groups first, then the controls."""
+    # Towards the right answer is up.
+    change = -found.change.double()
+    means, accuracy = change.mean(1), answered_right(found.metric).mean(1)
+    clean = answered_right(found.clean).mean().item()
+    low, high = bootstrap_interval(change[: len(groups)].T, resamples=resamples, seed=seed)
+
+    def row(
+        name: str, n: int, places: slice, bounds: tuple[float, float], p: float = float("nan")
+    ) -> dict[str, object]:
+        right = accuracy[places].mean().item()
+        return {
+            "group": name, "n": n, "accuracy": right, "accuracy_change": right - clean,
+            "logit_difference_change": means[places].mean().item(), "low": bounds[0], "high": bounds[1], "p": p,
+        }  # fmt: skip
+
+    drawn, first = {}, len(groups)
     for name, listed in controls.items():
-        drawn[name] = torch.arange(first, first + len(listed))
+        drawn[name] = slice(first, first + len(listed))
         first += len(listed)
     rows = []
-    for name, features in filled.items():
-        place = places[name]
+    for place, (name, features) in enumerate(groups.items()):
         p = float("nan")
         if name == HARMFUL and MATCHED in drawn:
             others = means[drawn[MATCHED]]
             p = (1 + int((others >= means[place]).sum())) / (1 + len(others))
-        rows.append(
-            described
-            | {
-                "group": name,
-                "n": len(features),
-                "accuracy": accuracy[place].item(),
-                "accuracy_change": accuracy[place].item() - clean,
-                "logit_difference_change": means[place].item(),
-                "low": low[place].item(),
-                "high": high[place].item(),
-                "p": p,
-            }
-        )
-    for name, numbers in drawn.items():
-        bounds = np.quantile(means[numbers].numpy(), [0.025, 0.975])
-        rows.append(
-            described
-            | {
-                "group": name,
-                "n": len(controls[name][0]),
-                "accuracy": accuracy[numbers].mean().item(),
-                "accuracy_change": accuracy[numbers].mean().item() - clean,
-                "logit_difference_change": means[numbers].mean().item(),
-                "low": float(bounds[0]),
-                "high": float(bounds[1]),
-                "p": float("nan"),
-            }
-        )
+        bounds = low[place].item(), high[place].item()
+        rows.append(row(name, len(features), slice(place, place + 1), bounds, p))
+    for name, places in drawn.items():
+        least, most = np.quantile(means[places].numpy(), [0.025, 0.975])
+        rows.append(row(name, len(controls[name][0]), places, (float(least), float(most))))
     return rows

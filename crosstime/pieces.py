@@ -10,7 +10,9 @@ import pandas as pd
 
 from crosstime.storage import atomic_path, read_table, write_table
 
-TEXT_COLUMNS = dict.fromkeys(("task", "features", "kind", "revision", "class_ie", "class_dec", "text"), "str")
+TEXT_COLUMNS = dict.fromkeys(
+    ("task", "features", "kind", "revision", "class_ie", "class_dec", "text", "dip", "at", "other", "group"), "str"
+)
 """Columns of a run's tables that are text even where every entry looks like a number."""
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from crosstime.compute import Compute
 from crosstime.crosscoder_recipe import CrosscoderRecipe, L1Recipe
+from crosstime.dip_recipe import DipRecipe
 from crosstime.errors import RecipeError
 from crosstime.recipe_tables import build, copied, merged, override
 from crosstime.splicing import BASELINES
@@ -230,7 +231,7 @@ class Recipe:
         title: of the report; default the name.
         description: a sentence for people.
         seed: of all that is drawn at random and has no seed of its own.
-        suite, compare, select, corpus, crosscoder, tasks, effects, evolve, compute, remote: the tables of
+        suite, compare, select, corpus, crosscoder, tasks, effects, evolve, dip, compute, remote: the tables of
             the file.
 
     Examples:
@@ -250,6 +251,7 @@ class Recipe:
     crosscoder: CrosscoderRecipe = field(default_factory=L1Recipe)
     effects: EffectsRecipe = field(default_factory=EffectsRecipe)
     evolve: EvolveRecipe = field(default_factory=EvolveRecipe)
+    dip: DipRecipe = field(default_factory=DipRecipe)
     compute: Compute = field(default_factory=Compute)
     remote: RemoteRecipe = field(default_factory=RemoteRecipe)
 
@@ -261,6 +263,7 @@ class Recipe:
         names = [task.name for task in self.tasks]
         if repeated := [name for name in names if names.count(name) > 1]:
             raise RecipeError(f"tasks: {repeated[0]!r} is there twice, and results are told apart by the task's name.")
+        self.dip.refuse_other(names, self.compare.revisions)
         _at_least(self, seed=0)
         if not self.name or not all(letter.isalnum() or letter in "-_." for letter in self.name) or self.name[0] == ".":
             raise RecipeError(

@@ -27,7 +27,8 @@ def evolve(
         list[str] | None, typer.Option("--language", help="NAME=FILE, text of a language; once for each language.")
     ] = None,
     dip: Annotated[
-        str | None, typer.Option("--dip", help="EARLY,LATE: do features given up between them explain a dip at EARLY?")
+        str | None,
+        typer.Option("--dip", help="AT,OTHER: do features that matter at AT and not at OTHER explain a dip at AT?"),
     ] = None,
     top: Annotated[int, typer.Option("--top", help="Features taken at each checkpoint and task, by |IE|.")] = 10,
     sequences: Annotated[int, typer.Option("--sequences", help="How many sequences of text.")] = 128,
@@ -44,7 +45,7 @@ def evolve(
 
     Computes the indirect effects of all features on each task, and writes one CSV file a table to OUT: onsets and life
     cycles by decoder norm and by effect, rotation, dimensionality, tests of specificity; with --text also latent
-    scaling and kinds of features; with --dip what the discontinued features do.
+    scaling and kinds of features; with --dip what the features that are given up, or that emerged, do to a dip.
     """
     from rich.console import Console
 
@@ -62,7 +63,7 @@ def evolve(
     spoken = dict(_named(text) for text in languages or ())
     ends = comma_separated(dip) if dip is not None else []
     if dip is not None and len(ends) != 2:
-        raise CrosstimeError(f"--dip takes two checkpoints with a comma between, EARLY,LATE, not {dip!r}.")
+        raise CrosstimeError(f"--dip takes two checkpoints with a comma between, AT,OTHER, not {dip!r}.")
     how = {"compute": compute_for(device, dtype, max_tokens, remote, sandboxed=sandboxed, folder=out)}
     loaded = CrossCoder.load(crosscoder)
     chosen = fitting(Suite.open(suite, loaded.origin.revisions), loaded)

@@ -34,7 +34,7 @@ def run(
     """Do what a recipe says: train a crosscoder, attribute tasks to its features, ablate, report.
 
     Results go to RUNS/NAME, where NAME is the recipe's. Stages (suite, select, train, evaluate, attribute, ablate,
-    evolve, report) that are done already are kept, and one that was stopped goes on from where it was.
+    evolve, explain, report) that are done already are kept, and one that was stopped goes on from where it was.
     """
 
     from crosstime.recipe import Recipe

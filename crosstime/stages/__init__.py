@@ -8,6 +8,7 @@ from crosstime.stages.ablating import Ablate
 from crosstime.stages.attributing import Attribute
 from crosstime.stages.evaluating import Evaluate
 from crosstime.stages.evolving import Evolve
+from crosstime.stages.explaining import Explain
 from crosstime.stages.making_suite import MakeSuite
 from crosstime.stages.reporting import Report
 from crosstime.stages.selecting import Select
@@ -15,7 +16,9 @@ from crosstime.stages.stage import Stage
 from crosstime.stages.training import Train
 from tasks.errors import nearest
 
-STAGES: tuple[Stage, ...] = (MakeSuite(), Select(), Train(), Evaluate(), Attribute(), Ablate(), Evolve(), Report())
+STAGES: tuple[Stage, ...] = (
+    MakeSuite(), Select(), Train(), Evaluate(), Attribute(), Ablate(), Evolve(), Explain(), Report(),
+)  # fmt: skip
 NAMES = tuple(stage.name for stage in STAGES)
 
 

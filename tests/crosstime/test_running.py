@@ -69,13 +69,13 @@ top = 2
 resamples = 50
 """
 STAGES = ("a tiny suite of checkpoints", "accuracy of every checkpoint", "the crosscoder", "how good it is",
-          "indirect effects", "ablations", "features over time", "the report")  # fmt: skip
+          "indirect effects", "ablations", "features over time", "dips explained", "the report")  # fmt: skip
 TABLES = (
     "accuracy", "training", "evaluation", "effects", "error_term", "completeness", "ablation", "faithfulness", "summary"
 )  # fmt: skip
 FILES = {f"{name}.csv" for name in TABLES} | {
     MANIFEST, "crosscoder.safetensors", "effects.safetensors", "report.html", "charts", "suite", "attribution",
-    "metrics.jsonl", "evolution", "tables",
+    "metrics.jsonl", "evolution", "tables", "dips.csv", "dips.json",
 }  # fmt: skip
 
 pytestmark = pytest.mark.slow
@@ -152,7 +152,8 @@ def test_a_run_writes_everything(first: RunResult):
     assert {path.name for path in first.folder.iterdir()} == FILES
     assert half_written(first.folder) == []
     assert first.report == first.folder / "report.html"
-    assert html.escape(first.summary) in first.report.read_text()
+    shown = first.report.read_text()
+    assert all(html.escape(line) in shown for line in first.summary.splitlines())
 
 
 def test_every_table_is_whole_and_finite(first: RunResult):
@@ -188,7 +189,7 @@ def test_effects_of_a_run_are_those_of_the_verbs_by_hand(first: RunResult):
 def test_the_manifest_says_what_was_done_with_what(first: RunResult):
     manifest = json.loads((first.folder / MANIFEST).read_text())
     assert list(manifest["stages"]) == [
-        "suite", "select", "train", "evaluate", "attribute", "ablate", "evolve", "report"
+        "suite", "select", "train", "evaluate", "attribute", "ablate", "evolve", "explain", "report"
     ]  # fmt: skip
     assert manifest["recipe"]["crosscoder"]["n_features"] == 32
     assert manifest["versions"]["torch"] == torch.__version__
