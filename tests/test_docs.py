@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 import subprocess
@@ -61,6 +62,32 @@ def test_every_page_is_in_the_navigation():
     text = (ROOT / "mkdocs.yml").read_text()
     for page in PAGES:
         assert f" {page.relative_to(DOCS)}\n" in text, f"{page.relative_to(DOCS)} is not in mkdocs.yml"
+
+
+def said() -> str:
+    """Every text in the code, a line each, with braces where something is filled in."""
+    found = []
+    for package in ("crosstime", "interventions", "tasks"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    found.append(node.value)
+                elif isinstance(node, ast.JoinedStr):
+                    parts = (part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+                    found.append("".join(map(str, parts)))
+    return "\n".join(found).lower()
+
+
+def test_the_messages_of_troubleshooting_are_those_of_the_code():
+    rows = re.findall(r"^\| `([^`]+)`", (DOCS / "troubleshooting.md").read_text(), re.M)
+    assert len(rows) > 10
+    code = said()
+    for message in rows:
+        varies = r"(?:stage )?'[^']*'|\([^)]*\)|\.\.\.|runs/\w+|manifest\.json|global_step\w+|JSON|\b[NM]\b"
+        fixed = re.split(varies, message)
+        longest = max((part.strip(" :;,") for part in fixed), key=len)
+        assert len(longest) >= 7, message
+        assert longest.lower() in code, message
 
 
 def test_stages_and_recipes_are_named_as_they_are():
