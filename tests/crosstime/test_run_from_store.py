@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from crosstime.experiment import Experiment
 from crosstime.harvesting import harvest
 from crosstime.machine import Machine
 from crosstime.planning import plan
-from crosstime.recipe import Recipe
+from crosstime.recipe import CompareRecipe, Recipe
 from crosstime.stages import reporting
 from crosstime.store import ActivationStore
 from crosstime.suite import Suite
@@ -109,10 +110,9 @@ def test_what_a_store_cannot_give_is_refused_before_anything_is_done(
 
 def test_checkpoints_must_be_named_and_held_out_must_be_text(learning_suite: Suite, folder: Path, tmp_path):
     store = str(folder / "store")
-    chosen = recipe(learning_suite, folder).to_dict()
-    del chosen["compare"]["revisions"]
+    chosen = replace(recipe(learning_suite, folder), compare=CompareRecipe("resid.0"))
     with pytest.raises(RecipeError, match=r"compare\.revisions: name those of the store .*step0, step40"):
-        ct.run(Recipe.of(chosen), tmp_path, progress=False)
+        ct.run(chosen, tmp_path, progress=False)
     with pytest.raises(RecipeError, match=r"corpus\.held_out must be a text"):
         ct.run(recipe(learning_suite, folder, held_out=store), tmp_path, progress=False)
     with pytest.raises(StoreError, match="stands beside others"):
