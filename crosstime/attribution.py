@@ -17,7 +17,7 @@ from crosstime.progress import track
 from crosstime.showing import Shown
 from crosstime.splicing import BASELINES, Spliced, baseline_named, fitting, refuse_foreign, splice
 from crosstime.suite import Suite
-from crosstime.temporal import classify, relative, select_top
+from crosstime.temporal import ABSENT, SPECIFIC, classify, relative, select_top
 from interventions import (
     Effects,
     Metric,
@@ -70,7 +70,14 @@ class Attribution(Shown):
         return select_top(self.ie(), k, by=by)
 
     def table(
-        self, features: Sequence[int] | None = None, *, resamples: int = 10_000, seed: int = 0, level: float = 0.95
+        self,
+        features: Sequence[int] | None = None,
+        *,
+        resamples: int = 10_000,
+        seed: int = 0,
+        level: float = 0.95,
+        absent: float = ABSENT,
+        specific: float = SPECIFIC,
     ) -> pd.DataFrame:
         """One row for each feature and checkpoint, with bootstrap intervals over prompts.
 
@@ -81,6 +88,7 @@ class Attribution(Shown):
             features: which; default `top`.
             resamples, seed, level: of the bootstrap. Checkpoints share their resamples, since they share
                 their prompts.
+            absent, specific: bounds of the classes, see `crosstime.classify`.
 
         Raises:
             CrosscoderError: no features, or one that does not exist.
@@ -99,8 +107,9 @@ class Attribution(Shown):
         shares = relative(ie)
         share_low, share_high = interval(relative(means), level)
         reldec = self.reldec()[chosen]
-        class_ie = classify(shares, self.revisions)
-        class_dec = classify(reldec, self.revisions)
+        class_ie, class_dec = (
+            classify(values, self.revisions, absent=absent, specific=specific) for values in (shares, reldec)
+        )
         return pd.DataFrame(
             {
                 "task": self.task,

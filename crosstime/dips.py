@@ -228,21 +228,23 @@ def explain_dip(
     for each in others:
         one = each if isinstance(each, Spliced) else splice(suite, crosscoder, each, **how)
         measured.append((one, torch.arange(len(one.prompts))))
-    rows: list[dict[str, object]] = []
+    found: dict[tuple[int, int], list[dict[str, object]]] = {}
     with track("Explaining the dip", 2 * len(measured) if groups else 0, shown=progress) as bar:
-        for one, rows_used in measured if groups else ():
-            for c in (c_at, c_other):
-                bar.note(f"{one.task.name} at {chosen.revisions[c]}")
-                beside = controls if one is spliced and c == c_at else {}
-                sets = [*groups.values(), *(features for listed in beside.values() for features in listed)]
-                some, clean = _some(one, rows_used, c)
-                with compute.open(chosen, chosen.revisions[c]) as model:
-                    found = ablate_features(
+        for c in (c_at, c_other) if groups else ():
+            with compute.open(chosen, chosen.revisions[c]) as model:
+                for place, (one, used) in enumerate(measured):
+                    bar.note(f"{one.task.name} at {chosen.revisions[c]}")
+                    beside = controls if one is spliced and c == c_at else {}
+                    sets = [*groups.values(), *(features for listed in beside.values() for features in listed)]
+                    some, clean = _some(one, used, c)
+                    ablated = ablate_features(
                         model, some, crosscoder.origin.site, clean, sets, max_tokens=compute.max_tokens
                     )
-                described = {"task": one.task.name, "revision": chosen.revisions[c], "prompts": len(rows_used)}
-                rows += [described | row for row in _rows(found, groups, beside, resamples, seed)]
-                bar.advance()
+                    described = {"task": one.task.name, "revision": chosen.revisions[c], "prompts": len(used)}
+                    rows = _rows(ablated, groups, beside, resamples, seed)
+                    found[place, c] = [described | row for row in rows]
+                    bar.advance()
+    rows = [row for place in range(len(measured)) for c in (c_at, c_other) for row in found.get((place, c), ())]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     return Dip(spliced.task.name, at, other, c_at < c_other, tuple(harmful), tuple(helpful), table)
 

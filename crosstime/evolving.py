@@ -18,13 +18,13 @@ from crosstime.errors import CrosscoderError
 from crosstime.evolution import decoder_evolution
 from crosstime.feature_scores import feature_kinds, language_shares
 from crosstime.lifecycle import PRESENT, life_cycle_shares, life_cycle_support, life_cycles
+from crosstime.onsets import onset_by_kind
 from crosstime.permutation import specificity_test
 from crosstime.reading import ReadText, read_text
 from crosstime.scaling import latent_scaling
 from crosstime.suite import Suite
 from crosstime.temporal import relative_pairs, select_top
 
-TOP = 10
 DECODER = "decoder norm"
 Text = TextSource | Iterable[str]
 
@@ -34,6 +34,7 @@ def evolve(
     effects: Sequence[Attribution] | Mapping[str, Float[Tensor, "C F"]] = (),
     *,
     features: Sequence[int] | None = None,
+    top: int = 10,
     suite: Suite | None = None,
     corpus: Text | None = None,
     languages: Mapping[str, Text] | None = None,
@@ -51,8 +52,9 @@ def evolve(
         crosscoder: of C checkpoints in order of training.
         effects: on each task, as `attribute` gives them, or the C x F indirect effects by the task's name; then what
             needs effects prompt by prompt (support, intervals, tests) is left out or NaN.
-        features: which get rows in the tables of selected features; default the union over tasks and checkpoints of
-            the ten with the largest |IE|.
+        features: which get rows in the tables of selected features, whatever their effects; default the union over
+            tasks and checkpoints of the `top` with the largest |IE|.
+        top: see `features`.
         suite, corpus: with both, text is read for latent scaling and for kinds of features.
         languages: with `suite`, text of each language, for language specificity.
         fraction: share of its maximum from which a feature counts as present, see `crosstime.lifecycle.present`.
@@ -64,10 +66,12 @@ def evolve(
     Returns:
         Tables by name. Of all features: ``evolution``, ``rotation``, ``rotation_steps``, ``dimensionality``
         (`decoder_evolution`), ``life_cycle_shares`` (source, life_cycle, count, share, low, high), and with text
-        ``kinds`` (`feature_kinds`) and ``languages`` (`language_shares`). Of the selected ones: ``life_cycles`` (task,
-        feature, life_cycle, label, first, last, support), ``pairs`` (task, feature, revision, other, relie, reldec: the
-        share of `other`, the later one), ``specificity`` (task and the columns of `specificity_test`), with text
-        ``scaling`` (`latent_scaling`), and ``facts``, one row a feature with the most telling of all these.
+        ``kinds`` (`feature_kinds`), ``onsets`` (`onset_by_kind`) and ``languages`` (`language_shares`). Of the
+        selected ones: ``life_cycles`` (task, feature, life_cycle, label, first, last, support,
+        strongest: whether it was selected on this task, not on another alone), ``pairs`` (task,
+        feature, revision, other, relie, reldec: the share of `other`, the later one), ``specificity`` (task and the
+        columns of `specificity_test`), with text ``scaling`` (`latent_scaling`), and ``facts``, one row a feature with
+        the most telling of all these.
 
     Raises:
         CrosscoderError: effects of other checkpoints or sizes, a feature that does not exist, text without a suite.
@@ -89,7 +93,7 @@ def evolve(
                 f"Effects on {name} are of {tuple(table.shape)} checkpoints and features, but the crosscoder has "
                 f"{(len(revisions), crosscoder.n_features)}."
             )
-    chosen = _selected(crosscoder, means, features)
+    chosen = _selected(crosscoder, means, features, top)
     tables = decoder_evolution(crosscoder, fraction=fraction)
     norms = crosscoder.decoder_norms().T
 
@@ -99,6 +103,10 @@ def evolve(
     for name, effect in means.items():
         values = effect.T[chosen].double()
         named = life_cycles(values, revisions, features=chosen, fraction=fraction).assign(task=name, support=np.nan)
+        # The life of a feature that hardly matters on this task is noise, and is not counted.
+        own = set(chosen if features is not None else select_top(effect, top))
+        counted = torch.tensor([feature in own for feature in chosen], dtype=torch.bool)
+        named["strongest"] = counted.numpy()
         per_prompt = None
         if name in attributions and chosen:
             per_prompt = torch.stack([one.per_prompt(chosen) for one in attributions[name].effects], -1)
@@ -108,9 +116,10 @@ def evolve(
                 tests.append(test.assign(task=name))
         lives.append(named)
         pairs.append(_pairs(name, values, norms[chosen], chosen, revisions))
-        shares.append(life_cycle_shares(values, per_prompt, **sampling).assign(source=f"IE: {name}"))
+        of_own = None if per_prompt is None else per_prompt[:, counted]
+        shares.append(life_cycle_shares(values[counted], of_own, **sampling).assign(source=f"IE: {name}"))
     tables["life_cycle_shares"] = _joined(shares, "source", "life_cycle count share low high")
-    tables["life_cycles"] = _joined(lives, "task", "feature life_cycle label first last support")
+    tables["life_cycles"] = _joined(lives, "task", "feature life_cycle label first last support strongest")
     tables["pairs"] = _joined(pairs, "task", "feature revision other relie reldec")
     tables["specificity"] = _joined(tests, "task", "feature revision relie p q")
 
@@ -124,15 +133,20 @@ def evolve(
         natural = reading(corpus)
         tables["scaling"] = latent_scaling(crosscoder, natural.decomposed, features=chosen, fraction=fraction)
         tables["kinds"] = feature_kinds(suite, crosscoder, natural, seed=seed, compute=compute, progress=progress)
+        tables["onsets"] = onset_by_kind(
+            tables["evolution"], tables["kinds"], revisions, resamples=resamples, seed=seed
+        )
     if languages is not None:
         tables["languages"] = language_shares({name: reading(text).codes for name, text in languages.items()})
     tables["facts"] = _facts(tables, chosen)
     return tables
 
 
-def _selected(crosscoder: CrossCoder, means: Mapping[str, Tensor], features: Sequence[int] | None) -> list[int]:
+def _selected(
+    crosscoder: CrossCoder, means: Mapping[str, Tensor], features: Sequence[int] | None, top: int
+) -> list[int]:
     if features is None:
-        return list(dict.fromkeys(feature for table in means.values() for feature in select_top(table, TOP)))
+        return list(dict.fromkeys(feature for table in means.values() for feature in select_top(table, top)))
     for feature in features:
         if not 0 <= feature < crosscoder.n_features:
             raise CrosscoderError(
@@ -179,4 +193,7 @@ def _facts(tables: Mapping[str, pd.DataFrame], features: Sequence[int]) -> pd.Da
     if "scaling" in tables:
         flagged = tables["scaling"][tables["scaling"].spurious].groupby("feature").revision.agg(", ".join)
         facts["spurious"] = flagged.reindex(facts.index).fillna("")
+    if "languages" in tables:
+        own = tables["languages"][tables["languages"].specific].set_index("feature").language
+        facts["language"] = own.reindex(facts.index).fillna("")
     return facts.astype(dict.fromkeys(facts.select_dtypes("category"), object)).reset_index()

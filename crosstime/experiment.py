@@ -167,7 +167,8 @@ class Experiment:
         refuse_broken(self.recipe)
         if self.store is not None:
             _refuse_unfit(self.recipe, self.store)
-        for source in (corpus.source if self.store is None else None, corpus.held_out):
+        languages = self.recipe.evolve.languages.values()
+        for source in (corpus.source if self.store is None else None, corpus.held_out, *languages):
             if source is not None and source != GENERATED:
                 read_lines(source)
         if settings.source == TINY:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -12,11 +12,11 @@ from typing import Any
 
 from crosstime.compute import Compute
 from crosstime.crosscoder_recipe import CrosscoderRecipe, L1Recipe
-from crosstime.dip_recipe import DipRecipe
 from crosstime.errors import RecipeError
-from crosstime.recipe_tables import build, copied, merged, override
+from crosstime.recipe_tables import at_least, build, copied, merged, one_of, override
 from crosstime.splicing import BASELINES
 from crosstime.store import ActivationStore, store_at
+from crosstime.temporal_recipe import DipRecipe, EvolveRecipe
 from crosstime.tiny import TinyConfig
 from interventions import METRICS, Remote, Site
 from interventions.effects import METHODS
@@ -85,8 +85,8 @@ class SelectRecipe:
     sentences: bool = False
 
     def __post_init__(self) -> None:
-        _at_least(self, k=2, sequences=1)
-        _one_of(self, measure=("cosine", "pearson", "cka"))
+        at_least(self, k=2, sequences=1)
+        one_of(self, measure=("cosine", "pearson", "cka"))
         if not 0 <= self.weight <= 1:
             raise RecipeError(f"weight must lie between 0 and 1, not {self.weight}.")
 
@@ -113,7 +113,7 @@ class CorpusRecipe:
     attractor_share: float = 0.5
 
     def __post_init__(self) -> None:
-        _at_least(self, sentences=1, sequence_length=2)
+        at_least(self, sentences=1, sequence_length=2)
         for name in ("phrase_share", "attractor_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise RecipeError(f"{name} must lie between 0 and 1, not {getattr(self, name)}.")
@@ -146,8 +146,8 @@ class TaskRecipe:
     prepend: str | None = None
 
     def __post_init__(self) -> None:
-        _at_least(self, limit=1)
-        _one_of(self, rule=RULES, prepend=STARTS)
+        at_least(self, limit=1)
+        one_of(self, rule=RULES, prepend=STARTS)
 
 
 @dataclass(frozen=True)
@@ -170,28 +170,10 @@ class EffectsRecipe:
     resamples: int = 10_000
 
     def __post_init__(self) -> None:
-        _at_least(self, steps=1, top=1, resamples=1)
-        _one_of(self, method=METHODS, baseline=BASELINES, metric=METRICS, quadrature=QUADRATURES)
+        at_least(self, steps=1, top=1, resamples=1)
+        one_of(self, method=METHODS, baseline=BASELINES, metric=METRICS, quadrature=QUADRATURES)
         if self.tolerance <= 0:
             raise RecipeError(f"tolerance must be positive, not {self.tolerance}.")
-
-
-@dataclass(frozen=True)
-class EvolveRecipe:
-    """What is said of features over time; see `crosstime.evolve`.
-
-    Attributes:
-        text: also look at the features on held-out text: their kinds, and latent scaling.
-        sequences: of it.
-        resamples: of the bootstrap and of permutations.
-    """
-
-    text: bool = True
-    sequences: int = 128
-    resamples: int = 1_000
-
-    def __post_init__(self) -> None:
-        _at_least(self, sequences=1, resamples=1)
 
 
 @dataclass(frozen=True)
@@ -264,7 +246,7 @@ class Recipe:
         if repeated := [name for name in names if names.count(name) > 1]:
             raise RecipeError(f"tasks: {repeated[0]!r} is there twice, and results are told apart by the task's name.")
         self.dip.refuse_other(names, self.compare.revisions)
-        _at_least(self, seed=0)
+        at_least(self, seed=0)
         if not self.name or not all(letter.isalnum() or letter in "-_." for letter in self.name) or self.name[0] == ".":
             raise RecipeError(
                 f"name: it names the run's folder, so it has letters, digits, '-', '_' and '.' only; got {self.name!r}."
@@ -377,29 +359,20 @@ def shipped() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
-def _at_least(table: Any, **least: int) -> None:
-    for name, lowest in least.items():
-        value = getattr(table, name)
-        if value is not None and value < lowest:
-            raise RecipeError(f"{name} must be at least {lowest}, not {value}.")
-
-
-def _one_of(table: Any, **allowed: Iterable[str]) -> None:
-    for name, values in allowed.items():
-        value = getattr(table, name)
-        if value is not None and value not in values:
-            raise RecipeError(f"there is no {name} {value!r}: {nearest(value, values)}")
-
-
 def _resolve_paths(table: dict[str, Any], base: Path) -> None:
     def resolve(value: Any) -> Any:
         if isinstance(value, list):
             return [resolve(item) for item in value]
+        if isinstance(value, dict):
+            return {name: resolve(item) for name, item in value.items()}
         if isinstance(value, str) and value not in (TINY, GENERATED) and (base / value).exists():
             return str(base / value)
         return value
 
-    places = [(table.get("suite"), ("source", "tokenizer")), (table.get("corpus"), ("source", "held_out"))]
+    places = [
+        (table.get("suite"), ("source", "tokenizer")), (table.get("corpus"), ("source", "held_out")),
+        (table.get("evolve"), ("languages",)),
+    ]  # fmt: skip
     listed = table.get("tasks")
     places += [(task, ("path",)) for task in (listed if isinstance(listed, list) else ())]
     for place, keys in places:

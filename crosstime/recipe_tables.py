@@ -7,7 +7,7 @@ import math
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from crosstime.crosscoder_recipe import CrosscoderRecipe, recipe_of_kind
@@ -73,6 +73,10 @@ def _value(hint: Any, value: Any, where: str, key: str) -> Any:
         if not isinstance(value, list):
             raise RecipeError(f"{where}: {key} must be a list, not {value!r}.")
         return origin(_value(arguments[0], item, where, f"{key}[{index}]") for index, item in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise RecipeError(f"{where}: {key} must be a table, not {value!r}.")
+        return {name: _value(arguments[1], item, where, f"{key}.{name}") for name, item in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
@@ -83,6 +87,30 @@ def _value(hint: Any, value: Any, where: str, key: str) -> Any:
     if hint is int and not -(2**63) <= value < 2**63:
         raise RecipeError(f"{where}: {key} must fit in 64 bits; got {value}.")
     return value
+
+
+def at_least(table: Any, **least: int) -> None:
+    """Refuse attributes that are smaller than they may be; None is no number.
+
+    Raises:
+        RecipeError: the sentence names the attribute and the least that it may be.
+    """
+    for name, lowest in least.items():
+        value = getattr(table, name)
+        if value is not None and value < lowest:
+            raise RecipeError(f"{name} must be at least {lowest}, not {value}.")
+
+
+def one_of(table: Any, **allowed: Iterable[str]) -> None:
+    """Refuse attributes that are none of the allowed words; None is no word.
+
+    Raises:
+        RecipeError: the sentence names the nearest.
+    """
+    for name, values in allowed.items():
+        value = getattr(table, name)
+        if value is not None and value not in values:
+            raise RecipeError(f"there is no {name} {value!r}: {nearest(value, values)}")
 
 
 def copied(table: Any) -> Any:
@@ -109,7 +137,7 @@ def override(table: dict[str, Any], text: str) -> None:
         raise RecipeError(f"An override is written table.key=value; got {text!r}.")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         parsed = value.strip()
     *tables, last = key.strip().split(".")
     place: Any = table

@@ -24,6 +24,10 @@ from tasks.errors import nearest
 
 TOP, RANDOM = "top", "random"
 """Which features a row of `sufficiency_curves` is about."""
+COLUMNS = (
+    "task", "revision", "features", "n", "faithfulness", "faithfulness_low", "faithfulness_high", "completeness",
+    "completeness_low", "completeness_high", "accuracy_kept", "accuracy_ablated",
+)  # fmt: skip
 
 
 def faithfulness(
@@ -54,7 +58,7 @@ def faithfulness(
 
     Returns:
         One row for each checkpoint and n: task, revision, n, faithfulness, faithfulness_low, faithfulness_high,
-        completeness, completeness_low, completeness_high.
+        completeness, completeness_low, completeness_high. A checkpoint at which no feature is ranked has no row.
 
     Raises:
         CrosscoderError: an unknown baseline, a revision without a ranking, or a crosscoder that does not fit.
@@ -64,10 +68,11 @@ def faithfulness(
 
     Source: Marks et al. 2024 (arXiv 2403.19647), section 3.2.
     """
-    curves = _curves(
-        suite, crosscoder, task, ranked, sizes, 0, baseline, keep_error, resamples, seed, compute, progress
-    )
-    return curves[curves.features == TOP].drop(columns=["features", "accuracy_kept", "accuracy_ablated"])
+    curves = sufficiency_curves(
+        suite, crosscoder, task, ranked, sizes=sizes, draws=0, baseline=baseline, keep_error=keep_error,
+        resamples=resamples, seed=seed, compute=compute, progress=progress,
+    )  # fmt: skip
+    return curves.drop(columns=["features", "accuracy_kept", "accuracy_ablated"])
 
 
 def sufficiency_curves(
@@ -112,25 +117,6 @@ def sufficiency_curves(
     """
     if draws < 0:
         raise CrosscoderError(f"A control needs a number of draws that is not negative, not {draws}.")
-    return _curves(
-        suite, crosscoder, task, ranked, sizes, draws, baseline, keep_error, resamples, seed, compute, progress
-    )
-
-
-def _curves(
-    suite: Suite,
-    crosscoder: CrossCoder,
-    task: Task | TokenizedTask | Spliced,
-    ranked: Mapping[str, Sequence[int]],
-    sizes: Sequence[int],
-    draws: int,
-    baseline: str,
-    keep_error: bool,
-    resamples: int,
-    seed: int,
-    compute: Compute,
-    progress: bool | None,
-) -> pd.DataFrame:
     chosen = fitting(suite, crosscoder)
     for revision in chosen.revisions:
         if revision not in ranked:
@@ -142,22 +128,22 @@ def _curves(
     with track(f"Faithfulness on {spliced.task.name}", len(chosen), shown=progress) as bar:
         for c, checkpoint in enumerate(chosen):
             bar.note(checkpoint.revision)
-            top = list(ranked[checkpoint.revision])
-            to = baseline_named(baseline, spliced, c, seed)
-            orders = [top, *_random_rankings(spliced, top, max(sizes, default=0), draws, generator)]
-            with compute.open(chosen, checkpoint.revision) as model:
-                found = [
-                    circuit(
-                        model, spliced.prompts, crosscoder.origin.site, spliced.clean[c], order, sizes=sizes,
-                        baseline=to, keep_error=keep_error, max_tokens=compute.max_tokens,
-                    )
-                    for order in orders
-                ]  # fmt: skip
-            described = {"task": spliced.task.name, "revision": checkpoint.revision}
-            rows += [described | row for row in _top_rows(found[0], resamples, seed)]
-            rows += [described | row for row in _random_rows(found[1:])]
+            if top := list(ranked[checkpoint.revision]):
+                to = baseline_named(baseline, spliced, c, seed)
+                orders = [top, *_random_rankings(spliced, top, max(sizes, default=0), draws, generator)]
+                with compute.open(chosen, checkpoint.revision) as model:
+                    found = [
+                        circuit(
+                            model, spliced.prompts, crosscoder.origin.site, spliced.clean[c], order, sizes=sizes,
+                            baseline=to, keep_error=keep_error, max_tokens=compute.max_tokens,
+                        )
+                        for order in orders
+                    ]  # fmt: skip
+                described = {"task": spliced.task.name, "revision": checkpoint.revision}
+                rows += [described | row for row in _top_rows(found[0], resamples, seed)]
+                rows += [described | row for row in _random_rows(found[1:], sizes)]
             bar.advance()
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def _random_rankings(
@@ -191,7 +177,7 @@ def _top_rows(found: Circuit, resamples: int, seed: int) -> list[dict[str, objec
     ]
 
 
-def _random_rows(found: Sequence[Circuit]) -> list[dict[str, object]]:
+def _random_rows(found: Sequence[Circuit], sizes: Sequence[int]) -> list[dict[str, object]]:
     if not found:
         return []
     faithful = torch.stack([one.faithfulness() for one in found])
@@ -210,6 +196,7 @@ def _random_rows(found: Sequence[Circuit]) -> list[dict[str, object]]:
             "accuracy_ablated": sum(answered_right(one.ablated[row]).mean().item() for one in found) / len(found),
         }
         for row, n in enumerate(found[0].sizes)
+        if n in sizes
     ]
 
 

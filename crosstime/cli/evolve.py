@@ -70,9 +70,8 @@ def evolve(
     found = [
         attribute(chosen, loaded, tasks.load(name, path, limit=limit, seed=seed), seed=seed, **how) for name in names
     ]
-    features = list(dict.fromkeys(feature for one in found for feature in one.top(top)))
     tables = all_tables(
-        loaded, found, features=features, suite=chosen, corpus=text, languages=spoken or None,
+        loaded, found, top=top, suite=chosen, corpus=text, languages=spoken or None,
         n_sequences=sequences, sequence_length=length, seed=seed, **how,
     )  # fmt: skip
     console = Console()
@@ -82,7 +81,9 @@ def evolve(
     console.print(decoder_table(tables["rotation_steps"], tables["dimensionality"]))
     if "scaling" in tables:
         flagged = tables["scaling"][tables["scaling"].spurious].feature.nunique()
-        console.print(f"{flagged} of {len(features)} selected features only look specific by their decoder norms.")
+        console.print(
+            f"{flagged} of {len(tables['facts'])} selected features only look specific by their decoder norms."
+        )
     if ends:
         answers = [explain_dip(chosen, loaded, one.spliced, *ends, attribution=one, seed=seed, **how) for one in found]
         for answer in answers:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, ClassVar
 
 from crosstime.evolving import evolve
 from crosstime.experiment import Experiment
-from crosstime.pieces import Pieces
+from crosstime.pieces import Pieces, checksum
 from crosstime.stages.stage import Stage
 
 FOLDER = "evolution"
@@ -15,7 +16,8 @@ TABLES = (
     "facts", "evolution", "rotation", "rotation_steps", "dimensionality", "life_cycles", "life_cycle_shares", "pairs",
     "specificity",
 )  # fmt: skip
-TABLES_OF_TEXT = ("scaling", "kinds")
+TABLES_OF_TEXT = ("scaling", "kinds", "onsets")
+TABLE_OF_LANGUAGES = "languages"
 
 
 class Evolve(Stage):
@@ -26,23 +28,31 @@ class Evolve(Stage):
 
     def inputs(self, experiment: Experiment) -> Any:
         """The effects, and what is said of them."""
-        return [experiment.ledger.key("attribute"), asdict(experiment.recipe.evolve)]
+        settings = experiment.recipe.evolve
+        texts = {path: checksum(Path(path)) for path in settings.languages.values() if Path(path).is_file()}
+        return [experiment.ledger.key("attribute"), asdict(settings), texts]
 
     def files(self, experiment: Experiment) -> list[str]:
         """The tables."""
-        names = TABLES + (TABLES_OF_TEXT if experiment.recipe.evolve.text else ())
-        return [f"{FOLDER}/{name}.csv" for name in names]
+        return [f"{FOLDER}/{name}.csv" for name in _names(experiment)]
 
     def work(self, experiment: Experiment, pieces: Pieces) -> None:
         """See `crosstime.evolve`."""
         recipe, settings = experiment.recipe, experiment.recipe.evolve
-        features = list(dict.fromkeys(experiment.table("effects").feature.tolist()))
         tables = evolve(
             experiment.crosscoder, [experiment.attribution(index) for index in range(len(experiment.tasks))],
-            features=features, suite=experiment.compared if settings.text else None,
-            corpus=experiment.corpus(held_out=True) if settings.text else None, n_sequences=settings.sequences,
+            top=recipe.effects.top, suite=experiment.compared if settings.text or settings.languages else None,
+            corpus=experiment.corpus(held_out=True) if settings.text else None,
+            languages=settings.languages or None, n_sequences=settings.sequences,
             sequence_length=recipe.corpus.sequence_length, resamples=settings.resamples, seed=recipe.seed,
             compute=experiment.compute, progress=experiment.progress,
         )  # fmt: skip
-        for name in TABLES + (TABLES_OF_TEXT if settings.text else ()):
+        for name in _names(experiment):
             experiment.write(f"{FOLDER}/{name}", tables[name])
+
+
+def _names(experiment: Experiment) -> list[str]:
+    """The tables that a recipe asks for."""
+    settings = experiment.recipe.evolve
+    languages = (TABLE_OF_LANGUAGES,) if settings.languages else ()
+    return [*TABLES, *(TABLES_OF_TEXT if settings.text else ()), *languages]

@@ -159,6 +159,14 @@ def test_a_tables_numbers_are_those_of_effects_and_norms(attribution: Attributio
         assert row.class_ie == classify(shares, attribution.revisions)[0]
 
 
+def test_bounds_of_the_classes_can_be_given(attribution: Attribution):
+    table = attribution.table(resamples=20, absent=0.01, specific=0.99).drop_duplicates("feature")
+    shares = attribution.relie()
+    for row in table.itertuples():
+        assert [row.class_ie] == classify(shares[[row.feature]], attribution.revisions, absent=0.01, specific=0.99)
+    assert table.class_ie.tolist() != attribution.table(resamples=20).drop_duplicates("feature").class_ie.tolist()
+
+
 def prompts_by_hand(attribution: Attribution, feature: int) -> np.ndarray:
     """Effect of one feature on each prompt at each checkpoint, from the entries: ``P C``."""
     found = np.zeros((PAIRS, 3))

@@ -6,13 +6,13 @@ import pandas as pd
 import pytest
 
 import crosstime as ct
-from crosstime.dip_recipe import DipRecipe
 from crosstime.dipping import DipPlace, find_dips
 from crosstime.dips import COLUMNS, HARMFUL
-from crosstime.errors import CrosstimeError, RecipeError
+from crosstime.errors import CorpusError, CrosstimeError, RecipeError
 from crosstime.pieces import TEXT_COLUMNS
 from crosstime.recipe import Recipe
 from crosstime.storage import read_json, read_table
+from crosstime.temporal_recipe import DipRecipe, EvolveRecipe
 
 STEPS = ("a", "b", "c", "d")
 
@@ -86,6 +86,22 @@ def test_a_recipe_with_a_dip_of_something_else_is_refused(key, value, sentence):
     dip = {"task": "agreement/attractor", "at": "step64", "other": "step256"} | {key: value}
     with pytest.raises(RecipeError, match=sentence):
         Recipe.named("demo", [f"dip.{name}={word}" for name, word in dip.items()])
+
+
+def test_a_recipe_names_texts_of_languages_strictly(tmp_path):
+    (tmp_path / "en.txt").write_text("text")
+    path = tmp_path / "mine.toml"
+    path.write_text('extends = "demo"\nname = "mine"\n[evolve.languages]\nen = "en.txt"\nfr = "hf:org/fr"\n')
+    assert Recipe.load(path).evolve.languages == {"en": str(tmp_path / "en.txt"), "fr": "hf:org/fr"}
+    with pytest.raises(RecipeError, match=r"evolve\.languages\.en must be a text, not 3"):
+        Recipe.load(path, ["evolve.languages.en=3"])
+    with pytest.raises(RecipeError, match=r"evolve\.languages must be a table, not 'en'"):
+        Recipe.load(path, ["evolve.languages=en"])
+    with pytest.raises(RecipeError, match="at least two, not en alone"):
+        EvolveRecipe(languages={"en": "en.txt"})
+    missing = Recipe.load(path, [f"evolve.languages.fr={tmp_path / 'fr.txt'}"])
+    with pytest.raises(CorpusError, match=r"fr\.txt"):
+        ct.run(missing, tmp_path / "runs", progress=False)
 
 
 RECIPE = {

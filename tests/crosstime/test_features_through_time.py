@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 import crosstime as ct
 from crosstime.ablating import answered_right
 from crosstime.cli import app
-from crosstime.dips import BOTH, HARMFUL, HELPFUL, MATCHED, RANDOM
-from crosstime.errors import CorpusError, CrosscoderError
+from crosstime.dips import BOTH, HARMFUL, HELPFUL, MATCHED, RANDOM, Dip
+from crosstime.errors import CorpusError, CrosscoderError, RunError
+from crosstime.storage import read_json, write_json
 from interventions import Site, ablate
 from tasks.agreement import sentences
 
@@ -64,7 +65,7 @@ def test_text_is_read_without_first_tokens_at_every_checkpoint(suite, crosscoder
 def test_every_table_is_there_and_speaks_of_the_right_features(tables, crosscoder, attribution):
     assert set(tables) == {
         "evolution", "rotation", "rotation_steps", "dimensionality", "life_cycle_shares", "life_cycles", "pairs",
-        "specificity", "scaling", "kinds", "languages", "facts",
+        "specificity", "scaling", "kinds", "onsets", "languages", "facts",
     }  # fmt: skip
     selected = attribution.top(10)
     for name in ("life_cycles", "pairs", "specificity", "scaling", "facts"):
@@ -72,7 +73,21 @@ def test_every_table_is_there_and_speaks_of_the_right_features(tables, crosscode
     for name in ("evolution", "kinds", "languages"):
         assert tables[name].feature.nunique() == crosscoder.n_features, name
     assert tables["facts"].feature.is_unique
-    assert {"life_cycle[agreement/attractor]", "kind", "spurious", "onset"} <= set(tables["facts"])
+    assert {"life_cycle[agreement/attractor]", "kind", "spurious", "onset", "language"} <= set(tables["facts"])
+    shares = tables["languages"].pivot(index="feature", columns="language", values="share")
+    for row in tables["facts"].itertuples():
+        best = shares.loc[row.feature].idxmax() if shares.loc[row.feature].notna().any() else ""
+        assert row.language == (best if best and shares.loc[row.feature, best] > 0.7 else "")
+
+
+def test_onsets_by_kind_are_means_over_the_features_of_a_kind(tables):
+    both = tables["evolution"].merge(tables["kinds"], on="feature").dropna(subset="onset")
+    for row in tables["onsets"].itertuples():
+        own = both[both.kind == row.kind]
+        assert row.n == len(own)
+        assert row.onset == pytest.approx(np.mean([REVISIONS.index(name) for name in own.onset]))
+        assert row.low <= row.onset <= row.high
+    assert tables["onsets"].n.sum() == len(both)
 
 
 def test_pairs_are_the_later_ones_share(tables, attribution, crosscoder):
@@ -93,6 +108,20 @@ def test_support_and_shares_are_between_zero_and_one(tables):
     assert shares.groupby("source").share.sum().to_numpy() == pytest.approx([1, 1])
     own = shares[shares.source == "IE: agreement/attractor"]
     assert own.low.notna().all()
+
+
+def test_only_lives_of_features_that_matter_on_a_task_are_counted(crosscoder, attribution):
+    ie = attribution.ie()
+    other = torch.zeros_like(ie)
+    other[1, 3] = 1.0
+    found = ct.evolve(crosscoder, {"mine": ie, "other": other}, top=2, progress=False)
+    lives = found["life_cycles"].set_index(["task", "feature"])
+    assert set(lives.loc["mine"].index) == set(lives.loc["other"].index) == {*attribution.top(2), 3}
+    assert set(lives.loc["mine"].index[lives.loc["mine"].strongest]) == set(attribution.top(2))
+    assert set(lives.loc["other"].index[lives.loc["other"].strongest]) == {3}
+    shares = found["life_cycle_shares"].set_index(["source", "life_cycle"])
+    assert shares["count"]["IE: other"].to_dict()["transient"] == shares.loc["IE: other", "count"].sum() == 1
+    assert shares.loc["IE: mine", "count"].sum() == len(attribution.top(2))
 
 
 def test_plain_effects_give_the_same_tables_without_intervals(crosscoder, attribution, tables):
@@ -118,6 +147,15 @@ def dip(suite, crosscoder, attribution) -> ct.dips.Dip:
     return ct.explain_dip(
         suite, crosscoder, attribution.spliced, "step20", "step40", attribution=attribution, absent=0.5, draws=20,
         others=[ct.tasks.load("agreement/simple").tokenize(suite.tokenizer, limit=6)], resamples=50, progress=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def fall(suite, crosscoder, attribution) -> ct.dips.Dip:
+    """The same pair of checkpoints the other way round, on three of the prompts kept aside."""
+    return ct.explain_dip(
+        suite, crosscoder, attribution.spliced, "step40", "step20", attribution=attribution, absent=0.5, prompts=3,
+        draws=20, resamples=50, progress=False,
     )  # fmt: skip
 
 
@@ -158,23 +196,92 @@ def test_controls_are_as_many_and_other_tasks_are_measured_in_full(dip):
     assert dip.row(HARMFUL, task="agreement/simple").prompts == 6
     assert 1 / 21 <= dip.row(HARMFUL).p <= 1
     assert dip.explained == (dip.row(HARMFUL).low > 0 and dip.row(HARMFUL).p <= 0.05)
-    assert dip.sentence().startswith("Explained: " if dip.explained else "Not explained: ")
+    verdict = "explained" if dip.explained else "not explained"
+    assert dip.sentence().startswith(
+        f"The dip on agreement/attractor at step20 is {verdict} by discontinued features: without the "
+    )
+    assert f"{dip.row(HARMFUL).logit_difference_change:+.2f}" in dip.sentence()
+    assert f"{dip.row(MATCHED).logit_difference_change:+.2f}" in dip.sentence()
 
 
-def test_a_dip_without_features_that_are_given_up_says_so(suite, crosscoder, attribution):
+def test_p_is_the_share_of_matched_draws_that_do_as_much(suite, crosscoder, attribution, dip):
+    features, change = set(), dip.row(HARMFUL).logit_difference_change
+    for c, revision in ((1, "step20"),):
+        generator = torch.Generator().manual_seed(0)
+        second = torch.randperm(16, generator=generator)[8:]
+        drawn = ct.dips._controls(
+            attribution.spliced, crosscoder, c, dip.harmful, (*dip.harmful, *dip.helpful), 20, generator
+        )[MATCHED]
+        with ct.Compute().open(suite, revision) as model:
+            found = ablate(model, attribution.spliced.prompts, Site(0), attribution.spliced.clean[c], drawn)
+        means = -found.change[:, second].double().mean(1)
+        features.update(feature for listed in drawn for feature in listed)
+    assert not features & {*dip.harmful, *dip.helpful}
+    assert all(len(set(listed)) == len(dip.harmful) for listed in drawn)
+    assert dip.row(HARMFUL).p == pytest.approx((1 + int((means >= change).sum())) / 21)
+    assert dip.row(MATCHED).logit_difference_change == pytest.approx(means.mean().item(), abs=1e-5)
+
+
+def test_matched_controls_are_as_active_as_what_they_stand_for(crosscoder, attribution):
+    codes, norms = attribution.spliced.clean[1].codes, crosscoder.decoder_norms()[1]
+    part = codes.dense().mean(0) * norms
+    firing = part.nonzero().squeeze(1)
+    feature = int(firing[part[firing].argsort()[len(firing) // 2]])
+    drawn = ct.dips._controls(
+        attribution.spliced, crosscoder, 1, [feature], [feature], 50, torch.Generator().manual_seed(1)
+    )[MATCHED]
+    others = [int(other) for other in firing if other != feature]
+    nearest = sorted(others, key=lambda other: abs((part[other] / part[feature]).log().item()))[:10]
+    assert {one for (one,) in drawn} <= set(nearest)
+    assert len({one for (one,) in drawn}) > 1
+
+
+def test_against_an_earlier_checkpoint_the_features_have_emerged(attribution, fall, dip):
+    assert dip.given_up
+    assert not fall.given_up
+    generator = torch.Generator().manual_seed(0)
+    first = torch.randperm(16, generator=generator)[:8]
+    every = list(range(24))
+    before, now = (attribution.effects[c].per_prompt(every)[first].mean(0) for c in (1, 2))
+    emerged = {i for i in every if now[i] and before[i].abs() / (before[i].abs() + now[i].abs()) < 0.5}
+    assert {*fall.harmful, *fall.helpful} == emerged
+    assert set(fall.table.prompts) == {3}
+    assert "emerging features" in fall.sentence()
+    assert "between step20 and step40" in fall.sentence() or not fall.harmful
+
+
+def test_a_dip_without_harmful_features_says_so(suite, crosscoder, attribution):
     found = ct.explain_dip(
-        suite, crosscoder, attribution.spliced, "step20", "step20", attribution=attribution, progress=False
+        suite, crosscoder, attribution.spliced, "step20", "step40", attribution=attribution, absent=0.0, progress=False
     )
     assert not found.explained
     assert found.table.empty
-    assert found.sentence().startswith("No feature that does harm on agreement/attractor at step20 is given up")
+    assert found.sentence().startswith("No feature that does harm on agreement/attractor at step20 is given up by")
     with pytest.raises(CrosscoderError, match="no row for"):
         found.row(HARMFUL)
 
 
-def test_a_dip_between_unknown_checkpoints_is_refused(suite, crosscoder, attribution):
-    with pytest.raises(CrosscoderError, match="no checkpoint 'step4'"):
-        ct.explain_dip(suite, crosscoder, attribution.spliced, "step4", "step40", attribution=attribution)
+def test_a_dip_is_the_same_after_it_was_written(dip, tmp_path):
+    write_json(tmp_path / "dip.json", dip.to_dict())
+    again = Dip.of(read_json(tmp_path / "dip.json"))
+    pd.testing.assert_frame_equal(again.table, dip.table)
+    assert (again.sentence(), again.harmful, again.helpful) == (dip.sentence(), dip.harmful, dip.helpful)
+    with pytest.raises(RunError, match="not written whole: KeyError"):
+        Dip.of({"table": []})
+
+
+def test_a_dip_that_cannot_be_is_refused(suite, crosscoder, attribution):
+    for pair, sentence in (
+        (("step4", "step40"), "no checkpoint 'step4': did you mean"),
+        (("step20", "step20"), "between two checkpoints, not step20 and itself"),
+    ):
+        with pytest.raises(CrosscoderError, match=sentence):
+            ct.explain_dip(suite, crosscoder, attribution.spliced, *pair, attribution=attribution)
+    for name in ("top", "draws", "prompts"):
+        with pytest.raises(CrosscoderError, match=f"needs {name} of at least 1, not 0"):
+            ct.explain_dip(
+                suite, crosscoder, attribution.spliced, "step20", "step40", attribution=attribution, **{name: 0}
+            )
 
 
 def test_sufficiency_is_faithfulness_with_accuracy_and_a_random_control(suite, crosscoder, attribution):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from small_run import contents, half_written, home_of, recipe, short_page
 
 import crosstime as ct
 from crosstime.crosscoder import CrossCoder
@@ -18,56 +19,22 @@ from crosstime.recipe import Recipe
 from crosstime.running import RunResult
 from crosstime.stages import reporting
 from crosstime.storage import read_tensors
-from tasks.agreement import pairs, sentences
+from tasks.agreement import pairs
 
-RECIPE = """
-name = "mine"
-seed = 3
-
-[suite]
-source = "tiny"
-
-[suite.tiny]
-d_model = 16
-n_layers = 2
-n_heads = 2
-vocab_size = 512
-sequence_length = 16
-batch_tokens = 256
-steps = 40
-warmup = 4
-lr = 1e-2
-checkpoints = [0, 20, 40]
-
-[compare]
-revisions = ["step0", "step40"]
-site = "resid.0"
-
-[corpus]
-source = "text.txt"
-held_out = "agreement"
-sentences = 400
-sequence_length = 12
-
-[crosscoder]
-n_features = 32
-steps = 30
-batch_size = 64
-lr = 1e-2
-l1 = 0.2
-
-[[tasks]]
-name = "pairs/mine"
-path = "mine.jsonl"
-
-[[tasks]]
-name = "agreement/attractor"
-limit = 10
-
-[effects]
-top = 2
-resamples = 50
-"""
+RECIPE = recipe(
+    {
+        "": {"name": "mine"},
+        "suite.tiny": {
+            "d_model": 16, "vocab_size": 512, "batch_tokens": 256, "steps": 40, "warmup": 4, "checkpoints": [0, 20, 40]
+        },
+        "compare": {"revisions": ["step0", "step40"]},
+        "corpus": {"held_out": "agreement", "sentences": 400},
+        "crosscoder": {"n_features": 32, "steps": 30, "batch_size": 64, "l1": 0.2, "save_every": None},
+        "effects": {"top": 2, "steps": None, "resamples": 50},
+        "evolve": {"text": None, "resamples": None},
+    },
+    [{"name": "pairs/mine", "path": "mine.jsonl"}, {"name": "agreement/attractor", "limit": 10}],
+)  # fmt: skip
 STAGES = ("a tiny suite of checkpoints", "accuracy of every checkpoint", "the crosscoder", "how good it is",
           "indirect effects", "ablations", "features over time", "dips explained", "the report")  # fmt: skip
 TABLES = (
@@ -97,22 +64,29 @@ def data(count: int, first: int = 0) -> str:
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> Path:
     """A folder with the recipe and its data, and with a run that went through."""
-    folder = tmp_path_factory.mktemp("running")
-    (folder / "mine.toml").write_text(RECIPE)
+    folder = home_of(tmp_path_factory.mktemp("running"), RECIPE, 1500, "mine.toml")
     (folder / "mine.jsonl").write_text(data(9))
-    (folder / "text.txt").write_text("\n".join(sentences(1500, seed=1)))
     return folder
+
+
+SECRETS = {
+    name: f"secret-{name.lower()}-0123456789" for name in ("HF_TOKEN", "NDIF_API_KEY", "WANDB_API_KEY")
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def first(home: Path) -> RunResult:
-    return ct.run(home / "mine.toml", home / "runs", progress=False)
+    """A whole run, in an environment that holds the user's keys."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, key in SECRETS.items():
+            patch.setenv(name, key)
+        return ct.run(home / "mine.toml", home / "runs", progress=False)
 
 
 @pytest.fixture(autouse=True)
 def _short_page(first: RunResult, monkeypatch):
     """The first run has a real report; in the others its many charts would take longer than all else."""
-    monkeypatch.setattr(reporting, "write_report", lambda report, folder: (folder / "report.html").write_text("a page"))
+    monkeypatch.setattr(reporting, "write_report", short_page)
 
 
 @pytest.fixture
@@ -135,25 +109,20 @@ def again(home: Path, first: RunResult, tmp_path: Path):
     return Again()
 
 
-def contents(folder: Path) -> dict[str, object]:
-    """Tables byte for byte, and tensors number for number: the order of a tensor file's metadata is not fixed."""
-    found: dict[str, object] = {name: (folder / name).read_bytes() for name in sorted(FILES) if name.endswith(".csv")}
-    for name in ("crosscoder", "effects"):
-        tensors, metadata = read_tensors(folder / f"{name}.safetensors")
-        found[name] = ({key: tensor.tolist() for key, tensor in tensors.items()}, metadata)
-    return found
-
-
-def half_written(folder: Path) -> list[Path]:
-    return list(folder.rglob(".*"))
-
-
 def test_a_run_writes_everything(first: RunResult):
     assert {path.name for path in first.folder.iterdir()} == FILES
     assert half_written(first.folder) == []
     assert first.report == first.folder / "report.html"
     shown = first.report.read_text()
     assert all(html.escape(line) in shown for line in first.summary.splitlines())
+
+
+def test_no_file_of_a_run_holds_a_key_of_the_user(first: RunResult):
+    files = [path for path in first.folder.rglob("*") if path.is_file()]
+    assert len(files) > 20
+    for path in files:
+        content = path.read_bytes()
+        assert not [name for name, key in SECRETS.items() if key.encode() in content], path
 
 
 def test_every_table_is_whole_and_finite(first: RunResult):
