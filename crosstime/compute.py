@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ import torch
 from crosstime.errors import CrosstimeError
 from crosstime.suite import Suite
 from interventions import MAX_TOKENS, Model, Remote
+from interventions.remote.waiting import until
 from tasks.errors import nearest
 
 GPU_TOKENS = 16_384
@@ -92,7 +94,8 @@ class Compute:
         """What `work` makes of every checkpoint of a suite, in order.
 
         Here, one checkpoint is in memory at a time. On a server each has its own requests, and those of up to eight
-        checkpoints are in flight at the same time.
+        checkpoints are in flight at the same time. When one fails, or the program is interrupted, the others stop
+        waiting; their jobs stay where they are.
 
         Args:
             suite: whose checkpoints.
@@ -107,8 +110,20 @@ class Compute:
             return [of(place) for place in range(len(suite))]
         # The tokenizer is read once, before the threads would all read it.
         _ = suite.tokenizer
+        stop = threading.Event()
+
+        def unless_stopped(place: int) -> Found:
+            with until(stop):
+                return of(place)
+
         with ThreadPoolExecutor(min(IN_FLIGHT, len(suite))) as pool:
-            return list(pool.map(of, range(len(suite))))
+            running = [pool.submit(unless_stopped, place) for place in range(len(suite))]
+            try:
+                ended, _ = wait(running, return_when=FIRST_EXCEPTION)
+                return [one.result() for one in running if one in ended]
+            finally:
+                stop.set()
+                pool.shutdown(cancel_futures=True)
 
     def open(self, suite: Suite, revision: str) -> Model:
         """Load one checkpoint of a suite; close it, or use it as a context, before the next.

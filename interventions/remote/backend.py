@@ -22,6 +22,7 @@ from interventions.errors import ServerError, TimeLimitError
 from interventions.remote.captured import digest, refuse_another_model, taken
 from interventions.remote.place import Remote
 from interventions.remote.server import failure
+from interventions.remote.waiting import pause
 
 FIRST_POLL, LONGEST_POLL = 0.02, 1.0
 UNKNOWN_FOR = 30.0
@@ -82,7 +83,7 @@ class ServerBackend(Backend):
 
     def _wait(self, job: str, request: str) -> dict[str, Any] | None:
         """The saved values of a job, or None where it is lost."""
-        began, pause, last_known = time.monotonic(), FIRST_POLL, time.monotonic()
+        began, delay, last_known = time.monotonic(), FIRST_POLL, time.monotonic()
         while True:
             response = self.server.status(job)
             now = time.monotonic()
@@ -101,8 +102,8 @@ class ServerBackend(Backend):
                     f"Job {job} of {self.name} at {self.remote.host} was not done after {self.remote.patience:g} s; "
                     "ask again later with the same jobs, or raise patience."
                 )
-            time.sleep(pause)
-            pause = min(1.3 * pause, LONGEST_POLL)
+            pause(delay)
+            delay = min(1.3 * delay, LONGEST_POLL)
 
     def _result(self, url: object) -> dict[str, Any] | None:
         if not isinstance(url, str) or not url:

@@ -25,6 +25,7 @@ from interventions.errors import (
     ServerMemoryError,
     TimeLimitError,
 )
+from interventions.remote.waiting import pause
 
 KEY = "NDIF_API_KEY"
 FIRST_DELAY, LONGEST_DELAY = 0.25, 5.0
@@ -115,7 +116,7 @@ class Server:
             allowed = self.outage if away else min(PATIENCE_AT_FIRST, self.outage)
             if time.monotonic() - began + delay > allowed:
                 raise error
-            time.sleep(delay)
+            pause(delay)
             delay = min(2 * delay, LONGEST_DELAY)
 
     def _refuse(self, answer: httpx.Response, what: str) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+import time
 
 import pytest
 import torch
@@ -13,6 +16,7 @@ from crosstime.errors import RunError
 from crosstime.jobs import JobFile
 from crosstime.progress import Bar
 from interventions import InterventionError, Model, Remote
+from interventions.remote.waiting import StoppedError, pause
 
 HOST = "http://127.0.0.1:9"
 
@@ -31,23 +35,67 @@ def test_checkpoints_of_a_server_are_worked_on_together_and_given_in_order(learn
     together = threading.Barrier(len(learning_suite), timeout=20)
     opened = []
 
-    class Nothing:
-        def __init__(self, revision):
-            opened.append(revision)
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
+    def open_one(compute, suite, revision):
+        opened.append(revision)
+        return Checkpoint()
 
     def work(place, model):
         together.wait()
         return place
 
-    monkeypatch.setattr(Compute, "open", lambda self, suite, revision: Nothing(revision))
+    monkeypatch.setattr(Compute, "open", open_one)
     assert Compute(remote=HOST).each(learning_suite, work) == list(range(len(learning_suite)))
     assert sorted(opened) == sorted(learning_suite.revisions)
+
+
+class Checkpoint:
+    """What stands for an open model."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+def test_when_one_checkpoint_fails_the_others_stop_waiting(learning_suite, monkeypatch):
+    monkeypatch.setattr(Compute, "open", lambda self, suite, revision: Checkpoint())
+    together, stopped = threading.Barrier(len(learning_suite), timeout=20), []
+
+    def work(place, model):
+        together.wait()
+        if place == 1:
+            raise RunError("the second one fails")
+        try:
+            pause(60.0)
+        except StoppedError:
+            stopped.append(place)
+            raise
+
+    began = time.monotonic()
+    with pytest.raises(RunError, match="the second one"):
+        Compute(remote=HOST).each(learning_suite, work)
+    assert time.monotonic() - began < 30
+    assert sorted(stopped) == [place for place in range(len(learning_suite)) if place != 1]
+
+
+def test_an_interrupt_ends_all_waiting(learning_suite, monkeypatch):
+    monkeypatch.setattr(Compute, "open", lambda self, suite, revision: Checkpoint())
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    together = threading.Barrier(len(learning_suite), timeout=20)
+
+    def work(place, model):
+        if together.wait() == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        pause(60.0)
+
+    began = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Compute(remote=HOST).each(learning_suite, work)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert time.monotonic() - began < 30
 
 
 @pytest.mark.slow

@@ -179,6 +179,19 @@ def test_a_job_is_taken_up_again_where_it_is(stub, away):
     assert len(stub.requests) == sent + 1
 
 
+def test_another_server_is_not_asked_for_the_jobs_of_the_first(stub, away):
+    jobs: dict[str, str] = {}
+    expected = fetch(away(remote=Remote(stub.host, jobs=jobs)), RAGGED, [Site(1)])[Site(1)]
+    other, known = Stub(), set(jobs.values())
+    try:
+        other.models = stub.models
+        found = fetch(away(remote=Remote(other.host, jobs=jobs)), RAGGED, [Site(1)])[Site(1)]
+    finally:
+        other.close()
+    torch.testing.assert_close(found, expected)
+    assert not {path.split("/")[-1] for _, path, _ in other.asked} & known
+
+
 def test_the_id_of_a_job_is_written_before_it_is_waited_for(stub, away):
     jobs: dict[str, str] = {}
     model = away(remote=Remote(stub.host, jobs=jobs, outage=0.05))

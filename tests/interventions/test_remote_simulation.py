@@ -156,7 +156,7 @@ def test_a_host_that_is_no_url_is_refused(host):
 def test_a_remote_is_what_callers_write(monkeypatch):
     monkeypatch.setenv("NDIF_HOST", "http://127.0.0.1:1/")
     assert Remote.of(None) is Remote.of(False) is None
-    assert Remote.of(True).host == "http://127.0.0.1:1"
+    assert Remote.of(True).host == Remote("hosted").host == "http://127.0.0.1:1"
     made = Remote("local", wire="float16")
     assert Remote.of(made) is made
     assert made.wire_dtype == torch.float16
@@ -164,3 +164,6 @@ def test_a_remote_is_what_callers_write(monkeypatch):
         Remote("local", wire="bfloat")
     with pytest.raises(InterventionError, match="auto"):
         Remote("local", sandboxed="maybe")
+    monkeypatch.setenv("NDIF_HOST", "127.0.0.1:1")
+    with pytest.raises(InterventionError, match=r"NDIF_HOST is '127\.0\.0\.1:1'"):
+        Remote.of(True)
