@@ -168,8 +168,10 @@ def annotator_agreement(first: pd.DataFrame, second: pd.DataFrame, *, seed: int 
 def _feature(text: str, known: set[int], where: str) -> int:
     # Spreadsheets like to write whole numbers as 12.0, and the report names feature 12 as f12.
     digits = text.removeprefix("f").removesuffix(".0")
-    if not digits.isdecimal() or int(digits) not in known:
-        raise AnnotationError(f"{where}: there is no feature {text!r} among the {len(known)} that can be annotated.")
+    if not digits.isdecimal() or len(digits) > 18 or int(digits) not in known:
+        raise AnnotationError(
+            f"{where}: there is no feature {text[:60]!r} among the {len(known)} that can be annotated."
+        )
     return int(digits)
 
 

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
 import os
 import random
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from crosstime.errors import CorpusError
+from tasks import files
+from tasks.errors import DataError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
+Row = TypeVar("Row")
 TextSource = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 _HUB = re.compile(r"hf:(?P<name>[^:\[\]#]+)(:(?P<config>[^\[\]#]+))?(\[(?P<split>[^\]]+)\])?(#(?P<field>.+))?")
@@ -162,35 +162,27 @@ def _reader(origin: str) -> tuple[Any, Any]:
 
 
 def _read_text(path: Path) -> Iterator[str]:
-    done = 0
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            for raw in file:
-                text = raw.decode("utf-8")
-                if "\0" in text:
-                    raise CorpusError(f"{path}:{done + 1} has a zero byte: this is no text file")
-                yield text.rstrip("\r\n")
-                done += 1
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{path}:{done + 1} is not UTF-8 text") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise CorpusError(f"{path}:{done + 1} cannot be read: {error}") from error
+    for number, text in _ours(files.lines(path)):
+        if "\0" in text:
+            raise CorpusError(f"{path}:{number} has a zero byte: this is no text file")
+        yield text
 
 
 def _read_json_lines(path: Path) -> Iterator[str]:
-    for number, line in enumerate(_read_text(path), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            text = row["text"]
-        except KeyError as error:
-            raise CorpusError(f'{path}:{number} has no field "text", only {", ".join(row) or "none"}') from error
-        except (ValueError, TypeError, RecursionError) as error:
-            raise CorpusError(f'{path}:{number} is not a JSON object with a field "text"') from error
-        if not isinstance(text, str):
-            raise CorpusError(f'{path}:{number} has a "text" that is not a string')
-        yield text
+    for where, row in _ours(files.json_lines(path)):
+        if "text" not in row:
+            raise CorpusError(f'{where} has no field "text", only {", ".join(row) or "none"}')
+        if not isinstance(row["text"], str):
+            raise CorpusError(f'{where} has a "text" that is not a string')
+        yield row["text"]
+
+
+def _ours(rows: Iterator[Row]) -> Iterator[Row]:
+    """Rows of a data file, with what is wrong with the file as an error about the text."""
+    try:
+        yield from rows
+    except DataError as error:
+        raise CorpusError(str(error)) from error
 
 
 def _read_hub(text: HubText) -> Iterator[str]:
@@ -206,9 +198,8 @@ def _read_hub(text: HubText) -> Iterator[str]:
     except (DatasetsError, OSError, ValueError) as error:
         if isinstance(error, CorpusError):  # itself a ValueError
             raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CorpusError(
-            f"cannot read data set {text.name} (config {text.config}, split {text.split}): {reason}; "
+            f"cannot read data set {text.name} (config {text.config}, split {text.split}): {first_line(error)}; "
             "check the name and the connection"
         ) from error
 

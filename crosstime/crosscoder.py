@@ -20,6 +20,8 @@ from crosstime.sharing import OnHub
 from crosstime.showing import Shown
 from crosstime.storage import read_tensors, write_tensors
 from interventions import Codes, Decomposition, Site
+from tasks.errors import first_line
+from tasks.json_text import parse_json
 
 FORMAT = "crosstime-crosscoder-1"
 
@@ -268,13 +270,14 @@ class CrossCoder(Shown, nn.Module, OnHub):
                 f"{path} is not a crosscoder file: its format is {metadata.get('format')!r}, not {FORMAT!r}."
             )
         try:
-            fields = json.loads(metadata["origin"])
-            origin = Origin(
-                fields["suite"], tuple(fields["revisions"]), Site.parse(fields["site"]), int(fields["d_model"]),
-                fields["training"],
-            )  # fmt: skip
+            origin = _origin(parse_json(metadata["origin"]))
             n_features = len(tensors["W_dec"])
-            settings = json.loads(metadata.get("settings", "{}"))
+            # Before memory is asked for: what the file says must be what it has.
+            said = n_features, len(origin.revisions), origin.d_model
+            for name, shape in (("W_dec", said), ("b_enc", said[:1])):
+                if tuple(tensors[name].shape) != shape:
+                    raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}, and by its origin {shape}")
+            settings = parse_json(metadata.get("settings", "{}"))
             activation = activation_named(metadata["activation"], n_features, settings)
             n_shared = int(metadata.get("n_shared", "0"))
             crosscoder = cls(origin, n_features, activation=activation, n_shared=n_shared).to(tensors["W_dec"].dtype)
@@ -285,11 +288,21 @@ class CrossCoder(Shown, nn.Module, OnHub):
             if found != expected:
                 raise ValueError(f"its tensors are {found}, but its origin needs {expected}")
             crosscoder.load_state_dict(tensors, assign=True)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise CrosscoderError(
-                f"{path} is not a whole crosscoder file: {type(error).__name__}: {str(error).splitlines()[0]}"
+                f"{path} is not a whole crosscoder file: {type(error).__name__}: {first_line(error)}"
             ) from error
         return crosscoder.eval()
+
+
+def _origin(fields: Any) -> Origin:
+    """The origin that a file tells of; anything but its own kind of value in a field is an error."""
+    suite, revisions, training = fields["suite"], fields["revisions"], fields["training"]
+    if not isinstance(suite, str) or not isinstance(training, dict):
+        raise TypeError("the suite is no text, or training no object")
+    if not isinstance(revisions, list) or not all(isinstance(revision, str) for revision in revisions):
+        raise TypeError("the revisions are no list of texts")
+    return Origin(suite, tuple(revisions), Site.parse(str(fields["site"])), int(fields["d_model"]), training)
 
 
 def fraction_of_variance_explained(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from crosstime.errors import RunError
 from crosstime.storage import read_tensors, write_tensors
 from interventions import Effects
+from interventions.effects import METHODS
+from tasks.errors import first_line, nearest
 
 _PLACES = ("prompt", "position", "feature", "lengths")
 _NUMBERS = ("value", "error", "clean", "baseline")
+_ENTRIES = ("prompt", "position", "feature", "value")
+"""Which of both have a row an entry; the others have one a prompt."""
 
 
 def write_effects(path: str | os.PathLike[str], effects: Sequence[Effects]) -> None:
@@ -42,19 +46,33 @@ def read_effects(path: str | os.PathLike[str]) -> tuple[Effects, ...]:
     """
     tensors, facts = read_tensors(path)
     try:
-        return tuple(
-            Effects(
-                **{name: _indices(tensors.get(f"{c}.{name}")) for name in ("position",)},
-                **{name: tensors[f"{c}.{name}"].long() for name in _PLACES if name != "position"},
-                **{name: tensors[f"{c}.{name}"] for name in _NUMBERS},
-                n_features=int(facts["n_features"]),
-                method=facts["method"],
-            )
-            for c in range(int(facts["checkpoints"]))
-        )
-    except (KeyError, ValueError) as error:
-        raise RunError(f"{path} does not hold indirect effects: {error} is missing or no number") from error
+        found = tuple(_checkpoint(tensors, facts, c) for c in range(int(facts["checkpoints"])))
+        if not found:
+            raise ValueError("it is of no checkpoint")
+    except KeyError as error:
+        raise RunError(f"{path} does not hold indirect effects: it has no {error}") from error
+    except ValueError as error:
+        raise RunError(f"{path} does not hold indirect effects: {first_line(error)}") from error
+    return found
 
 
-def _indices(tensor: torch.Tensor | None) -> torch.Tensor | None:
-    return None if tensor is None else tensor.long()
+def _checkpoint(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, str], c: int) -> Effects:
+    """One checkpoint's effects, after making sure that every entry names a prompt and a feature that there are."""
+    places = {name: tensors[f"{c}.{name}"] for name in _PLACES if name != "position" or f"{c}.{name}" in tensors}
+    numbers = {name: tensors[f"{c}.{name}"] for name in _NUMBERS}
+    n_prompts, n_entries = numbers["clean"].numel(), numbers["value"].numel()
+    sizes = {name: n_entries if name in _ENTRIES else n_prompts for name in (*places, *numbers)}
+    for name, tensor in (places | numbers).items():
+        if tuple(tensor.shape) != (sizes[name],):
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, not ({sizes[name]},)")
+        if tensor.is_floating_point() == (name in places) or tensor.is_complex() or tensor.dtype == torch.bool:
+            raise ValueError(f"{name} is in {tensor.dtype}")
+    n_features, method = int(facts["n_features"]), facts["method"]
+    if method not in METHODS:
+        raise ValueError(f"{method!r} is no method: {nearest(method, METHODS)}")
+    most = {"prompt": n_prompts, "feature": n_features}
+    places = {name: tensor.long() for name, tensor in places.items()}
+    for name, tensor in places.items():
+        if len(tensor) and not 0 <= int(tensor.min()) <= int(tensor.max()) < most.get(name, 1 << 31):
+            raise ValueError(f"there is no {name} {int(tensor.max())} or {int(tensor.min())}")
+    return Effects(**{"position": None} | places, **numbers, n_features=n_features, method=method)

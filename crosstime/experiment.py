@@ -17,7 +17,7 @@ from crosstime.compute import Compute
 from crosstime.corpus import corpus_hash, read_lines
 from crosstime.crosscoder import CrossCoder
 from crosstime.effects_file import read_effects
-from crosstime.errors import RecipeError
+from crosstime.errors import RecipeError, RunError
 from crosstime.jobs import JobFile
 from crosstime.known_models import refuse_broken
 from crosstime.ledger import Ledger
@@ -75,7 +75,7 @@ class Experiment:
     def compared(self) -> Suite:
         """The checkpoints of the crosscoder: those that the recipe names, or else those that were chosen."""
         named = self.recipe.compare.revisions
-        return self.suite.select(storage.read_json(self.folder / SELECTION)["revisions"] if named is None else named)
+        return self.suite.select(chosen_revisions(self.folder / SELECTION) if named is None else named)
 
     @cached_property
     def compute(self) -> Compute:
@@ -186,6 +186,19 @@ class Experiment:
                 n_layers = compared.n_layers
                 _ = compared.d_model, self.tokenized
         self.site.resolve(n_layers)
+
+
+def chosen_revisions(path: Path) -> list[str]:
+    """The checkpoints that the stage `select` chose.
+
+    Raises:
+        RunError: the file is missing, or does not name them.
+    """
+    found = storage.read_json(path)
+    names = found.get("revisions") if isinstance(found, dict) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise RunError(f"{path} does not name the checkpoints that were chosen; remove it, and they are chosen anew")
+    return names
 
 
 def effects_file(task: int) -> str:

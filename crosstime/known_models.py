@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from crosstime.errors import RecipeError, SuiteError
 from crosstime.recipe import TINY, Recipe
+from crosstime.storage import read_json
 from tasks.errors import nearest
 
 
@@ -100,8 +100,8 @@ def size_of(recipe: Recipe) -> ModelSize:
 
 
 def _configured(path: Path) -> ModelSize:
+    config: dict[str, Any] = read_json(path)
     try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         width = int(config.get("hidden_size") or config["n_embed"])
         layers = int(config.get("num_hidden_layers") or config["n_layer"])
         return ModelSize(
@@ -109,5 +109,5 @@ def _configured(path: Path) -> ModelSize:
             gated=str(config.get("model_type", "")).startswith("olmo"),
             tied=bool(config.get("tie_word_embeddings", config.get("model_type") == "bloom")),
         )  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise RecipeError(f"cannot read the size of the model from {path}: {error!r}") from error

@@ -133,8 +133,7 @@ class Ledger:
                     left.unlink(missing_ok=True)
 
     def _key(self, name: str, inputs: Any) -> str:
-        forced = self.manifest.get("forced") or {}
-        again = forced.get(name, 0) if isinstance(forced, dict) else 0
+        again = self.manifest.get("forced", {}).get(name, 0)
         text = json.dumps([inputs, again] if again else inputs, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -149,7 +148,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     manifest = read_json(path)
     if not isinstance(manifest, dict) or not isinstance(manifest.setdefault("stages", {}), dict):
         raise RunError(f"{path} is not the manifest of a run; move it away to start anew")
-    if not isinstance(manifest.setdefault("forced", {}), dict):
+    forced = manifest.setdefault("forced", {})
+    if not isinstance(forced, dict) or not all(isinstance(times, int) for times in forced.values()):
         raise RunError(f"{path} is damaged at 'forced'; move it away to start anew")
     return manifest
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TextIO, runtime_checkable
 from crosstime.errors import CrosscoderError, RunError
 from crosstime.storage import atomic_path
 from tasks.errors import nearest
+from tasks.json_text import parse_json
 
 FILE = "metrics.jsonl"
 Numbers = Mapping[str, int | float]
@@ -170,7 +171,7 @@ def _lines(path: Path) -> list[str]:
 def _step(line: str) -> float:
     """A line's step; a line that a kill cut short counts as later than all."""
     try:
-        return float(json.loads(line)["step"])
+        return float(parse_json(line)["step"])
     except (ValueError, KeyError, TypeError):
         return float("inf")
 

@@ -22,7 +22,7 @@ from interventions import METRICS, Remote, Site
 from interventions.effects import METHODS
 from interventions.errors import InterventionError
 from interventions.quadrature import RULES as QUADRATURES
-from tasks.errors import nearest
+from tasks.errors import first_line, nearest
 from tasks.start_token import STARTS
 from tasks.tokenization import RULES
 
@@ -200,8 +200,7 @@ class RemoteRecipe:
         """The server, or None for here; ids of its jobs are kept in `jobs`."""
         if self.host is None:
             return None
-        named = {} if self.host == "hosted" else {"host": self.host}
-        return Remote(**named, sandboxed=self.sandboxed, wire=self.wire, jobs=jobs)
+        return Remote(self.host, self.sandboxed, self.wire, jobs=jobs)
 
 
 @dataclass(frozen=True)
@@ -349,8 +348,8 @@ def _shipped(name: Any) -> dict[str, Any]:
 def _parsed(text: str, where: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{where} is not a TOML file: {error}.") from error
+    except (ValueError, RecursionError) as error:  # not all of them are TOMLDecodeErrors: numbers without end
+        raise RecipeError(f"{where} is not a TOML file: {first_line(error)}.") from error
 
 
 def shipped() -> list[str]:

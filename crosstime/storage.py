@@ -24,6 +24,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from crosstime.errors import RunError
+from tasks.errors import first_line
+from tasks.json_text import LONGEST, JsonError, parse_json
 
 # From 3.1 on pandas always reads floats exactly, and warns about the option that used to ask for it.
 _PANDAS = tuple(int(part) for part in pd.__version__.split(".")[:2])
@@ -66,6 +68,16 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         _remove(temporary)
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether a name from a file stands for something in a folder, and leads nowhere else.
+
+    Examples:
+        >>> [is_plain_name(name) for name in ("step64", "..", "a/b", "")]
+        [True, False, False, False]
+    """
+    return name not in ("", ".", "..") and not set(name) & set("/\\\0")
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write `value` as UTF-8 JSON; dataclasses, paths and numpy numbers are taken, NaN becomes null.
 
@@ -84,10 +96,12 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     """Read a UTF-8 JSON file.
 
     Raises:
-        RunError: when the file is missing, unreadable or not JSON.
+        RunError: when the file is missing, unreadable or not JSON (`tasks.json_text.parse_json`).
     """
-    with _reading(path, "JSON", json.JSONDecodeError, UnicodeDecodeError, RecursionError):
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+    with _reading(path, "JSON", JsonError, UnicodeDecodeError):
+        if Path(path).stat().st_size > LONGEST:
+            raise JsonError(f"longer than the {LONGEST:,} bytes that are read")
+        return parse_json(Path(path).read_text(encoding="utf-8"))
 
 
 def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
@@ -177,8 +191,7 @@ def _reading(path: str | os.PathLike[str], kind: str, *broken: type[Exception]) 
     try:
         yield
     except broken as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RunError(f"{path} is not a whole {kind}: {reason}") from error
+        raise RunError(f"{path} is not a whole {kind}: {first_line(error)}") from error
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror or error}") from error
 

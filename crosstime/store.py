@@ -23,6 +23,7 @@ from crosstime.compute import DTYPES
 from crosstime.errors import RunError, StoreError
 from crosstime.showing import Shown
 from crosstime.storage import read_json, read_tensors
+from crosstime.store_manifest import check_manifest
 from crosstime.suite import Suite
 from interventions import Site
 from tasks.errors import first_line
@@ -304,10 +305,11 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise StoreError(f"{path} is not the manifest of a store of activations ({FORMAT})")
     try:
-        ActivationStore(Path(folder), manifest)._files()
-        _ = manifest["made_from"]["dtype"], manifest["text"]["digest"]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{path} is not whole: {type(error).__name__}: {error}") from error
+        check_manifest(manifest)
+    except KeyError as error:
+        raise StoreError(f"{path} is not whole: it has no {error}") from error
+    except ValueError as error:
+        raise StoreError(f"{path} is not whole: {first_line(error)}") from error
     return manifest
 
 

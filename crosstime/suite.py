@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -18,7 +18,7 @@ from crosstime.errors import SuiteError
 from crosstime.hub import branches
 from crosstime.revisions import Progress, in_training_order, progress
 from crosstime.showing import Shown
-from crosstime.storage import read_json
+from crosstime.storage import is_plain_name, read_json
 from tasks.errors import first_line, nearest
 
 if TYPE_CHECKING:
@@ -338,7 +338,7 @@ def _read_index(path: Path) -> dict[str, Any]:
         raise SuiteError(f'{path}: "name" must be a text, not {index["name"]!r}')
     for entry in entries:
         revision = entry["revision"]
-        if "\0" in revision or PurePath(revision).name != revision:
+        if not is_plain_name(revision):
             raise SuiteError(f"{path}: revision {revision!r} does not name a folder beside the file")
         for count in ("step", "tokens"):
             value = entry.get(count)

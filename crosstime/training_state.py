@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from crosstime.crosscoder import Origin
 from crosstime.errors import CrosscoderError, RunError
 from crosstime.storage import read_tensors, write_tensors
 from crosstime.trainer import Trainer
+from tasks.errors import first_line
+from tasks.json_text import parse_json
 
 FORMAT = "crosstime-training-1"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -60,21 +63,35 @@ class TrainingState:
         return cls(step, _identity(crosscoder.origin, options), list(log), tensors, buffer)
 
     def put_into(self, trainer: Trainer) -> None:
-        """Give a new trainer of the same configuration the state of the one that was interrupted."""
+        """Give a new trainer of the same configuration the state of the one that was interrupted.
+
+        Raises:
+            CrosscoderError: a tensor is missing, or does not fit.
+        """
         crosscoder = trainer.crosscoder
-        part = "crosscoder."
-        crosscoder.load_state_dict(
-            {name.removeprefix(part): tensor for name, tensor in self.tensors.items() if name.startswith(part)}
-        )
+        crosscoder.load_state_dict(self._part("crosscoder", crosscoder.state_dict()))
         for name, parameter in crosscoder.named_parameters():
-            moments = {moment: self.tensors[f"optimizer.{name}.{moment}"] for moment in _MOMENTS}
+            like = {moment: torch.tensor(0.0) if moment == "step" else parameter for moment in _MOMENTS}
+            moments = self._part(f"optimizer.{name}", like)
             # The fused optimiser walks through memory: moments must lie in it as the parameter does.
             trainer.optimizer.state[parameter] = {
                 "step": moments.pop("step").clone().to(parameter.device),
                 **{moment: torch.empty_like(parameter.detach()).copy_(value) for moment, value in moments.items()},
             }
         device = crosscoder.W_dec.device
-        trainer.resume(self.step, {name: self.tensors[f"trainer.{name}"].to(device) for name in trainer.counters()})
+        counters = self._part("trainer", trainer.counters())
+        trainer.resume(self.step, {name: counter.to(device) for name, counter in counters.items()})
+
+    def _part(self, part: str, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors of a part of the trainer, which must be as those in their places are."""
+        for name, wanted in like.items():
+            found = self.tensors.get(f"{part}.{name}")
+            if found is None or found.shape != wanted.shape or found.dtype != wanted.dtype:
+                raise CrosscoderError(
+                    f"Cannot resume training: its saved state has no {part}.{name} that fits this crosscoder; remove "
+                    "it to start anew."
+                )
+        return {name: self.tensors[f"{part}.{name}"] for name in like}
 
     def refuse_other(self, origin: Origin, **options: Any) -> None:
         """Make sure that the state was left by this configuration.
@@ -116,11 +133,14 @@ class TrainingState:
             tensors, metadata = read_tensors(path)
             if metadata.get("format") != FORMAT:
                 raise RunError(f"{path} is not the state of a training: its format is {metadata.get('format')!r}")
-            facts = json.loads(metadata["facts"])
+            facts = parse_json(metadata["facts"])
             parts = {name: tensors.pop(f"buffer.{name}") for name in ("held", "generator", "scales")}
+            for name, kind in (("step", int), ("identity", dict), ("log", list), ("buffer", dict)):
+                if not isinstance(facts[name], kind):
+                    raise TypeError(f"{path} is damaged at {name!r}")
             return cls(facts["step"], facts["identity"], facts["log"], tensors, BufferState(**parts, **facts["buffer"]))
-        except (RunError, KeyError, TypeError, ValueError, RecursionError) as error:
-            raise CrosscoderError(f"Cannot resume training: {str(error).splitlines()[0]}") from error
+        except (RunError, KeyError, TypeError, ValueError) as error:
+            raise CrosscoderError(f"Cannot resume training: {first_line(error)}") from error
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import gzip
-import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from tasks.errors import DataError, nearest
+from tasks.json_text import LONGEST, JsonError, parse_json
 
 
 def locate(path: Path, folders: Iterable[Path], stem: str, suffixes: tuple[str, ...], what: str) -> Path:
@@ -58,17 +58,20 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the number and text of every line of a UTF-8 file, unpacked if its name ends in ``.gz``.
 
     Raises:
-        DataError: The file cannot be opened or unpacked, or a line is not UTF-8.
+        DataError: The file cannot be opened or unpacked, or a line is not UTF-8 or longer than `LONGEST`.
     """
     number = 0
     try:
         with path.open("rb") as raw, gzip.open(raw) if path.suffix == ".gz" else raw as file:
-            for number, line in enumerate(file, start=1):
+            for number, line in enumerate(iter(lambda: file.readline(LONGEST + 1), b""), start=1):
+                if len(line) > LONGEST:
+                    raise DataError(f"{path.name}:{number}: longer than the {LONGEST:,} bytes of a line that are read")
                 yield number, line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path.name}:{number}: not UTF-8 text: {error.reason}") from error
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+        place = f" after line {number:,}" if number else ""
+        raise DataError(f"{path} cannot be read{place}: {error}") from error
 
 
 def json_lines(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
@@ -82,11 +85,9 @@ def json_lines(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{where}: not JSON: {error.msg} at column {error.colno}") from error
-        except RecursionError as error:
-            raise DataError(f"{where}: brackets inside brackets, deeper than can be read") from error
+            row = parse_json(line)
+        except JsonError as error:
+            raise DataError(f"{where}: not JSON: {error}") from error
         if not isinstance(row, dict):
             raise DataError(f"{where}: expected one JSON object a line, found {type(row).__name__}")
         yield where, row

@@ -20,7 +20,7 @@ from crosstime.exchange.format import (
     Format,
     Known,
     Weights,
-    configuration,
+    number_in,
     origin_of,
     plain,
     refuse_folded,
@@ -29,6 +29,7 @@ from crosstime.exchange.format import (
     unpickled,
 )
 from crosstime.exchange.hooks import hook_of, site_of
+from crosstime.exchange.settings import Settings
 from crosstime.storage import atomic_path, write_json
 
 NAMES = {name: name for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
@@ -59,42 +60,37 @@ def _read(path: Path, known: Known) -> CrossCoder:
 
 def read_pair(path: Path, configuration_path: Path, known: Known, scales_key: str) -> CrossCoder:
     """A crosscoder from its weights, its configuration, and the key under which that keeps the scales."""
-    config, tensors = configuration(configuration_path), unpickled(path)
+    config, tensors = Settings.read(configuration_path), unpickled(path)
     parts = take(path, tensors, *NAMES, optional=("k", "threshold"))
     weights = Weights(*parts, names=NAMES).checked(path)
     n_features, n_checkpoints, _ = weights.W_dec.shape
     for key, size in (("dict_size", n_features), ("d_in", weights.W_dec.shape[2]), ("n_models", n_checkpoints)):
-        if config.get(key, size) != size:
-            raise CrosscoderError(f"{configuration_path} says {key} {config[key]}, but the weights have {size}")
+        if config.whole(key) not in (None, size):
+            raise CrosscoderError(f"{configuration_path} says {key} {config.values[key]}, but the weights have {size}")
     activation = None
-    if "threshold" in tensors:
-        k = int(tensors["k"]) if "k" in tensors else int(config.get("batch_topk_final") or 1)
-        activation = BatchTopK(n_features, k=min(max(1, k), n_features))
-        activation.threshold.fill_(float(tensors["threshold"]))
-    hook = config.get("hook_point")
+    threshold = number_in(path, tensors, "threshold")
+    if threshold is not None:
+        k = number_in(path, tensors, "k") or config.whole("batch_topk_final") or 1
+        activation = BatchTopK(n_features, k=int(min(max(1, k), n_features)))
+        activation.threshold.fill_(threshold)
+    hook = config.text("hook_point") if known.site is None else None
     origin = origin_of(
-        path, known, weights, suite=_name(config), revisions=_revisions(config, n_checkpoints),
-        site=site_of(hook) if isinstance(hook, str) and known.site is None else None, training=config,
+        path, known, weights, suite=config.text("suite") or config.text("model_name"),
+        revisions=_revisions(config, n_checkpoints), site=None if hook is None else site_of(hook),
+        training=config.values,
     )  # fmt: skip
-    scales = scales_from(path, known, n_checkpoints, config.get(scales_key))
+    scales = scales_from(path, known, n_checkpoints, config.values.get(scales_key))
     return weights.crosscoder(path, origin, scales, activation)
 
 
-def _name(config: dict[str, Any]) -> str | None:
-    name = config.get("suite", config.get("model_name"))
-    return name if isinstance(name, str) else None
-
-
-def _revisions(config: dict[str, Any], n_checkpoints: int) -> tuple[str, ...] | None:
+def _revisions(config: Settings, n_checkpoints: int) -> tuple[str, ...] | None:
     """The list under our own key; else CTT's joined names, with ``_`` for OLMo, whose names have ``-`` in them."""
-    if isinstance(config.get("revisions"), list):
-        return tuple(map(str, config["revisions"]))
-    joined = config.get("revision_list")
-    if not isinstance(joined, str):
-        return None
+    if (named := config.texts("revisions")) is not None:
+        return named
+    joined = config.text("revision_list") or ""
     for mark in "_-":
         if len(names := joined.split(mark)) == n_checkpoints:
-            return tuple(names)
+            return tuple(names) if joined else None
     return None
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,8 +21,8 @@ from crosstime.exchange.format import (
     Format,
     Known,
     Weights,
-    configuration,
     named_tensors,
+    number_in,
     origin_of,
     plain,
     refuse_folded,
@@ -31,6 +30,7 @@ from crosstime.exchange.format import (
     take,
     unpickled,
 )
+from crosstime.exchange.settings import Settings
 from crosstime.storage import atomic_path, write_json, write_tensors
 from interventions import Site
 
@@ -67,58 +67,66 @@ def _read(path: Path, known: Known) -> CrossCoder:
         raise CrosscoderError(f"{file} is of one layer: its weights have {encoder.dim()} axes, not checkpoint, D and F")
     weights = Weights(encoder, b_enc, decoder.transpose(0, 1), b_dec, NAMES).checked(file)
     beside = file.with_name(CONFIGURATION)
-    config = configuration(beside) if beside.is_file() else {}
+    config = Settings.read(beside) if beside.is_file() else Settings(str(beside), {})
     normalizer, weights = _normalizer(file, tensors, config, weights)
-    stored = json.loads(metadata.get("origin", "{}"))
+    stored = Settings.parse(f"{file}, origin", metadata.get("origin", "{}"))
+    site = stored.text("site")
     origin = origin_of(
-        file, known, weights, suite=stored.get("suite"),
-        revisions=tuple(stored["revisions"]) if stored else None,
-        site=Site.parse(stored["site"]) if stored else None,
-        training=stored.get("training", config),
+        file, known, weights, suite=stored.text("suite"), revisions=stored.texts("revisions"),
+        site=None if site is None else Site.parse(site),
+        training=stored.table("training").values if "training" in stored.values else config.values,
     )  # fmt: skip
     scales = scales_from(file, known, weights.W_dec.shape[1], normalizer)
     return weights.crosscoder(file, origin, scales, _activation(file, tensors, config, weights))
 
 
 def _normalizer(
-    path: Path, tensors: dict[str, Tensor], config: dict[str, Any], weights: Weights
+    path: Path, tensors: dict[str, Tensor], config: Settings, weights: Weights
 ) -> tuple[Tensor | None, Weights]:
     """The scales ``g_c`` of a normaliser, and weights that have its means in their biases."""
-    mean = tensors.get("activation_mean")
-    if mean is None or not mean.isfinite().all() or not tensors["activation_std"].isfinite().all():
+    if "activation_mean" not in tensors:
         return None, weights
-    if config.get("keep_relative_variance") is False:
+    n_checkpoints, width = weights.b_dec.shape
+    sizes = {"activation_mean": (n_checkpoints, width), "activation_std": (n_checkpoints, width)}
+    for name, shape in (sizes | {"activation_global_scale": (n_checkpoints,)}).items():
+        tensor = tensors.get(name)
+        if tensor is None or tuple(tensor.shape) != shape:
+            found = "is missing" if tensor is None else f"has shape {tuple(tensor.shape)}, not {shape}"
+            raise CrosscoderError(f"{path}: {name} {found}")
+    if not all(tensors[name].float().isfinite().all() for name in sizes):
+        return None, weights
+    if not config.truth("keep_relative_variance", default=True):
         raise CrosscoderError(
             f"{path} divides every dimension by its own deviation, which no scale a checkpoint can do"
         )
     g = tensors["activation_global_scale"].float()
-    moved = mean.float() * g.unsqueeze(-1)
+    moved = tensors["activation_mean"].float() * g.unsqueeze(-1)
     b_enc = weights.b_enc - torch.einsum("cd,cdf->f", moved, weights.W_enc)
     return g, Weights(weights.W_enc, b_enc, weights.W_dec, weights.b_dec + moved, weights.names)
 
 
-def _activation(path: Path, tensors: dict[str, Tensor], config: dict[str, Any], weights: Weights) -> Activation | None:
+def _activation(path: Path, tensors: dict[str, Tensor], config: Settings, weights: Weights) -> Activation | None:
     if "threshold" not in tensors:
         return None
-    number = int(tensors.get("code_normalization_id", torch.tensor(1)))
-    name = NORMALIZATIONS.get(number, str(number))
-    threshold = tensors["threshold"].float()
-    if name not in ("CROSSCODER", "SAE", "NONE") or threshold.numel() != 1:
+    number = number_in(path, tensors, "code_normalization_id")
+    name = NORMALIZATIONS.get(1 if number is None else int(number), f"{number}")
+    if name not in ("CROSSCODER", "SAE", "NONE"):
         raise CrosscoderError(f"{path} weights its codes by {name}; CROSSCODER, SAE and NONE are known")
+    threshold = number_in(path, tensors, "threshold")
     if threshold < 0:
         raise CrosscoderError(f"{path} has no threshold yet: it was not trained long enough to be used token by token")
     n_features = len(weights.b_enc)
     if name == "CROSSCODER":
-        k = int(tensors.get("k", torch.tensor(config.get("k", 1))))
-        part = BatchTopK(n_features, k=min(max(1, k), n_features))
-        part.threshold.copy_(threshold.reshape(()))
+        k = number_in(path, tensors, "k") or config.whole("k") or 1
+        part = BatchTopK(n_features, k=int(min(max(1, k), n_features)))
+        part.threshold.fill_(threshold)
         return part
     # One threshold on other norms is a threshold of each feature's own on ours.
     ours = weights.W_dec.norm(dim=-1).sum(1)
     theirs = weights.W_dec.flatten(1).norm(dim=1) if name == "SAE" else torch.ones(n_features)
     jump = JumpReLU(n_features)
     with torch.no_grad():
-        jump.log_threshold.copy_((threshold.reshape(()) * ours / theirs.clamp_min(1e-30)).log())
+        jump.log_threshold.copy_((threshold * ours / theirs.clamp_min(1e-30)).log())
     return jump
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable, Mapping
+import reprlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import torch
 from jaxtyping import Float, Shaped
@@ -17,7 +17,7 @@ from torch import Tensor
 from crosstime.activation_functions import Activation
 from crosstime.crosscoder import CrossCoder, Origin
 from crosstime.errors import CrosscoderError, RunError
-from crosstime.storage import read_json, read_tensors
+from crosstime.storage import read_tensors
 from interventions import Site
 from tasks.errors import first_line
 
@@ -154,9 +154,14 @@ def scales_from(path: Path, known: Known, n_checkpoints: int, stored: Any = None
     values = stored if known.scales is None else known.scales
     if values is None:
         return None
-    numbers = torch.as_tensor(values, dtype=torch.float32).flatten()
+    try:
+        numbers = torch.as_tensor(values, dtype=torch.float32).flatten()
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        numbers = torch.empty(0)
     if len(numbers) != n_checkpoints or not (numbers.isfinite() & (numbers > 0)).all():
-        raise CrosscoderError(f"{path}: {n_checkpoints} checkpoints need as many positive scales, not {values}")
+        raise CrosscoderError(
+            f"{path}: {n_checkpoints} checkpoints need as many positive scales, not {reprlib.repr(values)}"
+        )
     return numbers
 
 
@@ -164,7 +169,7 @@ def unpickled(path: Path) -> dict[str, Shaped[Tensor, ...]]:
     """The tensors of a file that `torch.save` wrote, without running anything that is in it.
 
     Raises:
-        CrosscoderError: the file is damaged, or holds something other than named tensors.
+        CrosscoderError: the file is damaged, or holds something other than named tensors of numbers.
     """
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
@@ -173,14 +178,29 @@ def unpickled(path: Path) -> dict[str, Shaped[Tensor, ...]]:
             f"{path} is refused: it is a pickle of more than tensors, which could run any code when it is read; ask "
             "for a file of tensors alone"
         ) from error
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, BadZipFile) as error:
-        raise CrosscoderError(f"{path} is damaged: {first_line(error)}") from error
+    except Exception as error:  # the instructions in a damaged file trip over each other in every way there is
+        raise CrosscoderError(f"{path} is damaged: {first_line(error)[:200]}") from error
     named = (
-        {name: value for name, value in found.items() if isinstance(value, Tensor)} if isinstance(found, dict) else {}
+        {name: value for name, value in found.items() if isinstance(value, Tensor) and isinstance(name, str)}
+        if isinstance(found, dict)
+        else {}
     )
     if not named:
         raise CrosscoderError(f"{path} holds no named tensors, but {type(found).__name__}")
+    for name, tensor in named.items():
+        if not _is_plain(tensor):
+            raise CrosscoderError(f"{path}: {listed([name])} is not a plain tensor of numbers")
     return named
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor has a number of its own at every place: not sparse, nested, quantized, or repeated without end.
+
+    A few bytes can stand for a tensor of any size, which would fill the memory as soon as it is worked with.
+    """
+    if tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized or tensor.device.type != "cpu":
+        return False
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def named_tensors(path: Path) -> tuple[dict[str, Shaped[Tensor, ...]], dict[str, str]]:
@@ -195,34 +215,47 @@ def named_tensors(path: Path) -> tuple[dict[str, Shaped[Tensor, ...]], dict[str,
         raise CrosscoderError(f"cannot load a crosscoder: {error}") from error
 
 
-def configuration(path: Path) -> dict[str, Any]:
-    """A JSON file that must hold an object.
-
-    Raises:
-        CrosscoderError: it does not.
-    """
-    try:
-        found = read_json(path)
-    except RunError as error:
-        raise CrosscoderError(str(error)) from error
-    if not isinstance(found, dict):
-        raise CrosscoderError(f"{path} must hold a JSON object, not a {type(found).__name__}")
-    return found
-
-
 def take(path: Path, tensors: dict[str, Tensor], *names: str, optional: tuple[str, ...] = ()) -> list[Tensor]:
-    """The named tensors, after making sure that there are these and no others.
+    """The named tensors, after making sure that there are these and no others, and that their numbers are real.
 
     Raises:
-        CrosscoderError: names those that are missing, or unknown.
+        CrosscoderError: names those that are missing, unknown or complex.
     """
     missing = [name for name in names if name not in tensors]
     if missing:
-        raise CrosscoderError(f"{path} has no tensor {', '.join(missing)}, only {', '.join(sorted(tensors)) or 'none'}")
+        raise CrosscoderError(f"{path} has no tensor {', '.join(missing)}, only {listed(tensors)}")
     unknown = [name for name in tensors if name not in (*names, *optional)]
     if unknown:
-        raise CrosscoderError(f"{path} has a tensor that this format does not: {', '.join(sorted(unknown))}")
+        raise CrosscoderError(f"{path} has a tensor that this format does not: {listed(unknown)}")
+    if imaginary := [name for name, tensor in tensors.items() if tensor.is_complex()]:
+        raise CrosscoderError(f"{path} has complex numbers in {listed(imaginary)}")
     return [tensors[name] for name in names]
+
+
+def number_in(path: Path, tensors: Mapping[str, Tensor], name: str) -> float | None:
+    """The number in a tensor of one; None where there is no such tensor.
+
+    Raises:
+        CrosscoderError: more numbers than one, or one that is not finite.
+    """
+    if name not in tensors:
+        return None
+    tensor = tensors[name].double()
+    if tensor.numel() != 1 or not tensor.isfinite().all():
+        raise CrosscoderError(f"{path}: {name} has shape {tuple(tensor.shape)}, and must be one finite number")
+    return float(tensor)
+
+
+def listed(names: Iterable[str], most: int = 8) -> str:
+    """Names in order, with commas between; long ones cut short, and of many the first.
+
+    Examples:
+        >>> listed(["b", "a"]), listed("fedcba", most=2)
+        ('a, b', 'a, b and 4 more')
+    """
+    ordered = sorted(names)
+    shown = ", ".join(name if len(name) <= 60 else f"{name[:57]}..." for name in ordered[:most])
+    return (shown or "none") + (f" and {len(ordered) - most} more" if len(ordered) > most else "")
 
 
 def refuse_folded(crosscoder: CrossCoder, name: str) -> None:

@@ -19,7 +19,6 @@ from crosstime.exchange.format import (
     Format,
     Known,
     Weights,
-    configuration,
     named_tensors,
     origin_of,
     plain,
@@ -27,6 +26,7 @@ from crosstime.exchange.format import (
     take,
 )
 from crosstime.exchange.hooks import hook_of, site_of
+from crosstime.exchange.settings import Settings
 from crosstime.storage import atomic_path, write_json, write_tensors
 from tasks.errors import nearest
 
@@ -47,12 +47,14 @@ def _holds(path: Path) -> bool:
 
 
 def _read(path: Path, known: Known) -> CrossCoder:
-    file, config = _folder(path) / WEIGHTS, configuration(_folder(path) / CONFIGURATION)
+    file, config = _folder(path) / WEIGHTS, Settings.read(_folder(path) / CONFIGURATION)
     tensors, _ = named_tensors(file)
     W_enc, b_enc, W_dec, b_dec = take(file, tensors, *NAMES, optional=("threshold", "log_threshold"))
+    if W_dec.dim() != 2:
+        raise CrosscoderError(f"{file}: W_dec has shape {tuple(W_dec.shape)}, not two axes")
     weights = Weights(W_enc.unsqueeze(0), b_enc, W_dec.unsqueeze(1), b_dec.unsqueeze(0), NAMES).checked(file)
     scale = _scale(file, config, known)
-    if config.get("apply_b_dec_to_input", True):
+    if config.truth("apply_b_dec_to_input", default=True):
         b_enc = weights.b_enc - weights.b_dec[0] @ weights.W_enc[0]
         weights = Weights(weights.W_enc, b_enc, weights.W_dec, weights.b_dec, NAMES)
     activation, selects_raw = _activation(file, config, tensors, weights)
@@ -63,11 +65,12 @@ def _read(path: Path, known: Known) -> CrossCoder:
     return made
 
 
-def _scale(path: Path, config: dict[str, Any], known: Known) -> Tensor | None:
-    way = config.get("normalize_activations", "none")
-    if way not in NORMALIZED or config.get("reshape_activations", "none") != "none":
+def _scale(path: Path, config: Settings, known: Known) -> Tensor | None:
+    way = config.text("normalize_activations") or "none"
+    shape = config.text("reshape_activations") or "none"
+    if way not in NORMALIZED or shape != "none":
         raise CrosscoderError(
-            f"{path} normalises activations by {way} and reshapes them by {config.get('reshape_activations', 'none')}: "
+            f"{path} normalises activations by {way} and reshapes them by {shape}: "
             "that depends on each token, which no crosscoder here does"
         )
     if NORMALIZED[way] and known.scales is None:
@@ -77,41 +80,40 @@ def _scale(path: Path, config: dict[str, Any], known: Known) -> Tensor | None:
     return scales_from(path, known, 1)
 
 
-def _origin(path: Path, config: dict[str, Any], known: Known, weights: Weights) -> Origin:
-    metadata = config.get("metadata") if isinstance(config.get("metadata"), dict) else {}
-    ours = metadata.get("crosstime") if isinstance(metadata.get("crosstime"), dict) else {}
-    hook = metadata.get("hook_name", config.get("hook_name"))
+def _origin(path: Path, config: Settings, known: Known, weights: Weights) -> Origin:
+    metadata = config.table("metadata")
+    ours = metadata.table("crosstime")
+    hook = None if known.site is not None else metadata.text("hook_name") or config.text("hook_name")
     return origin_of(
-        path, known, weights, suite=ours.get("suite", metadata.get("model_name", config.get("model_name"))),
-        revisions=tuple(ours["revisions"]) if "revisions" in ours else None,
-        site=site_of(hook) if isinstance(hook, str) and known.site is None else None,
-        training=ours.get("training", config),
+        path, known, weights, suite=ours.text("suite") or metadata.text("model_name") or config.text("model_name"),
+        revisions=ours.texts("revisions"), site=None if hook is None else site_of(hook),
+        training=ours.table("training").values if "training" in ours.values else config.values,
     )  # fmt: skip
 
 
 def _activation(
-    path: Path, config: dict[str, Any], tensors: dict[str, Tensor], weights: Weights
+    path: Path, config: Settings, tensors: dict[str, Tensor], weights: Weights
 ) -> tuple[Activation | None, bool]:
     """The activation function, and whether it selects on codes that are not weighted by norms."""
     n_features = len(weights.b_enc)
-    named = config.get("activation_fn_str", config.get("activation_fn"))
-    architecture = config.get("architecture", "standard")
-    if architecture == "standard" and named == "topk":
-        architecture, config = "topk", config | dict(config.get("activation_fn_kwargs") or {})
+    architecture, k = config.text("architecture") or "standard", config.whole("k")
+    if architecture == "standard" and "topk" in (config.text("activation_fn_str"), config.text("activation_fn")):
+        architecture, k = "topk", config.table("activation_fn_kwargs").whole("k") or k
     if architecture not in ARCHITECTURES:
-        raise CrosscoderError(
-            f"{path} is of architecture {architecture!r}: {nearest(str(architecture), ARCHITECTURES)}"
-        )
+        raise CrosscoderError(f"{path} is of architecture {architecture!r}: {nearest(architecture, ARCHITECTURES)}")
     if architecture == "standard":
         return None, False
     if architecture == "topk":
-        return TopK(n_features, k=int(config.get("k", 100))), not config.get("rescale_acts_by_decoder_norm", False)
+        weighted = config.truth("rescale_acts_by_decoder_norm", default=False)
+        return TopK(n_features, k=100 if k is None else k), not weighted
     if "threshold" in tensors:
         threshold = tensors["threshold"].float().relu()
     else:
         threshold = take(path, tensors, "log_threshold", optional=tuple(NAMES))[0].float().exp()
     if threshold.shape != (n_features,):
         raise CrosscoderError(f"{path}: threshold has shape {tuple(threshold.shape)}, not {(n_features,)}")
+    if threshold.isnan().any():
+        raise CrosscoderError(f"{path}: threshold has places that are not a number")
     jump = JumpReLU(n_features)
     with torch.no_grad():
         jump.log_threshold.copy_((threshold * weights.W_dec.norm(dim=-1).sum(1)).log())

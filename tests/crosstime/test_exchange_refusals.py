@@ -60,6 +60,11 @@ def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path: Path, save):
         ({"b_dec": None}, "has no tensor b_dec, only W_dec, W_enc, b_enc"),
         ({"W_skip": torch.ones(1)}, "has a tensor that this format does not: W_skip"),
         ({"b_enc": torch.full((F,), torch.nan)}, "b_enc has numbers that are not finite"),
+        ({"b_enc": torch.ones(F, dtype=torch.complex64)}, "has complex numbers in b_enc"),
+        ({"b_enc": torch.ones(F).to_sparse()}, "b_enc is not a plain tensor of numbers"),
+        ({"b_enc": torch.zeros(1).expand(10**14)}, "b_enc is not a plain tensor of numbers"),
+        ({"threshold": torch.ones(2)}, r"threshold has shape \(2,\), and must be one finite number"),
+        ({"threshold": torch.tensor(torch.nan)}, "must be one finite number"),
     ],
 )
 def test_a_tensor_that_does_not_fit_is_named(tmp_path: Path, changed, message: str):

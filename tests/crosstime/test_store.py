@@ -153,7 +153,7 @@ def test_a_store_of_other_weights_under_the_same_names_is_refused(store: Activat
         (None, "there is no store of activations in"),
         ("{", "is not a whole JSON"),
         ('{"format": "x"}', "is not the manifest of a store of activations"),
-        ('{"format": "crosstime-activations-1"}', "is not whole: KeyError"),
+        ('{"format": "crosstime-activations-1"}', "is not whole: it has no 'made_from'"),
     ],
 )
 def test_a_folder_that_is_no_store_is_refused(tmp_path: Path, content: str | None, message: str):

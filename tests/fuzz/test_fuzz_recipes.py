@@ -40,7 +40,7 @@ source = "a.txt"
 [[tasks]]
 name = "agreement/simple"
 """
-MACHINE = Machine("cpu", "a machine", 1e11, 10**10, 10**10, 10**11)
+MACHINE = Machine("cpu", "a machine", 1e11, 1e10, 3e-6, 10**10, 10**10, 10**11)
 KEYS = st.from_regex(
     r"(suite|suite\.tiny|compare|corpus|crosscoder|tasks\.0|effects|compute|select)\.[a-z_]{1,12}", fullmatch=True
 )

@@ -7,14 +7,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from broken_input import edits, fuzzed, refuses_politely, replaced, written
+from broken_input import edits, fuzzed, refuses_politely, replaced, tensors_like, written
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crosstime.annotation import read_annotations
 from crosstime.corpus import read_lines
 from crosstime.crosscoder import CrossCoder, Origin
 from crosstime.effects_file import read_effects, write_effects
-from crosstime.ledger import Ledger, read_manifest
+from crosstime.errors import SuiteError
+from crosstime.experiment import chosen_revisions
+from crosstime.jobs import JobFile
+from crosstime.ledger import Ledger, damaged, read_manifest
+from crosstime.pieces import checksum
 from crosstime.run_status import status
 from crosstime.storage import read_table, read_tensors, write_tensors
 from crosstime.suite import Suite
@@ -30,6 +35,12 @@ MANIFEST = {
     },
 }  # fmt: skip
 TEXTS = [("a.txt", b"one\ntwo\n"), ("a.jsonl", b'{"text": "one"}\n{"text": "two"}\n')]
+SHEET = b"""feature,description,complexity,interpretable,note
+3,a plural,2,yes,
+5,"commas, and ""quotes""\",4.0,partly,x
+f7,,,,
+"""
+JOBS = {"0123abcd": "7c9e6679-7425-40de-944b-e07fc1f90ae7", "4567cdef": "job-2"}
 INDEX = {
     "name": "mine", "tokens_per_step": 64,
     "revisions": [{"revision": "step0", "step": 0, "tokens": 0}, {"revision": "step4", "step": 4, "tokens": 256}],
@@ -64,6 +75,7 @@ def test_manifests_with_other_values(tmp_path: Path, data: st.DataObject):
         ledger = Ledger(tmp_path)
         for name in ("train", "report"):
             ledger.is_done(name, {"a": 1}, ["report.html"])
+            ledger.force(name)
             ledger.key(name)
 
     refuses_politely(use)
@@ -111,6 +123,59 @@ def test_edited_effects_files(tmp_path: Path, effects_bytes: bytes, data: st.Dat
 
 @fuzzed
 @given(data=st.data())
+def test_effects_files_with_other_tensors_and_facts(tmp_path: Path, effects_bytes: bytes, data: st.DataObject):
+    tensors, facts = read_tensors(written(tmp_path, "good.safetensors", effects_bytes))
+    if data.draw(st.booleans()):
+        tensors = data.draw(tensors_like(tensors))
+    else:
+        name = data.draw(st.sampled_from(sorted(facts)))
+        facts[name] = data.draw(st.text(st.characters(codec="utf-8"), max_size=9) | st.integers().map(str))
+    write_tensors(tmp_path / "e.safetensors", tensors, facts)
+
+    def use() -> None:
+        for each in read_effects(tmp_path / "e.safetensors"):
+            assert each.per_feature().shape == (each.n_features,)
+            assert each.per_prompt([0]).shape == (len(each.clean), 1)
+            each.completeness_error()
+
+    refuses_politely(use)
+
+
+@fuzzed
+@given(data=st.data())
+def test_annotation_sheets(tmp_path: Path, data: st.DataObject):
+    path = written(tmp_path, "annotations.csv", data.draw(edits(SHEET)))
+
+    def use() -> None:
+        assert set(read_annotations(path, [3, 5, 7]).feature) <= {3, 5, 7}
+
+    refuses_politely(use)
+
+
+@fuzzed
+@given(data=st.data())
+def test_files_of_job_ids(tmp_path: Path, data: st.DataObject):
+    content = data.draw(edits(json.dumps(JOBS).encode()) | replaced(JOBS).map(lambda value: json.dumps(value).encode()))
+    path = written(tmp_path, "jobs.json", content)
+
+    def use() -> None:
+        jobs = JobFile(path)
+        jobs["new"] = "job-3"
+        assert JobFile(path)["new"] == "job-3"
+
+    refuses_politely(use)
+
+
+@fuzzed
+@given(data=st.data())
+def test_choices_of_checkpoints(tmp_path: Path, data: st.DataObject):
+    choice = {"revisions": ["step0", "step4"], "total": 1.5}
+    path = written(tmp_path, "selection.json", json.dumps(data.draw(replaced(choice))).encode())
+    refuses_politely(lambda: chosen_revisions(path))
+
+
+@fuzzed
+@given(data=st.data())
 def test_edited_tables(tmp_path: Path, data: st.DataObject):
     path = written(tmp_path, "t.csv", data.draw(edits(b'task,feature,ie\na,1,0.5\n"b ""c""",2,\n')))
     refuses_politely(lambda: read_table(path, dtypes={"task": str}))
@@ -119,9 +184,7 @@ def test_edited_tables(tmp_path: Path, data: st.DataObject):
 @fuzzed
 @given(data=st.data())
 def test_edited_texts(tmp_path: Path, data: st.DataObject):
-    name, base = data.draw(
-        st.sampled_from([("a.txt", b"one\ntwo\n"), ("a.jsonl", b'{"text": "one"}\n{"text": "two"}\n')])
-    )
+    name, base = data.draw(st.sampled_from(TEXTS))
     path = written(tmp_path, name, data.draw(edits(base)))
     refuses_politely(lambda: list(read_lines(path)))
 
@@ -134,6 +197,22 @@ def test_suite_indices_with_other_values(tmp_path: Path, data: st.DataObject):
         (tmp_path / name / "config.json").write_text('{"model_type": "gpt_neox"}')
     written(tmp_path, "suite.json", json.dumps(data.draw(replaced(INDEX))).encode())
     refuses_politely(lambda: Suite.open(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "a/b", "/etc", "../../x", "a\\b", "x\0"])
+def test_an_index_cannot_name_a_checkpoint_outside_its_suite(tmp_path: Path, name: str):
+    (tmp_path / "config.json").write_text("{}")
+    written(tmp_path, "suite.json", json.dumps({"revisions": [{"revision": name}]}).encode())
+    with pytest.raises(SuiteError, match="does not name a folder beside the file"):
+        Suite.open(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../outside.csv", "/etc/hostname", "a/../../outside.csv", "x\0"])
+def test_a_manifest_cannot_vouch_for_a_file_outside_its_run(tmp_path: Path, name: str):
+    (tmp_path / "outside.csv").write_text("a\n")
+    seal = checksum(tmp_path / "outside.csv")
+    assert damaged(tmp_path, {"files": {"outside.csv": seal}}) == []
+    assert damaged(tmp_path / "run", {"files": {name: seal}}) == [name]
 
 
 @fuzzed
