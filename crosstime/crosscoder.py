@@ -233,9 +233,11 @@ class CrossCoder(Shown, nn.Module, OnHub):
                 f"got activations of {x.shape[0]} of width {x.shape[2]}."
             )
         x = x.to(self.W_dec)
-        # Scaled activations, for the weights times their scales would be a second set of weights.
-        scaled = rearrange(x, "c t d -> t c d") * self.scales.unsqueeze(-1)
-        codes = Codes.encode(self.encode_scaled, scaled, self.n_features)
+        scales = self.scales.unsqueeze(-1)
+        # The activations are scaled, piece by piece: scaled weights would be a second set of weights.
+        codes = Codes.encode(
+            lambda piece: self.encode_scaled(piece * scales), rearrange(x, "c t d -> t c d"), self.n_features
+        )
         return [
             Decomposition(x[c], codes, self.W_dec.detach()[:, c], self.b_dec.detach()[c] / scale, scale)
             for c, scale in enumerate(self.scales.tolist())

@@ -25,6 +25,23 @@ def check_feature(feature: int, n_features: int) -> None:
         raise FeatureError(f"Feature {feature} does not exist: this dictionary has features 0 to {n_features - 1}.")
 
 
+def entries_of(counts: Int[Tensor, " R"], chosen: Int[Tensor, " M"]) -> tuple[Int[Tensor, " N"], Int[Tensor, " N"]]:
+    """Where the entries of chosen rows are in a list sorted by row, and which of the chosen each belongs to.
+
+    Args:
+        counts: entries of each row of the list.
+        chosen: rows, in any order, each as often as its entries are wanted.
+
+    Examples:
+        >>> [part.tolist() for part in entries_of(torch.tensor([2, 0, 1]), torch.tensor([2, 0, 2]))]
+        [[2, 0, 1, 2], [0, 1, 1, 2]]
+    """
+    times = counts[chosen]
+    owner = torch.arange(len(chosen)).repeat_interleave(times)
+    within = torch.arange(len(owner)) - (times.cumsum(0) - times)[owner]
+    return (counts.cumsum(0) - counts)[chosen][owner] + within, owner
+
+
 @dataclass(frozen=True, eq=False)
 class Codes:
     """Which features fire on which token, and how strongly: a T x F matrix of which only non-zeros are kept.
@@ -85,18 +102,8 @@ class Codes:
 
     def rows(self, tokens: Int[Tensor, " M"]) -> Codes:
         """The codes of some tokens, in the order given, each as often as it is named."""
-        counts = torch.bincount(self.token, minlength=self.n_tokens)
-        starts = counts.cumsum(0) - counts
-        times = counts[tokens]
-        within = torch.arange(int(times.sum())) - (times.cumsum(0) - times).repeat_interleave(times)
-        entry = starts[tokens].repeat_interleave(times) + within
-        token = torch.arange(len(tokens)).repeat_interleave(times)
+        entry, token = entries_of(torch.bincount(self.token, minlength=self.n_tokens), tokens)
         return Codes(token, self.feature[entry], self.value[entry], len(tokens), self.n_features)
-
-    @property
-    def l0(self) -> float:
-        """Features that fire on a token, on average; 0 without tokens."""
-        return len(self.value) / max(1, self.n_tokens)
 
     def mean(self) -> Float[Tensor, " F"]:
         """Mean activation of every feature over all tokens."""

@@ -19,6 +19,7 @@ import nnsight
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from transformers.cache_utils import DynamicCache
 
 from interventions.errors import InterventionError
 from interventions.model import Model
@@ -31,13 +32,14 @@ Then = Callable[[Tensor], Tensor]
 """What is made of the logits, B V or B S V, where the model runs."""
 
 
-def inputs(batch: Batch) -> dict[str, Tensor]:
-    """Model inputs of a left-padded batch; positions count from each row's first token."""
+def inputs(batch: Batch, last: int | None = None) -> dict[str, Tensor]:
+    """Model inputs of a left-padded batch, or of its `last` slots; positions count from each row's first token."""
     mask = batch.mask.long()
+    some = slice(0 if last is None else mask.shape[1] - last, None)
     return {
-        "input_ids": batch.input_ids,
+        "input_ids": batch.input_ids[:, some],
         "attention_mask": mask,
-        "position_ids": (mask.cumsum(-1) - 1).clamp(min=0),
+        "position_ids": (mask.cumsum(-1) - 1).clamp(min=0)[:, some],
     }
 
 
@@ -79,6 +81,7 @@ def resume(
     below: Float[Tensor, "B S D"] | None = None,
     all_positions: bool = False,
     then: Then | None = None,
+    past: DynamicCache | None = None,
 ) -> Tensor:
     """What the head sees at the last token (or all tokens) when `x` is the activation at `site`.
 
@@ -87,6 +90,9 @@ def resume(
     entering the site's block, is given. The last block's MLP, which works at every position by itself, runs at the
     last token only: its output is added to all of them, and the others are not read. Differentiable in `x`. Give the
     result to `logits` or `answer_logits`.
+
+    With a `past`, the keys and values of a batch's first slots, `x` and `below` have the slots after these, which alone
+    run. An empty one is filled with the keys and values of all.
     """
     site = site.resolve(model.n_layers)
     envoy, at_residual, away = model.envoy(site), site.component == "resid", model.remote is not None
@@ -96,7 +102,8 @@ def resume(
     skipped, end_of = _skipped(model, site, below), _end(model)
     x, below = _packed(model, x), _packed(model, below)
     few = {} if all_positions else model.last_logits
-    with model.nnsight.trace(inputs(batch), use_cache=False, **few, **model.where()) as tracer:
+    kept = {"use_cache": past is not None} | ({} if past is None else {"past_key_values": past})
+    with model.nnsight.trace(inputs(batch, x.shape[1]), **kept, **few, **model.where()) as tracer:
         if away:
             # What was sent takes the place and dtype of what it is put among.
             like = embedding.output

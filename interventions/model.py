@@ -7,6 +7,7 @@ import gc
 import inspect
 import threading
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -232,6 +233,13 @@ class Model:
         from interventions.remote.probing import has_gradients
 
         return self.remote is None or not self.remote.hosted or has_gradients(self)
+
+    @cached_property
+    def reads_past(self) -> bool:
+        """Whether a pass may begin at the first changed token, with keys and values in the place of those before it."""
+        from interventions.validation import reads_past
+
+        return reads_past(self)
 
     def where(self) -> dict[str, Any]:
         """What `trace` of the nnsight model takes to run the block at the right place."""

@@ -7,6 +7,7 @@ from functools import cached_property, partial
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformers.cache_utils import DynamicCache
 
 from interventions.activations import asked, fetch, scored
 from interventions.budget import for_each_batch
@@ -14,6 +15,7 @@ from interventions.errors import ShapeError
 from interventions.forward import gradient, resume
 from interventions.metrics import AnyMetric, metric_named
 from interventions.model import Model
+from interventions.past import Past
 from interventions.prompts import Batch, Prompts
 from interventions.site import Site
 
@@ -50,11 +52,26 @@ class Upward:
         entering = Site(self.site.layer - 1)
         return fetch(self.model, self.prompts, [entering], max_tokens=self.max_tokens)[entering]
 
-    def __call__(self, batch: Batch, x: Float[Tensor, "B S D"]) -> Float[Tensor, " B"]:
-        """The metric of one batch whose activation at the site is `x`, differentiable in `x`."""
-        below = None if self.below is None else batch.pad(self.below).to(x)
-        forward = partial(resume, self.model, batch.to(self.model.device), self.site, x, below=below)
+    def __call__(
+        self, batch: Batch, x: Float[Tensor, "B S D"], past: DynamicCache | None = None
+    ) -> Float[Tensor, " B"]:
+        """The metric of one batch whose activation at the site is `x`, differentiable in `x`; `past` as in `resume`."""
+        below = None if self.below is None else batch.pad(self.below)[:, -x.shape[1] :].to(x)
+        forward = partial(resume, self.model, batch.to(self.model.device), self.site, x, below=below, past=past)
         return scored(self.model, self.prompts, batch.rows, self.metric, forward)
+
+    @torch.no_grad()
+    def past(self, x: Float[Tensor, "T D"], rows: Int[Tensor, " R"]) -> Past:
+        """Keys and values of some prompts when their activations at the site are `x`: a pass of each."""
+        pieces: dict[int, tuple[Tensor, DynamicCache]] = {}
+
+        def work(batch: Batch, budget: int) -> None:
+            cache = DynamicCache()
+            self(batch, self.pad(batch, x), cache)
+            pieces[int(batch.rows[0])] = batch.rows, cache
+
+        for_each_batch(self.prompts, self.max_tokens, work, rows)
+        return Past.of(len(self.prompts), list(pieces.values()))
 
     def gradient(
         self,

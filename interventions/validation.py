@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from nnsight.intervention.interleaver import OutOfOrderError
 from torch import Tensor
+from transformers.cache_utils import DynamicCache
 
 from interventions.errors import ArchitectureError, CheckpointLoadError
 from interventions.prompts import Batch, Sequences
@@ -89,6 +90,33 @@ def probe(model: Model) -> Batch:
     top = min(model.vocab_size, model.module.get_input_embeddings().weight.shape[0]) - 1
     ids = [min(3 + 11 * index, top) for index in range(7)]
     return Sequences((tuple(ids), tuple(ids[4:]))).batch(torch.tensor([0, 1])).to(model.device)
+
+
+def reads_past(model: Model) -> bool:
+    """Whether a change at the last tokens has the same effect when the others are only keys and values of a past.
+
+    So it is for causal attention whose cache is transformers' own; other models run from the first token on.
+    """
+    from interventions.forward import resume
+    from interventions.past import Past
+    from interventions.site import Site
+
+    if model.remote is not None:
+        return False
+    batch, site = probe(model), Site((model.n_layers - 1) // 2)
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.randn(*batch.mask.shape, model.d_model, generator=generator).to(model.device, model.dtype)
+    changed = torch.cat([clean[:, :-2], clean[:, -2:].flip(1)], 1)
+    with torch.no_grad():
+        whole = resume(model, batch, site, changed)
+        try:
+            cache = DynamicCache()
+            resume(model, batch, site, clean, past=cache)
+            past = Past.of(len(batch.rows), [(batch.rows.cpu(), cache)]).cache(batch.rows.cpu(), changed.shape[1], 2)
+            short = resume(model, batch, site, changed[:, -2:], past=past)
+        except (OutOfOrderError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, StopIteration):
+            return False
+    return close(short, whole, 1e-4 if model.dtype == torch.float32 else 0.05)
 
 
 def _passes(model: Model, batch: Batch) -> tuple[dict[str, list[Any]], Tensor, Tensor]:

@@ -1,0 +1,149 @@
+"""Passes that begin at the first changed token give what passes from the first token on give, for less work."""
+
+from __future__ import annotations
+
+import itertools
+
+import plain_torch
+import pytest
+import torch
+from transformers.cache_utils import DynamicLayer
+
+from interventions import Codes, Decomposition, Model, Prompts, Site, ablate, fetch, forward, replacement
+from interventions.codes import entries_of
+from interventions.replacement import replace
+from interventions.upward import Upward
+
+GROUPS = [[0], [7], [21], [39], [7, 21], list(range(40))]
+
+
+@pytest.fixture(scope="module")
+def longer() -> Prompts:
+    """Seven prompts of 5 to 14 tokens."""
+    generator = torch.Generator().manual_seed(6)
+    ids = [tuple(torch.randint(4, 60, (length,), generator=generator).tolist()) for length in (5, 14, 9, 14, 7, 12, 6)]
+    return Prompts(tuple(ids), right=tuple(range(4, 11)), wrong=tuple(range(20, 27)))
+
+
+@pytest.fixture(scope="module")
+def change(longer: Prompts) -> Codes:
+    """A few features on a few tokens, the last ones of a prompt mostly."""
+    dense = torch.zeros(longer.n_tokens, 40)
+    generator = torch.Generator().manual_seed(7)
+    late = longer.position_of_token >= longer.lengths[longer.sequence_of_token] - 4
+    dense[late] = torch.randn(int(late.sum()), 40, generator=generator) * (
+        torch.rand(int(late.sum()), 40, generator=generator) < 0.2
+    )
+    return Codes.from_dense(dense)
+
+
+@pytest.fixture
+def slots(monkeypatch) -> list[int]:
+    """The number of slots of every pass upward from a site."""
+    found: list[int] = []
+
+    def counted(batch, last=None):
+        made = inputs(batch, last)
+        found.append(made["input_ids"].numel())
+        return made
+
+    inputs = forward.inputs
+    monkeypatch.setattr(forward, "inputs", counted)
+    return found
+
+
+def replaced(
+    model: Model, prompts: Prompts, change: Codes, directions, site: Site | None = None, **options
+) -> torch.Tensor:
+    site = site or Site(1)
+    x = fetch(model, prompts, [site])[site]
+    upward = Upward(model, prompts, site, "logit_difference", options.pop("max_tokens", 64))
+    found = replace(upward, x, change, directions, GROUPS, **options)
+    table = torch.full((len(prompts), len(GROUPS)), torch.nan)
+    table[found.prompt, found.group] = found.metric
+    return table
+
+
+def test_every_architecture_reads_a_past(tiny, architecture):
+    assert tiny(architecture).model.reads_past
+
+
+def test_a_model_that_cannot_says_so(module_of, tokenizer, monkeypatch):
+    def forgets(self, keys, values, *arguments, **options):
+        return keys, values
+
+    monkeypatch.setattr(DynamicLayer, "update", forgets)
+    model = Model.wrap(module_of("llama"), tokenizer)
+    assert not model.reads_past
+
+
+def test_a_site_in_a_models_last_block_has_no_past(tiny, longer, change, dictionary):
+    model, plain = tiny("gpt_neox")
+    found = replaced(model, longer, change, dictionary.directions.float(), site=Site(2))
+    x = plain_torch.residual(plain, longer.ids[1], 2)
+    moved = change.dense().double()[longer.sequence_of_token == 1] @ dictionary.directions
+    expected = plain_torch.logits(plain, longer.ids[1], {Site(2): lambda _: (x + moved)[None]})[-1]
+    difference = plain_torch.difference(expected, longer.right[1], longer.wrong[1]).item()
+    assert found[1, 5].item() == pytest.approx(difference, abs=3e-5)
+
+
+@pytest.mark.parametrize("site", [Site(0), Site(1), Site(1, "attn"), Site(1, "mlp")], ids=str)
+def test_replacing_with_and_without_a_past_is_the_same(tiny, longer, change, dictionary, architecture, site, slots):
+    model, _ = tiny(architecture)
+    directions = dictionary.directions.float()
+    if site.component not in model.components:
+        pytest.skip(f"{architecture} has no such site")
+    assert model.reads_past
+    slots.clear()
+    short = replaced(model, longer, change, directions, site)
+    with_past = sum(slots)
+    slots.clear()
+    model.__dict__["reads_past"] = False
+    try:
+        whole = replaced(model, longer, change, directions, site)
+    finally:
+        model.__dict__["reads_past"] = True
+    torch.testing.assert_close(short, whole, atol=2e-5, rtol=1e-5, equal_nan=True)
+    assert whole.isnan().any()
+    assert whole.std(1).nanmean() > 1e-2
+    assert with_past < 0.8 * sum(slots)
+
+
+def test_a_past_is_kept_for_as_many_prompts_as_may_be(tiny, longer, change, dictionary, monkeypatch):
+    model, _ = tiny("bloom")
+    directions = dictionary.directions.float()
+    together = replaced(model, longer, change, directions)
+    made: list[int] = []
+    past_of = Upward.past
+
+    def counted(self, x, rows):
+        made.append(len(rows))
+        return past_of(self, x, rows)
+
+    monkeypatch.setattr(Upward, "past", counted)
+    # Keys and values of fourteen tokens, in three blocks.
+    monkeypatch.setattr(replacement, "MOST_BYTES", 14 * 2 * 3 * 16 * 4)
+    done: list[tuple[int, int]] = []
+    apart = replaced(model, longer, change, directions, max_tokens=20, progress=lambda *at: done.append(at))
+    torch.testing.assert_close(apart, together, atol=2e-5, rtol=1e-5, equal_nan=True)
+    assert len(made) > 3
+    assert max(made) < len(longer)
+    assert done[-1] == (int((~together.isnan()).sum()),) * 2
+    assert all(a < b for (a, _), (b, _) in itertools.pairwise(done))
+
+
+def test_one_group_that_changes_every_token_needs_no_past(tiny, longer, dictionary, slots):
+    model, _ = tiny("gpt_neox")
+    x = fetch(model, longer, [Site(1)])[Site(1)]
+    clean = Decomposition(
+        x, Codes.from_dense(dictionary.encode(x)), dictionary.directions.float(), dictionary.bias.float()
+    )
+    slots.clear()
+    ablate(model, longer, Site(1), clean, [list(range(40))], max_tokens=1024)
+    assert slots.count(7 * 14) == len(slots)
+
+
+def test_entries_of_rows_are_found_by_hand():
+    entry, owner = entries_of(torch.tensor([1, 3, 0, 2]), torch.tensor([3, 2, 1, 1]))
+    assert entry.tolist() == [4, 5, 1, 2, 3, 1, 2, 3]
+    assert owner.tolist() == [0, 0, 2, 2, 2, 3, 3, 3]
