@@ -58,6 +58,7 @@ docs: $(VENV)/.docs  ## the documentation as pages, in site/
 
 bench: $(VENV)/.user  ## speed and memory against the plain way; results go to benchmarks/results
 	$(BIN)/python -m benchmarks --json benchmarks/results
+	$(BIN)/python -m benchmarks.page > docs/benchmarks.md
 
 bench-peers: $(VENV)/.user  ## an environment for SAELens and llamascopium, which `bench` then compares training with
 	$(BIN)/python -m benchmarks.peers.running $(PIP_FLAGS)

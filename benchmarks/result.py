@@ -46,7 +46,7 @@ class Row:
     ) -> Row:
         """A comparison in which the smaller number is the better one.
 
-        Example:
+        Examples:
             >>> Row.less("effects", "seconds", 2.0, 8.0, "naive", target=3).met
             True
         """
@@ -121,8 +121,8 @@ class Result:
             table.add_column(heading, justify="right")
         for row in self.rows:
             met = {None: "", True: "met", False: "[red]missed[/red]"}[row.met]
-            numbers = (_short(number) for number in (row.ours, row.other))
-            ratio, target = _short(row.ratio), _short(row.target)
+            numbers = (short(number) for number in (row.ours, row.other))
+            ratio, target = short(row.ratio), short(row.target)
             table.add_row(row.case, row.metric, *numbers, row.other_name or "", ratio, target, met)
         table.caption = ", ".join(f"{name} {value}" for name, value in self.sizes.items())
         table.caption_justify = "left"
@@ -132,7 +132,7 @@ class Result:
 def versions() -> dict[str, Any]:
     """What the numbers depend on beside the code.
 
-    Example:
+    Examples:
         >>> sorted(versions())[:2]
         ['crosstime', 'cuda_device']
     """
@@ -146,5 +146,11 @@ def versions() -> dict[str, Any]:
     }
 
 
-def _short(number: float | None) -> str:
+def short(number: float | None) -> str:
+    """A number for a table: whole and with commas from a thousand on, three figures below; empty for None.
+
+    Examples:
+        >>> short(1234.5), short(0.012345), short(None)
+        ('1,234', '0.0123', '')
+    """
     return "" if number is None else f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"

@@ -18,6 +18,7 @@ if str(ROOT) not in sys.path:
 from benchmarks import naive, registry  # noqa: E402
 from benchmarks.cases import ablation, accuracy, attribution, checkpoints  # noqa: E402
 from benchmarks.memory import Footprint  # noqa: E402
+from benchmarks.page import page  # noqa: E402
 from benchmarks.result import Result, Row  # noqa: E402
 from benchmarks.setting import TINY, Setting, build  # noqa: E402
 from interventions import Sequences, fetch, log_likelihoods, score  # noqa: E402
@@ -166,3 +167,16 @@ def test_help_names_the_options():
     assert done.returncode == 0
     for option in ("--quick", "--json", "--profile"):
         assert option in done.stdout
+
+
+def test_the_page_of_benchmarks_is_made_from_the_results_committed():
+    assert (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8") == page()
+
+
+def test_the_page_says_what_was_missed(tmp_path):
+    rows = (Row.less("case", "seconds", 2.0, 8.0, "naive", target=5), Row.alone("case", "MB", 3.0))
+    Result("fetch", "cpu", {"prompts": 4}, rows).write(tmp_path)
+    text = page(tmp_path)
+    assert "| case | seconds | 2 | 8 | naive | 4 | 5 | **missed** |" in text
+    assert "| case | MB | 3 |  |  |  |  |  |" in text
+    assert "prompts 4. torch" in text

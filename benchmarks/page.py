@@ -1,0 +1,60 @@
+"""The committed results as a page of the documentation: ``python -m benchmarks.page > docs/benchmarks.md``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.registry import load
+from benchmarks.result import short
+
+RESULTS = Path(__file__).with_name("results")
+HEAD = """# Benchmarks
+
+`make bench` measures speed and memory against the plain way of doing the same, in one process and in turn, and keeps
+what it finds in `benchmarks/results`. This page is made from those by `python -m benchmarks.page`; a test holds it
+to them. Read the ratios: above 1 ours is better, whatever the metric. The numbers themselves are one
+machine's on one day. `python -m benchmarks NAME --quick` takes seconds; `--profile` shows where the time goes.
+"""
+
+
+def page(folder: Path = RESULTS) -> str:
+    """Every result of a folder as Markdown, a section and a table each.
+
+    Examples:
+        >>> page().startswith("# Benchmarks")
+        True
+    """
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    return "\n".join([HEAD, *map(_section, results)]).rstrip() + "\n"
+
+
+def _section(result: dict[str, Any]) -> str:
+    versions = result["versions"]
+    machine = versions["cuda_device"] or f"{versions['machine']}, {versions['threads']} threads"
+    sizes = ", ".join(f"{name} {value}" for name, value in result["sizes"].items())
+    lines = [
+        f"## {result['benchmark']}, on {'a CPU' if result['device'] == 'cpu' else 'a GPU'}",
+        "",
+        (load(result["benchmark"]).__doc__ or "").strip(),
+        "",
+        "| case | metric | ours | other | other is | ratio | target | |",
+        "|---|---|--:|--:|---|--:|--:|---|",
+        *(_line(row) for row in result["rows"]),
+        "",
+        f"{sizes}. torch {versions['torch']}, nnsight {versions['nnsight']}, {machine}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _line(row: dict[str, Any]) -> str:
+    met = {None: "", True: "met", False: "**missed**"}[row["met"]]
+    ours, other, ratio, target = (short(row[name]) for name in ("ours", "other", "ratio", "target"))
+    cells = [row["case"], row["metric"], ours, other, row["other_name"] or "", ratio, target, met]
+    return f"| {' | '.join(cell.replace('|', ' ') for cell in cells)} |"
+
+
+if __name__ == "__main__":
+    print(page(), end="")
