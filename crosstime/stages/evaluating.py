@@ -9,7 +9,8 @@ from crosstime.experiment import Experiment
 from crosstime.pieces import Pieces
 from crosstime.stages.stage import Stage
 
-SEQUENCES = 256
+MOST_SEQUENCES, MOST_NUMBERS = 256, 1 << 29
+"""Sequences that are read, and numbers in their activations at all checkpoints, of which several copies are held."""
 
 
 class Evaluate(Stage):
@@ -28,9 +29,20 @@ class Evaluate(Stage):
 
     def work(self, experiment: Experiment, pieces: Pieces) -> None:
         """See `crosstime.evaluate`; on text that it was not trained on, where the recipe has any."""
-        recipe = experiment.recipe
+        length, suite = experiment.recipe.corpus.sequence_length, experiment.compared
         table = evaluate(
-            experiment.compared, experiment.crosscoder, experiment.corpus(held_out=True), n_sequences=SEQUENCES,
-            sequence_length=recipe.corpus.sequence_length, compute=experiment.compute, progress=experiment.progress,
+            suite, experiment.crosscoder, experiment.corpus(held_out=True),
+            n_sequences=evaluated(length, len(suite), suite.d_model), sequence_length=length,
+            compute=experiment.compute, progress=experiment.progress,
         )  # fmt: skip
         experiment.write("evaluation", table)
+
+
+def evaluated(length: int, n_checkpoints: int, d_model: int) -> int:
+    """How many sequences the crosscoder is measured on: fewer, where their activations would fill the memory.
+
+    Examples:
+        >>> evaluated(64, 3, 128), evaluated(1024, 3, 2048), evaluated(2048, 32, 768)
+        (256, 85, 10)
+    """
+    return max(1, min(MOST_SEQUENCES, MOST_NUMBERS // max(1, length * n_checkpoints * d_model)))
