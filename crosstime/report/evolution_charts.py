@@ -85,7 +85,7 @@ def onsets_chart(
     counts = counts.rename(columns={"onset": "revision"}).assign(place=counts["kind"].map(shown.index))
     chart = (
         alt.Chart(counts)
-        .mark_bar(stroke="white", width=36)
+        .mark_bar(stroke="white", width=_wide(560, order))
         .encode(
             x=checkpoint_axis(order).title("checkpoint of the onset"),
             y=alt.Y("features:Q", title="features", stack="zero", axis=alt.Axis(tickMinStep=1)),
@@ -136,7 +136,7 @@ def decoder_steps_chart(
         raise ReportError("neither rotation nor dimensionality has a value to draw")
     bars = (
         alt.Chart()
-        .mark_bar(width=28, color=theme.PALETTE[0])
+        .mark_bar(width=_wide(330, order), color=theme.PALETTE[0])
         .encode(
             x=checkpoint_axis(order),
             y=alt.Y("value:Q", title=None, axis=alt.Axis(tickCount=5)),
@@ -150,6 +150,11 @@ def decoder_steps_chart(
 
 _SHARES = alt.Axis(format=".0%", tickCount=5)
 _NAMES = alt.Axis(ticks=False, domain=False, labelColor=theme.INK)
+
+
+def _wide(width: int, order: Sequence[str]) -> int:
+    """Pixels of a bar, so that those of many checkpoints stay apart."""
+    return max(2, min(32, round(0.6 * width / len(order))))
 
 
 def _scale(names: Sequence[str]) -> alt.Scale:

@@ -93,6 +93,13 @@ def test_decoders_have_a_bar_a_step_and_a_bar_a_checkpoint():
     assert "75% of all rotation; 4 features turn most here" in set(drawn.note)
 
 
+def test_bars_of_many_checkpoints_stay_apart():
+    many = [f"step{n}" for n in range(40)]
+    chart = decoder_steps_chart(STEPS, pd.DataFrame({"revision": many, "total": 1.0, "alive": 1}), many)
+    spec = drawing.specification(chart)["spec"]
+    assert spec["layer"][0]["mark"]["width"] * len(many) < spec["width"]
+
+
 @pytest.mark.parametrize(
     ("draw", "sentence"),
     [
