@@ -135,7 +135,7 @@ class TopKTrainer(Trainer):
 
     def _measure(self, scaled: Float[Tensor, "B C D"], step: int) -> Measured:
         crosscoder, k = self.crosscoder, self.settings.k_at(step)
-        few = k < SPARSE_BELOW.get(scaled.device.type, 0.0) * crosscoder.n_features
+        few = k <= SPARSE_BELOW.get(scaled.device.type, 0.0) * crosscoder.n_features
         with torch.set_grad_enabled(torch.is_grad_enabled() and not few):
             pre = crosscoder.pre_scaled(scaled)
         with torch.no_grad():
