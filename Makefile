@@ -53,7 +53,7 @@ fuzz: $(VENV)/.dev  ## ten thousand broken inputs for every reader
 ndif-test: $(VENV)/.dev  ## against a real NDIF server on this machine (1.7 GB of packages, once)
 	PIP_FLAGS="$(PIP_FLAGS)" $(BIN)/python tests/ndif/run.py -q -s
 
-docs: $(VENV)/.docs  ## the documentation as pages, in site/
+docs: $(VENV)/.docs  ## the documentation as pages, in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: $(VENV)/.user  ## speed and memory against the plain way; results go to benchmarks/results

@@ -15,7 +15,7 @@ import typer
 
 from crosstime.cli import app
 from crosstime.cli.reference import reference
-from crosstime.recipe import shipped
+from crosstime.recipe import Recipe, shipped
 from crosstime.stages import NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -96,6 +96,11 @@ def test_stages_and_recipes_are_named_as_they_are():
     guides = "".join((DOCS / "guides" / f"{name}.md").read_text() for name in ("ctt", "eoc"))
     for name in shipped():
         assert name == "demo" or name in guides
+
+
+def test_the_recipe_of_the_guide_is_one():
+    (text,) = re.findall(r"^```toml\n(.*?)^```", (DOCS / "guides" / "recipes.md").read_text(), re.M | re.S)
+    assert Recipe.of(tomllib.loads(text)).crosscoder.kind == "batchtopk"
 
 
 def test_the_documentation_is_built_with_an_extra():
