@@ -34,6 +34,10 @@ class RunError(CrosstimeError):
     """A run folder that is missing, busy, or holds something that this run cannot use."""
 
 
+class ProcessError(CrosstimeError):
+    """Processes of ``torchrun`` that cannot be joined, or one that is gone while others wait for it."""
+
+
 class AnnotationError(CrosstimeError):
     """A sheet of annotations that does not fit the features, or holds what is not allowed."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -14,7 +15,8 @@ import torch.distributed as dist
 from jaxtyping import Shaped
 from torch import Tensor
 
-from crosstime.errors import CrosstimeError
+from crosstime.errors import ProcessError
+from tasks.errors import first_line
 
 Item = TypeVar("Item")
 
@@ -56,8 +58,9 @@ class Processes:
         """Replace tensors by their means over all processes."""
         if self.size > 1:
             # All are on their way at once, so that the largest does not hold up the others.
-            for waiting in [dist.all_reduce(tensor, async_op=True) for tensor in tensors]:
-                waiting.wait()
+            with self._others():
+                for waiting in [dist.all_reduce(tensor, async_op=True) for tensor in tensors]:
+                    waiting.wait()
             for tensor in tensors:
                 tensor.div_(self.size)
 
@@ -67,7 +70,8 @@ class Processes:
             return tensor
         # Truth values are no numbers to the backends.
         found = tensor.to(torch.uint8) if tensor.dtype == torch.bool else tensor.clone()
-        dist.all_reduce(found, dist.ReduceOp.MAX)
+        with self._others():
+            dist.all_reduce(found, dist.ReduceOp.MAX)
         return found.to(tensor.dtype)
 
     def gathered(self, part: Shaped[Tensor, "N ..."]) -> Shaped[Tensor, "M ..."]:
@@ -75,16 +79,31 @@ class Processes:
         if self.size == 1:
             return part
         lengths = [torch.zeros(1, dtype=torch.long, device=part.device) for _ in range(self.size)]
-        dist.all_gather(lengths, torch.tensor([len(part)], device=part.device))
+        with self._others():
+            dist.all_gather(lengths, torch.tensor([len(part)], device=part.device))
         longest = int(max(lengths))
         # As bytes, since not every backend carries half precision.
         row = part.new_empty(1, *part.shape[1:]).nbytes
         padded = torch.zeros(longest, row, dtype=torch.uint8, device=part.device)
         padded[: len(part)] = part.contiguous().view(torch.uint8).reshape(len(part), row)
         parts = [torch.empty_like(padded) for _ in range(self.size)]
-        dist.all_gather(parts, padded)
+        with self._others():
+            dist.all_gather(parts, padded)
         joined = torch.cat([each[: int(length)] for each, length in zip(parts, lengths, strict=True)])
         return joined.reshape(-1).view(part.dtype).reshape(-1, *part.shape[1:])
+
+    @contextmanager
+    def _others(self) -> Iterator[None]:
+        """Say in one sentence that another process is gone; what went wrong with it, it said itself."""
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise ProcessError(
+                f"process {self.rank} of {self.size} stops, for another one was killed or has failed "
+                f"({first_line(error)[:150]}); what is finished is kept, and the same command goes on from there"
+            ) from error
 
 
 PATIENCE = timedelta(days=7)
@@ -100,7 +119,7 @@ def joined(device: torch.device) -> Processes:
     Tensors of the CPU go by gloo, those of a GPU by nccl.
 
     Raises:
-        CrosstimeError: the processes cannot be joined.
+        ProcessError: the processes cannot be joined.
 
     Examples:
         >>> joined(torch.device("cpu"))
@@ -112,8 +131,7 @@ def joined(device: torch.device) -> Processes:
         try:
             dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
         except (RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise CrosstimeError(f"The processes of torchrun cannot be joined: {reason}") from error
+            raise ProcessError(f"The processes of torchrun cannot be joined: {first_line(error)}") from error
         atexit.register(dist.destroy_process_group)
     return Processes(dist.get_rank(), dist.get_world_size())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -11,13 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import torch
-from safetensors import SafetensorError
 
 from crosstime.crosscoder import CrossCoder
-from crosstime.errors import RunError
 from crosstime.experiment import Experiment
 from crosstime.ledger import PARTIAL
+from crosstime.machine_errors import plain_errors
 from crosstime.processes import joined
 from crosstime.provenance import peak_gpu_memory, peak_memory, source_commit, versions
 from crosstime.recipe import Recipe
@@ -27,8 +24,6 @@ from crosstime.showing import Shown
 from crosstime.stages import check_names, stages_of
 from crosstime.stages.stage import Stage
 from crosstime.suite import Suite
-
-OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -40,7 +35,7 @@ class RunResult(Shown):
         report: the HTML file.
         suite, crosscoder: opened from the folder.
         accuracy, evaluation, effects, ablation: the tables.
-        summary: the finding in a few sentences.
+        summary: what was found, in a few lines.
     """
 
     folder: Path
@@ -55,7 +50,7 @@ class RunResult(Shown):
 
     def headline(self) -> str:
         """The finding, and where the report is."""
-        return f"{self.summary} The report: {self.report}"
+        return f"{' '.join(self.summary.splitlines())} The report: {self.report}"
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """The tables that the report is made of."""
@@ -101,7 +96,7 @@ def run(
         is_file = isinstance(recipe, Path) or recipe.endswith(".toml")
         recipe = Recipe.load(recipe) if is_file else Recipe.named(recipe)
     check_names(tuple(force))
-    with _plain_errors("starting"):
+    with plain_errors("starting"):
         processes = joined(recipe.compute.torch_device)
         experiment = Experiment(recipe, Path(folder) / recipe.name, progress=progress, processes=processes)
         with only_run(experiment.folder) if processes.first else nullcontext(), _old_objects_left_alone():
@@ -109,7 +104,7 @@ def run(
     return RunResult(
         experiment.folder, experiment.folder / "report.html", experiment.suite, experiment.crosscoder,
         experiment.table("accuracy"), experiment.table("evaluation"), experiment.table("effects"),
-        experiment.table("ablation"), experiment.table("summary").text[0],
+        experiment.table("ablation"), "\n".join(experiment.table("summary").text),
     )  # fmt: skip
 
 
@@ -123,7 +118,7 @@ def _do_all(experiment: Experiment, force: Sequence[str], announce: Callable[[st
         for name in force:
             ledger.force(name)
     for stage in stages_of(recipe):
-        with _plain_errors(f"stage {stage.name!r}"):
+        with plain_errors(f"stage {stage.name!r}"):
             made = _do(experiment, stage)
             if first:
                 announce(f"{'made' if made else 'kept'} {stage.title}")
@@ -159,24 +154,3 @@ def _old_objects_left_alone() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
-
-
-@contextmanager
-def _plain_errors(doing: str) -> Iterator[None]:
-    """Say in one sentence what the machine ran out of; stages that are done stay done."""
-    kept = "what is finished is kept, and the same command goes on from there"
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise RunError(
-            f"out of memory in {doing}: take a smaller compute.max_tokens, crosscoder.buffer_tokens or "
-            f"crosscoder.batch_size; {kept}"
-        ) from error
-    except OSError as error:
-        if error.errno in OUT_OF_SPACE:
-            raise RunError(f"no space is left on the disk in {doing}: {kept}") from error
-        raise RunError(f"{doing} was stopped by the system: {error}; {kept}") from error
-    except SafetensorError as error:
-        if any(f"os error {number}" in str(error) for number in OUT_OF_SPACE):
-            raise RunError(f"no space is left on the disk in {doing}: {kept}") from error
-        raise RunError(f"{doing} cannot write its tensors: {str(error).splitlines()[0]}; {kept}") from error

@@ -49,7 +49,7 @@ def for_each_run(lengths: Int[Tensor, " P"], max_tokens: int, work: Callable[[sl
             try:
                 work(run, budget)
             except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
-                if not _is_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 width = int(lengths[run.stop - 1])
                 if run.stop - run.start == 1 and budget <= width:
@@ -88,7 +88,13 @@ def for_each_batch(
     for_each_run(sequences.lengths[rows], max_tokens, lambda run, budget: work(sequences.batch(rows[run]), budget))
 
 
-def _is_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out; for that of the CPU, PyTorch has no class of its own.
+
+    Examples:
+        >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("shapes do not fit"))
+        (True, False)
+    """
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return "can't allocate memory" in str(error) or "not enough memory" in str(error)

@@ -23,6 +23,7 @@ from crosstime.cli import (
     tasks,
     train,
 )
+from crosstime.machine_errors import plain_errors
 
 app = typer.Typer(
     name="crosstime",
@@ -49,9 +50,10 @@ app.add_typer(tasks.app, name="tasks")
 
 
 def main() -> None:
-    """Run the command line; a mistake of the user's ends in one sentence and exit code 2."""
+    """Run the command line; a mistake of the user's, or a full disk or memory, ends in one sentence and exit code 2."""
     try:
-        app()
+        with plain_errors("this command"):
+            app()
     except ValueError as error:
         from crosstime.errors import USER_ERRORS
 

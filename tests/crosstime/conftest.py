@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from contextlib import nullcontext
+from multiprocessing.context import BaseContext
 
 import pytest
 
@@ -21,6 +23,14 @@ LEARNING = TinyConfig(
     d_model=16, n_layers=2, n_heads=2, vocab_size=512, sequence_length=16, batch_tokens=256,
     steps=40, checkpoints=(0, 10, 40), lr=1e-2, warmup=4,
 )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def forks() -> BaseContext:
+    """Processes that start in no time: each is forked from one that has imported everything, and done nothing."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["crosstime.running", "crosstime.stages"])
+    return context
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import pytest
 import torch
 from trained_kinds import CONFIGS, all_kinds
 
-from crosstime.errors import CrosscoderError
+from crosstime.errors import CrosscoderError, ProcessError
 from crosstime.processes import ALONE, Processes, joined, own_device
 from crosstime.storage import read_tensors
 from crosstime.suite import Suite
@@ -61,6 +61,24 @@ def test_a_batch_that_cannot_be_shared_evenly_is_refused(suite: Suite, monkeypat
     monkeypatch.setattr("crosstime.training.joined", lambda device: Processes(0, 3))
     with pytest.raises(CrosscoderError, match=r"3 processes cannot share a batch of 32 tokens evenly"):
         train(suite, Site(0), ["text ."], CONFIGS["l1"], batch_size=32, sequence_length=8)
+
+
+@pytest.mark.parametrize(
+    "wait", [lambda p: p.mean_(torch.ones(2)), lambda p: p.largest(torch.ones(2)), lambda p: p.gathered(torch.ones(2))]
+)
+def test_a_process_that_has_lost_another_says_so_in_one_sentence(wait, monkeypatch):
+    def gone(*arguments, **options):
+        raise RuntimeError("[pair.cc:554] Connection closed by peer [127.0.0.1]:4321\nand more of that kind")
+
+    for name in ("all_reduce", "all_gather"):
+        monkeypatch.setattr(torch.distributed, name, gone)
+    with pytest.raises(ProcessError) as caught:
+        wait(Processes(1, 2))
+    assert str(caught.value).startswith(
+        "process 1 of 2 stops, for another one was killed or has failed ([pair.cc:554] Co"
+    )
+    assert str(caught.value).endswith("the same command goes on from there")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.slow

@@ -1,70 +1,21 @@
 from __future__ import annotations
 
-import multiprocessing
-import os
 import shutil
-import socket
 from dataclasses import fields
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import pytest
 import torch
+from small_run import home_of, recipe, together
 
-import crosstime as ct
 from crosstime.errors import CrosstimeError
 from crosstime.processes import ALONE, Processes
 from crosstime.sharding import agree, blocks, joined_effects, own, some_prompts, wait
-from crosstime.stages import attributing, reporting
 from interventions import Effects
 from tasks import TokenizedTask
-from tasks.agreement import sentences
 
-RECIPE = """
-name = "small"
-
-[suite]
-source = "tiny"
-
-[suite.tiny]
-d_model = 8
-n_layers = 2
-n_heads = 2
-vocab_size = 300
-sequence_length = 16
-batch_tokens = 64
-steps = 12
-warmup = 2
-lr = 1e-2
-checkpoints = [0, 6, 12]
-
-[compare]
-revisions = ["step0", "step12"]
-site = "resid.0"
-
-[corpus]
-source = "text.txt"
-sequence_length = 12
-
-[crosscoder]
-n_features = 16
-steps = 12
-batch_size = 32
-lr = 1e-2
-l1 = 0.05
-
-[[tasks]]
-name = "agreement/simple"
-limit = 7
-
-[effects]
-top = 1
-steps = 2
-resamples = 20
-
-[evolve]
-text = false
-resamples = 10
-"""
+RECIPE = recipe({"suite.tiny": {"checkpoints": [0, 6, 12]}}, [{"name": "agreement/simple", "limit": 7}])
 
 
 def test_every_part_is_made_by_exactly_one_process():
@@ -126,46 +77,23 @@ def test_some_prompts_of_a_task_are_its_rows():
     assert (part.prompts, part.right, part.wrong, part.patch) == (((2,), (3,)), (5, 6), (8, 9), ((2,), (3,)))
 
 
-def go(folder: str, rank: int, size: int, port: int) -> None:
-    """One process of a run, as torchrun would start it, with tasks in blocks of two prompts."""
-    reporting.write_report = lambda report, place: (place / "report.html").write_text("a page")
-    attributing.BLOCK = 2
-    torch.set_num_threads(1)
-    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
-    if size > 1:
-        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    ct.run(Path(folder) / "small.toml", Path(folder) / "runs", progress=False)
-
-
 @pytest.mark.slow
-def test_two_processes_find_what_one_finds(tmp_path: Path):
+def test_two_processes_find_what_one_finds(tmp_path: Path, forks: BaseContext):
     """Accuracy and effects bit for bit; one trains the crosscoder, since two add gradients up in another order."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["crosstime.running", "crosstime.stages"])
 
-    def together(folder: Path, size: int) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        started = [context.Process(target=go, args=(str(folder), rank, size, port)) for rank in range(size)]
-        for process in started:
-            process.start()
-        for process in started:
+    def finished(folder: Path, size: int) -> None:
+        for process in together(forks, folder, folder / "runs", size, block=2):
             process.join(240)
             assert process.exitcode == 0
 
-    one, two = tmp_path / "one", tmp_path / "two"
-    one.mkdir()
-    (one / "small.toml").write_text(RECIPE)
-    (one / "text.txt").write_text("\n".join(sentences(300, seed=1)))
-    together(one, 1)
+    one, two = home_of(tmp_path / "one", RECIPE), tmp_path / "two"
+    finished(one, 1)
     shutil.copytree(one, two)
     for name in ("accuracy.csv", "effects.csv", "effects.safetensors", "attribution/0.safetensors"):
         (two / "runs" / "small" / name).unlink()
     # In its new place the text has another name, which is part of the keys: keep the old one.
     (two / "small.toml").write_text(RECIPE.replace('"text.txt"', f'"{one / "text.txt"}"'))
-    together(two, 2)
+    finished(two, 2)
     for name in ("accuracy.csv", "effects.csv", "ablation.csv", "training.csv"):
         assert (two / "runs" / "small" / name).read_bytes() == (one / "runs" / "small" / name).read_bytes(), name
     assert not (two / "runs" / "small" / "partial").exists()
