@@ -1,4 +1,4 @@
-"""``crosstime select FOLDER``"""
+"""``crosstime select``"""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Annotated
 
 import typer
 
+from crosstime.cli.options import OUT
+
 
 def select(
-    folder: Annotated[Path, typer.Argument(help="What accuracy and similarity wrote to: their --out.")] = Path(
-        "survey"
-    ),
     k: Annotated[int, typer.Option("-k", help="How many checkpoints.")] = 3,
     keep: Annotated[str | None, typer.Option("--keep", help="Checkpoints that must be chosen, with commas.")] = None,
     weight: Annotated[float, typer.Option("--weight", help="Of accuracy against representation, 0 to 1.")] = 0.5,
     measure: Annotated[str, typer.Option("--measure", help="cosine, pearson or cka.")] = "cosine",
+    out: Annotated[Path, OUT] = Path("survey"),
 ) -> None:
     """Propose K checkpoints to compare: those between which accuracy and representation change most.
 
-    Reads accuracy.csv and similarity.csv of FOLDER, or the one that is there; writes selection.json and charts. To
-    overrule the proposal, name checkpoints with --keep.
+    Reads what accuracy and similarity wrote to OUT, or the one of them that is there; writes selection.json and charts
+    beside it. To overrule the proposal, name checkpoints with --keep.
     """
     from rich.console import Console
     from rich.table import Table
@@ -35,12 +35,12 @@ def select(
 
     names = {"revision": str, "other": str, "task": str}
     tables = {
-        name: read_table(folder / f"{name}.csv", dtypes=names) if (folder / f"{name}.csv").is_file() else None
+        name: read_table(out / f"{name}.csv", dtypes=names) if (out / f"{name}.csv").is_file() else None
         for name in ("accuracy", "similarity")
     }
     if all(table is None for table in tables.values()):
         raise SuiteError(
-            f"{folder} has neither accuracy.csv nor similarity.csv: run crosstime accuracy or similarity first"
+            f"{out} has neither accuracy.csv nor similarity.csv: run crosstime accuracy or similarity first"
         )
     wanted = comma_separated(keep) if keep else []
     choice = choose(k, **tables, weight=weight, measure=measure, keep=wanted)
@@ -50,10 +50,10 @@ def select(
         drawn["selection_accuracy"] = accuracy_chart(accuracy.dropna(subset="accuracy"), choice.revisions)
     settings = {"k": k, "keep": wanted, "weight": weight, "measure": measure}
     write_json(
-        folder / "selection.json",
+        out / "selection.json",
         {"revisions": choice.revisions, **settings, "total": choice.total, "steps": choice.table.to_dict("records")},
     )
-    paths = [folder / "selection.json", *save_charts(folder, drawn)]
+    paths = [out / "selection.json", *save_charts(out, drawn)]
     table = Table(title="Change from the chosen checkpoint before", title_justify="left")
     for name in ("checkpoint", "accuracy", "representation", "weighed"):
         table.add_column(name, justify="left" if name == "checkpoint" else "right")

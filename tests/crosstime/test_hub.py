@@ -56,7 +56,7 @@ def crosstime(*arguments):
 def measure(out):
     crosstime("accuracy", name, "agreement/simple", "-n", "12", "-o", out)
     crosstime("similarity", name, "text.txt", "--site", "resid.0", "--sequences", "4", "--length", "8", "-o", out)
-    crosstime("select", out, "-k", "2")
+    crosstime("select", "-o", out, "-k", "2")
 
 with hub:
     measure("online")
