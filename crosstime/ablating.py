@@ -44,7 +44,7 @@ def ablate(
     Returns:
         One row for each group and checkpoint: task, features, revision, accuracy and logit_difference
         (right minus wrong) without the features, and accuracy_change, logit_difference_change against the
-        whole model, the latter with low and high.
+        whole model, the latter with low and high, the former with accuracy_change_low and accuracy_change_high.
 
     Raises:
         CrosscoderError: nothing to ablate, or a crosscoder that does not fit the suite.
@@ -74,20 +74,23 @@ def ablate(
     rows = []
     for revision, result in zip(chosen.revisions, results, strict=True):
         low, high = bootstrap_interval(-result.change.T, resamples=resamples, seed=seed)
-        clean_accuracy = answered_right(result.clean).mean().item()
+        clean, without = answered_right(result.clean), answered_right(result.metric)
+        gain_low, gain_high = bootstrap_interval((without - clean).T, resamples=resamples, seed=seed)
         for index, name in enumerate(sets):
-            accuracy = answered_right(result.metric[index]).mean().item()
+            accuracy = without[index].mean().item()
             rows.append(
                 {
                     "task": spliced.task.name,
                     "features": name,
                     "revision": revision,
                     "accuracy": accuracy,
-                    "accuracy_change": accuracy - clean_accuracy,
+                    "accuracy_change": accuracy - clean.mean().item(),
                     "logit_difference": -result.metric[index].mean().item(),
                     "logit_difference_change": -result.change[index].mean().item(),
                     "low": low[index].item(),
                     "high": high[index].item(),
+                    "accuracy_change_low": gain_low[index].item(),
+                    "accuracy_change_high": gain_high[index].item(),
                 }
             )
     return pd.DataFrame(rows)

@@ -63,7 +63,7 @@ def corpus_contexts(
     most: int = 6,
     window: int = 12,
 ) -> dict[int, list[Context]]:
-    """For each feature, the pieces of text on which it fires most strongly, one a sequence.
+    """For each feature, the pieces of text on which it fires most strongly, one a sequence and no two alike.
 
     Args:
         found: text decomposed by the crosscoder: `crosstime.reading.read_text`.
@@ -84,24 +84,40 @@ def corpus_contexts(
         activation = torch.zeros(text.n_tokens)
         activation[found.later] = _activation(codes, feature)
         peak = torch.zeros(len(text)).scatter_reduce(0, text.sequence_of_token, activation, "amax")
-        strongest = torch.argsort(peak, descending=True, stable=True)[:most].tolist()
-        listed[feature] = []
+        strongest = torch.argsort(peak, descending=True, stable=True)[: int((peak > 0).sum())].tolist()
+        listed[feature], seen = [], set()
         for sequence in strongest:
-            if peak[sequence] <= 0:
+            if len(listed[feature]) == most:
                 break
             start, length = int(text.starts[sequence]), int(text.lengths[sequence])
             here = activation[start : start + length]
             centre = int(here.argmax())
             first, last = max(0, centre - window), min(length, centre + window + 1)
+            ids = tuple(text.ids[sequence][first:last])
+            if ids in seen:
+                continue
+            seen.add(ids)
             listed[feature].append(
                 Context(
                     task=name,
-                    tokens=tuple(tokenizer.decode([token]) for token in text.ids[sequence][first:last]),
+                    tokens=tuple(tokenizer.decode([token]) for token in ids),
                     activations=tuple(here[first:last].tolist()),
                     source="corpus",
                 )
             )
     return listed
+
+
+def density(codes: Codes) -> Float[Tensor, " F"]:
+    """Share of tokens on which each feature fires.
+
+    Examples:
+        >>> from interventions import Codes
+        >>> density(Codes.from_dense(torch.tensor([[0.0, 2.0], [1.0, 3.0]]))).tolist()
+        [0.5, 1.0]
+    """
+    fires = torch.bincount(codes.feature[codes.value != 0], minlength=codes.n_features)
+    return fires.double() / max(1, codes.n_tokens)
 
 
 def _activation(codes: Codes, feature: int) -> Float[Tensor, " T"]:

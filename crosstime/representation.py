@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import combinations_with_replacement, islice
 
 import pandas as pd
@@ -80,12 +80,26 @@ def similarity(
             return activations[later].float()
 
         found = compute.each(suite, read)
+    return likeness(dict(zip(suite.revisions, found, strict=True)))
+
+
+def likeness(activations: Mapping[str, Float[Tensor, "T D"]]) -> pd.DataFrame:
+    """The table that `similarity` gives, of activations of the same tokens that are there already.
+
+    Args:
+        activations: by checkpoint.
+
+    Examples:
+        >>> x = torch.tensor([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
+        >>> round(likeness({"step0": x, "main": 3 * x}).cosine.min(), 6)
+        1.0
+    """
+    names, found = list(activations), list(activations.values())
     values: dict[tuple[int, int], dict[str, float]] = {}
-    for first, second in combinations_with_replacement(range(len(suite)), 2):
+    for first, second in combinations_with_replacement(range(len(names)), 2):
         x, y = found[first], found[second]
         measured = {"cosine": mean_cosine(x, y), "pearson": mean_pearson(x, y), "cka": linear_cka(x, y)}
         values[first, second] = values[second, first] = measured
-    names = suite.revisions
     return pd.DataFrame(
         {"revision": names[first], "other": names[second], **values[first, second]} for first, second in sorted(values)
     )

@@ -74,7 +74,7 @@ def _cells(values: pd.Series) -> list[str]:
     from crosstime.report.numbers import MISSING, decimals_for, number
 
     if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
-        return [MISSING if value is None or value is pd.NA else str(value) for value in values]
+        return [MISSING if pd.api.types.is_scalar(value) and pd.isna(value) else str(value) for value in values]
     numbers = [float("nan") if pd.isna(value) else float(value) for value in values]
     whole = pd.api.types.is_integer_dtype(values)
     return [number(value, 0 if whole else decimals_for(numbers)) for value in numbers]

@@ -14,9 +14,7 @@ import sys
 from pathlib import Path
 
 import crosstime as ct
-from crosstime.report import save_chart
-from crosstime.report.charts import accuracy_chart, effects_chart
-from crosstime.report.share_charts import ternary_chart
+from crosstime.report import accuracy_chart, effects_chart, save_chart, ternary_chart
 from tasks.agreement import sentences
 
 

@@ -65,7 +65,7 @@ class Quotas:
     seed: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Task:
     """A named set of minimal pairs in one language, before any tokenizer is chosen.
 
@@ -99,6 +99,10 @@ class Task:
 
     def __len__(self) -> int:
         return len(self.pairs)
+
+    def __repr__(self) -> str:
+        example = f", such as {self.pairs[0].right!r} and {self.pairs[0].wrong!r}" if self.pairs else ""
+        return f"Task: {self.name} ({self.language}), {len(self):,} pairs{example}"
 
     @property
     def has_patch(self) -> bool:
@@ -140,7 +144,7 @@ class Task:
         return tokenize(self, tokenizer, rule=rule, prepend=prepend, limit=limit, seed=seed)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TokenizedTask:
     """A task in token ids: ragged, unpadded, one prompt and two answer tokens a pair.
 
@@ -167,6 +171,9 @@ class TokenizedTask:
 
     def __len__(self) -> int:
         return len(self.prompts)
+
+    def __repr__(self) -> str:
+        return f"TokenizedTask: {self.name}, {self.summary()}"
 
     def summary(self) -> str:
         """One line: how many pairs were kept, how many were skipped and why.

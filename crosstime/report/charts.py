@@ -17,7 +17,7 @@ import pandas as pd
 
 from crosstime.errors import ReportError
 from crosstime.report import labels, theme
-from crosstime.report.columns import checked, feature_name, in_order
+from crosstime.report.columns import feature_name, filled, in_order
 from crosstime.report.effect_lines import LABEL, LABELLED, effect_lines
 from crosstime.report.numbers import interval
 from crosstime.report.panels import (
@@ -48,7 +48,7 @@ def accuracy_chart(accuracy: pd.DataFrame, compared: Sequence[str] = ()) -> alt.
     Examples:
         >>> accuracy_chart(accuracy, compared=["step64", "main"]).save("accuracy.svg")
     """
-    table = _filled(accuracy, "accuracy").sort_values("tokens", kind="stable")
+    table = filled(accuracy, "accuracy").sort_values("tokens", kind="stable")
     tasks = in_order(table["task"])
     table["compared"] = table["revision"].isin(list(compared))
     table["interval"] = [interval(low, high) for low, high in zip(table["low"], table["high"], strict=True)]
@@ -126,7 +126,7 @@ def effects_chart(
     Examples:
         >>> effects_chart(effects, ["step64", "step256", "main"])
     """
-    table = _filled(effects, "effects")
+    table = filled(effects, "effects")
     order = list(compared) if compared is not None else in_order(table["revision"])
     height = 320
     table, (low, high), note = effect_lines(table, order, labelled=labelled, height=height)
@@ -202,7 +202,7 @@ def temporal_chart(
     Examples:
         >>> temporal_chart(temporal, ["step64", "main"])
     """
-    table = _filled(temporal, "temporal")
+    table = filled(temporal, "temporal")
     order = list(compared) if compared is not None else in_order(table["revision"])
     tasks = in_order(table["task"])
     shown = order[-1:] if len(order) <= 2 else order
@@ -259,85 +259,6 @@ def temporal_chart(
     return chart.properties(usermeta=fit(panel=size, margin=84, fixed=True), params=[PICKED])
 
 
-def ablation_chart(ablation: pd.DataFrame, *, most: int = 20) -> alt.FacetChart:
-    """What ablating features does to accuracy at each checkpoint: sets and their random baseline first.
-
-    Args:
-        ablation: task, features, kind ("set", "random" or "single"), revision, accuracy, accuracy_change,
-            logit_difference, logit_difference_change.
-        most: how many rows of a task are drawn; single features with the largest |change| come first.
-
-    Raises:
-        ReportError: when the table is empty or lacks a column.
-
-    Examples:
-        >>> ablation_chart(ablation)
-    """
-    table = _filled(ablation, "ablation").dropna(subset="accuracy_change")
-    if table.empty:
-        raise ReportError("the ablation table has no change in accuracy to draw")
-    tasks, revisions = in_order(table["task"]), in_order(table["revision"])
-    table["row"] = [ablated_name(row.features, row.kind) for row in table.itertuples()]
-    alone = table["features"].where((table["kind"] == "single") & table["features"].str.isdecimal())
-    table["feature"] = pd.to_numeric(alone)
-    table["size"] = table["accuracy_change"].abs()
-    ranks: dict[tuple[str, str], int] = {}
-    for task, rows in table.groupby("task", sort=False):
-        rows = rows.assign(singles=rows["kind"] == "single")
-        grouped = rows.groupby("row", sort=False).agg(singles=("singles", "first"), size=("size", "max"))
-        ordered = grouped.sort_values(["singles", "size"], ascending=[True, False], kind="stable")
-        ranks |= {(str(task), str(name)): rank for rank, name in enumerate(ordered.index[:most])}
-    table["rank"] = [ranks.get(key) for key in zip(table["task"], table["row"], strict=True)]
-    table = table.dropna(subset="rank")
-
-    y = alt.Y(
-        "row:N",
-        title=None,
-        sort=alt.EncodingSortField("rank", op="min"),
-        axis=alt.Axis(grid=True, ticks=False, domain=False, labelColor=theme.INK),
-    )
-    x = alt.X(
-        "accuracy_change:Q",
-        title="change in accuracy",
-        scale=alt.Scale(domain=padded([*table["accuracy_change"], 0.0]), nice=False),
-        axis=alt.Axis(format=".2~f", tickCount=5),
-    )
-    legend = alt.Legend(columns=min(4, len(revisions)))
-    base = alt.Chart()
-    layers = [
-        alt.Chart(one_row()).mark_rule(color=theme.MUTED).encode(x=alt.datum(0)),
-        base.mark_point(filled=True, opacity=0.85, size=55, cursor="pointer").encode(
-            x=x,
-            y=y,
-            color=alt.Color("revision:N", scale=alt.Scale(**theme.colours(revisions)), legend=legend),
-            shape=alt.Shape("revision:N", scale=alt.Scale(**theme.shapes(revisions)), legend=legend),
-            tooltip=[
-                alt.Tooltip("row:N", title="ablated"),
-                alt.Tooltip("revision:N", title="checkpoint"),
-                alt.Tooltip("accuracy:Q", format=".3f"),
-                alt.Tooltip("accuracy_change:Q", format="+.3f", title="change"),
-            ],
-        ),
-        picked(base).encode(x=x, y=y),
-    ]
-    width = 700 if len(tasks) == 1 else 320
-    chart = panels(layers, table, "task", tasks, width=width, height=alt.Step(18), beside=110)
-    chart = chart.resolve_scale(y="independent")
-    return chart.properties(usermeta=fit(panel=200, margin=112), params=[PICKED])
-
-
-def ablated_name(features: str, kind: str) -> str:
-    """Name what was ablated: a feature by its id, a set by its name, a random set as such.
-
-    Examples:
-        >>> ablated_name("123", "single"), ablated_name("top-10", "random")
-        ('f123', 'random top-10')
-    """
-    if kind == "single" and features.isdecimal():
-        return feature_name(int(features))
-    return f"random {features}" if kind == "random" and "random" not in features else features
-
-
 _TRAINING = {
     "loss": "loss",
     "l2": "squared error",
@@ -360,7 +281,7 @@ def training_chart(training: pd.DataFrame, *, most: int = 300) -> alt.FacetChart
     Examples:
         >>> training_chart(training)
     """
-    table = _filled(training, "training").sort_values("step", kind="stable")
+    table = filled(training, "training").sort_values("step", kind="stable")
     stride = math.ceil(len(table) / most)
     kept = table.iloc[(len(table) - 1) % stride :: stride]
     curves = kept.melt("step", list(_TRAINING), "curve", "value").dropna(subset="value")
@@ -382,10 +303,3 @@ def training_chart(training: pd.DataFrame, *, most: int = 300) -> alt.FacetChart
     chart = panels([lines], curves, "curve", names, width=240, height=110, columns=3)
     chart = chart.resolve_scale(y="independent")
     return chart.properties(usermeta=fit(panel=220, margin=84))
-
-
-def _filled(frame: pd.DataFrame, table: str) -> pd.DataFrame:
-    rows = checked(frame, table)
-    if rows.empty:
-        raise ReportError(f"the {table} table has no rows to draw")
-    return rows

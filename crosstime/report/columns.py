@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 
 import pandas as pd
 
@@ -41,6 +42,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "accuracy_change",
         "logit_difference",
         "logit_difference_change",
+        "low",
+        "high",
+        "accuracy_change_low",
+        "accuracy_change_high",
     ),
     "training": ("step", "loss", "l2", "sparsity", "l0", "dead"),
     "evaluation": ("revision", "fve", "ce_clean", "ce_spliced", "ce_recovered", "l0"),
@@ -58,17 +63,41 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "life_cycles": ("source", "life_cycle", "count", "share", "low", "high"),
     "rotation": ("revision", "other", "cosine"),
+    "similarity": ("revision", "other", "cosine", "pearson", "cka"),
+    "lives": ("task", "feature", "life_cycle", "label", "support"),
+    "dips": (
+        "dip",
+        "at",
+        "other",
+        "task",
+        "group",
+        "n",
+        "revision",
+        "prompts",
+        "accuracy",
+        "accuracy_change",
+        "logit_difference_change",
+        "low",
+        "high",
+        "p",
+    ),
     "logit_effects": ("feature", "revision", "side", "rank", "token", "effect"),
 }
 """Table -> its columns, in the order in which they are shown."""
 
 TEXT = frozenset(
-    "revision other task features kind class_ie class_dec side token source life_cycle".split()  # noqa: SIM905
+    "revision other task features kind class_ie class_dec side token source life_cycle label dip at group".split()  # noqa: SIM905
 )
 """Columns of names; a revision called 143000 or a feature set called 7 is still a name."""
 
 TOP = "top"
 """What `features` of the faithfulness table says of the most important ones, as against a control."""
+
+WHERE_MISSING: dict[str, dict[str, str | float]] = {
+    "faithfulness": {"features": TOP},
+    "ablation": dict.fromkeys(("low", "high", "accuracy_change_low", "accuracy_change_high"), math.nan),
+}
+"""Table -> columns that it may lack, and what then stands in them."""
 
 ERROR_TERM = -1
 """The `feature` of the crosscoder's error term."""
@@ -86,8 +115,9 @@ def checked(frame: pd.DataFrame, table: str) -> pd.DataFrame:
         >>> checked(effects, "effects")["feature"].dtype
         dtype('int64')
     """
-    if table == "faithfulness" and "features" not in frame.columns:
-        frame = frame.assign(features=TOP)
+    for name, value in WHERE_MISSING.get(table, {}).items():
+        if name not in frame.columns:
+            frame = frame.assign(**{name: value})
     missing = [name for name in COLUMNS[table] if name not in frame.columns]
     if missing:
         near = difflib.get_close_matches(missing[0], [str(name) for name in frame.columns], n=1)
@@ -110,6 +140,18 @@ def checked(frame: pd.DataFrame, table: str) -> pd.DataFrame:
     if "feature" in result:
         result["feature"] = _whole(result["feature"], table)
     return result
+
+
+def filled(frame: pd.DataFrame, table: str) -> pd.DataFrame:
+    """Return what `checked` does, of a table that has rows to draw.
+
+    Raises:
+        ReportError: see `checked`; or there is no row.
+    """
+    rows = checked(frame, table)
+    if rows.empty:
+        raise ReportError(f"the {table} table has no rows to draw")
+    return rows
 
 
 def checked_facts(frame: pd.DataFrame) -> pd.DataFrame:

@@ -32,7 +32,8 @@ class ReportInput:
         temporal: task, feature, revision, relie, relie_low, relie_high, reldec, decoder_norm.
         classes: task, feature, class_ie, class_dec.
         ablation: task, features ("123", "top-10"), kind ("single", "set" or "random"), revision, accuracy,
-            accuracy_change, logit_difference, logit_difference_change.
+            accuracy_change, logit_difference, logit_difference_change; where they are known also the bounds of the
+            two changes: accuracy_change_low, accuracy_change_high, and low, high of the logit difference.
         training: step, loss, l2, sparsity, l0, dead.
         evaluation: revision, fve (fraction of variance explained), ce_clean, ce_spliced, ce_recovered, l0.
         contexts: per feature, prompts and texts it fires on.
@@ -41,6 +42,12 @@ class ReportInput:
         life_cycles: source ("decoder norm", "IE: TASK"), life_cycle, count, share, low, high: how many features
             have which life cycle.
         rotation: revision, other, cosine: mean cosine of the decoder directions of two checkpoints.
+        similarity: as `crosstime.similarity` gives it: how alike the activations of two checkpoints are.
+        lives: task, feature, life_cycle, label (the same in words, with checkpoints), support: what became of each
+            selected feature, by its effects on the task, the most important first.
+        dips: dip (its task), at, other (its checkpoints), and the columns of `crosstime.dips.Dip.table`: what features
+            that are given up, or have emerged, do to a task that dips.
+        findings: sentences that stand below the summary.
         logit_effects: as `crosstime.logit_effects` gives it: tokens that a decoder direction promotes.
         facts: one row a feature: ``feature``, and any columns of numbers or short text that are to stand on its
             card (onset, life cycle, ...).
@@ -65,6 +72,10 @@ class ReportInput:
     faithfulness: pd.DataFrame = field(default_factory=partial(_empty, "faithfulness"))
     life_cycles: pd.DataFrame = field(default_factory=partial(_empty, "life_cycles"))
     rotation: pd.DataFrame = field(default_factory=partial(_empty, "rotation"))
+    similarity: pd.DataFrame = field(default_factory=partial(_empty, "similarity"))
+    lives: pd.DataFrame = field(default_factory=partial(_empty, "lives"))
+    dips: pd.DataFrame = field(default_factory=partial(_empty, "dips"))
+    findings: Sequence[str] = ()
     logit_effects: pd.DataFrame = field(default_factory=partial(_empty, "logit_effects"))
     facts: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=["feature"]))
     languages: Mapping[str, str] = field(default_factory=dict)

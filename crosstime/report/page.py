@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -13,7 +14,15 @@ from typing import Any
 import altair as alt
 
 from crosstime.errors import ReportError
-from crosstime.report import charts, drawing, sections, share_charts, survey_charts, through_time_charts
+from crosstime.report import (
+    ablation_charts,
+    charts,
+    drawing,
+    sections,
+    share_charts,
+    survey_charts,
+    through_time_charts,
+)
 from crosstime.report.browser_data import browser_data
 from crosstime.report.effect_lines import coloured
 from crosstime.report.features import drawn
@@ -24,6 +33,9 @@ from crosstime.storage import atomic_path
 
 SCRIPTS = ("elements", "tables", "charts", "cards", "annotations", "browser", "page")
 """The page's own scripts in the order in which they need each other."""
+
+PACKED_FROM = 1 << 20
+"""Characters of the features' data from which on they are packed; below, they can be read in the page's source."""
 
 
 def write_report(report: ReportInput, folder: Path) -> Path:
@@ -72,6 +84,7 @@ def draw(report: ReportInput) -> dict[str, alt.TopLevelMixin]:
     effects, temporal = drawn(report.effects, report), drawn(report.temporal, report)
     makers: dict[str, Callable[[], alt.TopLevelMixin]] = {
         "accuracy": partial(charts.accuracy_chart, report.accuracy, compared),
+        "similarity": partial(survey_charts.similarity_chart, report.similarity),
         "training": partial(charts.training_chart, report.training),
         "effects": partial(charts.effects_chart, effects, compared),
         "shares": partial(share_charts.shares_chart, report.temporal, compared),
@@ -79,8 +92,8 @@ def draw(report: ReportInput) -> dict[str, alt.TopLevelMixin]:
         "temporal": partial(charts.temporal_chart, temporal, compared),
         "norms": partial(through_time_charts.norms_chart, temporal, compared, coloured=coloured(effects)),
         "rotation": partial(survey_charts.similarity_chart, report.rotation),
-        "ablation": partial(charts.ablation_chart, report.ablation),
-        "faithfulness": partial(through_time_charts.faithfulness_chart, report.faithfulness),
+        "ablation": partial(ablation_charts.ablation_chart, report.ablation),
+        "faithfulness": partial(ablation_charts.faithfulness_chart, report.faithfulness),
     }
     made: dict[str, alt.TopLevelMixin] = {}
     for name, make in makers.items():
@@ -117,7 +130,6 @@ def render(report: ReportInput, specs: Mapping[str, dict[str, Any]], pictures: M
     )
     parts = sections.sections(report, pictures)
     links = [element("li", element("a", part.title, href=f"#{part.anchor}")) for part in parts]
-    data = {"charts": dict(specs), "feature-data": browser_data(report)}
     body = element(
         "body",
         element("a", "Skip to the findings", href="#overview", class_="skip"),
@@ -125,13 +137,23 @@ def render(report: ReportInput, specs: Mapping[str, dict[str, Any]], pictures: M
             "header",
             element("h1", report.title),
             element("p", report.summary, class_="summary"),
+            [element("p", finding, class_="summary") for finding in report.findings],
             element("nav", element("ul", links), aria_label="Sections"),
         ),
         element("main", [part.markup for part in parts]),
-        [inline("script", drawing.json_text(value), type="application/json", id=name) for name, value in data.items()],
+        inline("script", drawing.json_text(dict(specs)), type="application/json", id="charts"),
+        _features(drawing.json_text(browser_data(report))),
         [inline("script", script) for script in scripts],
     )
     return join(Markup("<!doctype html>\n"), element("html", head, body, lang="en")) + "\n"
+
+
+def _features(text: str) -> Markup:
+    """The data of the features as JSON, or as gzip in base64 where that is long; `page.js` reads both."""
+    if len(text) < PACKED_FROM:
+        return inline("script", text, type="application/json", id="feature-data")
+    packed = base64.b64encode(gzip.compress(text.encode(), compresslevel=6, mtime=0)).decode()
+    return inline("script", packed, type="application/gzip", id="feature-data")
 
 
 def _sha256(script: str) -> str:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
+from crosstime.report.ablation_charts import UNTOLD, ablated_name
 from crosstime.report.browser import feature_browser
-from crosstime.report.charts import ablated_name
 from crosstime.report.columns import ERROR_TERM, in_order
 from crosstime.report.features import feature_link, strongest_note
+from crosstime.report.lives import lives_table
 from crosstime.report.markup import Child, Markup, element
 from crosstime.report.numbers import UNDEFINED, count, decimals_for, with_interval
 from crosstime.report.panels import ABSENT_BELOW, SPECIFIC_ABOVE
 from crosstime.report.tables import Cell, agreement, facts, numeric, table
-from crosstime.report.through_time_charts import UNTOLD
 
 if TYPE_CHECKING:
     from crosstime.report.inputs import ReportInput
@@ -50,6 +50,8 @@ def sections(report: ReportInput, pictures: Mapping[str, str]) -> list[Section]:
         _section("temporal", "RelIE and RelDec", *_temporal(report, pictures)),
         _section("decoders", "Decoders", *_decoders(report, pictures)),
         _section("ablation", "Ablation", *_ablation(report, pictures)),
+        *([] if report.lives.empty else [_section("lives", "Emerging and given up", *_lives(report))]),
+        *([] if report.dips.empty else [_section("dips", "Dips", *_dips(report))]),
         _section("features", "Features", *feature_browser(report)),
     ]
 
@@ -97,10 +99,15 @@ def _overview(report: ReportInput, pictures: Mapping[str, str]) -> list[Child]:
         for row in accuracy.sort_values(["task", "tokens"], kind="stable").itertuples()
     ]
     columns = ["task", "checkpoint", "training tokens", "accuracy", "logit difference", "pairs"]
+    alike = (
+        "Mean cosine between the activations of two checkpoints on the same text, at the crosscoder's site: how far "
+        "the representation moves between them."
+    )
     return [
         facts(report.setup) if report.setup else None,
         _figure("accuracy", pictures, caption, "No accuracy was measured."),
         table(columns, rows, caption="Accuracy at the compared checkpoints") if rows else None,
+        _figure("similarity", pictures, alike, "") if "similarity" in pictures else None,
     ]
 
 
@@ -271,6 +278,48 @@ def _ablation(report: ReportInput, pictures: Mapping[str, str]) -> list[Child]:
         else listed
         if rows
         else None,
+    ]
+
+
+def _lives(report: ReportInput) -> list[Child]:
+    return [
+        _text(
+            "By its effect on a task a feature is present where it reaches 3/7 of its maximum. Support is the share of "
+            "resamples of the prompts in which it has the same life."
+        ),
+        lives_table(report.lives),
+    ]
+
+
+def _dips(report: ReportInput) -> list[Child]:
+    tables: list[Child] = []
+    for (task, at, other), rows in report.dips.groupby(["dip", "at", "other"], sort=False):
+        accuracy = decimals_for(rows["accuracy"])
+        logit = decimals_for(rows["logit_difference_change"])
+        listed = [
+            [
+                row.group,
+                numeric(row.n, 0),
+                row.task,
+                row.revision,
+                numeric(row.accuracy, accuracy),
+                numeric(row.accuracy_change, accuracy, sign=True),
+                Cell(with_interval(row.logit_difference_change, row.low, row.high, logit), row.logit_difference_change),
+                numeric(row.p, 3),
+            ]
+            for row in rows.itertuples()
+        ]
+        columns = ["without", "features", "task", "checkpoint", "accuracy", "change", "change in logit difference", "p"]
+        tables.append(table(columns, listed, caption=f"The dip on {task} at {at}, beside {other}"))
+    return [
+        _text(
+            "Where a task does worse at one checkpoint than at others, features that matter there and hardly elsewhere "
+            "may be what it suffers from: those that do harm are taken away together, on prompts that were not used to "
+            "choose them. Controls are sets of as many other features: matched ones add as much to the activation, "
+            "random ones are any that fire. Their intervals are over draws; p is the share of matched draws that do as "
+            "much or more."
+        ),
+        *tables,
     ]
 
 

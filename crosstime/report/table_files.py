@@ -34,12 +34,15 @@ CAPTIONS = {
     "faithfulness": "Faithfulness and completeness of the top $n$ features.",
     "life_cycles": "Life cycles of features.",
     "rotation": "Mean cosine of decoder directions.",
+    "similarity": "Likeness of activations.",
+    "lives": "Lives of the selected features by their effects.",
+    "dips": "Ablation of features that are given up, or have emerged, where a task dips.",
 }
-"""Table of a report -> its caption in LaTeX; the others are data for charts and cards."""
+"""Table of a report -> its caption in LaTeX; the others are too long for a paper, and CSV only."""
 
 
 def write_tables(report: ReportInput, folder: Path) -> list[Path]:
-    """Write each table that is not empty as ``NAME.csv`` and ``NAME.tex`` (booktabs, longtable).
+    """Write each table that is not empty as ``NAME.csv`` and, if it may stand in a paper, ``NAME.tex``.
 
     Args:
         report: whose tables.
@@ -49,13 +52,15 @@ def write_tables(report: ReportInput, folder: Path) -> list[Path]:
         What was written.
     """
     written = []
-    for name in COLUMNS:
+    for name in (*COLUMNS, "facts"):
         frame: pd.DataFrame = getattr(report, name)
-        if name not in CAPTIONS or frame.empty:
+        if frame.empty:
             continue
-        written += [folder / f"{name}.csv", folder / f"{name}.tex"]
-        write_table(written[-2], frame)
-        written[-1].write_text(latex(frame, CAPTIONS[name], f"tab:{name}"), encoding="utf-8")
+        written.append(folder / f"{name}.csv")
+        write_table(written[-1], frame)
+        if name in CAPTIONS:
+            written.append(folder / f"{name}.tex")
+            written[-1].write_text(latex(frame, CAPTIONS[name], f"tab:{name}"), encoding="utf-8")
     return written
 
 

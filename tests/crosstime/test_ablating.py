@@ -98,6 +98,11 @@ def test_numbers_are_those_of_bare_models_without_the_features(
             means = [generator.multinomial(PAIRS, [1 / PAIRS] * PAIRS) @ change / PAIRS for _ in range(200)]
             assert (row.low, row.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=1e-4)
             assert row.low <= row.logit_difference_change <= row.high
+            gain = np.array([(a > 0) - (b > 0) for a, b in zip(without, clean, strict=True)], dtype=float)
+            generator = np.random.default_rng(4)
+            means = [generator.multinomial(PAIRS, [1 / PAIRS] * PAIRS) @ gain / PAIRS for _ in range(200)]
+            bounds = tuple(np.quantile(means, [0.025, 0.975]))
+            assert (row.accuracy_change_low, row.accuracy_change_high) == pytest.approx(bounds, abs=1e-9)
     assert table.logit_difference_change.abs().max() > 0.005
 
 
@@ -112,7 +117,7 @@ def test_a_list_ablates_one_feature_at_a_time(
     pd.testing.assert_frame_equal(table, ablate(suite, crosscoder, spliced, named, resamples=20, progress=False))
     assert list(table.columns) == [
         "task", "features", "revision", "accuracy", "accuracy_change", "logit_difference", "logit_difference_change",
-        "low", "high",
+        "low", "high", "accuracy_change_low", "accuracy_change_high",
     ]  # fmt: skip
 
 

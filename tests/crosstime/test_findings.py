@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
-from crosstime.findings import ablation_groups, summary
+from crosstime.findings import ablation_groups, emergence, summary
 from crosstime.splicing import Spliced
 from interventions import Codes, Decomposition, Prompts
 from tasks import TokenizedTask
@@ -78,22 +78,31 @@ ACCURACY = pd.DataFrame(
 )
 ABLATION = pd.DataFrame(
     [
-        ("mine", "all selected (5)", "set", "late", 0.10, -0.85),
-        ("mine", "late only (2)", "set", "early", 0.48, -0.02),
-        ("mine", "late only (2)", "set", "late", 0.55, -0.40),
-        ("mine", "early only (1)", "set", "late", 0.99, 0.04),
-        ("mine", "2 random", "random", "early", 0.10, -0.40),
-        ("mine", "2 random", "random", "late", 0.94, -0.01),
-        ("mine", "3", "single", "late", 0.0, -0.95),
+        ("mine", "all selected (5)", "set", "late", 0.10, -0.85, -0.9, -0.8),
+        ("mine", "late only (2)", "set", "early", 0.48, -0.02, -0.1, 0.1),
+        ("mine", "late only (2)", "set", "late", 0.55, -0.40, -0.47, -0.33),
+        ("mine", "early only (1)", "set", "late", 0.99, 0.04, 0.0, 0.1),
+        ("mine", "2 random", "random", "early", 0.10, -0.40, -0.5, -0.3),
+        ("mine", "2 random", "random", "late", 0.94, -0.01, -0.03, 0.01),
+        ("mine", "3", "single", "late", 0.0, -0.95, -1.0, -0.9),
     ],
-    columns=["task", "features", "kind", "revision", "accuracy", "accuracy_change"],
+    columns=[
+        "task",
+        "features",
+        "kind",
+        "revision",
+        "accuracy",
+        "accuracy_change",
+        "accuracy_change_low",
+        "accuracy_change_high",
+    ],
 )
 
 
 def test_the_summary_says_the_strongest_class_beside_its_control_and_the_accuracy():
     assert summary(ACCURACY, effects(), ABLATION, ["early", "late"]) == (
-        "Without the 2 features of class 'late only', accuracy on mine at late goes from 0.95 to 0.55; "
-        "without 2 random features, to 0.94. "
+        "Without the 2 features of class 'late only', accuracy on mine at late goes from 0.95 to 0.55 "
+        "(-0.40 [-0.47, -0.33]); without 2 random features, to 0.94 (-0.01 [-0.03, +0.01]). "
         "Accuracy on mine: 0.50 at early, 0.95 at late. "
         "5 features were selected by their indirect effect at any of 2 checkpoints."
     )
@@ -102,7 +111,8 @@ def test_the_summary_says_the_strongest_class_beside_its_control_and_the_accurac
 def test_without_a_control_the_summary_names_the_class_alone():
     text = summary(ACCURACY, effects(), ABLATION[ABLATION.kind != "random"], ["early", "late"])
     assert text.startswith(
-        "Without the 2 features of class 'late only', accuracy on mine at late goes from 0.95 to 0.55. "
+        "Without the 2 features of class 'late only', accuracy on mine at late goes from 0.95 to 0.55 "
+        "(-0.40 [-0.47, -0.33]). "
     )
 
 
@@ -110,3 +120,27 @@ def test_without_a_control_the_summary_names_the_class_alone():
 def test_without_classes_to_ablate_the_summary_begins_with_accuracy(kept: list[str]):
     text = summary(ACCURACY, effects(), ABLATION[ABLATION.features.isin(kept)], ["early", "late"])
     assert text.startswith("Accuracy on mine: ")
+
+
+LIVES = pd.DataFrame(
+    [
+        ("mine", 3, "emerging", "emerges at late", True),
+        ("mine", 9, "transient", "transient at middle", True),
+        ("mine", 5, "discontinued", "discontinued after middle", True),
+        ("mine", 8, "discontinued", "discontinued after early", True),
+        *(("mine", feature, "discontinued", "discontinued after early", True) for feature in range(20, 26)),
+        ("mine", 4, "emerging", "emerges at late", False),
+        ("still", 3, "always", "always", True),
+        ("one", 7, "emerging", "emerges at late", True),
+    ],
+    columns=["task", "feature", "life_cycle", "label", "strongest"],
+)
+
+
+def test_a_sentence_a_task_says_which_features_came_and_went():
+    assert emergence(LIVES) == [
+        "By their effects on mine, of 10 selected features 1 emerges (at late: f3), 1 is transient (at middle: f9) and "
+        "8 are discontinued (after middle: f5; after early: f8, f20, f21, f22, f23 and 2 more).",
+        "By their effects on still, of 1 selected feature none came or went.",
+        "By their effects on one, of 1 selected feature 1 emerges (at late: f7).",
+    ]

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import crosstime as ct
-from crosstime.firing import contexts, corpus_contexts
+from crosstime.firing import contexts, corpus_contexts, density
 from crosstime.reading import read_text
+from interventions import Sequences
 from tasks.agreement import sentences
 
 FEATURES = list(range(24))
@@ -66,3 +67,23 @@ def test_corpus_contexts_are_windows_around_the_strongest_token(learning_suite, 
             assert len(context.tokens) <= 9
         if some:
             assert some[0].peak == pytest.approx(per_token[:, feature].max().item())
+
+
+def test_a_piece_of_text_that_comes_again_is_shown_once(learning_suite, learning_crosscoder):
+    once = Sequences([(5, 9, 7, 3), (5, 8, 2, 6)])
+    twice = Sequences([*once.ids, *once.ids, once.ids[0]])
+    options = {"progress": False}
+    one, two = (read_text(learning_suite, learning_crosscoder, text, **options) for text in (once, twice))
+    shown = [corpus_contexts(found, FEATURES, learning_suite.tokenizer) for found in (one, two)]
+    assert any(shown[0].values())
+    for feature in FEATURES:
+        texts = [[context.tokens for context in found[feature]] for found in shown]
+        assert texts[0] == texts[1]
+
+
+def test_density_is_the_share_of_tokens_on_which_a_feature_fires(attribution):
+    codes = attribution.spliced.clean[0].codes
+    dense = torch.zeros(codes.n_tokens, codes.n_features)
+    dense[codes.token, codes.feature] = codes.value.float()
+    assert torch.allclose(density(codes), (dense != 0).double().mean(0))
+    assert 0 < density(codes).max() <= 1

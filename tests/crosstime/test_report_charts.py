@@ -13,7 +13,7 @@ import pytest
 import test_report_sample as sample
 
 from crosstime.errors import ReportError
-from crosstime.report import charts, drawing, share_charts, theme, through_time_charts
+from crosstime.report import ablation_charts, charts, drawing, share_charts, theme, through_time_charts
 from crosstime.report.effect_lines import coloured
 from crosstime.report.token_axis import TokenAxis
 
@@ -21,14 +21,14 @@ CHARTS = {
     "accuracy": lambda: charts.accuracy_chart(sample.accuracy(), sample.COMPARED),
     "effects": lambda: charts.effects_chart(sample.effects(), sample.COMPARED),
     "temporal": lambda: charts.temporal_chart(sample.temporal(), sample.COMPARED),
-    "ablation": lambda: charts.ablation_chart(sample.ablation()),
+    "ablation": lambda: ablation_charts.ablation_chart(sample.ablation()),
     "training": lambda: charts.training_chart(sample.training()),
 }
 MORE = {
     "shares": lambda: share_charts.shares_chart(sample.temporal(), sample.COMPARED),
     "ternary": lambda: share_charts.ternary_chart(sample.temporal(), sample.COMPARED),
     "norms": lambda: through_time_charts.norms_chart(sample.temporal(), sample.COMPARED),
-    "faithfulness": lambda: through_time_charts.faithfulness_chart(sample.faithfulness()),
+    "faithfulness": lambda: ablation_charts.faithfulness_chart(sample.faithfulness()),
 }
 ALL = {**CHARTS, **MORE}
 
@@ -135,7 +135,7 @@ def test_a_share_of_nothing_is_not_drawn() -> None:
     table = sample.faithfulness()
     at_first = table["revision"] == sample.COMPARED[0]
     table.loc[at_first, ["faithfulness_low", "completeness_low"]] = -40.0
-    drawn = rows(through_time_charts.faithfulness_chart(table), "value")
+    drawn = rows(ablation_charts.faithfulness_chart(table), "value")
     assert set(drawn["revision"]) == set(sample.COMPARED[1:])
 
 
@@ -148,11 +148,11 @@ def test_nothing_is_ringed_while_no_feature_is_picked() -> None:
 
 def test_a_control_is_another_line_of_the_faithfulness_chart() -> None:
     table = sample.faithfulness()
-    with_control = rows(through_time_charts.faithfulness_chart(table), "value")
+    with_control = rows(ablation_charts.faithfulness_chart(table), "value")
     assert set(with_control["features"]) == {"top", "random"}
     assert (with_control["n"] > 0).all()
     alone = table[table["features"] == "top"].drop(columns="features")
-    assert set(rows(through_time_charts.faithfulness_chart(alone), "value")["features"]) == {"top"}
+    assert set(rows(ablation_charts.faithfulness_chart(alone), "value")["features"]) == {"top"}
 
 
 def test_accuracy_marks_exactly_the_compared_checkpoints() -> None:
@@ -247,7 +247,7 @@ def test_an_undefined_relie_is_not_drawn() -> None:
 
 
 def test_ablation_shows_sets_before_single_features_and_single_features_by_size() -> None:
-    chart = charts.ablation_chart(sample.ablation(), most=8)
+    chart = ablation_charts.ablation_chart(sample.ablation(), most=8)
     for _, panel in rows(chart, "rank").groupby("task"):
         ordered = panel.sort_values("rank").drop_duplicates("row")
         assert len(ordered) == 8

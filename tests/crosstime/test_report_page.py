@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import re
@@ -23,6 +24,7 @@ from crosstime.report.columns import COLUMNS
 from crosstime.report.contexts import pieces
 from crosstime.report.markup import element, inline
 from crosstime.report.numbers import count, decimals_for, interval, number, with_interval
+from crosstime.report.page import render
 from crosstime.report.tables import agreement
 
 
@@ -136,6 +138,29 @@ def test_right_to_left_text_and_emoji_are_kept_whole_and_what_reorders_text_is_n
     assert "\u202e" not in "".join(tokens)
 
 
+def test_the_features_of_a_large_report_are_packed_and_are_the_same(tmp_path: Path) -> None:
+    report = sample.large(400)
+    page = Page(write_report(report, tmp_path).read_text(encoding="utf-8"))
+    (packed,) = [text for attributes, text in page.scripts if attributes.get("id") == "feature-data"]
+    unpacked = json.loads(gzip.decompress(base64.b64decode(packed)))
+    assert unpacked == json.loads(json.dumps(browser_data(report)))
+    assert len(unpacked["features"]) == 400
+    assert len(packed) < len(json.dumps(unpacked)) / 2
+
+
+def test_findings_stand_below_the_summary_and_dips_have_a_section(page: Page) -> None:
+    written = "".join(page.text)
+    assert sample.FINDING in written
+    assert written.index("emerge by step 256") < written.index(sample.FINDING) < written.index("Overview")
+    anchors = [attributes.get("id") for tag, attributes in page.tags if tag == "section"]
+    assert anchors[-3:] == ["lives", "dips", "features"]
+    assert f"The dip on {sample.TASKS[0]} at step256, beside main" in written
+    assert "1.83 [1.51, 2.15]" in written
+    assert f"emerges at main{len(sample.FEATURES[::3])} (0.35)" in written
+    without = Page(render(sample.sample(dips=sample.dips().iloc[:0], lives=sample.lives().iloc[:0]), {}, {}))
+    assert not {"dips", "lives"} & {attributes.get("id") for tag, attributes in without.tags if tag == "section"}
+
+
 def test_missing_values_are_words_or_dashes_and_never_nan_or_a_half(page: Page) -> None:
     cells = [text.strip().lower() for text in page.text]
     assert "nan" not in cells
@@ -147,7 +172,7 @@ def test_missing_values_are_words_or_dashes_and_never_nan_or_a_half(page: Page) 
 def test_every_chart_is_a_file_a_picture_and_a_specification(folder: Path, page: Page) -> None:
     names = {
         *("accuracy", "training", "effects", "shares", "ternary", "temporal", "norms", "rotation", "ablation"),
-        "faithfulness",
+        *("faithfulness", "similarity"),
     }
     files = {path.name: path.read_bytes() for path in (folder / "charts").iterdir()}
     assert set(files) == {f"{name}.{kind}" for name in names for kind in ("svg", "png", "pdf")}

@@ -129,8 +129,12 @@ def ablation(compared=COMPARED) -> pd.DataFrame:
             for place, revision in enumerate(compared):
                 change = float(generator.normal() * scale * 0.4 - scale * place / 2)
                 rows.append((task, features, kind, revision, 0.6 + change, change, 0.4 + 3 * change, 3 * change))
-    columns = ("task", "features", "kind", "revision", "accuracy", "accuracy_change", "logit_difference")
-    return pd.DataFrame(rows, columns=(*columns, "logit_difference_change"))
+    columns = ["task", "features", "kind", "revision", "accuracy", "accuracy_change", "logit_difference"]
+    table = pd.DataFrame(rows, columns=[*columns, "logit_difference_change"])
+    changes = {"low": "logit_difference_change", "accuracy_change_low": "accuracy_change"}
+    for low, change in changes.items():
+        table[low], table[low.replace("low", "high")] = table[change] - 0.06, table[change] + 0.05
+    return table
 
 
 def training() -> pd.DataFrame:
@@ -213,6 +217,36 @@ def rotation(compared=COMPARED) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["revision", "other", "cosine"])
 
 
+def similarity(compared=COMPARED) -> pd.DataFrame:
+    table = rotation(compared)
+    return table.assign(pearson=table["cosine"] - 0.01, cka=table["cosine"] ** 2)
+
+
+def lives(compared=COMPARED) -> pd.DataFrame:
+    labels = [*(f"emerges at {revision}" for revision in compared[-1:]), "always", "never"]
+    rows = [
+        (task, feature, label.split()[0], label, 0.9)
+        for task in TASKS
+        for feature, label in zip(FEATURES, labels * len(FEATURES), strict=False)
+    ]
+    return pd.DataFrame(rows, columns=["task", "feature", "life_cycle", "label", "support"])
+
+
+def dips(compared=COMPARED) -> pd.DataFrame:
+    rows = [
+        (TASKS[0], compared[1], compared[-1], TASKS[0], group, 33, compared[1], 100, 0.33, 0.33, change, low, high, p)
+        for group, change, low, high, p in (
+            ("harmful", 1.83, 1.51, 2.15, 0.016),
+            ("matched control", -0.01, -0.2, 0.3, math.nan),
+        )
+    ]
+    columns = ["dip", "at", "other", "task", "group", "n", "revision", "prompts", "accuracy", "accuracy_change"]
+    return pd.DataFrame(rows, columns=[*columns, "logit_difference_change", "low", "high", "p"])
+
+
+FINDING = f"The dip on {TASKS[0]} is explained by discontinued features <b>&</b> nothing else."
+
+
 def life_cycles() -> pd.DataFrame:
     rows = [("decoder norm", "emerging", 12, 0.6, 0.4, 0.8), ("decoder norm", "always", 8, 0.4, 0.2, 0.6)]
     return pd.DataFrame(rows, columns=["source", "life_cycle", "count", "share", "low", "high"])
@@ -268,6 +302,10 @@ def sample(compared: tuple[str, ...] = COMPARED, **changes: object) -> ReportInp
         "faithfulness": faithfulness(compared),
         "rotation": rotation(compared),
         "life_cycles": life_cycles(),
+        "similarity": similarity(compared),
+        "lives": lives(compared),
+        "dips": dips(compared),
+        "findings": [FINDING],
         "logit_effects": logit_effects(compared),
         "facts": facts(),
         "languages": {TASKS[0]: "en", TASKS[1]: "fr"},
@@ -290,5 +328,21 @@ def large(n_features: int = 1000) -> ReportInput:
         classes=repeated(classes()),
         logit_effects=repeated(logit_effects()),
         facts=repeated(facts()),
-        contexts={feature + 20_000 * i: listed for i in range(rounds) for feature, listed in contexts().items()},
+        contexts={feature + 20_000 * i: _long_contexts(i) for i in range(rounds) for feature in FEATURES},
     )
+
+
+def _long_contexts(seed: int) -> list[Context]:
+    """As many texts as a run keeps, and as long: prompts of two tasks with effects, and pieces of a corpus."""
+    generator = np.random.default_rng(seed)
+    words = [token for prompt in PROMPTS for token in prompt]
+    found = []
+    for place in range(18):
+        tokens = tuple(words[index] for index in generator.integers(len(words), size=25))
+        active = (np.maximum(0.0, generator.normal(size=25)) * 3).tolist()
+        if place >= 12:
+            found.append(Context("corpus", tokens, tuple(active), source="corpus"))
+            continue
+        effects = {name: tuple(generator.normal(size=25).tolist()) for name in COMPARED}
+        found.append(Context(TASKS[place % 2], tokens, tuple(active), " are", " is", effects=effects))
+    return found

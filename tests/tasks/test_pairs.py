@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks import MinimalPair, Task, TaskError
+from tasks import MinimalPair, Task, TaskError, TokenizedTask
 
 PAIRS = tuple(MinimalPair(f"a {i}", f"b {i}") for i in range(50))
 
@@ -50,3 +50,11 @@ def test_a_task_has_patch_prompts_only_if_every_pair_has():
 def test_pairs_can_be_put_into_sets_and_differ_by_their_labels():
     one, two = (MinimalPair("a", "b", labels={"number": number}) for number in ("one", "two"))
     assert len({one, two, MinimalPair("a", "b", labels={"number": "one"})}) == 2
+
+
+def test_a_task_of_many_pairs_is_printed_in_a_line():
+    task = Task("t", "en", "here", PAIRS, {"why": 2})
+    assert repr(task) == "Task: t (en), 50 pairs, such as 'a 0' and 'b 0'"
+    assert repr(Task("t", "en", "here", ())) == "Task: t (en), 0 pairs"
+    tokenized = TokenizedTask("t", ((1,),), (2,), (3,), None, PAIRS[:1], {"too long": 4})
+    assert repr(tokenized) == "TokenizedTask: t, kept 1 of 5; skipped: 4 too long"
