@@ -113,11 +113,11 @@ class Dip(Shown):
 
     def sentence(self) -> str:
         """The finding in a sentence or two, with its numbers."""
-        kind = "discontinued" if self.given_up else "emerging"
+        kind, what = ("discontinued", "dip") if self.given_up else ("emerging", "fall")
         if not self.harmful:
             gone = f"is given up by {self.other}" if self.given_up else f"was absent at {self.other}"
             return (
-                f"No feature that does harm on {self.task} at {self.at} {gone}: the dip is not explained by {kind} "
+                f"No feature that does harm on {self.task} at {self.at} {gone}: the {what} is not explained by {kind} "
                 "features."
             )
         row = self.row(HARMFUL)
@@ -126,7 +126,7 @@ class Dip(Shown):
         first, last = (self.at, self.other) if self.given_up else (self.other, self.at)
         verdict = "explained" if self.explained else "not explained"
         return (
-            f"The dip on {self.task} at {self.at} is {verdict} by {kind} features: without {features} that training "
+            f"The {what} on {self.task} at {self.at} is {verdict} by {kind} features: without {features} that training "
             f"{since} between {first} and {last}, the logit difference moves by {row.logit_difference_change:+.2f} "
             f"[{row.low:+.2f}, {row.high:+.2f}] towards the right answer, and accuracy goes from "
             f"{row.accuracy - row.accuracy_change:.2f} to {row.accuracy:.2f}; {self._controlled(row)}, on "

@@ -246,6 +246,7 @@ def test_against_an_earlier_checkpoint_the_features_have_emerged(attribution, fa
     emerged = {i for i in every if now[i] and before[i].abs() / (before[i].abs() + now[i].abs()) < 0.5}
     assert {*fall.harmful, *fall.helpful} == emerged
     assert set(fall.table.prompts) == {3}
+    assert "fall" in fall.sentence()
     assert "emerging features" in fall.sentence()
     assert "between step20 and step40" in fall.sentence() or not fall.harmful
 
