@@ -77,7 +77,7 @@ def ablate(
         raise InterventionError("An ablation needs at least one feature in every group, and at least one group.")
     upward = Upward(model, prompts, site, metric, max_tokens)
     scored = upward.score(clean.x)
-    change = Baseline.of(clean, baseline).change(clean)
+    change = Baseline.of(clean, baseline).change(clean, (feature for group in sets for feature in group))
     replaced = replace(upward, clean.x, change, clean.directions, sets, progress=progress)
     out = scored.repeat(len(sets), 1)
     out[replaced.group, replaced.prompt] = replaced.metric

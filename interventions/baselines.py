@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -92,6 +93,15 @@ class Baseline:
             )
         return baseline
 
-    def change(self, clean: Decomposition) -> Codes:
-        """``f' - f`` of every feature on every token."""
-        return self.codes + (-clean.codes)
+    def change(self, clean: Decomposition, features: Iterable[int] | None = None) -> Codes:
+        """``f' - f`` of every feature on every token; or of some, which saves much where all features have a mean.
+
+        Raises:
+            FeatureError: a feature that does not exist.
+        """
+        if features is None:
+            return self.codes + (-clean.codes)
+        chosen = sorted(set(features))
+        for feature in chosen:
+            clean.codes.check(feature)
+        return self.codes.of(chosen) + (-clean.codes.of(chosen))

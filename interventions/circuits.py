@@ -95,7 +95,7 @@ def circuit(
     fitting = tuple(size for size in sizes if size <= len(ranked)) or (len(ranked),)
     upward = Upward(model, prompts, site, metric, max_tokens)
     to = Baseline.of(clean, baseline)
-    change = to.change(clean)
+    change = to.change(clean, ranked[: max(fitting)])
     start = to.x + (clean.error - to.error if keep_error else 0)
     nested = [ranked[:size] for size in fitting]
     full, empty = upward.score(clean.x), upward.score(start)
