@@ -149,7 +149,7 @@ def test_select_reads_what_the_others_wrote_and_writes_its_choice(folder: Path, 
 
 def test_select_makes_do_with_one_table(folder: Path, monkeypatch, capsys):
     works(monkeypatch, capsys, "similarity", "models", "text.txt", *SHORT)
-    said = works(monkeypatch, capsys, "select", "survey", "-k", "3")
+    said = works(monkeypatch, capsys, "select", "-o", "survey", "-k", "3")
     assert written(said) == ["survey/selection.json", "survey/selection_change.svg"]
     assert "revisions = step0,step3,step6" in said
 
@@ -190,7 +190,14 @@ def test_tasks_show_marks_the_answers_and_shows_the_patch(folder: Path, monkeypa
         (("ngrams", "models", "text.txt", "--sequences", "100000"), "nothing is left to count"),
         (("ngrams", "models", "text.txt", "--length", "1"), "one sequence of two tokens"),
         (("ngrams", "models", "text.txt", "--counted", "-1"), "at least one sequence must be counted, not -1"),
-        (("select", "survey"), "neither accuracy.csv nor similarity.csv"),
+        (("select", "-o", "survey"), "neither accuracy.csv nor similarity.csv"),
+        (("accuracy", "models", "agreement/simple", "--remote", "nowhere"), "starts with http:// or https://"),
+        (("accuracy", "models", "agreement/simple", "--remote", "http://127.0.0.1:9"), "a folder of this machine"),
+        (("similarity", "models", "text.txt", "--remote", "http://127.0.0.1:9"), "a folder of this machine"),
+        (
+            ("evolve", "models", "c.safetensors", "agreement/simple", "--remote", "local", "--sandboxed", "maybe"),
+            "true or false, not 'maybe'",
+        ),
         (("tasks", "show", "ioi/aabb"), "did you mean 'abba'?"),
         (("tasks", "show", "induction/2"), "4 to 64 words, not 2"),
         (("tasks", "show", "ioi/abba", "-t", "nowhere/at/all"), "nowhere/at/all"),
@@ -224,7 +231,7 @@ def test_a_choice_that_cannot_be_made_is_told_and_writes_nothing(
     (folder / "survey").mkdir()
     rows = [(a, b, 1.0 if a == b else 0.5) for a in ("step0", "step3", "step6") for b in ("step0", "step3", "step6")]
     pd.DataFrame(rows, columns=["revision", "other", "cosine"]).to_csv("survey/similarity.csv", index=False)
-    code, out, err = crosstime(monkeypatch, capsys, "select", "survey", *options)
+    code, out, err = crosstime(monkeypatch, capsys, "select", "-o", "survey", *options)
     assert (code, out) == (2, "")
     assert part in err
     assert len(err.strip().splitlines()) == 1
