@@ -12,7 +12,7 @@ from crosstime.stage_costs import Cost, Sizes
 from crosstime.work import Number
 from interventions import Site
 
-LIBRARIES = {"cpu": 8e8, "cuda": 3e9}
+LIBRARIES = {"cpu": 6.5e8, "cuda": 3e9}
 """Bytes of main memory that Python takes with all that it imports, and the GPU's driver."""
 
 

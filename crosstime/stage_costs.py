@@ -21,29 +21,33 @@ PAIRS = {
 }  # fmt: skip
 """Pairs of a task, by its name or its family's, where the recipe sets no limit."""
 PROMPT_TOKENS = 10
-NODES = 10
+NODES = 12
 """Quadrature nodes of a prompt, on average, where their number follows from completeness."""
-ACTIVE = 128
-"""Active features of a token."""
+ACTIVE, SPARSITY = 128, 32
+"""Active features of a token where their number is not fixed; at most this share of all."""
 FIRING = 0.4
 """Share of the prompts in which a feature that matters fires."""
 SETS = 5
 """Sets of features that are ablated on a task, controls among them."""
 RANKINGS = 6
 """Rankings of features whose first n are kept and taken away, one of them by effect."""
+MEAN = 20
+"""Bytes of a feature's mean at one token."""
 RESAMPLES = 2000
 """Of the bootstrap over ablated prompts."""
-STEP = 120
+STEP = 400
 """Calls of a training step."""
-WEIGHT_TRAFFIC, CODE_TRAFFIC, ACTIVATION_TRAFFIC = 13, 12, 14
-"""Numbers that a training step reads and writes for each weight, code and activation, matrix products left out."""
+WEIGHT_TRAFFIC, ACTIVATION_TRAFFIC = 26, 14
+"""Numbers that a training step reads and writes for each weight and activation, matrix products left out."""
+CODE_TRAFFIC = {"l1": 12, "jumprelu": 55, "topk": 160, "batchtopk": 600}
+"""The same for each code; selecting the largest costs as much as moving so many."""
 TOKENIZED, DRAW = 0.5, 0.02
 """Calls that it takes to make a token of a text, and to count how often a resample draws one prompt."""
 WRITING = 8
 """How many times as long as moving it in memory it takes to write a byte to disk."""
-CHARTS = 3_000_000
+CHARTS = 4_400_000
 """Calls of drawing a report."""
-PAGE = 2e7
+PAGE = 5e6
 """Bytes of a report with its charts and tables."""
 
 
@@ -156,7 +160,7 @@ class Sizes:
         step = Work(
             10 * batch * self._width,
             4 * (
-                2 * WEIGHT_TRAFFIC * self._width + CODE_TRAFFIC * batch * settings.n_features
+                2 * WEIGHT_TRAFFIC * self._width + CODE_TRAFFIC[settings.kind] * batch * settings.n_features
                 + ACTIVATION_TRAFFIC * batch * c * self.size.d_model
             ),
             STEP,
@@ -201,7 +205,7 @@ class Sizes:
         work += run.through(self._above, 2 * tokens) + run.through(self._above, nodes * tokens, gradients=True)
         columns = c * (self._selected + 1)
         resampled = 2 * len(self.pairs) * self._resampled(prompts / len(self.pairs), columns)
-        kept = 16 * tokens * ACTIVE * c + 4 * len(self.pairs) * c * self.recipe.crosscoder.n_features
+        kept = 16 * tokens * self._active * c + 4 * len(self.pairs) * c * self.recipe.crosscoder.n_features
         work = c * work + self._encoded(tokens) + resampled
         host = self._decomposed(tokens) + 24 * effects.resamples * columns
         # The pieces are there until the stage is done.
@@ -214,8 +218,11 @@ class Sizes:
         work = 2 * len(self.pairs) * run.opening() + run.through(self._above, times * prompts * PROMPT_TOKENS)
         resampled = 3 * c * len(self.pairs) * self._resampled(prompts / len(self.pairs), 4 * len(SIZES), RESAMPLES)
         what = f"about {self._selected:,} features, {prompts:,} prompts"
-        host = self._decomposed(prompts * PROMPT_TOKENS)
-        return self._cost("ablate", what, c * work + resampled, self._model, host)
+        # All features that are not kept are at their means, which are the same numbers at every token.
+        means = max(self.pairs) * PROMPT_TOKENS * self.recipe.crosscoder.n_features
+        work = c * (work + Work(moved=40 * MEAN * means)) + resampled
+        host = self._decomposed(prompts * PROMPT_TOKENS) + MEAN * means
+        return self._cost("ablate", what, work, self._model, host)
 
     def _evolve(self) -> Cost:
         settings, c, text = self.recipe.evolve, self.checkpoints, self._text
@@ -291,17 +298,24 @@ class Sizes:
         """Features that are looked at: about half of each checkpoint's and task's are its own."""
         return self.recipe.effects.top * (self.checkpoints // 2 + 1) * len(self.recipe.tasks)
 
+    @property
+    def _active(self) -> int:
+        """Active features of a token."""
+        settings = self.recipe.crosscoder
+        return int(getattr(settings, "k", min(ACTIVE, settings.n_features // SPARSITY)))
+
     def _encoded(self, tokens: Number) -> Work:
         """Features of tokens, found once for all checkpoints."""
-        return Work(2 * tokens * self._width, 4 * 6 * tokens * self.recipe.crosscoder.n_features)
+        features = self.recipe.crosscoder.n_features
+        return Work(2 * tokens * self._width, 4 * tokens * (30 * features + 300 * self._active))
 
     def _decoded(self, tokens: Number) -> Work:
         """What one checkpoint makes of active features, and of their directions' products with a gradient."""
-        return 2 * Work(2 * tokens * ACTIVE * self.size.d_model, 8 * tokens * ACTIVE * self.size.d_model)
+        return 2 * Work(2 * tokens * self._active * self.size.d_model, 8 * tokens * self._active * self.size.d_model)
 
     def _decomposed(self, tokens: Number) -> Number:
         """Bytes of activations, reconstructions and features of tokens, and of the crosscoder."""
-        return 16 * tokens * self.checkpoints * self.size.d_model + 20 * tokens * ACTIVE + 8 * self._width
+        return 16 * tokens * self.checkpoints * self.size.d_model + 20 * tokens * self._active + 8 * self._width
 
     def _resampled(self, prompts: Number, columns: Number, resamples: int | None = None) -> Work:
         """A bootstrap over the prompts of one task."""

@@ -9,16 +9,18 @@ from crosstime.machine import Machine
 
 Number = int | float
 
-EFFICIENCY = {"cpu": 0.8, "cuda": 0.5}
+EFFICIENCY = {"cpu": 0.92, "cuda": 0.5}
 """Share of the speed of large matrix products that those of models and crosscoders reach."""
-TRACE, BLOCK = 700, 70
+TRACE, BLOCK = 1_100, 70
 """Calls of a pass whatever its depth, tracing included, and of each block in it."""
-OPEN, TRIALS = 60_000, 12
+OPEN, TRIALS = 71_000, 12
 """Calls of opening a checkpoint; and how many passes it is tried with."""
-TRAFFIC = 40
+TRAFFIC = 100
 """Numbers that a block reads and writes for each of the residual stream's, its matrix products left out."""
-LOSS_TRAFFIC = 5
-"""Numbers that a cross-entropy reads and writes for each logit."""
+LOSS_TRAFFIC = 40
+"""The same of a cross-entropy for each logit: exponentials cost as much as moving so many."""
+READING = 25
+"""Numbers that are moved for each weight that is read from disk."""
 
 
 @dataclass(frozen=True)
@@ -94,4 +96,4 @@ class Passes:
     def opening(self) -> Work:
         """A checkpoint from disk, with the passes that try it."""
         tried = TRIALS * (TRACE + BLOCK * self.size.n_layers)
-        return Work(moved=3 * 4 * self.size.parameters, calls=OPEN + tried)
+        return Work(moved=4 * READING * self.size.parameters, calls=OPEN + tried)
