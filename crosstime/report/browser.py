@@ -59,9 +59,9 @@ def _controls(report: ReportInput) -> Markup:
         _filter("language", "Language", languages, shown=len(set(languages)) > 1),
         _filter("by_ie", "Class by RelIE", classes["class_ie"]),
         _filter("by_dec", "by RelDec", classes["class_dec"]),
-        _fact_filters(report),
         _choice("shade", "Shade tokens by", shades, shown=len(shades) > 1),
         element("output", "", aria_live="polite"),
+        _fact_filters(report),
         element(
             "p",
             "Keys: / to search, j and k or the arrow keys of the list for the next and the previous feature.",
@@ -80,14 +80,15 @@ def _controls(report: ReportInput) -> Markup:
     )
 
 
-def _fact_filters(report: ReportInput) -> list[Markup]:
+def _fact_filters(report: ReportInput) -> Markup | None:
     made = []
     for place, name in enumerate(name for name in report.facts.columns if name != "feature"):
         column = report.facts[name]
         texts = [value for value in column if isinstance(value, str) and value]
         if FEWEST <= len(set(texts)) <= MOST:
             made.append(_filter(f"fact-{place}", fact_title(name), texts, data_fact=str(place)))
-    return made
+    # Folded away: they would push the list off a small screen.
+    return element("details", element("summary", "More filters"), element("div", made), class_="more") if made else None
 
 
 def _filter(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -63,6 +64,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "life_cycles": ("source", "life_cycle", "count", "share", "low", "high"),
     "rotation": ("revision", "other", "cosine"),
+    "rotation_steps": ("revision", "previous", "degrees", "share", "turning"),
+    "dimensionality": ("revision", "total", "alive"),
     "similarity": ("revision", "other", "cosine", "pearson", "cka"),
     "lives": ("task", "feature", "life_cycle", "label", "support"),
     "dips": (
@@ -86,8 +89,11 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 """Table -> its columns, in the order in which they are shown."""
 
 TEXT = frozenset(
-    "revision other task features kind class_ie class_dec side token source life_cycle label dip at group".split()  # noqa: SIM905
-)
+    {
+        "revision", "other", "previous", "task", "features", "kind", "class_ie", "class_dec", "side", "token", "source",
+        "life_cycle", "label", "dip", "at", "group",
+    }
+)  # fmt: skip
 """Columns of names; a revision called 143000 or a feature set called 7 is still a name."""
 
 TOP = "top"
@@ -98,6 +104,14 @@ WHERE_MISSING: dict[str, dict[str, str | float]] = {
     "ablation": dict.fromkeys(("low", "high", "accuracy_change_low", "accuracy_change_high"), math.nan),
 }
 """Table -> columns that it may lack, and what then stands in them."""
+
+FACTS = {
+    "rotation": "rotation (degrees)",
+    "life_cycle_dec": "life cycle by decoder norm",
+    "spurious": "there by latent scaling at",
+    "corpus_density": "share of corpus tokens",
+}
+"""Columns of facts whose names would not tell a reader what they are."""
 
 ERROR_TERM = -1
 """The `feature` of the crosscoder's error term."""
@@ -154,6 +168,18 @@ def filled(frame: pd.DataFrame, table: str) -> pd.DataFrame:
     return rows
 
 
+def needed(frame: pd.DataFrame, table: str, names: Sequence[str]) -> pd.DataFrame:
+    """Return a copy of some columns of a table, as they are.
+
+    Raises:
+        ReportError: when one is missing.
+    """
+    missing = [name for name in names if name not in frame.columns]
+    if missing:
+        raise ReportError(f"the {table} table lacks the column {missing[0]!r}; it has {', '.join(map(str, frame))}")
+    return frame[list(names)].copy()
+
+
 def checked_facts(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a copy of a table of facts about features: whole numbers in ``feature``, the rest numbers or text.
 
@@ -189,11 +215,11 @@ def fact_title(name: str) -> str:
     """Write the name of a column of facts for readers.
 
     Examples:
-        >>> fact_title("turning_point"), fact_title("life_cycle[agreement/simple]")
-        ('turning point', 'life cycle on agreement/simple')
+        >>> fact_title("turning_point"), fact_title("life_cycle[agreement/simple]"), fact_title("rotation")
+        ('turning point', 'life cycle on agreement/simple', 'rotation (degrees)')
     """
     head, _, task = name.partition("[")
-    return head.replace("_", " ") + (f" on {task.removesuffix(']')}" if task else "")
+    return FACTS.get(head, head.replace("_", " ")) + (f" on {task.removesuffix(']')}" if task else "")
 
 
 def _whole(column: pd.Series, table: str) -> pd.Series:

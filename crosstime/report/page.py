@@ -18,6 +18,7 @@ from crosstime.report import (
     ablation_charts,
     charts,
     drawing,
+    evolution_charts,
     sections,
     share_charts,
     survey_charts,
@@ -92,6 +93,10 @@ def draw(report: ReportInput) -> dict[str, alt.TopLevelMixin]:
         "temporal": partial(charts.temporal_chart, temporal, compared),
         "norms": partial(through_time_charts.norms_chart, temporal, compared, coloured=coloured(effects)),
         "rotation": partial(survey_charts.similarity_chart, report.rotation),
+        "decoder-steps": partial(
+            evolution_charts.decoder_steps_chart, report.rotation_steps, report.dimensionality, compared
+        ),
+        "lives": partial(evolution_charts.life_cycles_chart, report.life_cycles),
         "ablation": partial(ablation_charts.ablation_chart, report.ablation),
         "faithfulness": partial(ablation_charts.faithfulness_chart, report.faithfulness),
     }
@@ -137,7 +142,7 @@ def render(report: ReportInput, specs: Mapping[str, dict[str, Any]], pictures: M
             "header",
             element("h1", report.title),
             element("p", report.summary, class_="summary"),
-            [element("p", finding, class_="summary") for finding in report.findings],
+            [element("p", finding) for finding in report.findings],
             element("nav", element("ul", links), aria_label="Sections"),
         ),
         element("main", [part.markup for part in parts]),

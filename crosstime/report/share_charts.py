@@ -110,10 +110,12 @@ def ternary_chart(
     far = (points[["r1", "r2", "r3"]] - 1 / 3).abs().max(axis=1).sort_values(ascending=False, kind="stable").index
     ranked = points.loc[far]
     pixels = [(x * size, tall - y * size) for x, y in zip(ranked["x"].tolist(), ranked["y"].tolist(), strict=True)]
-    places = labels.beside(pixels, ranked["name"].tolist()[:labelled], (size, tall))
-    points["label_x"], points["label_y"] = math.nan, math.nan
-    for index, place in zip(far, places, strict=False):
-        if place is not None:
+    # Many of the farthest are crowded in a corner, where no label has room: the next ones are labelled instead.
+    places = labels.beside(pixels, ranked["name"].tolist(), (size, tall))
+    points["label_x"], points["label_y"], room = math.nan, math.nan, labelled
+    for index, place in zip(far, places, strict=True):
+        if place is not None and room:
+            room -= 1
             points.loc[index, ["label_x", "label_y"]] = place[0] / size, (tall - place[1]) / size
 
     def across(field: str) -> alt.X:

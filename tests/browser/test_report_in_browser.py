@@ -128,6 +128,7 @@ def test_filters_keep_what_the_tables_say(tab: Any, sample_report: Path) -> None
     page.select_option("select[name=language]", "en")  # the other task's
     assert listed(page) == []
     page.select_option("select[name=task]", "")
+    page.click("#browser .filters summary")
     page.select_option("select[data-fact='2']", "discontinued")
     cycles = sample.facts().set_index("feature")["life_cycle_dec"]
     assert set(listed(page)) == set(cycles[cycles == "discontinued"].index)

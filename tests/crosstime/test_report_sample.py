@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -217,6 +218,16 @@ def rotation(compared=COMPARED) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["revision", "other", "cosine"])
 
 
+def rotation_steps(compared=COMPARED) -> pd.DataFrame:
+    rows = [(later, earlier, 40.0, 1 / (len(compared) - 1), 3) for earlier, later in pairwise(compared)]
+    return pd.DataFrame(rows, columns=["revision", "previous", "degrees", "share", "turning"])
+
+
+def dimensionality(compared=COMPARED) -> pd.DataFrame:
+    rows = [(revision, 10.0 + place, 100 * place) for place, revision in enumerate(compared)]
+    return pd.DataFrame(rows, columns=["revision", "total", "alive"])
+
+
 def similarity(compared=COMPARED) -> pd.DataFrame:
     table = rotation(compared)
     return table.assign(pearson=table["cosine"] - 0.01, cka=table["cosine"] ** 2)
@@ -301,6 +312,8 @@ def sample(compared: tuple[str, ...] = COMPARED, **changes: object) -> ReportInp
         "contexts": contexts(),
         "faithfulness": faithfulness(compared),
         "rotation": rotation(compared),
+        "rotation_steps": rotation_steps(compared),
+        "dimensionality": dimensionality(compared),
         "life_cycles": life_cycles(),
         "similarity": similarity(compared),
         "lives": lives(compared),
@@ -339,10 +352,12 @@ def _long_contexts(seed: int) -> list[Context]:
     found = []
     for place in range(18):
         tokens = tuple(words[index] for index in generator.integers(len(words), size=25))
-        active = (np.maximum(0.0, generator.normal(size=25)) * 3).tolist()
+        # A feature is silent on most tokens, and has no effect where it is silent.
+        fires = generator.random(25) < 0.25
+        active = (fires * generator.gamma(2.0, size=25)).tolist()
         if place >= 12:
             found.append(Context("corpus", tokens, tuple(active), source="corpus"))
             continue
-        effects = {name: tuple(generator.normal(size=25).tolist()) for name in COMPARED}
+        effects = {name: tuple((fires * generator.normal(size=25)).tolist()) for name in COMPARED}
         found.append(Context(TASKS[place % 2], tokens, tuple(active), " are", " is", effects=effects))
     return found
