@@ -19,11 +19,16 @@ from stack import HOST, Stack
 import crosstime as ct
 import interventions as iv
 from crosstime.jobs import JobFile
+from crosstime.tiny import TinyConfig, train_tiny_suite
 from interventions.remote import probing
 from tasks.agreement import sentences
 
 REPOSITORY, REVISIONS = "local/tiny-pythia", ["step64", "step512", "main"]
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "suites" / "tiny-pythia"
+BRIEF = TinyConfig(
+    d_model=64, n_layers=4, n_heads=4, vocab_size=512, sequence_length=16, batch_tokens=512,
+    steps=60, checkpoints=(5, 20, 60), lr=1e-2, warmup=4,
+)  # fmt: skip
 WORK = Path(os.environ["CROSSTIME_NDIF_WORK"])
 SITE = ct.Site(2)
 CLOSE = {"rtol": 0, "atol": 1e-5}
@@ -31,10 +36,15 @@ FIGURES: dict[str, float | str] = {}
 
 
 @pytest.fixture(scope="session")
-def checkpoints() -> Path:
-    if not SHARED.is_dir():
-        pytest.skip("the shared suite tiny-pythia is not beside the checkout")
-    return SHARED
+def checkpoints(tmp_path_factory) -> Path:
+    """The shared suite where it lies beside the checkout, else one trained for a moment."""
+    if SHARED.is_dir():
+        return SHARED
+    trained, folder = tmp_path_factory.mktemp("trained") / "tiny", tmp_path_factory.mktemp("served")
+    train_tiny_suite(trained, sentences(1500, seed=0), BRIEF, progress=False)
+    for step, name in zip(BRIEF.checkpoints, REVISIONS, strict=True):
+        (trained / f"step{step}").rename(folder / name)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -109,7 +119,7 @@ def test_effects_equal_local_ones(stack, near, far, crosscoder, task):
     alone = ct.ablate(near, crosscoder, expected.spliced, {"top": top}, progress=False)
     there = ct.ablate(far, crosscoder, expected.spliced, {"top": top}, remote=remote, progress=False)
     columns = ["accuracy", "logit_difference", "logit_difference_change"]
-    same("ablation", *(torch.from_numpy(table[columns].to_numpy()) for table in (there, alone)))
+    same("ablation", *(torch.tensor(table[columns].to_numpy()) for table in (there, alone)))
 
 
 def same(what: str, found: torch.Tensor, expected: torch.Tensor) -> None:
@@ -190,15 +200,26 @@ def test_revisions_are_in_flight_together(stack, far, task):
             iv.fetch(model, prompts, [ct.Site(layer % model.n_layers)], max_tokens=4096)
             remote.jobs.clear()
 
-    times, busy = {1: [], 3: []}, os.getloadavg()[0]
-    for _ in range(6):
-        for n, runs in times.items():
-            began = time.monotonic()
-            compute.each(far.select(REVISIONS[:n]), work)
-            runs.append(time.monotonic() - began)
-    # The first round warms up.
-    ratio = median(times[3][1:]) / median(times[1][1:])
-    FIGURES["three revisions in flight over one"] = ratio
+    def three_over_one(rounds: int) -> float:
+        times = {1: [], 3: []}
+        for _ in range(1 + rounds):
+            for n, runs in times.items():
+                began = time.monotonic()
+                compute.each(far.select(REVISIONS[:n]), work)
+                runs.append(time.monotonic() - began)
+        # The first round warms up.
+        return median(times[3][1:]) / median(times[1][1:])
+
+    busy = os.getloadavg()[0]
+    FIGURES["three revisions in flight over one, all on these cores"] = three_over_one(5)
+    # On a server the time goes into forward passes on devices of its own; here three models share the client's cores.
+    wait = stack.work / "forward_seconds"
+    wait.write_text("0.25")
+    try:
+        ratio = three_over_one(3)
+    finally:
+        wait.unlink()
+    FIGURES["three revisions in flight over one, forward passes of 0.25 s elsewhere"] = ratio
     if ratio >= 2 and busy > 1.5 * (os.cpu_count() or 1):
         pytest.skip(f"a load of {busy:.1f} from others leaves nothing to measure; three took {ratio:.1f} of one")
     assert ratio < 2
@@ -237,7 +258,7 @@ def test_a_run_goes_on_when_the_api_was_killed_in_its_middle(stack, near, far, c
 
     stack.start_api()
     stack.wait_until_ready()
-    second = iv.Remote(HOST, jobs=JobFile(path), patience=120)
+    second = iv.Remote(HOST, jobs=JobFile(path), patience=120.0)
     torch.testing.assert_close(effects(far, second), expected, **CLOSE)
     assert second.traffic.requests < whole.traffic.requests
     FIGURES["requests in all, sent before the API was killed, after"] = (

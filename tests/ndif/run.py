@@ -9,9 +9,11 @@ file that `CROSSTIME_NDIF_FIGURES` names.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -22,7 +24,7 @@ from pathlib import Path
 import environment
 import stack
 
-SIOCSIFFLAGS, UP_AND_RUNNING = 0x8914, 0x1 | 0x40
+SIOCSIFFLAGS, UP_AND_RUNNING, PR_SET_PDEATHSIG = 0x8914, 0x1 | 0x40, 1
 LIMIT = 1200
 """Seconds that the tests of one kind of server may take."""
 
@@ -79,9 +81,12 @@ def main() -> int:
 
 
 def within_limit(command: list[str]) -> int:
-    """Run a command and give its exit code; past the limit, end it and all that it started."""
+    """Run a command and give its exit code; past the limit, or with this process, end it and all that it started."""
+    libc = ctypes.CDLL(None)
     try:
-        return abs(subprocess.run(command, timeout=LIMIT).returncode)
+        # unshare heeds neither SIGTERM nor the death of its parent; when it is killed, its namespaces end.
+        done = subprocess.run(command, timeout=LIMIT, preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
+        return abs(done.returncode)
     except subprocess.TimeoutExpired:
         print(f"NDIF tests ended: they took longer than {LIMIT} s", file=sys.stderr)
         return 1

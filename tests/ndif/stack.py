@@ -59,6 +59,10 @@ class Stack:
             "HF_HOME": str(work / "hub-cache"),
             "HF_ENDPOINT": HUB,
             "HF_HUB_DISABLE_TELEMETRY": "1",
+            # Models would otherwise run at a lower priority than the client that waits for them.
+            "RAY_worker_niceness": "0",
+            # Ray would end models when other programs fill this machine's memory.
+            "RAY_memory_monitor_refresh_ms": "0",
             "RAY_USAGE_STATS_ENABLED": "0",
             "GRPC_ENABLE_FORK_SUPPORT": "0",
             "AWS_EC2_METADATA_DISABLED": "true",

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
+import time
+from pathlib import Path
 
 import ray
 from ndif.services.ray.deployments.modeling.base import BaseModelDeployment
 from ndif.services.ray.sandbox.model import SandboxModelDeployment
 from nnsight.modeling.huggingface import HuggingFaceModel
+
+
+def wait_as_for_a_gpu() -> None:
+    """Spend the seconds that a test has written into the work folder without using this machine's cores."""
+    path = Path(os.environ["CROSSTIME_NDIF_WORK"], "forward_seconds")
+    if path.is_file():
+        time.sleep(float(path.read_text()))
 
 
 class OnCpu(BaseModelDeployment):
@@ -24,6 +34,10 @@ class OnCpu(BaseModelDeployment):
         model._module.requires_grad_(False)
         return model
 
+    def execute(self, request):
+        wait_as_for_a_gpu()
+        return super().execute(request)
+
     def cleanup(self):
         self.kill_switch.clear()
         self.kill_reason = self.execution_ident = None
@@ -35,6 +49,7 @@ class OnCpuInSandbox(SandboxModelDeployment, OnCpu):
     """Every request in a runner process, as a server treats those it does not trust."""
 
     def execute(self, request):
+        wait_as_for_a_gpu()
         return self.run_in_runner(request, None)
 
     def execution_scope(self, request):
