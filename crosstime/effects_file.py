@@ -15,6 +15,8 @@ from tasks.errors import first_line, nearest
 
 _PLACES = ("prompt", "position", "feature", "lengths")
 _NUMBERS = ("value", "error", "clean", "baseline")
+MOST_FEATURES = 1 << 26
+"""Every sum over features takes as many numbers as a file says that there are, so what it says has a limit."""
 _ENTRIES = ("prompt", "position", "feature", "value")
 """Which of both have a row an entry; the others have one a prompt."""
 
@@ -68,6 +70,8 @@ def _checkpoint(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, str], c
         if tensor.is_floating_point() == (name in places) or tensor.is_complex() or tensor.dtype == torch.bool:
             raise ValueError(f"{name} is in {tensor.dtype}")
     n_features, method = int(facts["n_features"]), facts["method"]
+    if not 1 <= n_features <= MOST_FEATURES:
+        raise ValueError(f"it is of {n_features} features, not of 1 to {MOST_FEATURES:,}")
     if method not in METHODS:
         raise ValueError(f"{method!r} is no method: {nearest(method, METHODS)}")
     most = {"prompt": n_prompts, "feature": n_features}

@@ -33,7 +33,7 @@ def build(cls: type, table: Any, where: str, key: str = "") -> Any:
         'resid.1'
     """
     if not isinstance(table, Mapping):
-        raise RecipeError(f"{where}: {key or 'the file'} must be a table, not {table!r}.")
+        raise RecipeError(f"{where}: {key or 'the file'} must be a table, not {_shown(table)}.")
     if cls is CrosscoderRecipe:
         try:
             cls, table = recipe_of_kind(table)
@@ -71,22 +71,30 @@ def _value(hint: Any, value: Any, where: str, key: str) -> Any:
         return _value(fitting[0] if fitting else options[0], value, where, key)
     if origin in (list, tuple):
         if not isinstance(value, list):
-            raise RecipeError(f"{where}: {key} must be a list, not {value!r}.")
+            raise RecipeError(f"{where}: {key} must be a list, not {_shown(value)}.")
         return origin(_value(arguments[0], item, where, f"{key}[{index}]") for index, item in enumerate(value))
     if origin is dict:
         if not isinstance(value, Mapping):
-            raise RecipeError(f"{where}: {key} must be a table, not {value!r}.")
+            raise RecipeError(f"{where}: {key} must be a table, not {_shown(value)}.")
         return {name: _value(arguments[1], item, where, f"{key}.{name}") for name, item in value.items()}
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
         return float(value)
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
         kind = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[hint]
-        raise RecipeError(f"{where}: {key} must be {kind}, not {value!r}.")
+        raise RecipeError(f"{where}: {key} must be {kind}, not {_shown(value)}.")
     if hint is float and not math.isfinite(value):
         raise RecipeError(f"{where}: {key} must be a finite number, not {value}.")
     if hint is int and not -(2**63) <= value < 2**63:
-        raise RecipeError(f"{where}: {key} must fit in 64 bits; got {value}.")
+        raise RecipeError(f"{where}: {key} must fit in 64 bits; got {_shown(value)}.")
     return value
+
+
+def _shown(value: Any) -> str:
+    """A value as the file has it; a number of thousands of digits, which Python does not write out, in words."""
+    try:
+        return repr(value)
+    except ValueError:
+        return "a number without end"
 
 
 def at_least(table: Any, **least: int) -> None:

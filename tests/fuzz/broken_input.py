@@ -16,14 +16,14 @@ from torch import Tensor
 
 from crosstime.errors import USER_ERRORS
 
-EXAMPLES, THOROUGH = 25, 800
+EXAMPLES, THOROUGH = 25, 400
 fuzzed = settings(
     max_examples=THOROUGH if "fuzz" in sys.argv else EXAMPLES, deadline=None, derandomize=True, database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )  # fmt: skip
 _SPECIAL = [
     b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"\r\n", b'"', b"{", b"}", b"[", b"\t", b",", b"1e999", b"NaN", b"-1",
-    b"9" * 30, b"9" * 4_400, "é\u202e".encode(), b"../", b"[" * 2000,
+    b"9" * 30, "é\u202e".encode(), b"../", b"[" * 2000,
 ]  # fmt: skip
 NUMBERS = [0.0, 1.0, -2.0, 1e9, float("nan"), float("inf")]
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool,

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crosstime.corpus import HubText
+from crosstime.errors import RecipeError
 from crosstime.machine import Machine
 from crosstime.planning import plan
 from crosstime.recipe import Recipe
@@ -59,6 +60,15 @@ def test_the_good_recipes_are_read(tmp_path: Path):
 def test_edited_recipe_files(tmp_path: Path, data: st.DataObject):
     path = written(tmp_path, "mine.toml", data.draw(edits(TEXT)))
     refuses_politely(lambda: Recipe.load(path))
+
+
+@pytest.mark.parametrize("value", ["[" * 2000, "{b=" * 2000, "9" * 5000, "1e999999", "0x" + "f" * 5000])
+def test_values_that_the_parser_gives_up_on(tmp_path: Path, value: str):
+    path = written(tmp_path, "mine.toml", b"seed = " + value.encode() + b"\n" + TEXT)
+    with pytest.raises(RecipeError):
+        Recipe.load(path)
+    with pytest.raises(RecipeError):
+        Recipe.of(TABLE, overrides=[f"seed={value}"])
 
 
 @fuzzed
