@@ -50,7 +50,8 @@ def inside(actor: str, arguments: list[str]) -> int:
     """Bring up loopback and run the tests against one kind of server; everything else ends with this process."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sH14s", b"lo", UP_AND_RUNNING, b""))
-    with tempfile.TemporaryDirectory(prefix="crosstime-ndif-") as work:
+    # Ray may still be writing when all is done; it ends with the namespace.
+    with tempfile.TemporaryDirectory(prefix="crosstime-ndif-", ignore_cleanup_errors=True) as work:
         variables = os.environ | {
             "CROSSTIME_NDIF_ACTOR": actor,
             "CROSSTIME_NDIF_WORK": work,
