@@ -8,7 +8,9 @@ from __future__ import annotations
 from crosstime.report.ablation_charts import ablation_chart, faithfulness_chart
 from crosstime.report.charts import accuracy_chart, effects_chart, temporal_chart, training_chart
 from crosstime.report.contexts import Context
+from crosstime.report.described import described
 from crosstime.report.drawing import save_chart
+from crosstime.report.evolution_charts import decoder_steps_chart, life_cycles_chart, onsets_chart
 from crosstime.report.inputs import ReportInput
 from crosstime.report.page import write_report
 from crosstime.report.share_charts import shares_chart, ternary_chart
@@ -21,10 +23,14 @@ __all__ = [
     "ablation_chart",
     "accuracy_chart",
     "change_chart",
+    "decoder_steps_chart",
+    "described",
     "effects_chart",
     "faithfulness_chart",
+    "life_cycles_chart",
     "ngram_chart",
     "norms_chart",
+    "onsets_chart",
     "save_chart",
     "shares_chart",
     "similarity_chart",

@@ -9,7 +9,7 @@ import pandas as pd
 
 from crosstime.errors import ReportError
 from crosstime.report import theme
-from crosstime.report.columns import in_order
+from crosstime.report.columns import in_order, needed
 from crosstime.report.numbers import interval
 from crosstime.report.panels import checkpoint_axis, fit, panels
 
@@ -31,7 +31,7 @@ def life_cycles_chart(shares: pd.DataFrame) -> alt.Chart:
     Examples:
         >>> life_cycles_chart(tables["life_cycle_shares"])
     """
-    table = _columns(shares, "life cycle", ["source", "life_cycle", "count", "share", "low", "high"])
+    table = needed(shares, "life cycle", ["source", "life_cycle", "count", "share", "low", "high"])
     lives = in_order(table["life_cycle"])
     table["place"] = table["life_cycle"].map(lives.index)
     table = table[table["count"] > 0].copy()
@@ -72,13 +72,13 @@ def onsets_chart(
     Examples:
         >>> onsets_chart(tables["evolution"], tables["kinds"], ["step64", "main"])
     """
-    table = _columns(evolution, "evolution", ["feature", "onset"]).dropna(subset="onset").astype({"onset": object})
+    table = needed(evolution, "evolution", ["feature", "onset"]).dropna(subset="onset").astype({"onset": object})
     if table.empty:
         raise ReportError("no feature of the evolution table has an onset")
     order = list(compared) if compared is not None else in_order(table["onset"])
     named = pd.Series("features", index=table.index)
     if kinds is not None:
-        known = _columns(kinds, "kinds", ["feature", "kind"]).set_index("feature")["kind"]
+        known = needed(kinds, "kinds", ["feature", "kind"]).set_index("feature")["kind"]
         named = table["feature"].map(known).fillna("unknown")
     counts = table.assign(kind=named).groupby(["onset", "kind"], sort=False).size().reset_index(name="features")
     shown = counts.groupby("kind")["features"].sum().sort_values(ascending=False, kind="stable").index.tolist()
@@ -116,8 +116,8 @@ def decoder_steps_chart(
     Examples:
         >>> decoder_steps_chart(tables["rotation_steps"], tables["dimensionality"])
     """
-    turned = _columns(rotation_steps, "rotation steps", ["revision", "previous", "degrees", "share", "turning"])
-    filled = _columns(dimensionality, "dimensionality", ["revision", "total", "alive"])
+    turned = needed(rotation_steps, "rotation steps", ["revision", "previous", "degrees", "share", "turning"])
+    filled = needed(dimensionality, "dimensionality", ["revision", "total", "alive"])
     order = list(compared) if compared is not None else in_order(filled["revision"])
     parts = {
         "degrees turned since the checkpoint before": [
@@ -162,10 +162,3 @@ def _scale(names: Sequence[str]) -> alt.Scale:
     colours = theme.colours([name for name in names if name not in NOTHING])
     painted = dict(zip(colours["domain"], colours["range"], strict=True))
     return alt.Scale(domain=list(names), range=[painted.get(name, theme.FAINT) for name in names])
-
-
-def _columns(frame: pd.DataFrame, table: str, names: Sequence[str]) -> pd.DataFrame:
-    missing = [name for name in names if name not in frame.columns]
-    if missing:
-        raise ReportError(f"the {table} table lacks the column {missing[0]!r}; it has {', '.join(map(str, frame))}")
-    return frame[list(names)].copy()

@@ -42,6 +42,8 @@ class ReportInput:
         life_cycles: source ("decoder norm", "IE: TASK"), life_cycle, count, share, low, high: how many features
             have which life cycle.
         rotation: revision, other, cosine: mean cosine of the decoder directions of two checkpoints.
+        rotation_steps: revision, previous, degrees, share, turning: how far decoders turn at each step.
+        dimensionality: revision, total, alive: how many dimensions the features fill.
         similarity: as `crosstime.similarity` gives it: how alike the activations of two checkpoints are.
         lives: task, feature, life_cycle, label (the same in words, with checkpoints), support: what became of each
             selected feature, by its effects on the task, the most important first.
@@ -72,6 +74,8 @@ class ReportInput:
     faithfulness: pd.DataFrame = field(default_factory=partial(_empty, "faithfulness"))
     life_cycles: pd.DataFrame = field(default_factory=partial(_empty, "life_cycles"))
     rotation: pd.DataFrame = field(default_factory=partial(_empty, "rotation"))
+    rotation_steps: pd.DataFrame = field(default_factory=partial(_empty, "rotation_steps"))
+    dimensionality: pd.DataFrame = field(default_factory=partial(_empty, "dimensionality"))
     similarity: pd.DataFrame = field(default_factory=partial(_empty, "similarity"))
     lives: pd.DataFrame = field(default_factory=partial(_empty, "lives"))
     dips: pd.DataFrame = field(default_factory=partial(_empty, "dips"))

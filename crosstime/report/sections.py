@@ -231,6 +231,11 @@ def _decoders(report: ReportInput, pictures: Mapping[str, str]) -> list[Child]:
         "indirect effects; grey: the others."
     )
     rotation = "Mean cosine of the features' decoder directions at two checkpoints: 1 where none has turned."
+    steps = (
+        "How far the features that are present at both turn from one checkpoint to the next, on average, and how many "
+        "dimensions of the space the features of a checkpoint fill."
+    )
+    lives = "Share of features with each life: by decoder norm of all features, by effect of those selected on a task."
     return [
         _text(
             "A decoder that grows is a feature that the model comes to write; one that turns comes to mean "
@@ -238,6 +243,8 @@ def _decoders(report: ReportInput, pictures: Mapping[str, str]) -> list[Child]:
         ),
         _figure("norms", pictures, norms, "No decoder norms were kept."),
         _figure("rotation", pictures, rotation, "") if "rotation" in pictures else None,
+        _figure("decoder-steps", pictures, steps, "") if "decoder-steps" in pictures else None,
+        _figure("lives", pictures, lives, "") if "lives" in pictures else None,
         _life_cycles(report),
     ]
 

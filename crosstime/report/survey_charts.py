@@ -9,6 +9,7 @@ import pandas as pd
 
 from crosstime.errors import ReportError
 from crosstime.report import theme
+from crosstime.report.columns import needed
 from crosstime.report.panels import fit, padded
 from crosstime.report.token_axis import TokenAxis
 
@@ -132,9 +133,7 @@ _AXIS_BELOW = alt.Axis(ticks=False, domain=False, labelColor=theme.INK, labelAng
 
 
 def _columns(frame: pd.DataFrame, table: str, names: Sequence[str]) -> pd.DataFrame:
-    missing = [name for name in names if name not in frame.columns]
-    if missing:
-        raise ReportError(f"the {table} table lacks the column {missing[0]!r}; it has {', '.join(map(str, frame))}")
-    if frame.empty:
+    found = needed(frame, table, names)
+    if found.empty:
         raise ReportError(f"the {table} table has no rows to draw")
-    return frame[list(names)].copy()
+    return found

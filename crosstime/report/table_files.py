@@ -34,6 +34,8 @@ CAPTIONS = {
     "faithfulness": "Faithfulness and completeness of the top $n$ features.",
     "life_cycles": "Life cycles of features.",
     "rotation": "Mean cosine of decoder directions.",
+    "rotation_steps": "Rotation of decoder directions from each checkpoint to the next.",
+    "dimensionality": "Dimensions that the features fill.",
     "similarity": "Likeness of activations.",
     "lives": "Lives of the selected features by their effects.",
     "dips": "Ablation of features that are given up, or have emerged, where a task dips.",

@@ -70,6 +70,8 @@ class Report(Stage):
             faithfulness=experiment.table("faithfulness"),
             life_cycles=experiment.table(f"{FOLDER}/life_cycle_shares"),
             rotation=experiment.table(f"{FOLDER}/rotation"),
+            rotation_steps=experiment.table(f"{FOLDER}/rotation_steps"),
+            dimensionality=experiment.table(f"{FOLDER}/dimensionality"),
             similarity=_similarity(experiment, read),
             lives=lives[lives.strongest],
             dips=experiment.table("dips"),
