@@ -250,6 +250,7 @@ def dips(compared=COMPARED) -> pd.DataFrame:
             ("harmful", 1.83, 1.51, 2.15, 0.016),
             ("matched control", -0.01, -0.2, 0.3, math.nan),
         )
+        if len(compared) > 1
     ]
     columns = ["dip", "at", "other", "task", "group", "n", "revision", "prompts", "accuracy", "accuracy_change"]
     return pd.DataFrame(rows, columns=[*columns, "logit_difference_change", "low", "high", "p"])
