@@ -202,7 +202,7 @@ class Sizes:
         what = f"{prompts:,} prompts, {nodes} nodes, {c} checkpoints"
         run = self._prompts
         work = 2 * blocks * run.opening() + run.through(self.layer + 1, tokens) + self._decoded(tokens)
-        work += run.through(self._above, 2 * tokens) + run.through(self._above, nodes * tokens, gradients=True)
+        work += run.upward(self._above, 2 * tokens) + run.upward(self._above, nodes * tokens, gradients=True)
         columns = c * (self._selected + 1)
         resampled = 2 * len(self.pairs) * self._resampled(prompts / len(self.pairs), columns)
         kept = 16 * tokens * self._active * c + 4 * len(self.pairs) * c * self.recipe.crosscoder.n_features
@@ -215,7 +215,7 @@ class Sizes:
         c, prompts, run = self.checkpoints, sum(self.pairs), self._prompts
         # Singly where they fire; in sets; and the first n of each ranking alone, and all but them.
         times = self._selected * FIRING + SETS + RANKINGS * 2 * (len(SIZES) + 1)
-        work = 2 * len(self.pairs) * run.opening() + run.through(self._above, times * prompts * PROMPT_TOKENS)
+        work = 2 * len(self.pairs) * run.opening() + run.upward(self._above, times * prompts * PROMPT_TOKENS)
         resampled = 3 * c * len(self.pairs) * self._resampled(prompts / len(self.pairs), 4 * len(SIZES), RESAMPLES)
         what = f"about {self._selected:,} features, {prompts:,} prompts"
         # All features that are not kept are at their means, which are the same numbers at every token.
@@ -245,7 +245,7 @@ class Sizes:
         dipping = [max(self.pairs)] if settings.task else self.pairs
         prompts = sum(min(pairs / 2, settings.prompts) for pairs in dipping)
         tokens = prompts * PROMPT_TOKENS * (2 * settings.draws + 4)
-        work = 2 * len(dipping) * run.opening() + run.through(self._above, tokens)
+        work = 2 * len(dipping) * run.opening() + run.upward(self._above, tokens)
         what = f"at most {len(dipping)} dip{'s' if len(dipping) > 1 else ''}, {settings.draws} draws"
         return self._cost("explain", what, work, self._model, self._decomposed(sum(self.pairs) * PROMPT_TOKENS))
 

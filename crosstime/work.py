@@ -11,8 +11,8 @@ Number = int | float
 
 EFFICIENCY = {"cpu": 0.92, "cuda": 0.5}
 """Share of the speed of large matrix products that those of models and crosscoders reach."""
-TRACE, BLOCK = 1_100, 70
-"""Calls of a pass whatever its depth, tracing included, and of each block in it."""
+TRACE, UPWARD, BLOCK = 1_100, 800, 70
+"""Calls of a pass whatever its depth, tracing included; more of them where it starts at a site; of each block in it."""
 OPEN, TRIALS = 71_000, 12
 """Calls of opening a checkpoint; and how many passes it is tried with."""
 TRAFFIC = 100
@@ -87,6 +87,11 @@ class Passes:
         )
         passes = tokens / self.at_once
         return (2 if gradients else 1) * (tokens * blocks * one + Work(calls=passes * (TRACE + BLOCK * blocks)))
+
+    def upward(self, blocks: Number, tokens: Number, *, gradients: bool = False) -> Work:
+        """The same from a site to the metric: prompts are laid out and activations put in their places."""
+        placed = Work(calls=UPWARD * tokens / self.at_once)
+        return self.through(blocks, tokens, gradients=gradients) + (2 if gradients else 1) * placed
 
     def logits(self, tokens: Number) -> Work:
         """All logits of tokens, and the loss of each."""

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from crosstime.cli import app
@@ -61,6 +64,48 @@ def test_the_papers_training_set_is_counted_right():
     assert train.flops == pytest.approx(tokens * (read + 10 * c * d * f), rel=1e-9)
     # 201 million weights of 16 bytes, 1.01 billion of 4 bytes, and a batch's codes and activations, with gradients.
     assert train.memory == pytest.approx(201e6 * 16 + 1.01e9 * 4 + 4096 * 4 * (4 * f + 8 * c * d), rel=0.01)
+
+
+def test_the_table_of_the_documentation_is_that_of_the_formulas():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "scaling.md").read_text(encoding="utf-8")
+    numbers, cells = r" ([\d,]+) \|" * 3, r" ([^|]+) \|" * 4
+    rows = re.findall(rf"^\|{numbers}{cells}$", text, re.MULTILINE)
+    assert len(rows) == 8
+    for row in rows:
+        c, d, f = (int(number.replace(",", "")) for number in row[:3])
+        buffer = 262_144 * c * d * 2
+        training = 16 * 2 * c * d * f + 4 * 4096 * (4 * f + 8 * c * d)
+        state = 12 * 2 * c * d * f + buffer
+        assert row[3:] == (in_bytes(training), in_bytes(state), in_bytes(buffer), f"{400e6 * 10 * c * d * f:.1e}")
+
+
+def test_the_buffer_is_in_main_memory_twice_while_it_is_filled():
+    """Three times in half precision, since its norms are taken in float32."""
+    tokens, c, d = 524_288, 3, 2048
+    for dtype, bytes_a_number in (("float32", 8), ("bfloat16", 6)):
+        recipe = Recipe.named("ctt-pythia-1b", [f"crosscoder.buffer_dtype={dtype}"])
+        (train,) = [cost for cost in plan(recipe, NODE).costs if cost.stage == "train"]
+        assert train.host == tokens * c * d * bytes_a_number
+
+
+def test_passes_that_are_cut_short_cost_less():
+    """A site nearer to the end makes reading dearer, and all that starts from it cheaper."""
+    early, late = (
+        {cost.stage: cost for cost in plan(Recipe.named("ctt-pythia-1b", [f"compare.site=resid.{layer}"]), NODE).costs}
+        for layer in (3, 12)
+    )
+    assert early["train"].flops < late["train"].flops
+    for stage in ("attribute", "ablate", "explain"):
+        assert early[stage].flops > late[stage].flops
+
+
+def test_this_machine_is_measured(tmp_path: Path):
+    found = Machine.here(torch.device("cpu"), tmp_path / "not" / "yet" / "there")
+    # Between a slow laptop and a large server.
+    assert 1e8 < found.flops < 1e15
+    assert 1e8 < found.bandwidth < 1e14
+    assert 1e-8 < found.call < 1e-2
+    assert 0 < found.disk <= shutil.disk_usage(tmp_path).total
 
 
 def test_what_does_not_fit_is_said():
