@@ -105,6 +105,11 @@ class Codes:
         entry, token = entries_of(torch.bincount(self.token, minlength=self.n_tokens), tokens)
         return Codes(token, self.feature[entry], self.value[entry], len(tokens), self.n_features)
 
+    @property
+    def l0(self) -> float:
+        """Features that fire on a token, on average; 0 without tokens."""
+        return len(self.value) / max(1, self.n_tokens)
+
     def mean(self) -> Float[Tensor, " F"]:
         """Mean activation of every feature over all tokens."""
         total = torch.zeros(self.n_features, dtype=torch.float64).index_add(0, self.feature, self.value.double())
