@@ -114,7 +114,9 @@ def test_effects_equal_local_ones(stack, near, far, crosscoder, task):
     assert expected.ie().abs().max() > 1e-3
     top = expected.top(5)
     same("effect", found.ie(), expected.ie())
-    same("RelIE of the strongest features", found.relie()[top], expected.relie()[top])
+    # A quotient of effects: exact ones, differences of two passes, carry more rounding than gradients.
+    within = 1e-5 if method == "ig" else 1e-4
+    same("RelIE of the strongest features", found.relie()[top], expected.relie()[top], within)
     FIGURES["traffic of effects"] = str(remote.traffic)
     alone = ct.ablate(near, crosscoder, expected.spliced, {"top": top}, progress=False)
     there = ct.ablate(far, crosscoder, expected.spliced, {"top": top}, remote=remote, progress=False)
@@ -122,10 +124,10 @@ def test_effects_equal_local_ones(stack, near, far, crosscoder, task):
     same("ablation", *(torch.tensor(table[columns].to_numpy()) for table in (there, alone)))
 
 
-def same(what: str, found: torch.Tensor, expected: torch.Tensor) -> None:
+def same(what: str, found: torch.Tensor, expected: torch.Tensor, within: float = 1e-5) -> None:
     """Hold two results to each other, and note how far they are apart."""
     FIGURES[f"largest difference, {what}"] = float((found - expected).abs().max())
-    torch.testing.assert_close(found, expected, **CLOSE)
+    torch.testing.assert_close(found, expected, rtol=0, atol=within)
 
 
 def test_a_server_without_gradients_is_found_out_and_said(stack, near, far, crosscoder, task):
