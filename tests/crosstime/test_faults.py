@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import json
 import os
 import random
 import resource
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_run import command, contents, go, half_written, home_of, settle, short_page
 from typer.testing import CliRunner
 
 import crosstime as ct
@@ -20,94 +21,19 @@ from crosstime.cli import app
 from crosstime.errors import RunError
 from crosstime.recipe import Recipe
 from crosstime.stages import reporting
-from crosstime.storage import read_tensors
-from tasks.agreement import sentences
 
 KILLS = 20
-RECIPE = """
-name = "small"
-seed = 3
-
-[suite]
-source = "tiny"
-
-[suite.tiny]
-d_model = 8
-n_layers = 2
-n_heads = 2
-vocab_size = 300
-sequence_length = 16
-batch_tokens = 64
-steps = 12
-warmup = 2
-lr = 1e-2
-checkpoints = [0, 12]
-
-[compare]
-revisions = ["step0", "step12"]
-site = "resid.0"
-
-[corpus]
-source = "text.txt"
-sequence_length = 12
-
-[crosscoder]
-n_features = 16
-steps = 12
-batch_size = 32
-lr = 1e-2
-l1 = 0.05
-save_every = 3
-
-[[tasks]]
-name = "agreement/simple"
-limit = 6
-
-[effects]
-top = 1
-steps = 2
-resamples = 20
-
-[evolve]
-text = false
-resamples = 10
-"""
-
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("faults")
-    (folder / "small.toml").write_text(RECIPE)
-    (folder / "text.txt").write_text("\n".join(sentences(300, seed=1)))
-    return folder
+    return home_of(tmp_path_factory.mktemp("faults"))
 
 
 @pytest.fixture(autouse=True)
 def _page(monkeypatch):
     monkeypatch.setattr(reporting, "write_report", short_page)
-
-
-@pytest.fixture(scope="module")
-def forks():
-    """Processes that start in no time: each is forked from one that has imported everything, and done nothing."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["crosstime.running", "crosstime.stages"])
-    return context
-
-
-def short_page(report: object, folder: Path) -> None:
-    """Stands in for the report, whose many charts take longer than all else."""
-    (folder / "report.html").write_text("a page")
-
-
-def go(home: str, runs: str) -> None:
-    """A whole run, in a process of its own."""
-    reporting.write_report = short_page
-    torch.set_num_threads(1)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    ct.run(Path(home) / "small.toml", runs, progress=False)
 
 
 def go_with_small_files(home: str, runs: str, said: str) -> None:
@@ -119,13 +45,16 @@ def go_with_small_files(home: str, runs: str, said: str) -> None:
         Path(said).write_text(str(error))
 
 
-def contents(folder: Path) -> dict[str, object]:
-    """Tables byte for byte, and tensors number for number."""
-    found: dict[str, object] = {path.name: path.read_bytes() for path in sorted(folder.glob("*.csv"))}
-    for name in ("crosscoder", "effects"):
-        tensors, facts = read_tensors(folder / f"{name}.safetensors")
-        found[name] = ({key: tensor.tolist() for key, tensor in tensors.items()}, facts)
-    return found
+def go_with_little_memory(home: str, runs: str, said: str) -> None:
+    """A run with a dictionary of 6 GB, where no more than 2 GB are to be had."""
+    settle()
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * resource.getpagesize() + (2 << 30)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    try:
+        ct.run(Recipe.load(Path(home) / "small.toml", ["crosscoder.n_features=100000000"]), runs, progress=False)
+    except RunError as error:
+        Path(said).write_text(str(error))
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +92,7 @@ def test_a_run_that_is_killed_again_and_again_gives_what_a_whole_run_gives(home:
     process.join()
     assert process.exitcode == 0
     assert contents(place / "small") == expected
-    assert [path for path in place.rglob("*") if path.name.startswith((".tmp-", ".old-"))] == []
+    assert half_written(place) == []
     assert not (place / "small" / "partial").exists()
 
 
@@ -178,6 +107,43 @@ def test_a_full_disk_is_said_in_one_sentence_and_the_run_goes_on_later(home: Pat
     process = forks.Process(target=go, args=(str(home), str(place)))
     process.start()
     process.join()
+    assert contents(place / "small") == contents(whole[0])
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux says so how much memory a process has")
+def test_too_little_memory_is_said_in_one_sentence_and_the_run_goes_on_later(home: Path, whole, forks):
+    place, said = home / "forgetful", home / "said-of-memory.txt"
+    process = forks.Process(target=go_with_little_memory, args=(str(home), str(place), str(said)))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert said.read_text().startswith("out of memory in stage 'train': take a smaller compute.max_tokens")
+    assert list(json.loads((place / "small" / "manifest.json").read_text())["stages"]) == ["suite", "select"]
+    process = forks.Process(target=go, args=(str(home), str(place)))
+    process.start()
+    process.join()
+    assert contents(place / "small") == contents(whole[0])
+
+
+def test_ctrl_c_ends_a_run_in_one_sentence_and_the_same_command_goes_on(home: Path, whole, forks):
+    place, said = home / "interrupted", home / "said-of-interruption.txt"
+    arguments = ["run", str(home / "small.toml"), "--runs", str(place)]
+    process = forks.Process(target=command, args=(arguments, str(said)), kwargs={"pace": 0.3})
+    process.start()
+    until = time.monotonic() + 60
+    while not list(place.glob("small/partial/train-*/state.safetensors")) and time.monotonic() < until:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGINT)
+    process.join(60)
+    assert process.exitcode == 130, said.read_text()
+    assert said.read_text().count("crosstime: stopped; the same command goes on from there") == 1
+    assert "Traceback" not in said.read_text()
+    assert half_written(place) == []
+    process = forks.Process(target=command, args=(arguments, str(said)))
+    process.start()
+    process.join()
+    assert process.exitcode == 0, said.read_text()
+    assert "kept accuracy of every checkpoint" in said.read_text()
     assert contents(place / "small") == contents(whole[0])
 
 
