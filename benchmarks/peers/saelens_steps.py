@@ -35,6 +35,7 @@ def main(sizes: dict[str, Any]) -> None:
             total_training_samples=ENDLESS,
             train_batch_size_samples=batch,
             lr=sizes["lr"],
+            lr_end=sizes["lr"],
             device="cpu",
             autocast=sizes.get("precision") == "bfloat16",
             logger=LoggingConfig(log_to_wandb=False),
