@@ -117,8 +117,8 @@ class Compute:
                 return of(place)
 
         with ThreadPoolExecutor(min(IN_FLIGHT, len(suite))) as pool:
-            running = [pool.submit(unless_stopped, place) for place in range(len(suite))]
             try:
+                running = [pool.submit(unless_stopped, place) for place in range(len(suite))]
                 ended, _ = wait(running, return_when=FIRST_EXCEPTION)
                 return [one.result() for one in running if one in ended]
             finally:

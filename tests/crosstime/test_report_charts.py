@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import test_report_sample as sample
 
+from crosstime import report
 from crosstime.errors import ReportError
 from crosstime.report import ablation_charts, charts, drawing, share_charts, theme, through_time_charts
 from crosstime.report.effect_lines import coloured
@@ -270,7 +271,7 @@ def test_training_curves_are_thinned_and_keep_their_last_point() -> None:
 def test_an_empty_table_is_a_clear_error(name: str) -> None:
     table = getattr(sample, name)().iloc[:0]
     with pytest.raises(ReportError, match=f"{name} table has no rows"):
-        getattr(charts, f"{name}_chart")(table)
+        getattr(report, f"{name}_chart")(table)
 
 
 def test_a_missing_column_is_named_with_its_nearest_match() -> None:
