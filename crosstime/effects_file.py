@@ -19,6 +19,8 @@ MOST_FEATURES = 1 << 26
 """Every sum over features takes as many numbers as a file says that there are, so what it says has a limit."""
 _ENTRIES = ("prompt", "position", "feature", "value")
 """Which of both have a row an entry; the others have one a prompt."""
+_WHOLE = (torch.int32, torch.int64)
+_REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def write_effects(path: str | os.PathLike[str], effects: Sequence[Effects]) -> None:
@@ -67,7 +69,7 @@ def _checkpoint(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, str], c
     for name, tensor in (places | numbers).items():
         if tuple(tensor.shape) != (sizes[name],):
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}, not ({sizes[name]},)")
-        if tensor.is_floating_point() == (name in places) or tensor.is_complex() or tensor.dtype == torch.bool:
+        if tensor.dtype not in (_WHOLE if name in places else _REAL):
             raise ValueError(f"{name} is in {tensor.dtype}")
     n_features, method = int(facts["n_features"]), facts["method"]
     if not 1 <= n_features <= MOST_FEATURES:

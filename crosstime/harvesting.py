@@ -24,7 +24,7 @@ from crosstime.store import (
     ActivationStore,
     checksum_of,
     read_manifest,
-    read_shard,
+    read_tokens,
     refuse_differences,
     scales_of,
 )
@@ -143,7 +143,7 @@ class _Harvest:
                 if not same:
                     path.unlink()
             else:
-                same = ids is not None and torch.equal(ids, read_shard(path, "tokens"))
+                same = ids is not None and torch.equal(ids, read_tokens(path))
             if not same:
                 raise StoreError(f"the store {self.folder} was made from another text; choose another folder")
             digest.update(ids.numpy().tobytes())
@@ -186,7 +186,7 @@ class _Harvest:
         column = self.made_from["revisions"].index(revision)
         for number in shards:
             shard = self.manifest["shards"][number]
-            x = self._activations(model, read_shard(self.folder / shard["tokens"]["file"], "tokens"))
+            x = self._activations(model, read_tokens(self.folder / shard["tokens"]["file"]))
             entry = self._write(f"shard-{number:05d}-{column}.safetensors", {"activations": x})
             norms = x.float().norm(dim=-1).double().sum().item()
             written = shard["activations"] | {revision: entry | {"norms": norms}}

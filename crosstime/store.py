@@ -147,9 +147,12 @@ class ActivationStore(Shown):
             path = self._checked(self.manifest["shards"][shard]["activations"][revision])
             try:
                 with safe_open(path, framework="pt") as file:
-                    out[:, index] = file.get_slice("activations")[start:stop]
+                    found = file.get_slice("activations")[start:stop]
             except (SafetensorError, OSError, RuntimeError) as error:
                 raise StoreError(f"{path} is damaged: {first_line(error)}") from error
+            if found.shape != out[:, index].shape or found.dtype != self.dtype:
+                raise StoreError(f"{path} is damaged: it holds {tuple(found.shape)} numbers in {found.dtype}")
+            out[:, index] = found
         return out
 
     def tokens(self, shard: int) -> Int[Tensor, "N S"]:
@@ -158,7 +161,7 @@ class ActivationStore(Shown):
         Raises:
             StoreError: the file is damaged.
         """
-        return read_shard(self._checked(self.manifest["shards"][shard]["tokens"]), "tokens")
+        return read_tokens(self._checked(self.manifest["shards"][shard]["tokens"]))
 
     def verify(self) -> None:
         """Compare every file's checksum with the manifest's; reads the whole store.
@@ -344,16 +347,19 @@ def _has_manifest(folder: str | os.PathLike[str]) -> bool:
         return False
 
 
-def read_shard(path: Path, name: str) -> Tensor:
-    """One tensor of a shard's file.
+def read_tokens(path: Path) -> Int[Tensor, "N S"]:
+    """The token ids of a shard's file, int32.
 
     Raises:
         StoreError: the file is missing, damaged, or holds something else.
     """
     try:
-        return read_tensors(path)[0][name]
+        tokens = read_tensors(path)[0]["tokens"]
     except (RunError, KeyError) as error:
         raise StoreError(f"{path} is damaged: {error}") from error
+    if tokens.dtype != torch.int32 or tokens.ndim != 2:
+        raise StoreError(f"{path} is damaged: its tokens are {tokens.ndim}-dimensional, in {tokens.dtype}")
+    return tokens
 
 
 def checksum_of(path: Path) -> str:
