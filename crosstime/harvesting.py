@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -125,7 +126,7 @@ class _Harvest:
             self._find_damaged()
         elif folder.exists() and (not folder.is_dir() or any(not _temporary(path) for path in folder.iterdir())):
             raise StoreError(f"{folder} exists and is not a store of activations: choose another folder")
-        for left in folder.glob(".tmp-*"):
+        for left in list(folder.glob(".tmp*")):
             if _temporary(left):
                 left.unlink()
 
@@ -246,5 +247,6 @@ class _Harvest:
 
 
 def _temporary(path: Path) -> bool:
-    """Whether a file was being written when a harvest was killed."""
-    return path.name.startswith(".tmp-") and path.name.endswith((".safetensors", MANIFEST))
+    """Whether a file was being written when a harvest was killed, by us or by safetensors, which has a name of its own."""
+    ours = path.name.startswith(".tmp-") and path.name.endswith((".safetensors", MANIFEST))
+    return ours or re.fullmatch(r"\.tmp[0-9A-Za-z]{6}", path.name) is not None

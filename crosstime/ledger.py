@@ -125,7 +125,8 @@ class Ledger:
 
     def sweep(self) -> None:
         """Remove what a killed run was about to write: temporary files, which nobody will finish."""
-        for pattern in (".tmp-*", ".old-*"):
+        # Also those of safetensors, which writes to a file of its own, .tmp and six letters, beside ours.
+        for pattern in (".tmp-*", ".tmp??????", ".old-*"):
             for left in list(self.folder.rglob(pattern)):
                 if left.is_dir():
                     shutil.rmtree(left, ignore_errors=True)

@@ -112,6 +112,8 @@ def test_an_interruption_at_any_write_leaves_no_trace(
         if left[0] < 0 and not after:
             # As a kill leaves it: the temporary stays.
             shutil.copy(temporary, temporary.with_name(f".tmp-dead-{target.name}"))
+            # safetensors writes to a file of its own first.
+            (temporary.parent / ".tmpor1wjK").touch()
             raise Stop
         real(temporary, target)
         if left[0] < 0:
