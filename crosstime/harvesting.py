@@ -247,6 +247,6 @@ class _Harvest:
 
 
 def _temporary(path: Path) -> bool:
-    """Whether a file was being written when a harvest was killed, by us or by safetensors, which has a name of its own."""
+    """Whether a file was being written when a harvest was killed, by us or by safetensors (which names its own)."""
     ours = path.name.startswith(".tmp-") and path.name.endswith((".safetensors", MANIFEST))
     return ours or re.fullmatch(r"\.tmp[0-9A-Za-z]{6}", path.name) is not None
