@@ -183,6 +183,9 @@ def life_cycle_shares(
 ) -> pd.DataFrame:
     """Share of features with each life, with an interval over prompts where effects are known prompt by prompt.
 
+    The interval is the spread of the labels over resampled prompts. A label is a threshold on noisy sizes, so it
+    need not hold the share itself: then the labels hang on single prompts (see `life_cycle_support`).
+
     Returns:
         One row for each of `LIFE_CYCLES`: life_cycle, count, share, low, high (NaN without `per_prompt`).
 

@@ -23,8 +23,9 @@ class Architecture:
         attn: path in a block of the module whose output the attention adds to the residual stream.
         mlp: the same for the MLP. Both are the module *after* any norm of the sublayer's output (OLMo-2)
             and *before* the residual is added (BLOOM adds it inside its attention and MLP modules).
-        pointwise: path in a block of a module that works at every position by itself and whose output is added to
-            the residual stream: in the last block it may be given the last position only.
+        pointwise: paths in a block of modules that work at every position by themselves and whose outputs are added
+            to the residual stream, in the order in which they run: in the last block they may be given the last
+            position only.
 
     Examples:
         >>> TABLE["bloom"].attn
@@ -35,16 +36,28 @@ class Architecture:
     norm: str
     attn: str | None = None
     mlp: str | None = None
-    pointwise: str | None = None
+    pointwise: tuple[str, ...] = ()
 
 
 TABLE: dict[str, Architecture] = {
-    "gpt_neox": Architecture("gpt_neox.layers", "gpt_neox.final_layer_norm", "attention.dense", "mlp", "mlp"),
-    "olmo": Architecture("model.layers", "model.norm", "self_attn.o_proj", "mlp", "mlp"),
-    "olmo2": Architecture(
-        "model.layers", "model.norm", "post_attention_layernorm", "post_feedforward_layernorm", "mlp"
+    "gpt_neox": Architecture(
+        "gpt_neox.layers", "gpt_neox.final_layer_norm", "attention.dense", "mlp", ("attention.dense", "mlp")
     ),
-    "bloom": Architecture("transformer.h", "transformer.ln_f", "self_attention.dense", "mlp.dense_4h_to_h", "mlp"),
+    "olmo": Architecture("model.layers", "model.norm", "self_attn.o_proj", "mlp", ("self_attn.o_proj", "mlp")),
+    "olmo2": Architecture(
+        "model.layers",
+        "model.norm",
+        "post_attention_layernorm",
+        "post_feedforward_layernorm",
+        ("self_attn.o_proj", "mlp"),
+    ),
+    "bloom": Architecture(
+        "transformer.h",
+        "transformer.ln_f",
+        "self_attention.dense",
+        "mlp.dense_4h_to_h",
+        ("self_attention.dense", "mlp"),
+    ),
 }
 """Architectures by `config.model_type`; `register` adds to it."""
 
@@ -89,7 +102,7 @@ def find(model: PreTrainedModel) -> Architecture:
                 f"The table says that {entry.blocks!r} is the list of decoder blocks of architecture {model_type!r}, "
                 f"but it is a {type(blocks).__name__}, not a ModuleList of blocks."
             )
-        for path in (entry.attn, entry.mlp, entry.pointwise):
+        for path in (entry.attn, entry.mlp, *entry.pointwise):
             if path is not None:
                 _get(blocks[0], path, model_type, inside=f"block {entry.blocks}.0")
         return entry
@@ -107,10 +120,11 @@ def find(model: PreTrainedModel) -> Architecture:
         raise ArchitectureError(_unknown(model_type, f"no norm follows its blocks {blocks_path!r}"))
     block = blocks[0]
     mlp = "mlp" if _has(block, "mlp") else None
-    if hasattr(block, "post_feedforward_layernorm"):
-        return Architecture(blocks_path, norm_path, "post_attention_layernorm", "post_feedforward_layernorm", mlp)
     attn = next((path for path in _ATTENTION_OUTPUTS if _has(block, path)), None)
-    return Architecture(blocks_path, norm_path, attn, mlp, mlp)
+    pointwise = tuple(path for path in (attn, mlp) if path is not None)
+    if hasattr(block, "post_feedforward_layernorm"):
+        attn, mlp = "post_attention_layernorm", "post_feedforward_layernorm"
+    return Architecture(blocks_path, norm_path, attn, mlp, pointwise)
 
 
 def unembedding(model: PreTrainedModel) -> str:

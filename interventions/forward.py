@@ -87,17 +87,17 @@ def resume(
 
     Blocks whose output is known do not run: they are skipped, with that output in their place. At a residual
     site these are all blocks up to it; at an attention or MLP, the blocks below, if `below`, the residual stream
-    entering the site's block, is given. The last block's MLP, which works at every position by itself, runs at the
-    last token only: its output is added to all of them, and the others are not read. Differentiable in `x`. Give the
-    result to `logits` or `answer_logits`.
+    entering the site's block, is given. What works at every position by itself in the last block,
+    attention's last product and the MLP, runs at the last token only: its output is added to all of them, and the
+    others are not read. Differentiable in `x`. Give the result to `logits` or `answer_logits`.
 
     With a `past`, the keys and values of a batch's first slots, `x` and `below` have the slots after these, which alone
     run. An empty one is filled with the keys and values of all.
     """
     site = site.resolve(model.n_layers)
     envoy, at_residual, away = model.envoy(site), site.component == "resid", model.remote is not None
-    narrow = model.pointwise and site.layer < model.n_layers - 1 and not all_positions
-    last = model.blocks[model.n_layers - 1].get(model.architecture.pointwise) if narrow else envoy
+    narrow = site.layer < model.n_layers - 1 and not all_positions
+    narrowed = [model.blocks[model.n_layers - 1].get(path) for path in (model.pointwise if narrow else ())]
     embedding, width, linear = model.embedding, model.block_tuple, model.head_is_linear
     skipped, end_of = _skipped(model, site, below), _end(model)
     x, below = _packed(model, x), _packed(model, below)
@@ -113,9 +113,9 @@ def resume(
             block.skip((known, *([None] * (width - 1))) if width else known)
         if not at_residual:
             envoy.output = x
-        if narrow:
+        for module in narrowed:
             # Contiguous, or every row would be multiplied with a copy of the weights of its own.
-            last.input = last.input[:, -1:].contiguous()
+            module.input = module.input[:, -1:].contiguous()
         end = end_of.output if linear else end_of.output.logits
         if not all_positions:
             # A copy, for a slice would be sent with all that it was cut from.

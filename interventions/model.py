@@ -43,7 +43,7 @@ class Model:
         head_is_linear: whether the logits are the unembedding of the final norm's output and nothing more,
             so that two of its rows give a logit difference.
         block_tuple: length of the tuple that a block returns, 0 where it returns a tensor.
-        pointwise: whether the last block's MLP may be given the last position only.
+        pointwise: modules of the last block that may be given the last position only.
         remote: the server that runs it, or None. Then the weights are there; here are names and shapes only.
 
     Examples:
@@ -81,7 +81,7 @@ class Model:
         self.components = found.components
         # A sandboxed server gives no weights to compute logits from: there every pass runs to the model's own.
         self.head_is_linear = found.head_is_linear and remote is None
-        self.pointwise = found.pointwise and remote is None
+        self.pointwise = found.pointwise if remote is None else ()
 
     @classmethod
     def open(

@@ -24,7 +24,7 @@ class Findings:
     block_tuple: int
     components: tuple[str, ...]
     head_is_linear: bool
-    pointwise: bool
+    pointwise: tuple[str, ...]
 
 
 def validate(model: Model) -> Findings:
@@ -32,9 +32,9 @@ def validate(model: Model) -> Findings:
 
     Held: the configuration's layer count and width; that skipping every block up to a site and giving
     the site its own activation leaves the logits unchanged; that the unembedding of the final norm's
-    output is the logits (else `head_is_linear` is False); that the last block's MLP may be given the last position
-    only (else `pointwise` is False, and it is given all); that attention and MLP outputs add up to the
-    difference that a block makes (else these two components are not offered).
+    output is the logits (else `head_is_linear` is False); which modules of the last block may be given the
+    last position only (`pointwise`: attention's last product and the MLP, the MLP alone, or none); that
+    attention and MLP outputs add up to the difference that a block makes (else these two components are not offered).
 
     Raises:
         ArchitectureError: one of the first two does not hold.
@@ -75,7 +75,9 @@ def validate(model: Model) -> Findings:
     tolerance = 1e-4 if model.dtype == torch.float32 else 0.05
     middle = (model.n_layers - 1) // 2
     known = blocks[middle], outputs["block"][middle]
-    pointwise = model.architecture.pointwise is not None and _narrows(model, batch, middle, *known, normed, tolerance)
+    paths = model.architecture.pointwise
+    choices = (paths[first:] for first in range(len(paths)))
+    pointwise = next((some for some in choices if _narrows(model, batch, middle, *known, normed, tolerance, some)), ())
     if not pointwise and not close(_resume(model, batch, middle, *known), normed[:, -1], tolerance):
         raise ArchitectureError(
             f"{name}: giving block {middle} its own output changes the result, so its blocks or its final norm "
@@ -136,25 +138,35 @@ def _passes(model: Model, batch: Batch) -> tuple[dict[str, list[Any]], Tensor, T
     return outputs, normed, logits
 
 
-def _narrows(model: Model, batch: Batch, layer: int, x: Tensor, like: Any, normed: Tensor, tolerance: float) -> bool:
+def _narrows(
+    model: Model,
+    batch: Batch,
+    layer: int,
+    x: Tensor,
+    like: Any,
+    normed: Tensor,
+    tolerance: float,
+    paths: tuple[str, ...],
+) -> bool:
     try:
-        resumed = _resume(model, batch, layer, x, like, narrow=True)
+        resumed = _resume(model, batch, layer, x, like, paths)
     except (OutOfOrderError, RuntimeError, IndexError, ValueError):
-        # An MLP that tells positions apart, or whose output is not added as it is.
+        # A module that tells positions apart, or whose output is not added as it is.
         return False
     return close(resumed, normed[:, -1], tolerance)
 
 
-def _resume(model: Model, batch: Batch, layer: int, x: Tensor, like: Any, *, narrow: bool = False) -> Tensor:
+def _resume(model: Model, batch: Batch, layer: int, x: Tensor, like: Any, narrow: tuple[str, ...] = ()) -> Tensor:
     from interventions.forward import inputs
 
     skipped = (x, *([None] * (len(like) - 1))) if isinstance(like, tuple) else x
     with torch.no_grad(), model.nnsight.trace(inputs(batch), use_cache=False) as tracer:
         for below in range(layer + 1):
             model.blocks[below].skip(skipped)
-        if narrow and layer < model.n_layers - 1:
-            module = model.blocks[model.n_layers - 1].get(model.architecture.pointwise)
-            module.input = module.input[:, -1:]
+        if layer < model.n_layers - 1:
+            for path in narrow:
+                module = model.blocks[model.n_layers - 1].get(path)
+                module.input = module.input[:, -1:].contiguous()
         normed = model.norm.output.save()
         tracer.stop()
     return normed[:, -1]

@@ -40,7 +40,7 @@ def validate_remotely(model: Model) -> tuple[Findings, torch.dtype]:
         found = _ask(model)
         known.update(found)
     model.remote.facts.setdefault(model.name, {}).update(dtype=str(known["dtype"]).removeprefix("torch."))
-    return Findings(known["block_tuple"], known["components"], False, False), known["dtype"]
+    return Findings(known["block_tuple"], known["components"], False, ()), known["dtype"]
 
 
 def has_gradients(model: Model) -> bool:
@@ -89,7 +89,7 @@ def _ask(model: Model) -> dict[str, Any]:
         if attn.shape == mlp.shape == leaving.shape and close((attn + mlp)[batch.mask], added, tolerance):
             components = ("attn", "mlp", "resid")
     model.block_tuple, model.components = int(found["length"]), components
-    model.head_is_linear = model.pointwise = False
+    model.head_is_linear, model.pointwise = False, ()
     model._dtype = hidden.dtype
     if not close(resume(model, batch, Site(middle), hidden), logits, tolerance):
         raise ArchitectureError(
