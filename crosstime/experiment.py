@@ -13,6 +13,7 @@ import pandas as pd
 
 from crosstime import storage
 from crosstime.attribution import Attribution
+from crosstime.checkpoints import Checkpoint
 from crosstime.compute import Compute
 from crosstime.corpus import corpus_hash, read_lines
 from crosstime.crosscoder import CrossCoder
@@ -26,7 +27,7 @@ from crosstime.processes import ALONE, Processes
 from crosstime.recipe import GENERATED, TINY, CorpusRecipe, Recipe, TaskRecipe
 from crosstime.splicing import Spliced, splice
 from crosstime.store import ActivationStore, store_at
-from crosstime.suite import Checkpoint, Suite
+from crosstime.suite import Suite
 from interventions import Site
 from tasks import Task, TokenizedTask, load
 from tasks.agreement import sentences

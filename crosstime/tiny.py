@@ -16,11 +16,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
+from crosstime.checkpoints import INDEX
 from crosstime.corpus import corpus_hash, sequences
 from crosstime.errors import SuiteError
 from crosstime.progress import Bar, track
 from crosstime.storage import atomic_path, write_json
-from crosstime.suite import INDEX, Suite
+from crosstime.suite import Suite
 from interventions.model import no_progress_bars
 from tasks.errors import nearest
 

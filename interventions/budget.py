@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import os
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -13,28 +15,30 @@ from torch import Tensor
 from interventions.errors import MemoryBudgetError
 from interventions.prompts import Batch, Sequences
 
+_LIBC = ctypes.CDLL(None) if os.name == "posix" else None
+
 
 def split_by_tokens(lengths: Int[Tensor, " P"], max_tokens: int) -> Iterator[slice]:
-    """Cut ascending lengths into runs whose padded size, count times longest, stays within `max_tokens`.
+    """Cut lengths into runs whose padded size, count times longest, stays within `max_tokens`.
 
-    A single length above the budget makes a run of its own.
+    Ascending ones waste least. A single length above the budget makes a run of its own.
 
     Examples:
         >>> list(split_by_tokens(torch.tensor([2, 2, 3, 9]), 8))
         [slice(0, 2, None), slice(2, 3, None), slice(3, 4, None)]
     """
-    widths = lengths.tolist()
-    start = 0
-    for end, width in enumerate(widths):
-        if end > start and (end - start + 1) * width > max_tokens:
+    start = longest = 0
+    for end, length in enumerate(lengths.tolist()):
+        longest = max(longest, length)
+        if end > start and (end - start + 1) * longest > max_tokens:
             yield slice(start, end)
-            start = end
-    if start < len(widths):
-        yield slice(start, len(widths))
+            start, longest = end, length
+    if start < len(lengths):
+        yield slice(start, len(lengths))
 
 
 def for_each_run(lengths: Int[Tensor, " P"], max_tokens: int, work: Callable[[slice, int], None]) -> None:
-    """Call ``work(run, budget)`` on runs of ascending lengths, with half the budget after each lack of memory.
+    """Call ``work(run, budget)`` on runs of `lengths`, with half the budget after each lack of memory.
 
     `work` must be safe to repeat: it writes its results to fixed places. When a smaller budget was what it
     took, a warning says which to set from the start.
@@ -51,14 +55,14 @@ def for_each_run(lengths: Int[Tensor, " P"], max_tokens: int, work: Callable[[sl
             except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                width = int(lengths[run.stop - 1])
+                width = int(lengths[run].max())
                 if run.stop - run.start == 1 and budget <= width:
                     raise MemoryBudgetError(
                         f"Out of memory on a single sequence of {width} tokens; use shorter prompts, a smaller dtype, "
                         "or a machine with more memory."
                     ) from error
                 start, budget = run.start, budget // 2
-                _free()
+                give_back()
                 break
         else:
             start = len(lengths)
@@ -100,7 +104,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     return "can't allocate memory" in str(error) or "not enough memory" in str(error)
 
 
-def _free() -> None:
+def give_back() -> None:
+    """Return what nothing refers to any more to the device, and to the system.
+
+    The C library keeps what is freed between pieces still in use, so that a process that opens and closes many models
+    would seem to grow; glibc has a call to hand it back.
+    """
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    trim = getattr(_LIBC, "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import inspect
 import threading
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import torch
 from nnsight import TransformersModel
 
 from interventions import architectures
+from interventions.budget import give_back
 from interventions.errors import CheckpointLoadError, InterventionError, RevisionUnknownError, SiteError
 from interventions.prompts import Sequences
 from interventions.remote.place import Remote
@@ -194,9 +194,7 @@ class Model:
     def close(self) -> None:
         """Give the weights back; the model cannot be used afterwards."""
         self.nnsight = None
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        give_back()
 
     def __repr__(self) -> str:
         kind = getattr(self.config, "model_type", "?")

@@ -65,10 +65,10 @@ def replace(
         rows = rows[torch.argsort(prompts.lengths[rows], stable=True)]
         saves = int(changed.sum() + prompts.lengths[rows].sum()) < int(length.sum())
         past = upward.past(x, rows) if saves and _can_save(upward) else None
-        # Of a long past, each slot costs memory, though little work.
-        size = length if past is None else changed + (length - changed + 7) // 8
-        order = torch.argsort(size, stable=True)
-        stretch = stretch[order]
+        # Of a long past, each slot costs memory, though little work; so pairs with as much to run go together.
+        runs = length if past is None else changed
+        order = torch.argsort(runs * int(length.max() + 1) + length, stable=True)
+        size, stretch = (runs + (length - runs + 7) // 8)[order], stretch[order]
 
         def work(run: slice, budget: int, stretch: Tensor = stretch, past: Past | None = past) -> None:
             nonlocal done
@@ -85,7 +85,7 @@ def replace(
                 progress(done, len(pairs.prompt))
 
         with torch.no_grad():
-            for_each_run(size[order], upward.max_tokens, work)
+            for_each_run(size, upward.max_tokens, work)
     return Replaced(pairs.prompt, pairs.group, out)
 
 

@@ -14,25 +14,20 @@ import torch
 from crosstime.crosscoder import CrossCoder
 from crosstime.errors import CrosscoderError
 from crosstime.exchange.ctt import read_pair, settings_of, tensors_of
-from crosstime.exchange.format import Format, Known
+from crosstime.exchange.format import Format, Known, folder_of, holds_pair
 from crosstime.storage import atomic_path, write_json
 
 WEIGHTS, CONFIGURATION, SCALES = "cc_weights.pt", "cfg.json", "activation_scales"
 
 
-def _folder(path: Path) -> Path:
-    return path if path.is_dir() else path.parent
-
-
 def _holds(path: Path) -> bool:
-    named = path.is_dir() or path.name == WEIGHTS
-    return named and (_folder(path) / WEIGHTS).is_file() and (_folder(path) / CONFIGURATION).is_file()
+    return holds_pair(path, WEIGHTS, CONFIGURATION)
 
 
 def _read(path: Path, known: Known) -> CrossCoder:
-    if not (_folder(path) / WEIGHTS).is_file():
+    if not (folder_of(path) / WEIGHTS).is_file():
         raise CrosscoderError(f"{path} has no {WEIGHTS}")
-    return read_pair(_folder(path) / WEIGHTS, _folder(path) / CONFIGURATION, known, SCALES)
+    return read_pair(folder_of(path) / WEIGHTS, folder_of(path) / CONFIGURATION, known, SCALES)
 
 
 def _write(crosscoder: CrossCoder, path: Path) -> None:

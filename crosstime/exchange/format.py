@@ -165,6 +165,17 @@ def scales_from(path: Path, known: Known, n_checkpoints: int, stored: Any = None
     return numbers
 
 
+def folder_of(path: Path) -> Path:
+    """The folder of a pair of files, given it or one of them."""
+    return path if path.is_dir() else path.parent
+
+
+def holds_pair(path: Path, weights: str, configuration: str) -> bool:
+    """Whether a folder, or that of a file of weights, has both files of a format."""
+    folder, named = folder_of(path), path.is_dir() or path.name == weights
+    return named and (folder / weights).is_file() and (folder / configuration).is_file()
+
+
 def unpickled(path: Path) -> dict[str, Shaped[Tensor, ...]]:
     """The tensors of a file that `torch.save` wrote, without running anything that is in it.
 

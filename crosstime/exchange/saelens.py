@@ -19,6 +19,8 @@ from crosstime.exchange.format import (
     Format,
     Known,
     Weights,
+    folder_of,
+    holds_pair,
     named_tensors,
     origin_of,
     plain,
@@ -37,17 +39,12 @@ NORMALIZED = {"none": False, "expected_average_only_in": True}
 """Ways of normalising that a scale stands for, and whether there is one."""
 
 
-def _folder(path: Path) -> Path:
-    return path if path.is_dir() else path.parent
-
-
 def _holds(path: Path) -> bool:
-    named = path.is_dir() or path.name == WEIGHTS
-    return named and (_folder(path) / WEIGHTS).is_file() and (_folder(path) / CONFIGURATION).is_file()
+    return holds_pair(path, WEIGHTS, CONFIGURATION)
 
 
 def _read(path: Path, known: Known) -> CrossCoder:
-    file, config = _folder(path) / WEIGHTS, Settings.read(_folder(path) / CONFIGURATION)
+    file, config = folder_of(path) / WEIGHTS, Settings.read(folder_of(path) / CONFIGURATION)
     tensors, _ = named_tensors(file)
     W_enc, b_enc, W_dec, b_dec = take(file, tensors, *NAMES, optional=("threshold", "log_threshold"))
     if W_dec.dim() != 2:

@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, GPTNeoXConfig, GPTNeoXForCausalLM
 
+from crosstime.checkpoints import Checkpoint
 from crosstime.errors import SuiteError
-from crosstime.suite import Checkpoint, Suite, tokenizer_hash
+from crosstime.suite import Suite, tokenizer_hash
 from crosstime.tiny import train_tokenizer
 
 SUITES = Path(__file__).parents[3] / "shared" / "suites"
