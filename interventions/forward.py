@@ -13,6 +13,7 @@ and `then`, which is a lambda of tensors, never anything of this package.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Mapping
 
 import nnsight
@@ -67,6 +68,7 @@ def read(
             found.append(value if slots is None else value[slots.to(value.device)].to(wire or value.dtype))
         found = nnsight.save(found)
         tracer.stop()
+    _let_go()
     if slots is not None:
         found = [_spread(value, slots, model.dtype) for value in found]
     return {site: _hidden(value) for site, value in zip(wanted, found, strict=True)}
@@ -122,6 +124,7 @@ def resume(
             end = end[:, -1].clone() if away else end[:, -1]
         end = (end if then is None else then(end)).save()
         tracer.stop()
+    _let_go()
     return end
 
 
@@ -195,6 +198,7 @@ def run(
             end = end[:, -1].clone() if away else end[:, -1]
         end = (end if then is None else then(end)).save()
         tracer.stop()
+    _let_go()
     return end
 
 
@@ -211,6 +215,15 @@ def answer_logits(model: Model, end: Float[Tensor, "B W"], token: Int[Tensor, " 
     logit = torch.einsum("bd,bd->b", end, head.weight[token])
     bias = getattr(head, "bias", None)
     return logit if bias is None else logit + bias[token]
+
+
+def _let_go() -> None:
+    """Free what a stopped pass leaves: the exception that ends it is held by a frame that its own traceback holds.
+
+    With that go all frames of the pass and the activations in them, which would stay until Python happens to look
+    for cycles: tens of megabytes in a loop over batches. They are young, so a look at the young is enough.
+    """
+    gc.collect(1)
 
 
 def _end(model: Model) -> nnsight.Envoy:
