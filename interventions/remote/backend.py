@@ -48,7 +48,9 @@ class ServerBackend(Backend):
     """Run one trace as one job on a server, and wait for it.
 
     The job's id is in `Remote.jobs` before anything waits. A job that the server does not know (any more), or whose
-    result is gone, is sent again.
+    result is gone, is sent again; so is one of before an interruption of the server or of this program, of which
+    nothing new was heard for `Remote.stalled` seconds: a server that dies keeps the last state of its jobs, and would
+    tell it for ever.
 
     Raises:
         MixedModelsError: the block reaches into another model.
@@ -66,12 +68,14 @@ class ServerBackend(Backend):
         key, jobs = self.model.to_model_key(), self.remote.jobs
         request, sealed = digest(f"{self.remote.host} {key}", source, values), payload(tracer)
         job, found = jobs.get(request), None
+        # Of a job that is taken up, nobody knows what its server has been through.
+        whole = None
         for _ in range(MOST_SUBMISSIONS):
             if job is None:
                 job = self.server.submit(key, sealed, self.model._remoteable_get_env())
                 self.remote.traffic.add(requests=1, sent=len(sealed))
-                jobs[request] = job
-            found = self._wait(job, request)
+                jobs[request], whole = job, self.server.interruptions
+            found = self._wait(job, request, whole)
             if found is not None:
                 break
             job = None
@@ -81,9 +85,16 @@ class ServerBackend(Backend):
             save(value)
         push(tracer.info.frame, found)
 
-    def _wait(self, job: str, request: str) -> dict[str, Any] | None:
-        """The saved values of a job, or None where it is lost."""
-        began, delay, last_known = time.monotonic(), FIRST_POLL, time.monotonic()
+    def _wait(self, job: str, request: str, whole: int | None) -> dict[str, Any] | None:
+        """The saved values of a job, or None where it is lost.
+
+        Args:
+            job: its id.
+            request: what it is known by in `Remote.jobs`.
+            whole: the server's interruptions when it was sent; None where that was not now.
+        """
+        began = last_known = last_news = time.monotonic()
+        delay, news = FIRST_POLL, None
         while True:
             response = self.server.status(job)
             now = time.monotonic()
@@ -97,6 +108,10 @@ class ServerBackend(Backend):
                     raise failure(response.description, self.remote.host)
                 if response.status == "COMPLETED":
                     return self._result(response.data)
+                if news != (news := (response.status, response.description)):
+                    last_news = now
+                elif self.server.interruptions != whole and now - last_news > self.remote.stalled:
+                    return None
             if now - began > self.remote.patience:
                 raise TimeLimitError(
                     f"Job {job} of {self.name} at {self.remote.host} was not done after {self.remote.patience:g} s; "

@@ -72,6 +72,8 @@ class Remote:
         wire: float32, bfloat16 or float16: what activations are sent and received in. None is the server's own.
         patience: seconds that one job may take, its time in the queue included.
         outage: seconds that a server which has answered before may stay away in the middle of a job.
+        stalled: seconds without news after which a job counts as lost and is sent again, if the server was away since
+            it was sent, or another program sent it. It may have a place in a long queue: do not set it too low.
         jobs: where the ids of jobs are written before they are waited for. With the same mapping, a program that
             was stopped takes up its jobs where they are instead of sending them again.
         traffic: what went over the wire so far.
@@ -92,6 +94,7 @@ class Remote:
     wire: str | None = None
     patience: float = 3600.0
     outage: float = 120.0
+    stalled: float = 300.0
     jobs: MutableMapping[str, str] = field(default_factory=dict, repr=False)
     traffic: Traffic = field(default_factory=Traffic)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)

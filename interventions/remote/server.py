@@ -53,6 +53,8 @@ class Server:
         self._client = httpx.Client(timeout=httpx.Timeout(timeout, connect=10.0))
         weakref.finalize(self, self._client.close)
         self._answered = False
+        self.interruptions = 0
+        """How often it was away in between: a server that restarts forgets the jobs that it had in memory."""
 
     def submit(self, model_key: str, payload: bytes, environment: dict[str, Any]) -> str:
         """Send a job and return its id.
@@ -97,11 +99,12 @@ class Server:
         key = os.environ.get(KEY, "")
         if key and with_key:
             headers["ndif-api-key"] = key
-        began, delay, status = time.monotonic(), FIRST_DELAY, 0
+        began, delay, status, was_away = time.monotonic(), FIRST_DELAY, 0, False
         while True:
             try:
                 answer = self._client.request(method, url, headers=headers, **content)
                 if answer.status_code < 500 or answer.status_code == 501:
+                    self.interruptions += self._answered and was_away
                     self._answered = True
                     return answer
                 status = answer.status_code
@@ -112,8 +115,8 @@ class Server:
             except httpx.InvalidURL as cause:
                 raise NoServerError(f"{self.host} is no address of a server: {cause}") from cause
             # A server that is away comes back; one that breaks over a request will break over it again.
-            away = self._answered and not (isinstance(error, ServerError) and status not in AWAY)
-            allowed = self.outage if away else min(PATIENCE_AT_FIRST, self.outage)
+            was_away = not (isinstance(error, ServerError) and status not in AWAY)
+            allowed = self.outage if self._answered and was_away else min(PATIENCE_AT_FIRST, self.outage)
             if time.monotonic() - began + delay > allowed:
                 raise error
             pause(delay)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -222,6 +223,58 @@ def test_an_unknown_job_or_an_expired_result_is_sent_again(stub, away, lost):
     getattr(stub, lost).clear()
     torch.testing.assert_close(fetch(model, RAGGED, [Site(1)])[Site(1)], expected)
     assert len(stub.requests) == sent + 1
+
+
+QUEUED = Answer(200, json.dumps({"id": "j", "status": "QUEUED"}).encode())
+
+
+def test_a_job_that_a_restarted_server_keeps_queued_for_ever_is_sent_again(stub, away):
+    model = away(remote=Remote(stub.host, stalled=0.1))
+    expected = fetch(model, RAGGED, [Site(1)])[Site(1)]
+    sent = len(stub.requests)
+    # Another program sent it: nobody knows whether the server has restarted since.
+    stub.fail("response", *[QUEUED] * 1000)
+    again = away(remote=Remote(stub.host, jobs=dict(model.remote.jobs), stalled=0.1))
+    assert len(stub.requests) == sent
+    again.remote.server.submit = _then(again.remote.server.submit, stub.canned["response"].clear)
+    torch.testing.assert_close(fetch(again, RAGGED, [Site(1)])[Site(1)], expected)
+    assert len(stub.requests) == sent + 1
+    # This program sent it, and then the server was away.
+    again.remote.jobs.clear()
+    stub.fail("response", QUEUED, DROP, *[QUEUED] * 1000)
+    submits = iter([lambda: None, stub.canned["response"].clear])
+    again.remote.server.submit = _then(
+        type(again.remote.server).submit.__get__(again.remote.server), lambda: next(submits)()
+    )
+    torch.testing.assert_close(fetch(again, RAGGED, [Site(1)])[Site(1)], expected)
+    assert len(stub.requests) == sent + 3
+
+
+def test_a_job_in_a_long_queue_is_waited_for(stub, away):
+    model = away(remote=Remote(stub.host, stalled=0.05))
+    expected = fetch(model, RAGGED, [Site(1)])[Site(1)]
+    model.remote.jobs.clear()
+    sent = len(stub.requests)
+    stub.fail("response", *[QUEUED] * 60)
+    torch.testing.assert_close(fetch(model, RAGGED, [Site(1)])[Site(1)], expected)
+    assert len(stub.requests) == sent + 1
+    # News are a sign of life even after an interruption.
+    model.remote.jobs.clear()
+    moving = [
+        Answer(200, json.dumps({"id": "j", "status": "QUEUED", "description": str(n)}).encode()) for n in range(60)
+    ]
+    stub.fail("response", DROP, *moving)
+    torch.testing.assert_close(fetch(model, RAGGED, [Site(1)])[Site(1)], expected)
+    assert len(stub.requests) == sent + 2
+
+
+def _then(first: Callable, then: Callable[[], object]) -> Callable:
+    def both(*arguments):
+        found = first(*arguments)
+        then()
+        return found
+
+    return both
 
 
 def test_a_server_that_forgets_every_job_is_given_up(stub, away):

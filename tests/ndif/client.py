@@ -267,7 +267,8 @@ def test_a_run_goes_on_when_the_api_was_killed_in_its_middle(stack, near, far, c
 
     stack.start_api()
     stack.wait_until_ready()
-    second = iv.Remote(HOST, jobs=JobFile(path), patience=120.0)
+    # What was in the memory of the API that died stays as it was: it has to be sent again.
+    second = iv.Remote(HOST, jobs=JobFile(path), patience=120.0, stalled=10.0)
     torch.testing.assert_close(effects(far, second), expected, **CLOSE)
     assert second.traffic.requests < whole.traffic.requests
     FIGURES["requests in all, sent before the API was killed, after"] = (
