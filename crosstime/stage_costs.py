@@ -35,18 +35,18 @@ MEAN = 20
 """Bytes of a feature's mean at one token."""
 RESAMPLES = 2000
 """Of the bootstrap over ablated prompts."""
-STEP = 400
+STEP = 1_000
 """Calls of a training step."""
 WEIGHT_TRAFFIC, ACTIVATION_TRAFFIC = 26, 14
 """Numbers that a training step reads and writes for each weight and activation, matrix products left out."""
 CODE_TRAFFIC = {"l1": 12, "jumprelu": 55, "topk": 160, "batchtopk": 600}
 """The same for each code; selecting the largest costs as much as moving so many."""
-TOKENIZED, DRAW = 0.5, 0.02
+TOKENIZED, DRAW = 1.3, 0.05
 """Calls that it takes to make a token of a text, and to count how often a resample draws one prompt."""
 WRITING = 8
 """How many times as long as moving it in memory it takes to write a byte to disk."""
-CHARTS = 4_400_000
-"""Calls of drawing a report."""
+CHARTS, CHARTS_OF_TASK = 6_000_000, 1_200_000
+"""Calls of drawing a report, and of what each task adds."""
 PAGE = 5e6
 """Bytes of a report with its charts and tables."""
 
@@ -251,7 +251,7 @@ class Sizes:
 
     def _report(self) -> Cost:
         prompts = sum(self.pairs) * PROMPT_TOKENS
-        work = self.checkpoints * self._prompts.opening() + Work(calls=CHARTS)
+        work = self.checkpoints * self._prompts.opening() + Work(calls=CHARTS + CHARTS_OF_TASK * len(self.pairs))
         return self._cost("report", "charts and tables", work, self._model, self._decomposed(prompts), PAGE)
 
     def _cost(self, stage: str, what: str, work: Work, device: Number, host: Number, disk: Number = 0) -> Cost:

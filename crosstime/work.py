@@ -11,9 +11,9 @@ Number = int | float
 
 EFFICIENCY = {"cpu": 0.92, "cuda": 0.5}
 """Share of the speed of large matrix products that those of models and crosscoders reach."""
-TRACE, UPWARD, BLOCK = 1_100, 800, 70
+TRACE, UPWARD, BLOCK = 2_900, 2_100, 180
 """Calls of a pass whatever its depth, tracing included; more of them where it starts at a site; of each block in it."""
-OPEN, TRIALS = 71_000, 12
+OPEN, TRIALS = 190_000, 12
 """Calls of opening a checkpoint; and how many passes it is tried with."""
 TRAFFIC = 100
 """Numbers that a block reads and writes for each of the residual stream's, its matrix products left out."""
