@@ -214,13 +214,14 @@ def attribute(
     compute = compute.at(remote)
     spliced = task if isinstance(task, Spliced) else splice(suite, crosscoder, task, compute=compute, progress=progress)
     refuse_foreign(spliced, crosscoder)
-    to = [baseline_named(baseline, spliced, c, seed) for c in range(len(chosen))]
     with track(f"Effects on {spliced.task.name}", None, shown=progress) as bar:
 
         def effects(c: int, model: Model) -> Effects:
             bar.note(chosen.revisions[c])
+            # One at a time: a mean is as many numbers as there are tokens and features that fire.
+            to = baseline_named(baseline, spliced, c, seed)
             return indirect_effects(
-                model, spliced.prompts, crosscoder.origin.site, spliced.clean[c], to[c],
+                model, spliced.prompts, crosscoder.origin.site, spliced.clean[c], to,
                 method=method, metric=metric, quadrature=quadrature, steps=steps, tolerance=tolerance,
                 max_tokens=compute.max_tokens, progress=bar.part(c, len(chosen)),
             )  # fmt: skip

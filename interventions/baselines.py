@@ -38,7 +38,7 @@ class Baseline:
     def zero(cls, clean: Decomposition) -> Baseline:
         """No feature fires and there is no error, so only the decoder's bias is left (CTT)."""
         x = clean.bias.expand_as(clean.x)
-        return cls(Codes.empty(clean.codes), torch.zeros_like(clean.x), x)
+        return cls(Codes.empty(clean.codes), clean.x.new_zeros(()).expand_as(clean.x), x)
 
     @classmethod
     def mean(cls, clean: Decomposition, over: Decomposition | None = None) -> Baseline:
