@@ -104,7 +104,7 @@ class Server:
             try:
                 answer = self._client.request(method, url, headers=headers, **content)
                 if answer.status_code < 500 or answer.status_code == 501:
-                    self.interruptions += self._answered and was_away
+                    self.interruptions += was_away
                     self._answered = True
                     return answer
                 status = answer.status_code
@@ -115,8 +115,9 @@ class Server:
             except httpx.InvalidURL as cause:
                 raise NoServerError(f"{self.host} is no address of a server: {cause}") from cause
             # A server that is away comes back; one that breaks over a request will break over it again.
-            was_away = not (isinstance(error, ServerError) and status not in AWAY)
-            allowed = self.outage if self._answered and was_away else min(PATIENCE_AT_FIRST, self.outage)
+            away = self._answered and not (isinstance(error, ServerError) and status not in AWAY)
+            was_away = was_away or away
+            allowed = self.outage if away else min(PATIENCE_AT_FIRST, self.outage)
             if time.monotonic() - began + delay > allowed:
                 raise error
             pause(delay)

@@ -49,6 +49,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(server, "LONGEST_DELAY", 0.05)
     monkeypatch.setattr(server, "PATIENCE_AT_FIRST", 0.2)
     monkeypatch.setattr(backend, "FIRST_POLL", 0.005)
+    monkeypatch.setattr(backend, "LONGEST_POLL", 0.02)
     monkeypatch.setattr(backend, "UNKNOWN_FOR", 0.1)
     monkeypatch.delenv("NDIF_API_KEY", raising=False)
     probing.forget()
