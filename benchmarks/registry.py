@@ -8,7 +8,7 @@ from types import ModuleType
 
 from benchmarks import cases
 from crosstime.errors import CrosstimeError
-from tasks.errors import nearest
+from user_input.nearest import nearest
 
 
 def names() -> tuple[str, ...]:

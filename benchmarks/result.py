@@ -12,7 +12,7 @@ import torch
 from rich import box
 from rich.table import Table
 
-from crosstime.storage import write_json
+from crosstime.machine.storage import write_json
 
 PACKAGES = ("torch", "transformers", "nnsight", "crosstime")
 

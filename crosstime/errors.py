@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from interventions.errors import InterventionError
 from tasks.errors import TaskError
+from user_input.parse_json import JsonError
 
 
 class CrosstimeError(ValueError):
@@ -46,5 +47,5 @@ class ReportError(CrosstimeError):
     """A table or feature that a report cannot be made from."""
 
 
-USER_ERRORS = (CrosstimeError, TaskError, InterventionError)
+USER_ERRORS = (CrosstimeError, TaskError, InterventionError, JsonError)
 """Every error with a sentence for the user: ``except ct.errors.USER_ERRORS as error: print(error)``."""

@@ -14,7 +14,9 @@ import sys
 from pathlib import Path
 
 import crosstime as ct
-from crosstime.report import accuracy_chart, effects_chart, save_chart, ternary_chart
+from crosstime.report.charts.effects import accuracy_chart, effects_chart
+from crosstime.report.charts.save_chart import save_chart
+from crosstime.report.charts.shares import ternary_chart
 from tasks.agreement import sentences
 
 

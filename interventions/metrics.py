@@ -106,3 +106,14 @@ def metric_named(metric: AnyMetric) -> Metric:
     if metric not in METRICS:
         raise InterventionError(not_one_of("metric", metric, METRICS))
     return METRICS[metric]
+
+
+def answered_right(metric: Float[Tensor, "*P"]) -> Float[Tensor, "*P"]:
+    """1 where the right answer has the higher logit, m = logit(wrong) - logit(right) < 0; 1/2 for a tie.
+
+    Examples:
+        >>> import torch
+        >>> answered_right(torch.tensor([-1.0, 0.0, 2.0])).tolist()
+        [1.0, 0.5, 0.0]
+    """
+    return (metric < 0).double() + (metric == 0).double() / 2

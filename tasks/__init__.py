@@ -8,14 +8,7 @@
 `tasks.load(name).tokenize(tokenizer)` gives ragged token ids; batching and models are not its work.
 """
 
-from tasks.errors import (
-    DataError,
-    EmptyTaskError,
-    NoSharedPromptError,
-    TaskError,
-    TokenizerError,
-    UnknownTaskError,
-)
+from tasks.errors import DataError, EmptyTaskError, NoSharedPromptError, TaskError, TokenizerError, UnknownTaskError
 from tasks.pairs import MinimalPair, Quotas, Task, TokenizedTask
 from tasks.registry import TaskFamily, describe, load, names, register
 from tasks.whole_sentences import SentencePairs, whole_sentences

@@ -14,8 +14,9 @@ from functools import cache
 from itertools import product
 from pathlib import Path
 
-from tasks.errors import TaskError, UnknownTaskError, nearest
+from tasks.errors import TaskError, UnknownTaskError
 from tasks.pairs import MinimalPair, Task
+from user_input.nearest import nearest
 
 NOUNS = {
     **{noun: noun + "s" for noun in (

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from tasks import files, hub
-from tasks.errors import UnknownTaskError, nearest
+from tasks.errors import UnknownTaskError
 from tasks.pairs import MinimalPair, Task
+from user_input.nearest import nearest
 
 HUB = "nyu-mll/blimp"
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from tasks import files
-from tasks.errors import DataError, UnknownTaskError, nearest
+from tasks.errors import DataError, UnknownTaskError
 from tasks.pairs import MinimalPair, Task
+from user_input.nearest import nearest
 
 SUFFIXES = (".txt", ".txt.gz")
 FOLDER_END = "_evalset"

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from tasks.blimp import Blimp
 from tasks.clams import Clams
-from tasks.errors import UnknownTaskError, nearest
+from tasks.errors import UnknownTaskError
 from tasks.multiblimp import MultiBlimp
 from tasks.pairs import MinimalPair, Quotas, Task
+from user_input.nearest import nearest
 
 SEED = 42
 BLIMP = (

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-
 
 class TaskError(ValueError):
     """Base of every error that `tasks` raises on purpose."""
@@ -28,30 +25,3 @@ class NoSharedPromptError(TaskError):
 
 class TokenizerError(TaskError):
     """A tokenizer that cannot say which characters a token stands for."""
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what an error says, to be a part of a sentence; its class where it says nothing.
-
-    Examples:
-        >>> first_line(OSError("no route to host.\\nMore of it."))
-        'no route to host'
-    """
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
-
-
-def nearest(given: str, allowed: Iterable[str], *, most: int = 12) -> str:
-    """Say which names are allowed and which of them the caller may have meant.
-
-    Returns the end of a sentence: ``"did you mean 'a'? Allowed: a, b, c."``; at most `most` names
-    are listed.
-
-    Examples:
-        >>> nearest("simpel", ["simple", "nounpp"])
-        "did you mean 'simple'? Allowed: nounpp, simple."
-    """
-    names = sorted(set(allowed))
-    close = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
-    listed = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-    return (f"did you mean {close[0]!r}? " if close else "") + f"Allowed: {listed or 'nothing'}."

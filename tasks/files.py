@@ -8,8 +8,9 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from tasks.errors import DataError, nearest
-from tasks.json_text import LONGEST, JsonError, parse_json
+from tasks.errors import DataError
+from user_input.nearest import nearest
+from user_input.parse_json import LONGEST, JsonError, parse_json
 
 
 def locate(path: Path, folders: Iterable[Path], stem: str, suffixes: tuple[str, ...], what: str) -> Path:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tasks.errors import DataError, first_line
+from tasks.errors import DataError
+from user_input.first_line import first_line
 
 
 def rows(dataset: str, config: str | None = None, split: str | None = None) -> Iterator[tuple[str, dict[str, object]]]:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from tasks.errors import UnknownTaskError, nearest
+from tasks.errors import UnknownTaskError
 from tasks.pairs import MinimalPair, Task
+from user_input.nearest import nearest
 
 NAMES = (
     "Adam", "Alice", "Anna", "Ben", "Carl", "David", "Emma", "Frank", "Grace", "Henry", "Jack", "James",

@@ -15,8 +15,9 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from tasks.errors import EmptyTaskError, TaskError, UnknownTaskError, nearest
+from tasks.errors import EmptyTaskError, TaskError, UnknownTaskError
 from tasks.pairs import Task
+from user_input.nearest import nearest
 
 GROUP = "crosstime.tasks"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.errors import TaskError, TokenizerError, nearest
+from tasks.errors import TaskError, TokenizerError
+from user_input.nearest import nearest
 
 STARTS = ("bos", "eos", "bos-or-eos")
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from tasks.errors import EmptyTaskError, NoSharedPromptError, TaskError, TokenizerError, nearest
+from tasks.errors import EmptyTaskError, NoSharedPromptError, TaskError, TokenizerError
 from tasks.pairs import MinimalPair, Task, TokenizedTask
 from tasks.start_token import start_token
+from user_input.nearest import nearest
 
 RULES = ("first-difference", "ctt")
 

@@ -52,7 +52,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_the_wheel_has_every_file_of_the_packages_and_no_other(built: tuple[Path, Path]):
     names = {name for name in zipfile.ZipFile(built[0]).namelist() if ".dist-info/" not in name}
     assert names == sources(*PACKAGES)
-    assert {"crosstime/recipes/demo.toml", "crosstime/report/page.js", "crosstime/report/style.css"} <= names
+    assert {"crosstime/recipes/demo.toml", "crosstime/report/page/page.js", "crosstime/report/page/style.css"} <= names
 
 
 @pytest.mark.slow
@@ -84,9 +84,10 @@ def test_the_wheel_works_away_from_the_checkout(built: tuple[Path, Path], tmp_pa
     """Unpacked into a folder, it finds its own recipes and assets, not those of the checkout."""
     zipfile.ZipFile(built[0]).extractall(tmp_path)
     code = (
-        "from importlib import resources; import crosstime.recipe; from crosstime.report.page import SCRIPTS; "
-        "print(crosstime.__file__); print(*crosstime.recipe.shipped()); "
-        "print(all((resources.files('crosstime.report') / f'{name}.js').is_file() for name in SCRIPTS))"
+        "from importlib import resources; import crosstime.runs.recipe.recipe; "
+        "from crosstime.report.page.write_report import SCRIPTS; "
+        "print(crosstime.__file__); print(*crosstime.runs.recipe.recipe.shipped()); "
+        "print(all((resources.files('crosstime.report.page') / f'{name}.js').is_file() for name in SCRIPTS))"
     )
     done = subprocess.run(
         [sys.executable, "-c", IN_FOLDER + code], cwd=tmp_path, capture_output=True, text=True, check=False

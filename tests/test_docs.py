@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import typer
 
-from crosstime.cli import app
+from crosstime.cli.main import app
 from crosstime.cli.reference import reference
-from crosstime.recipe import Recipe, shipped
-from crosstime.stages import NAMES
+from crosstime.runs.recipe.recipe import Recipe, shipped
+from crosstime.runs.stages.registry import NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -109,7 +109,7 @@ def test_the_documentation_is_built_with_an_extra():
 
 
 def test_help_does_not_wait_for_torch():
-    code = "import sys; from crosstime.cli import app; app(['--help'], standalone_mode=False)"
+    code = "import sys; from crosstime.cli.main import app; app(['--help'], standalone_mode=False)"
     code += "; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("False")

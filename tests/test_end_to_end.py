@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 import crosstime as ct
-from crosstime.recipe import Recipe
-from crosstime.running import RunResult
+from crosstime.runs.recipe.recipe import Recipe
+from crosstime.runs.run import RunResult
 from tasks.errors import NoSharedPromptError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

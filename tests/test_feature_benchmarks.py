@@ -12,8 +12,8 @@ if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
 from benchmarks.cases import synthetic, temporal  # noqa: E402
-from crosstime.kinds import KINDS  # noqa: E402
-from crosstime.synthetic import plant  # noqa: E402
+from crosstime.training.kinds import KINDS  # noqa: E402
+from crosstime.training.planted import plant  # noqa: E402
 
 
 def test_the_temporal_tables_have_a_row_for_every_feature_step_and_checkpoint():

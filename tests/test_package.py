@@ -32,20 +32,13 @@ def test_every_public_name_can_be_had_from_the_package(name: str):
 
 
 def test_type_checkers_see_the_names_that_load_lazily():
-    tree = ast.parse((ROOT / "crosstime" / "__init__.py").read_text())
-    seen = {
-        alias.asname
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for statement in node.body
-        if isinstance(statement, ast.Import | ast.ImportFrom)
-        for alias in statement.names
-    }
-    assert set(ct.__all__) - {"errors"} == seen
+    tree = ast.parse((ROOT / "crosstime" / "__init__.pyi").read_text())
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    assert sorted(alias.asname for node in imports for alias in node.names) == ct.__all__
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="module 'crosstime' has no attribute 'atribute'"):
+    with pytest.raises(AttributeError, match="No crosstime attribute atribute"):
         _ = ct.atribute
 
 

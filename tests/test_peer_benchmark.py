@@ -16,9 +16,9 @@ if str(ROOT) not in sys.path:
 from benchmarks.cases import crossover, training  # noqa: E402
 from benchmarks.peers import running  # noqa: E402
 from benchmarks.peers.running import MISSING, Peer, against, environment  # noqa: E402
+from crosstime.crosscoders.sparse_codes import SPARSE_BELOW  # noqa: E402
 from crosstime.errors import CrosstimeError  # noqa: E402
-from crosstime.sparse_codes import SPARSE_BELOW  # noqa: E402
-from crosstime.topk_trainer import TopKTrainer  # noqa: E402
+from crosstime.training.topk import TopKTrainer  # noqa: E402
 
 CPU = torch.device("cpu")
 SMALL = training.Sizes(width=8, checkpoints=2, features=32, batch=16, k=(4,), runs=1)

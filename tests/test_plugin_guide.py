@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import tasks
-from crosstime.scoring import accuracy
-from crosstime.tiny import TinyConfig, train_tiny_suite
+from crosstime.suites.accuracy import accuracy
+from crosstime.suites.tiny import TinyConfig, train_tiny_suite
 from tasks import UnknownTaskError, registry
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,7 +69,7 @@ def found(installed: Path, monkeypatch) -> None:
 def crosstime(installed: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join(map(str, (installed, ROOT)))
     return subprocess.run(
-        [sys.executable, "-c", "from crosstime.cli import main; main()", *arguments],
+        [sys.executable, "-c", "from crosstime.cli.main import main; main()", *arguments],
         env=os.environ | {"PYTHONPATH": path, "COLUMNS": "200"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import crosstime as ct
-from crosstime.recipe import Recipe
+from crosstime.runs.recipe.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"

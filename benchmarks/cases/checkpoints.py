@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks.memory import HOW, Footprint, footprint
 from benchmarks.result import Result, Row
 from benchmarks.setting import Sizes, random_crosscoder, random_model, random_prompts, random_tokenizer
-from crosstime import Compute, CrossCoder, Site, Suite, attribute, splice
+from crosstime import Compute, CrossCoder, Site, Suite, attribute, decompose_task
 from interventions import Model, fetch
 from tasks import TokenizedTask
 
@@ -88,8 +88,8 @@ def prepare_run(folder: Path, sizes: Sizes, count: int, device: torch.device) ->
     compute = Compute(device=str(device), max_tokens=sizes.max_tokens)
 
     def call() -> int:
-        spliced = splice(suite, crosscoder, task, compute=compute, progress=False)
-        result = attribute(suite, crosscoder, spliced, quadrature="left", steps=10, compute=compute, progress=False)
+        decomposed = decompose_task(suite, crosscoder, task, compute=compute, progress=False)
+        result = attribute(suite, crosscoder, decomposed, quadrature="left", steps=10, compute=compute, progress=False)
         return held(result, but=weights)
 
     return call

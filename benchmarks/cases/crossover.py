@@ -1,7 +1,7 @@
 """Up to how many active features sums over them alone beat dense products, in a whole step of BatchTopK.
 
-Both ways take the same steps; TopK's trainers choose between them by `crosstime.sparse_codes.SPARSE_BELOW`. Here each
-is forced in turn. A ratio above 1 says that the sparse way is faster; where it passes 1 the constant should be.
+Both ways take the same steps; TopK trainers choose between them by `SPARSE_BELOW` (`crosscoders/sparse_codes.py`). Here
+each is forced in turn. A ratio above 1 says that the sparse way is faster; where it passes 1 the constant should be.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks.cases.training import Sizes as StepSizes
 from benchmarks.result import Result, Row
 from benchmarks.timing import medians
 from crosstime import BatchTopKConfig
-from crosstime.sparse_codes import SPARSE_BELOW
+from crosstime.crosscoders.sparse_codes import SPARSE_BELOW
 
 DENSE, SPARSE = 0.0, 2.0
 """Values of `SPARSE_BELOW` at which no share of active features is below it, and every one."""

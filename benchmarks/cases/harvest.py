@@ -19,10 +19,10 @@ from benchmarks import naive
 from benchmarks.result import Result, Row
 from benchmarks.setting import Setting, Sizes, build, sizes_for
 from benchmarks.timing import medians, seconds
-from crosstime.compute import Compute
-from crosstime.harvesting import harvest
-from crosstime.store import ActivationStore
-from crosstime.suite import Checkpoint, Suite
+from crosstime.activations.harvest import harvest
+from crosstime.activations.store import ActivationStore
+from crosstime.suites.compute import Compute
+from crosstime.suites.suite import Checkpoint, Suite
 from interventions import MAX_TOKENS, Model, Prompts
 
 LENGTH = 64

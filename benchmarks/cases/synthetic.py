@@ -8,10 +8,10 @@ import torch
 
 from benchmarks.result import Result, Row
 from benchmarks.timing import seconds
-from crosstime.kinds import KINDS
-from crosstime.recovering import DECODER, recovery
-from crosstime.synthetic import Planted, plant, train_planted
-from crosstime.trainer import TrainerConfig
+from crosstime.evolution.recovery import DECODER, recovery
+from crosstime.training.kinds import KINDS
+from crosstime.training.planted import Planted, plant, train_planted
+from crosstime.training.trainer import TrainerConfig
 
 TARGET = 0.9
 PLAIN = "plain"

@@ -11,8 +11,8 @@ from torch import nn
 from benchmarks.memory import HOW, footprint
 from benchmarks.result import Result, Row
 from crosstime import CrossCoder, Site
-from crosstime.crosscoder import Origin
-from crosstime.evolution import decoder_evolution
+from crosstime.crosscoders.crosscoder import Origin
+from crosstime.evolution.decoders import decoder_evolution
 
 MEGABYTE = 1 << 20
 

@@ -25,8 +25,8 @@ from benchmarks.peers.running import MISSING, Peer, against, environment
 from benchmarks.result import Result, Row
 from benchmarks.timing import medians
 from crosstime import BatchTopKConfig, CrossCoder, L1Config
-from crosstime.crosscoder import Origin
-from crosstime.trainer import Trainer, TrainerConfig
+from crosstime.crosscoders.crosscoder import Origin
+from crosstime.training.trainer import Trainer, TrainerConfig
 from interventions import Site
 
 LR, L1 = 1e-4, 0.5

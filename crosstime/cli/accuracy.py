@@ -43,8 +43,8 @@ def accuracy(
     import tasks
     from crosstime.cli.options import compute_for, open_suite, save_charts, show_traffic
     from crosstime.cli.tables import accuracy_table
-    from crosstime.scoring import accuracy as measure
-    from crosstime.storage import write_table
+    from crosstime.machine.storage import write_table
+    from crosstime.suites.accuracy import accuracy as measure
 
     compute = compute_for(device, dtype, max_tokens, remote, folder=out)
     loaded = [replace(tasks.load(name, path, limit=limit, seed=seed), prepend=prepend) for name in names]
@@ -69,7 +69,7 @@ def accuracy(
 
 def charts(table: pd.DataFrame) -> dict[str, object]:
     """Charts of an accuracy table by file name; none where the checkpoints' training tokens are unknown."""
-    from crosstime.report.charts import accuracy_chart
+    from crosstime.report.charts.effects import accuracy_chart
 
     if table["tokens"].isna().any():
         return {}

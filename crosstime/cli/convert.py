@@ -30,8 +30,8 @@ def convert(
     """
     from rich.console import Console
 
-    from crosstime import exchange
     from crosstime.cli.options import comma_separated
+    from crosstime.crosscoders import exchange
     from crosstime.errors import CrosscoderError
 
     try:

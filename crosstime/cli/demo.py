@@ -20,6 +20,6 @@ def demo(
     agreement; on the way it agrees with the nearest noun. A crosscoder of three of its checkpoints shows which
     features do that, and which replace them.
     """
-    from crosstime.recipe import Recipe
+    from crosstime.runs.recipe.recipe import Recipe
 
     execute(Recipe.named("demo", overrides or ()), runs, force=force or [], dry_run=dry_run)

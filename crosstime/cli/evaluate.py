@@ -32,11 +32,11 @@ def evaluate(
     """
     from rich.console import Console
 
-    from crosstime import exchange
     from crosstime.cli.options import compute_for, open_suite, show_traffic
     from crosstime.cli.tables import evaluation_table
-    from crosstime.evaluation import evaluate_seeds, over_seeds
-    from crosstime.storage import write_json, write_table
+    from crosstime.crosscoders import exchange
+    from crosstime.crosscoders.evaluate import evaluate_seeds, over_seeds
+    from crosstime.machine.storage import write_json, write_table
 
     compute = compute_for(device, dtype, max_tokens, remote, folder=out)
     loaded = [exchange.read(crosscoder) for crosscoder in crosscoders]

@@ -50,15 +50,15 @@ def evolve(
     from rich.console import Console
 
     import tasks
-    from crosstime.attribution import attribute
     from crosstime.cli.options import compute_for, show_traffic
-    from crosstime.crosscoder import CrossCoder
-    from crosstime.dips import explain_dip
+    from crosstime.crosscoders.crosscoder import CrossCoder
+    from crosstime.crosscoders.decompose import fitting
+    from crosstime.effects.attribute import attribute
+    from crosstime.effects.explain_dip import explain_dip
     from crosstime.errors import CrosstimeError
-    from crosstime.evolving import evolve as all_tables
-    from crosstime.splicing import fitting
-    from crosstime.storage import write_table
-    from crosstime.suite import Suite
+    from crosstime.evolution.evolve import evolve as all_tables
+    from crosstime.machine.storage import write_table
+    from crosstime.suites.suite import Suite
 
     spoken = dict(_named(text) for text in languages or ())
     ends = comma_separated(dip) if dip is not None else []
@@ -85,7 +85,9 @@ def evolve(
             f"{flagged} of {len(tables['facts'])} selected features only look specific by their decoder norms."
         )
     if ends:
-        answers = [explain_dip(chosen, loaded, one.spliced, *ends, attribution=one, seed=seed, **how) for one in found]
+        answers = [
+            explain_dip(chosen, loaded, one.decomposed, *ends, attribution=one, seed=seed, **how) for one in found
+        ]
         for answer in answers:
             write_table(out / f"dip_{answer.task.replace('/', '_')}.csv", answer.table)
             console.print(answer.sentence(), markup=False)

@@ -33,9 +33,9 @@ def harvest(
     """
     from rich.console import Console
 
+    from crosstime.activations.harvest import harvest as write
     from crosstime.cli.options import compute_for, open_suite, show_traffic
     from crosstime.cli.tables import store_table
-    from crosstime.harvesting import harvest as write
     from interventions import Site
 
     compute = compute_for(device, dtype, max_tokens, remote)

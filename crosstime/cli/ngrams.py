@@ -33,9 +33,9 @@ def ngrams(
     from rich.table import Table
 
     from crosstime.cli.options import compute_for, open_suite, save_charts, show_traffic
-    from crosstime.ngrams import ngram_divergence
-    from crosstime.report.survey_charts import ngram_chart
-    from crosstime.storage import write_table
+    from crosstime.machine.storage import write_table
+    from crosstime.report.charts.survey import ngram_chart
+    from crosstime.suites.ngrams import ngram_divergence
 
     compute = compute_for(device, dtype, max_tokens, remote, folder=out)
     found = ngram_divergence(

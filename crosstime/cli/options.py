@@ -11,8 +11,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from crosstime.compute import Compute
-    from crosstime.suite import Suite
+    from crosstime.suites.compute import Compute
+    from crosstime.suites.suite import Suite
 
 SUITE = typer.Argument(help="A folder of checkpoints, or a Hub repository.", show_default=False)
 REVISIONS = typer.Option("--revisions", "-r", help="Which checkpoints, in order, with commas between; else all.")
@@ -27,7 +27,7 @@ SEED = typer.Option("--seed", help="Of samples and of the bootstrap.")
 
 def open_suite(source: str, revisions: str | None) -> Suite:
     """The suite of the checkpoints that were asked for."""
-    from crosstime.suite import Suite
+    from crosstime.suites.suite import Suite
 
     return Suite.open(source, None if revisions is None else comma_separated(revisions))
 
@@ -45,9 +45,9 @@ def compute_for(
 
     With a server, the ids of its jobs go to FOLDER/jobs.json, so that the same command takes them up again.
     """
-    from crosstime.compute import Compute
-    from crosstime.jobs import JobFile
-    from crosstime.recipe import RemoteRecipe
+    from crosstime.runs.jobs import JobFile
+    from crosstime.runs.recipe.recipe import RemoteRecipe
+    from crosstime.suites.compute import Compute
 
     place = RemoteRecipe(remote, {"true": True, "false": False}.get(sandboxed, sandboxed))
     return Compute(device, dtype, max_tokens, place.place({} if folder is None else JobFile(folder / "jobs.json")))
@@ -72,6 +72,6 @@ def comma_separated(text: str) -> list[str]:
 
 def save_charts(folder: Path, charts: dict[str, Any]) -> Sequence[Path]:
     """Write charts as NAME.svg, each whole or not at all; gives the paths."""
-    from crosstime.report.drawing import save_chart
+    from crosstime.report.charts.save_chart import save_chart
 
     return [path for name, chart in charts.items() for path in save_chart(chart, folder / name, ["svg"])]

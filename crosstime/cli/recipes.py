@@ -9,7 +9,7 @@ def recipes() -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from crosstime.recipe import Recipe, shipped
+    from crosstime.runs.recipe.recipe import Recipe, shipped
 
     table = Table.grid(padding=(0, 2))
     for name in shipped():

@@ -17,7 +17,7 @@ def reference(app: typer.Typer) -> str:
     """Every verb with its arguments and options, as Markdown.
 
     Examples:
-        >>> from crosstime.cli import app
+        >>> from crosstime.cli.main import app
         >>> reference(app).startswith("# Command line")
         True
     """
@@ -63,6 +63,6 @@ def _meaning(parameter: Any) -> str:
 
 
 if __name__ == "__main__":
-    from crosstime.cli import app
+    from crosstime.cli.main import app
 
     print(reference(app), end="")

@@ -12,8 +12,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from crosstime.recipe import Recipe
-    from crosstime.running import RunResult
+    from crosstime.runs.recipe.recipe import Recipe
+    from crosstime.runs.run import RunResult
 
 RUNS = typer.Option("--runs", help="Folder in which the run's own folder is made.")
 OVERRIDES = typer.Option(
@@ -37,7 +37,7 @@ def run(
     evolve, explain, report) that are done already are kept, and one that was stopped goes on from where it was.
     """
 
-    from crosstime.recipe import Recipe
+    from crosstime.runs.recipe.recipe import Recipe
 
     is_file = recipe.endswith(".toml") or Path(recipe).is_file()
     execute(
@@ -55,7 +55,7 @@ def execute(recipe: Recipe, runs: Path, *, force: list[str] | None = None, dry_r
     if dry_run:
         show_plan(recipe, runs, Console())
         return
-    from crosstime.running import run as run_recipe
+    from crosstime.runs.run import run as run_recipe
 
     started = time.perf_counter()
     progress = Console(stderr=True)
@@ -86,8 +86,8 @@ def show_plan(recipe: Recipe, runs: Path, console: Console) -> None:
     """Print what a recipe would cost on this machine; exit code 1 where it cannot hold it."""
     from rich.table import Table
 
-    from crosstime.machine import Machine
-    from crosstime.planning import in_bytes, in_time, plan
+    from crosstime.runs.plan.plan import in_bytes, in_time, plan
+    from crosstime.runs.plan.rates import Machine
 
     machine = Machine.here(recipe.compute.torch_device, runs)
     found = plan(recipe, machine)

@@ -25,13 +25,13 @@ def select(
     from rich.console import Console
     from rich.table import Table
 
-    from crosstime.choosing import select as choose
     from crosstime.cli.accuracy import charts
     from crosstime.cli.options import comma_separated, save_charts
     from crosstime.errors import SuiteError
-    from crosstime.report.charts import accuracy_chart
-    from crosstime.report.survey_charts import change_chart
-    from crosstime.storage import read_table, write_json
+    from crosstime.machine.storage import read_table, write_json
+    from crosstime.report.charts.effects import accuracy_chart
+    from crosstime.report.charts.survey import change_chart
+    from crosstime.suites.select import select as choose
 
     names = {"revision": str, "other": str, "task": str}
     tables = {

@@ -17,7 +17,7 @@ def serve(
     For a run on another machine: ssh -L 8000:127.0.0.1:8000 HOST, there crosstime serve RUN --port 8000, and open
     http://127.0.0.1:8000 here. Only the report, its charts and its tables are given out.
     """
-    from crosstime.serving import ADDRESS, server
+    from crosstime.runs.serve import ADDRESS, server
 
     with server(run, port) as listening:
         print(f"{run}: http://{ADDRESS}:{listening.server_port}/ (Ctrl-C ends)", flush=True)

@@ -34,10 +34,10 @@ def similarity(
     from rich.table import Table
 
     from crosstime.cli.options import compute_for, open_suite, save_charts, show_traffic
-    from crosstime.report.survey_charts import similarity_chart
-    from crosstime.representation import MEASURES
-    from crosstime.representation import similarity as measure
-    from crosstime.storage import write_table
+    from crosstime.machine.storage import write_table
+    from crosstime.report.charts.survey import similarity_chart
+    from crosstime.suites.similarity import MEASURES
+    from crosstime.suites.similarity import similarity as measure
     from interventions import Site
 
     compute = compute_for(device, dtype, max_tokens, remote, folder=out)

@@ -17,7 +17,7 @@ def status(folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's f
     from rich.table import Table
     from rich.text import Text
 
-    from crosstime.run_status import status as status_of
+    from crosstime.runs.status import status as status_of
 
     found = status_of(folder)
     styles = {"done": "green", "damaged": "red", "partial": "yellow", "waiting": "dim"}

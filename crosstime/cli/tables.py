@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from crosstime.store import ActivationStore
+    from crosstime.activations.store import ActivationStore
 
 
 def accuracy_table(accuracy: pd.DataFrame, compared: Sequence[str] = ()) -> Table:

@@ -97,7 +97,7 @@ def load_tokenizer(source: str) -> Any:
     Raises:
         SuiteError: there is none.
     """
-    from crosstime.suite import Suite
+    from crosstime.suites.suite import Suite
 
     folder = Path(source).expanduser()
     if folder.is_dir() and (folder / "config.json").is_file():

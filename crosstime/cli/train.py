@@ -10,7 +10,7 @@ import typer
 from crosstime.cli.options import DEVICE, DTYPE, MAX_TOKENS, REVISIONS, SUITE
 
 if TYPE_CHECKING:
-    from crosstime.crosscoder_recipe import CrosscoderRecipe
+    from crosstime.runs.recipe.crosscoder import CrosscoderRecipe
 
 STATE = "training.safetensors"
 
@@ -65,10 +65,10 @@ def train(
 
     from crosstime.cli.options import compute_for, open_suite
     from crosstime.cli.tables import evaluation_table
-    from crosstime.evaluation import evaluate
-    from crosstime.processes import joined
-    from crosstime.storage import write_table
-    from crosstime.training import train as fit
+    from crosstime.crosscoders.evaluate import evaluate
+    from crosstime.machine.processes import joined
+    from crosstime.machine.storage import write_table
+    from crosstime.training.train import train as fit
     from interventions import Site
 
     given = {"n_features": features, "steps": steps, "batch_size": batch, "lr": rate}
@@ -114,15 +114,15 @@ def train(
 
 
 def _recipe(kind: str, given: dict[str, Any], settings: list[str], seed: int) -> CrosscoderRecipe:
-    from crosstime.recipe import crosscoder_table
+    from crosstime.runs.recipe.recipe import crosscoder_table
 
     return crosscoder_table({"kind": kind, "seed": seed, **given}, settings)
 
 
 def _text(corpus: list[str]) -> Any:
     """The sources as `crosstime.train` takes them: a list of texts, or one store of activations."""
-    from crosstime.corpus import read_lines
-    from crosstime.store import store_at
+    from crosstime.activations.store import store_at
+    from crosstime.suites.corpus import read_lines
 
     if (store := store_at(corpus)) is not None:
         return store
@@ -131,7 +131,7 @@ def _text(corpus: list[str]) -> Any:
 
 
 def _held_out(text: list[str], share: float) -> Any:
-    from crosstime.corpus import documents
-    from crosstime.held_out import held_out
+    from crosstime.suites.corpus import documents
+    from crosstime.training.held_out import held_out
 
     return held_out(documents(text)[0], share)

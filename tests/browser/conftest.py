@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 # The sample report belongs to the report's own tests.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "crosstime"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "crosstime" / "report"))
 import test_report_sample as sample
 
-from crosstime.report import write_report
+from crosstime.report.page.write_report import write_report
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import test_report_sample as sample
 
-from crosstime.report import Context, write_report
-from crosstime.report.browser_data import browser_data
-from crosstime.report.features import selected
+from crosstime.report.page.browser_data import browser_data
+from crosstime.report.page.contexts import Context
+from crosstime.report.page.features import selected
+from crosstime.report.page.write_report import write_report
 
 pytestmark = pytest.mark.slow
 

@@ -8,10 +8,10 @@ from multiprocessing.context import BaseContext
 
 import pytest
 
-from crosstime.compute import Compute
-from crosstime.crosscoder import CrossCoder
-from crosstime.suite import Suite
-from crosstime.tiny import TinyConfig, train_tiny_suite
+from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.suites.compute import Compute
+from crosstime.suites.suite import Suite
+from crosstime.suites.tiny import TinyConfig, train_tiny_suite
 from interventions import Model, Site
 from tasks.agreement import sentences
 
@@ -29,7 +29,7 @@ LEARNING = TinyConfig(
 def forks() -> BaseContext:
     """Processes that start in no time: each is forked from one that has imported everything, and done nothing."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["crosstime.running", "crosstime.stages"])
+    context.set_forkserver_preload(["crosstime.runs.run", "crosstime.runs.stages"])
     return context
 
 
@@ -74,8 +74,8 @@ def learning_suite(tmp_path_factory) -> Suite:
 def learning_crosscoder(learning_suite: Suite) -> CrossCoder:
     """A crosscoder of all checkpoints of `learning_suite`, trained for a moment."""
     # Here, so that tests of other parts do not wait for this import.
-    from crosstime.l1_trainer import L1Config
-    from crosstime.training import train
+    from crosstime.training.l1 import L1Config
+    from crosstime.training.train import train
 
     config = L1Config(n_features=24, steps=60, lr=1e-2, l1=0.3)
     options = {"batch_size": 64, "sequence_length": 12, "progress": False}

@@ -16,11 +16,11 @@ from pathlib import Path
 from small_run import contents, half_written, settle
 
 import crosstime as ct
-from crosstime import harvesting
+from crosstime.activations import harvest as harvesting
+from crosstime.activations.store import ActivationStore
 from crosstime.errors import USER_ERRORS
-from crosstime.storage import read_tensors
-from crosstime.store import ActivationStore
-from crosstime.suite import Suite
+from crosstime.machine.storage import read_tensors
+from crosstime.suites.suite import Suite
 from interventions import Site
 from tasks.agreement import sentences
 

@@ -15,9 +15,10 @@ from pathlib import Path
 import torch
 
 import crosstime as ct
-from crosstime.stages import attributing, reporting
-from crosstime.storage import read_tensors
-from crosstime.trainer import Trainer
+from crosstime.machine.storage import read_tensors
+from crosstime.runs.stages import attribute as attributing
+from crosstime.runs.stages import report as reporting
+from crosstime.training.trainer import Trainer
 from tasks.agreement import sentences
 
 Values = Mapping[str, object]
@@ -102,7 +103,7 @@ def go(home: str, runs: str, **settings: float) -> None:
 
 def command(arguments: list[str], said: str, **settings: float) -> None:
     """The command line, which ends the process; what it says goes to a file."""
-    from crosstime.cli import main
+    from crosstime.cli.main import main
 
     settle(**settings)
     with Path(said).open("w") as file:
@@ -140,6 +141,6 @@ if __name__ == "__main__":
     settle(pace=float(sys.argv[4]))
     (Path(sys.argv[3]) / f"pid-{os.environ['RANK']}").write_text(str(os.getpid()))
     sys.argv = ["crosstime", "run", sys.argv[1], "--runs", sys.argv[2]]
-    from crosstime.cli import main
+    from crosstime.cli.main import main
 
     main()

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from crosstime.jumprelu_trainer import JumpReLUConfig
-from crosstime.l1_trainer import L1Config
-from crosstime.storage import write_json, write_tensors
-from crosstime.suite import Suite
-from crosstime.topk_trainer import BatchTopKConfig
-from crosstime.training import Trained, train
+from crosstime.machine.storage import write_json, write_tensors
+from crosstime.suites.suite import Suite
+from crosstime.training.jumprelu import JumpReLUConfig
+from crosstime.training.l1 import L1Config
+from crosstime.training.topk import BatchTopKConfig
+from crosstime.training.train import Trained, train
 from interventions import Site
 from tasks.agreement import sentences
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
-from crosstime import exchange
+from crosstime.crosscoders import exchange
 
 pytestmark = [
     pytest.mark.fuzz,

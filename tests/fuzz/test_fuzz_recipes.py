@@ -9,12 +9,12 @@ from broken_input import edits, fuzzed, json_values, refuses_politely, replaced,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosstime.corpus import HubText
 from crosstime.errors import RecipeError
-from crosstime.machine import Machine
-from crosstime.planning import plan
-from crosstime.recipe import Recipe
-from crosstime.revisions import in_training_order, progress
+from crosstime.runs.plan.plan import plan
+from crosstime.runs.plan.rates import Machine
+from crosstime.runs.recipe.recipe import Recipe
+from crosstime.suites.corpus import HubText
+from crosstime.suites.revisions import in_training_order, progress
 from interventions import Site
 
 pytestmark = pytest.mark.fuzz

@@ -11,18 +11,18 @@ from broken_input import edits, fuzzed, refuses_politely, replaced, tensors_like
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosstime.annotation import read_annotations
-from crosstime.corpus import read_lines
-from crosstime.crosscoder import CrossCoder, Origin
-from crosstime.effects_file import read_effects, write_effects
+from crosstime.crosscoders.crosscoder import CrossCoder, Origin
+from crosstime.effects.effects_file import read_effects, write_effects
 from crosstime.errors import SuiteError
-from crosstime.experiment import chosen_revisions
-from crosstime.jobs import JobFile
-from crosstime.ledger import Ledger, damaged, read_manifest
-from crosstime.pieces import checksum
-from crosstime.run_status import status
-from crosstime.storage import read_table, read_tensors, write_tensors
-from crosstime.suite import Suite
+from crosstime.features.annotation import read_annotations
+from crosstime.machine.storage import read_table, read_tensors, write_tensors
+from crosstime.runs.experiment import chosen_revisions
+from crosstime.runs.jobs import JobFile
+from crosstime.runs.ledger import Ledger, damaged, read_manifest
+from crosstime.runs.parts import checksum
+from crosstime.runs.status import status
+from crosstime.suites.corpus import read_lines
+from crosstime.suites.suite import Suite
 from interventions import Effects, Site
 
 pytestmark = pytest.mark.fuzz

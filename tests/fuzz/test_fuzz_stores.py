@@ -13,13 +13,13 @@ from broken_input import edits, fuzzed, refuses_politely, replaced, tensors_like
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosstime.buffer import BufferState
-from crosstime.crosscoder import CrossCoder, Origin
+from crosstime.activations.buffer import BufferState
+from crosstime.activations.store import ActivationStore, StoredBatches
+from crosstime.crosscoders.crosscoder import CrossCoder, Origin
 from crosstime.errors import StoreError
-from crosstime.l1_trainer import L1Config
-from crosstime.storage import read_tensors, write_tensors
-from crosstime.store import ActivationStore, StoredBatches
-from crosstime.training_state import Keeper, TrainingState
+from crosstime.machine.storage import read_tensors, write_tensors
+from crosstime.training.l1 import L1Config
+from crosstime.training.resume import Keeper, TrainingState
 from interventions import Site
 
 pytestmark = pytest.mark.fuzz

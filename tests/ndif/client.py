@@ -18,8 +18,8 @@ from stack import HOST, Stack
 
 import crosstime as ct
 import interventions as iv
-from crosstime.jobs import JobFile
-from crosstime.tiny import TinyConfig, train_tiny_suite
+from crosstime.runs.jobs import JobFile
+from crosstime.suites.tiny import TinyConfig, train_tiny_suite
 from interventions.remote import probing
 from tasks.agreement import sentences
 
@@ -123,8 +123,8 @@ def test_effects_equal_local_ones(stack, near, far, crosscoder, task):
     within = 1e-5 if method == "ig" else 1e-4
     same("RelIE of the strongest features", found.relie()[top], expected.relie()[top], within)
     FIGURES["traffic of effects"] = str(remote.traffic)
-    alone = ct.ablate(near, crosscoder, expected.spliced, {"top": top}, progress=False)
-    there = ct.ablate(far, crosscoder, expected.spliced, {"top": top}, remote=remote, progress=False)
+    alone = ct.ablate(near, crosscoder, expected.decomposed, {"top": top}, progress=False)
+    there = ct.ablate(far, crosscoder, expected.decomposed, {"top": top}, remote=remote, progress=False)
     columns = ["accuracy", "logit_difference", "logit_difference_change"]
     same("ablation", *(torch.tensor(table[columns].to_numpy()) for table in (there, alone)))
 
@@ -136,9 +136,9 @@ def same(what: str, found: torch.Tensor, expected: torch.Tensor, within: float =
 
 
 def test_a_server_without_gradients_is_found_out_and_said(stack, near, far, crosscoder, task):
-    spliced = ct.splice(near, crosscoder, task, progress=False)
+    decomposed = ct.decompose_task(near, crosscoder, task, progress=False)
     with ct.Compute(remote=HOST).open(far, "main") as model:
-        arguments = model, spliced.prompts, SITE, spliced.clean[-1]
+        arguments = model, decomposed.prompts, SITE, decomposed.clean[-1]
         if stack.actor == "Trusted":
             assert iv.indirect_effects(*arguments).method == "ig"
         else:
@@ -235,11 +235,13 @@ def test_revisions_are_in_flight_together(stack, far, task):
 
 @TRUSTED_ONLY
 def test_a_run_goes_on_when_the_api_was_killed_in_its_middle(stack, near, far, crosscoder, task, tmp_path):
-    spliced = ct.splice(near, crosscoder, task, progress=False)
+    decomposed = ct.decompose_task(near, crosscoder, task, progress=False)
     compute = ct.Compute(max_tokens=256)
 
     def effects(suite: ct.Suite, remote: iv.Remote | None) -> torch.Tensor:
-        found = ct.attribute(suite, crosscoder, spliced, method="exact", compute=compute, remote=remote, progress=False)
+        found = ct.attribute(
+            suite, crosscoder, decomposed, method="exact", compute=compute, remote=remote, progress=False
+        )
         return found.ie()
 
     expected = effects(near, None)

@@ -1,0 +1,102 @@
+"""Which formats there are, and which of them a path holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxtyping import Float
+from torch import Tensor
+
+from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.crosscoders.exchange import ckkissane, ctt, finetuning, native, saelens
+from crosstime.crosscoders.exchange.format import Format, Known
+from crosstime.errors import CrosscoderError
+from interventions import Site
+from user_input.nearest import nearest
+
+FORMATS: dict[str, Format] = {
+    module.FORMAT.name: module.FORMAT for module in (native, ctt, ckkissane, finetuning, saelens)
+}
+"""Every format by its name, in the order in which a path is tried."""
+
+
+def read(
+    path: str | Path,
+    *,
+    format: str | None = None,
+    suite: str | None = None,
+    revisions: Sequence[str] | None = None,
+    site: Site | str | None = None,
+    scales: Float[Tensor, " C"] | Sequence[float] | None = None,
+) -> CrossCoder:
+    """Read a crosscoder, or a sparse autoencoder (C = 1), in any of `FORMATS`.
+
+    Codes and reconstructions are those of the tool that wrote the file, up to rounding. Files of `torch.save` are read
+    with ``weights_only``, so that nothing in them is run.
+
+    Args:
+        path: a file or folder.
+        format: a name in `FORMATS`; None finds out.
+        suite, revisions, site: what the crosscoder was trained on, where the format does not say it or says it in
+            words of its own; these go first.
+        scales: s_c, C numbers, for weights on the scale of training in a format that does not keep the scales.
+
+    Raises:
+        CrosscoderError: no such file or format; a tensor that is missing, of the wrong shape or not finite (it is
+            named); a pickle with anything but tensors in it; a kind of dictionary that is none of ours.
+
+    Examples:
+        >>> gemma = read("gemma-2-2b", revisions=["base", "chat"], scales=[0.276, 0.244])  # doctest: +SKIP
+    """
+    path = Path(path)
+    known = Known(
+        suite,
+        None if revisions is None else tuple(revisions),
+        Site.parse(site) if isinstance(site, str) else site,
+        None if scales is None else tuple(float(scale) for scale in scales),
+    )
+    return _named(format or detect(path)).read(path, known)
+
+
+def write(crosscoder: CrossCoder, path: str | Path, *, format: str = "crosstime") -> None:
+    """Write a crosscoder in one of `FORMATS`, whole or not at all.
+
+    Args:
+        crosscoder: what to write.
+        path: a file for ``crosstime``, else a folder that does not exist or is empty.
+        format: a name in `FORMATS`.
+
+    Raises:
+        CrosscoderError: no such format; one that cannot hold this crosscoder (another activation function, another
+            number of checkpoints, folded weights); or a folder that is taken.
+
+    Examples:
+        >>> write(crosscoder, "version_0", format="ctt")  # doctest: +SKIP
+    """
+    chosen, path = _named(format), Path(path)
+    if chosen.is_folder and path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise CrosscoderError(f"{path} exists already: the format {chosen.name} needs a folder of its own")
+    chosen.write(crosscoder, path)
+
+
+def detect(path: str | Path) -> str:
+    """Name of the format of a file or folder.
+
+    Raises:
+        CrosscoderError: it does not exist, or is in none of `FORMATS`.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise CrosscoderError(f"there is no crosscoder at {path}")
+    for format in FORMATS.values():
+        if format.holds(path):
+            return format.name
+    forms = "; ".join(f"{format.name}: {format.description}" for format in FORMATS.values())
+    raise CrosscoderError(f"{path} is a crosscoder in no format that is known ({forms})")
+
+
+def _named(name: str) -> Format:
+    if name not in FORMATS:
+        raise CrosscoderError(f"there is no format {name!r}: {nearest(name, FORMATS)}")
+    return FORMATS[name]

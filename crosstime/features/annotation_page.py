@@ -1,0 +1,83 @@
+"""The page on which an annotator sees what features fire on: one file without scripts, to be read beside the sheet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from crosstime.report.page.contexts import Context, pieces
+from crosstime.report.page.markup import Markup, element, inline, join
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 60rem; margin: 2rem auto;
+       padding: 0 1rem; }
+h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; border-top: 1px solid #ccc; padding-top: 1rem; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 1rem; color: #555; margin: 0 0 .5rem; }
+dd { margin: 0; } li { margin: .3rem 0; overflow-wrap: anywhere; }
+.from { color: #666; font-size: .85em; } .token { white-space: pre-wrap; border-radius: 2px; }
+.peak { text-decoration: underline; text-underline-offset: 3px; } .sign { color: #777; }
+"""
+
+
+def annotation_page(contexts: Mapping[int, Sequence[Context]], facts: pd.DataFrame | None = None, *, title: str) -> str:
+    """An HTML page of features, each with its facts and contexts; the darker a token, the more the feature fires on it.
+
+    Args:
+        contexts: for each feature, those on which it fires most.
+        facts: a table with a column feature and anything else, of which what is not empty is shown.
+        title: of the page.
+
+    Examples:
+        >>> page = annotation_page({3: [Context("mine", ("a", " b"), (0.0, 2.0))]}, title="Mine")
+        >>> "feature 3" in page
+        True
+    """
+    known = {} if facts is None else {int(row["feature"]): row for row in facts.to_dict("records")}
+    body = [element("h1", title), element("p", f"{len(contexts)} features. Write what you see into annotations.csv.")]
+    for feature, listed in contexts.items():
+        body += [element("h2", f"feature {feature}", id=f"f{feature}"), join(_facts(known.get(feature, {})))]
+        items = [_context(context) for context in listed]
+        body.append(element("ol", items) if items else element("p", "It fires on none of the texts."))
+    head = element(
+        "head", element("meta", charset="utf-8"), element("title", title), inline("style", _STYLE)
+    )  # fmt: skip
+    return join(Markup("<!doctype html>\n"), element("html", head, element("body", body), lang="en"))
+
+
+def _facts(row: Mapping[str, object]) -> Markup | None:
+    shown = [
+        join(element("dt", name.replace("_", " ")), element("dd", _text(value)))
+        for name, value in row.items()
+        if name != "feature" and not (pd.isna(value) or value == "")
+    ]
+    return element("dl", shown) if shown else None
+
+
+def _text(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _context(context: Context) -> Markup:
+    peak = context.peak
+    tokens = [
+        _token(token, activation / peak if peak > 0 and math.isfinite(activation) else 0.0)
+        for token, activation in zip(context.tokens, context.activations, strict=True)
+    ]
+    answers = f" {context.right.strip()} / {context.wrong.strip()}" if context.right or context.wrong else ""
+    source = " · ".join(part for part in (context.task, context.label, f"at most {peak:.3g}") if part)
+    return element("li", tokens, element("i", answers), " ", element("span", source, class_="from"))
+
+
+def _token(token: str, share: float) -> Markup:
+    shown = [
+        element("span", piece, class_="sign") if place % 2 else join(piece) for place, piece in enumerate(pieces(token))
+    ]
+    share = min(1.0, max(0.0, share))
+    return element(
+        "span",
+        shown,
+        class_="token peak" if share == 1 else "token",
+        style=f"background: rgba(230, 120, 0, {0.75 * share:.2f})" if share > 0 else None,
+    )

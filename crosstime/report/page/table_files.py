@@ -1,0 +1,115 @@
+"""Every table of a report for a paper: as LaTeX with aligned numbers, and as CSV."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from crosstime.machine.storage import write_table
+from crosstime.report.columns import COLUMNS
+from crosstime.report.numbers import decimals_for
+
+if TYPE_CHECKING:
+    from crosstime.report.page.inputs import ReportInput
+
+_SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"} | {
+    "\\": "\\textbackslash{}",
+    "~": "\\textasciitilde{}",
+    "^": "\\textasciicircum{}",
+    "<": "\\textless{}",
+    ">": "\\textgreater{}",
+    "|": "\\textbar{}",
+}
+CAPTIONS = {
+    "accuracy": "Accuracy of every checkpoint.",
+    "effects": "Indirect effects with 95\\,\\% intervals.",
+    "temporal": "RelIE and RelDec with 95\\,\\% intervals.",
+    "classes": "Classes of features by RelIE and by RelDec.",
+    "ablation": "Ablations.",
+    "evaluation": "Sparsity and loss of the crosscoder on held-out text.",
+    "faithfulness": "Faithfulness and completeness of the top $n$ features.",
+    "life_cycles": "Life cycles of features.",
+    "rotation": "Mean cosine of decoder directions.",
+    "rotation_steps": "Rotation of decoder directions from each checkpoint to the next.",
+    "dimensionality": "Dimensions that the features fill.",
+    "similarity": "Likeness of activations.",
+    "lives": "Lives of the selected features by their effects.",
+    "dips": "Ablation of features that are given up, or have emerged, where a task dips.",
+}
+"""Table of a report -> its caption in LaTeX; the others are too long for a paper, and CSV only."""
+
+
+def write_tables(report: ReportInput, folder: Path) -> list[Path]:
+    """Write each table that is not empty as ``NAME.csv`` and, if it may stand in a paper, ``NAME.tex``.
+
+    Args:
+        report: whose tables.
+        folder: where to.
+
+    Returns:
+        What was written.
+    """
+    written = []
+    for name in (*COLUMNS, "facts"):
+        frame: pd.DataFrame = getattr(report, name)
+        if frame.empty:
+            continue
+        written.append(folder / f"{name}.csv")
+        write_table(written[-1], frame)
+        if name in CAPTIONS:
+            written.append(folder / f"{name}.tex")
+            written[-1].write_text(latex(frame, CAPTIONS[name], f"tab:{name}"), encoding="utf-8")
+    return written
+
+
+def latex(frame: pd.DataFrame, caption: str, label: str) -> str:
+    """Write a table as LaTeX that needs the packages booktabs and longtable.
+
+    Text is escaped. The numbers of a column share one number of decimals, three significant digits for the
+    largest of them; whole numbers have none, and a missing value is a dash.
+
+    Args:
+        frame: the table.
+        caption: LaTeX, as it is.
+        label: to refer to it by.
+
+    Examples:
+        >>> print(latex(pd.DataFrame({"task": ["a_b"], "n": [3]}), "Pairs.", "tab:pairs").splitlines()[5])
+        a\\_b & 3 \\\\
+    """
+    columns: Mapping[str, list[str]] = {str(name): _column(frame[name]) for name in frame.columns}
+    numeric = [pd.api.types.is_numeric_dtype(frame[name]) for name in frame.columns]
+    head = " & ".join(escaped(name.replace("_", " ")) for name in columns)
+    lines = [
+        f"\\begin{{longtable}}{{{''.join('r' if right else 'l' for right in numeric)}}}",
+        f"\\caption{{{caption}}}\\label{{{label}}}\\\\",
+        "\\toprule",
+        f"{head} \\\\",
+        "\\midrule\\endhead",
+        *(" & ".join(row) + " \\\\" for row in zip(*columns.values(), strict=True)),
+        "\\bottomrule",
+        "\\end{longtable}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Escape text for LaTeX.
+
+    Examples:
+        >>> escaped("SV-#_1 & 50%")
+        'SV-\\\\#\\\\_1 \\\\& 50\\\\%'
+    """
+    return "".join(_SPECIAL.get(character, character) for character in text)
+
+
+def _column(values: pd.Series) -> list[str]:
+    if not pd.api.types.is_numeric_dtype(values):
+        return [escaped(str(value)) for value in values]
+    finite = [float(value) for value in values if math.isfinite(value)]
+    decimals = 0 if all(value.is_integer() for value in finite) else decimals_for(finite)
+    return [f"{value:.{decimals}f}".replace("-", "$-$") if math.isfinite(value) else "--" for value in values]

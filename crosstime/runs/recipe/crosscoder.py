@@ -1,0 +1,106 @@
+"""The ``[crosscoder]`` table of a recipe: a kind, its hyper-parameters, and how batches are made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from crosstime.suites.compute import DTYPES
+from crosstime.errors import CrosscoderError
+from crosstime.training.jumprelu import JumpReLUConfig
+from crosstime.training.kinds import KINDS, kind_named
+from crosstime.training.l1 import L1Config
+from crosstime.training.loggers import LOGGERS
+from crosstime.training.topk import BatchTopKConfig, TopKConfig
+from crosstime.training.trainer import PRECISIONS, TrainerConfig
+from user_input.nearest import nearest
+
+
+@dataclass(frozen=True)
+class CrosscoderRecipe(TrainerConfig):
+    """Keys of every kind; the hyper-parameters are those of the kind's configuration.
+
+    Attributes:
+        batch_size: tokens of one step.
+        buffer_tokens: tokens held in memory and shuffled together.
+        buffer_dtype: how they are held: float32, bfloat16 or float16.
+        save_every: steps after which training is saved, so that it can go on when it is interrupted.
+        validation: share of the documents that training does not see; a batch of them is measured in the log.
+        precision: of the matrix products, float32 or bfloat16; default: bfloat16 on a GPU that has it.
+        loggers: where metrics go beside ``metrics.jsonl``: tensorboard, wandb.
+    """
+
+    batch_size: int = 4096
+    buffer_tokens: int = 1 << 18
+    buffer_dtype: str = "float32"
+    save_every: int = 1_000
+    validation: float = 0.0
+    precision: str | None = None
+    loggers: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("batch_size", "buffer_tokens", "save_every"):
+            if getattr(self, name) < 1:
+                raise CrosscoderError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.buffer_dtype not in DTYPES:
+            named = nearest(self.buffer_dtype, DTYPES)
+            raise CrosscoderError(f"there is no buffer_dtype {self.buffer_dtype!r}: {named}")
+        if self.precision is not None and self.precision not in PRECISIONS:
+            raise CrosscoderError(f"there is no precision {self.precision!r}: {nearest(self.precision, PRECISIONS)}")
+        for name in self.loggers:
+            if name not in LOGGERS:
+                raise CrosscoderError(f"there is no logger {name!r}: {nearest(name, LOGGERS)}")
+        if not 0 <= self.validation < 1:
+            raise CrosscoderError(f"validation must be at least 0 and below 1, not {self.validation}.")
+
+    def config(self) -> TrainerConfig:
+        """The hyper-parameters alone, for `crosstime.train`."""
+        kind = KINDS[self.kind]
+        return kind(**{each.name: getattr(self, each.name) for each in fields(kind)})
+
+    def options(self) -> dict[str, Any]:
+        """The other keys, as keyword arguments of `crosstime.train`."""
+        own = {each.name for each in fields(KINDS[self.kind])}
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name not in own}
+
+
+@dataclass(frozen=True)
+class L1Recipe(CrosscoderRecipe, L1Config):
+    """``kind = "l1"``: see `L1Config`."""
+
+
+@dataclass(frozen=True)
+class TopKRecipe(CrosscoderRecipe, TopKConfig):
+    """``kind = "topk"``: see `TopKConfig`."""
+
+
+@dataclass(frozen=True)
+class BatchTopKRecipe(CrosscoderRecipe, BatchTopKConfig):
+    """``kind = "batchtopk"``: see `BatchTopKConfig`."""
+
+
+@dataclass(frozen=True)
+class JumpReLURecipe(CrosscoderRecipe, JumpReLUConfig):
+    """``kind = "jumprelu"``: see `JumpReLUConfig`."""
+
+
+_OF_KIND: dict[str, type[CrosscoderRecipe]] = {
+    recipe.kind: recipe for recipe in (L1Recipe, TopKRecipe, BatchTopKRecipe, JumpReLURecipe)
+}
+
+
+def recipe_of_kind(table: Mapping[str, Any]) -> tuple[type[CrosscoderRecipe], dict[str, Any]]:
+    """Which table a ``[crosscoder]`` with this ``kind`` is, and its other keys.
+
+    Raises:
+        CrosscoderError: there is no such kind.
+
+    Examples:
+        >>> recipe_of_kind({"kind": "topk", "k": 8})[1]
+        {'k': 8}
+    """
+    rest = dict(table)
+    kind = rest.pop("kind", L1Config.kind)
+    return _OF_KIND[kind_named(str(kind)).kind], rest

@@ -1,0 +1,30 @@
+"""The kinds of crosscoder that can be trained, by name."""
+
+from __future__ import annotations
+
+from crosstime.errors import CrosscoderError
+from crosstime.training.jumprelu import JumpReLUConfig
+from crosstime.training.l1 import L1Config
+from crosstime.training.topk import BatchTopKConfig, TopKConfig
+from crosstime.training.trainer import TrainerConfig
+from user_input.nearest import nearest
+
+KINDS: dict[str, type[TrainerConfig]] = {
+    config.kind: config for config in (L1Config, TopKConfig, BatchTopKConfig, JumpReLUConfig)
+}
+"""Configuration of each kind; it knows its activation function and its trainer."""
+
+
+def kind_named(name: str) -> type[TrainerConfig]:
+    """Configuration class of a kind.
+
+    Raises:
+        CrosscoderError: there is no such kind.
+
+    Examples:
+        >>> kind_named("topk")(n_features=64, k=4).k
+        4
+    """
+    if name not in KINDS:
+        raise CrosscoderError(f"There is no kind of crosscoder {name!r}: {nearest(name, KINDS)}")
+    return KINDS[name]

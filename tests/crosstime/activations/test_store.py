@@ -1,0 +1,177 @@
+"""Batches from a store: every token once, in an order that a seed sets and that a state goes on with."""
+
+from __future__ import annotations
+
+import shutil
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from crosstime.activations import store as module
+from crosstime.activations.harvest import harvest
+from crosstime.activations.store import ActivationStore, read_manifest, store_at
+from crosstime.errors import CrosscoderError, StoreError
+from crosstime.suites.suite import Suite
+from crosstime.training.l1 import L1Config
+from crosstime.training.train import train
+from interventions import Site
+from tasks.agreement import sentences
+
+TEXT = list(sentences(180, seed=3))
+OPTIONS = {"tokens": 200 * 7, "sequence_length": 8, "shard_tokens": 300, "dtype": "float32", "progress": False}
+
+
+@pytest.fixture(scope="module")
+def store(brief_suite: Suite, tmp_path_factory) -> ActivationStore:
+    return harvest(brief_suite, Site(0), TEXT, tmp_path_factory.mktemp("stored") / "store", **OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def every(store: ActivationStore) -> torch.Tensor:
+    shards = range(len(store.manifest["shards"]))
+    return torch.cat([store.rows(shard, 0, store.shard_tokens(shard)) for shard in shards])
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(module, "BLOCK", 64)
+
+
+def places(served: torch.Tensor, every: torch.Tensor) -> list[int]:
+    """Which token of the store each served row is, by its exact numbers; equal tokens are told by their order."""
+    where: dict[bytes, list[int]] = {}
+    for number, row in enumerate(every):
+        where.setdefault(row.numpy().tobytes(), []).append(number)
+    return [where[row.numpy().tobytes()].pop(0) for row in served]
+
+
+def test_every_token_is_served_once(store: ActivationStore, every: torch.Tensor):
+    served = torch.cat(list(store.batches(batch_size=50, capacity=400)))
+    assert len(served) == 1400
+    assert sorted(places(served, every)) == list(range(1400))
+
+
+def test_tokens_come_mixed_from_all_over_the_text(store: ActivationStore, every: torch.Tensor):
+    found = places(next(store.batches(batch_size=50, capacity=400)), every)
+    assert found != sorted(found)
+    assert max(found) - min(found) > 700
+    assert len({number // 64 for number in found}) >= 4
+
+
+def test_the_same_seed_serves_the_same_batches(store: ActivationStore):
+    first, again, other = (next(store.batches(batch_size=50, capacity=400, seed=seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_repeating_goes_on_in_another_order(store: ActivationStore, every: torch.Tensor):
+    served = list(islice(store.batches(batch_size=1400, capacity=1400, repeat=True), 2))
+    first, second = (places(batch, every) for batch in served)
+    assert sorted(first) == sorted(second) == list(range(1400))
+    assert first != second
+
+
+@pytest.mark.parametrize("limit", [120, 1000, 3000])
+def test_no_more_tokens_are_served_than_the_limit(store: ActivationStore, limit: int):
+    batches = store.batches(batch_size=40, capacity=400, limit=limit, repeat=True)
+    assert sum(len(batch) for batch in batches) == limit
+    assert batches.tokens == limit
+
+
+@pytest.mark.parametrize("served", [1, 6, 9, 30])
+def test_a_state_goes_on_with_the_same_batches(store: ActivationStore, served: int):
+    options = {"batch_size": 50, "capacity": 400, "limit": 2500, "repeat": True, "seed": 3}
+    whole = list(store.batches(**options))
+    begun = store.batches(**options)
+    for _ in range(served):
+        next(begun)
+    rest = list(store.batches(**options, state=begun.state()))
+    assert len(rest) == 50 - served
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(rest, whole[served:], strict=True))
+
+
+def test_the_state_of_another_store_is_refused(store, brief_suite: Suite, tmp_path: Path, opened):
+    other = harvest(brief_suite, Site(0), TEXT, tmp_path / "other", **OPTIONS | {"tokens": 700})
+    with pytest.raises(StoreError, match="is not the one that training was interrupted on"):
+        store.batches(batch_size=5, state=other.batches(batch_size=5).state())
+
+
+def test_another_dtype_can_be_asked_for(store: ActivationStore):
+    served = next(store.batches(batch_size=50, capacity=400, dtype=torch.bfloat16))
+    assert served.dtype == torch.bfloat16
+    assert torch.equal(served, next(store.batches(batch_size=50, capacity=400)).bfloat16())
+
+
+def test_a_batch_larger_than_the_buffer_is_refused(store: ActivationStore):
+    with pytest.raises(CrosscoderError, match="A buffer of 40 tokens cannot give batches of 50"):
+        store.batches(batch_size=50, capacity=40)
+
+
+def test_a_damaged_shard_is_named_when_it_is_read(tmp_path: Path, brief_suite: Suite, opened):
+    harvest(brief_suite, Site(0), TEXT, tmp_path / "mine", **OPTIONS)
+    path = tmp_path / "mine" / "shard-00003-1.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(StoreError, match=r"shard-00003-1\.safetensors is damaged"):
+        list(ActivationStore.open(tmp_path / "mine").batches(batch_size=50, capacity=400))
+
+
+def test_a_crosscoder_is_trained_on_a_store_with_its_scales(store: ActivationStore, brief_suite: Suite):
+    config = L1Config(n_features=12, steps=60, lr=3e-3, l1=0.05)
+    options = {"batch_size": 32, "sequence_length": 8, "buffer_tokens": 500, "progress": False}
+    trained = train(brief_suite, Site(0), store, config, **options)
+    assert torch.equal(trained.crosscoder.scales, store.scales)
+    assert trained.log.loss.iloc[-1] < 0.7 * trained.log.loss.iloc[0]
+
+
+def test_a_store_of_other_checkpoints_or_another_site_is_refused(store: ActivationStore, brief_suite: Suite):
+    store.refuse_other(brief_suite, Site(-2))
+    with pytest.raises(StoreError, match=r"site was 'resid\.0' and is now 'resid\.1'"):
+        store.refuse_other(brief_suite, Site(1))
+    with pytest.raises(StoreError, match=r"revisions was \['step0', 'step6'\] and is now \['step6', 'step0'\]"):
+        store.refuse_other(brief_suite.select(["step6", "step0"]), Site(0))
+
+
+def test_a_store_of_other_weights_under_the_same_names_is_refused(store: ActivationStore, brief_suite: Suite, tmp_path):
+    shutil.copytree(Path(brief_suite.checkpoints[0].source).parent, tmp_path / "mine")
+    store.refuse_other(Suite.open(tmp_path / "mine"), Site(0))
+    weights = tmp_path / "mine" / "step6" / "model.safetensors"
+    save_file({name: tensor + 0.01 for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
+    again = Suite.open(tmp_path / "mine")
+    message = r"was harvested from other weights than those of mine, though step0, step6 are named alike"
+    with pytest.raises(StoreError, match=message):
+        store.refuse_other(again, Site(0))
+    with pytest.raises(StoreError, match=message):
+        train(again, Site(0), store, L1Config(n_features=12, steps=2), batch_size=32, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no store of activations in"),
+        ("{", "is not a whole JSON"),
+        ('{"format": "x"}', "is not the manifest of a store of activations"),
+        ('{"format": "crosstime-activations-1"}', "is not whole: it has no 'made_from'"),
+    ],
+)
+def test_a_folder_that_is_no_store_is_refused(tmp_path: Path, content: str | None, message: str):
+    if content is not None:
+        (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(StoreError, match=message):
+        read_manifest(tmp_path)
+    if content is None:
+        assert store_at(tmp_path) is None
+    else:
+        with pytest.raises(StoreError, match=message):
+            store_at(tmp_path)
+
+
+def test_a_source_is_a_store_or_text(store: ActivationStore, tmp_path: Path):
+    for source in (store.folder, str(store.folder), [store.folder]):
+        assert store_at(source).digest == store.digest
+    for source in ("text.txt", ["text.txt", "more.txt"], iter(TEXT), TEXT, tmp_path, "a" * 5000, "a\0b"):
+        assert store_at(source) is None
+    with pytest.raises(StoreError, match="the only source of a training"):
+        store_at(["text.txt", store.folder])

@@ -1,0 +1,118 @@
+"""The verbs harvest, evaluate and convert: what they write, what they say, and how they refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from crosstime.activations.store import ActivationStore
+from crosstime.cli.main import main
+from crosstime.crosscoders import exchange
+from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.crosscoders.evaluate import evaluate
+from crosstime.suites.suite import Suite
+from tasks.agreement import sentences
+
+TEXT = list(sentences(60, seed=5))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch) -> Path:
+    """A working folder with a text."""
+    (tmp_path / "text.txt").write_text("\n".join(TEXT))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def works(monkeypatch, capsys, *arguments: str) -> str:
+    """What the command prints; it must end well."""
+    monkeypatch.setattr("sys.argv", ["crosstime", *arguments])
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as done:
+        main()
+    assert not done.value.code
+    return capsys.readouterr().out
+
+
+def refused(monkeypatch, capsys, *arguments: str) -> str:
+    """The sentence that the command ends with."""
+    monkeypatch.setattr("sys.argv", ["crosstime", *arguments])
+    with pytest.raises(SystemExit) as done:
+        main()
+    assert done.value.code == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    return line
+
+
+def of(suite: Suite) -> str:
+    return str(Path(suite.checkpoints[0].source).parent)
+
+
+def test_harvest_writes_a_store_and_says_what_is_in_it(brief_suite: Suite, folder: Path, opened, monkeypatch, capsys):
+    options = ("--site", "mlp.1", "--length", "8", "--tokens", "210", "--shard-tokens", "100", "-r", "step6,step0")
+    said = works(monkeypatch, capsys, "harvest", of(brief_suite), "text.txt", "store", *options)
+    store = ActivationStore.open("store")
+    assert (store.n_tokens, store.revisions, str(store.site)) == (210, ("step6", "step0"), "mlp.1")
+    assert "Activations at mlp.1 of mine" in said
+    assert f"{store.scales[0].item():.4g}" in said
+    assert store.manifest["text"]["source"] == "text.txt"
+    assert "asked for" not in said
+    said = works(
+        monkeypatch, capsys, "harvest", of(brief_suite), "text.txt", "all", "--length", "8", "--tokens", "9999"
+    )
+    assert "the text has no more: 9,999 tokens were asked for" in said
+    line = refused(
+        monkeypatch, capsys, "harvest", of(brief_suite), "text.txt", "store", "--site", "mlp.1", "--length", "9"
+    )
+    assert line.startswith("crosstime: the store store was made from something else: revisions was")
+
+
+def test_evaluate_averages_over_crosscoders(
+    learning_suite: Suite, learning_crosscoder: CrossCoder, folder: Path, opened, monkeypatch, capsys
+):
+    learning_crosscoder.save("one.safetensors")
+    exchange.write(learning_crosscoder, "two", format="ctt")
+    size = ("--sequences", "6", "--length", "12")
+    said = works(
+        monkeypatch, capsys, "evaluate", of(learning_suite), "text.txt", "one.safetensors", "two", *size, "-o", "out"
+    )
+    expected = evaluate(learning_suite, learning_crosscoder, TEXT, n_sequences=6, sequence_length=12, progress=False)
+    each = pd.read_csv("out/evaluation.csv")
+    assert len(each) == 6
+    for half in (each[:3], each[3:]):
+        found = half.drop(columns="seed").reset_index(drop=True)
+        pd.testing.assert_frame_equal(found, expected, rtol=1e-4, atol=1e-5)
+    means = json.loads(Path("out/evaluation.json").read_text())
+    assert [row["revision"] for row in means] == list(learning_suite.revisions)
+    assert means[2]["seeds"] == 2
+    assert means[2]["ce_clean"] == pytest.approx(expected.ce_clean[2])
+    assert means[2]["ce_clean_deviation"] == pytest.approx(0, abs=1e-6)
+    assert "Mean ± deviation over 2 seeds" in said
+    assert f"{expected.ce_clean[2]:.3f} ± 0.000" in said
+
+
+def test_convert_goes_to_another_format_and_back(learning_crosscoder: CrossCoder, folder: Path, monkeypatch, capsys):
+    learning_crosscoder.save("mine.safetensors")
+    said = works(monkeypatch, capsys, "convert", "mine.safetensors", "theirs", "--to", "finetuning")
+    assert said == "wrote theirs: 24 features (relu) of step0, step10, step40 at resid.0\n"
+    works(monkeypatch, capsys, "convert", "theirs", "again.safetensors", "--revisions", "a,b,c", "--site", "attn.1")
+    again = CrossCoder.load("again.safetensors")
+    assert (again.origin.revisions, str(again.origin.site)) == (("a", "b", "c"), "attn.1")
+    for name in ("W_enc", "W_dec", "b_enc", "b_dec", "scales"):
+        assert getattr(again, name).equal(getattr(learning_crosscoder, name))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("convert", "gone", "there"), "there is no crosscoder at gone"),
+        (("convert", "text.txt", "there", "--scales", "1,two"), "--scales takes numbers with commas between"),
+        (("convert", "text.txt", "there", "--from", "cct"), "there is no format 'cct': did you mean 'ctt'"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(folder: Path, monkeypatch, capsys, arguments: tuple[str, ...], message: str):
+    assert refused(monkeypatch, capsys, *arguments).startswith(f"crosstime: {message}")
+    assert not (folder / "there").exists()

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from crosstime.crosscoders.activation_functions import ACTIVATIONS, BatchTopK, JumpReLU, ReLU, TopK, activation_named
+from crosstime.errors import CrosscoderError
+
+T, F = 9, 7
+
+
+def pre(seed: int = 0) -> torch.Tensor:
+    return torch.randn(T, F, generator=torch.Generator().manual_seed(seed))
+
+
+NORMS = torch.tensor([0.1, 3.0, 1.0, 0.5, 2.0, 1.5, 0.01])
+
+
+def make(name: str) -> torch.nn.Module:
+    part = {"relu": ReLU(F), "topk": TopK(F, k=2), "batchtopk": BatchTopK(F, k=2), "jumprelu": JumpReLU(F)}[name]
+    with torch.no_grad():
+        if name == "batchtopk":
+            part.threshold.fill_(0.6)
+        if name == "jumprelu":
+            part.log_threshold.copy_(torch.linspace(-2, 0.5, F))
+    return part
+
+
+def by_hand(name: str, values: list[float]) -> list[float]:
+    codes = [max(0.0, value) for value in values]
+    weighted = [code * norm for code, norm in zip(codes, NORMS.tolist(), strict=True)]
+    if name == "topk":
+        best = sorted(range(F), key=lambda i: -weighted[i])[:2]
+        return [code if i in best else 0.0 for i, code in enumerate(codes)]
+    if name == "batchtopk":
+        return [code if weight > 0.6 else 0.0 for code, weight in zip(codes, weighted, strict=True)]
+    if name == "jumprelu":
+        bars = torch.linspace(-2, 0.5, F).exp().tolist()
+        return [code if weight > bar else 0.0 for code, weight, bar in zip(codes, weighted, bars, strict=True)]
+    return codes
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_codes_are_those_of_a_loop_over_norm_weighted_codes(name: str):
+    found = make(name)(pre(), NORMS)
+    expected = torch.tensor([by_hand(name, row) for row in pre().tolist()])
+    torch.testing.assert_close(found.detach(), expected)
+    assert 0 < (found > 0).sum() < (pre() > 0).sum() or name == "relu"
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_a_tokens_codes_depend_neither_on_its_neighbours_nor_on_a_training_mode(name: str):
+    part = make(name)
+    together = part.train()(pre(), NORMS)
+    alone = torch.cat([part.eval()(row[None], NORMS) for row in pre()])
+    assert torch.equal(together, alone)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_the_settings_build_the_same_part_again(name: str):
+    part = make(name)
+    again = activation_named(name, F, part.settings())
+    again.load_state_dict(part.state_dict())
+    assert torch.equal(again(pre(), NORMS), part(pre(), NORMS))
+
+
+@pytest.mark.parametrize("name", ["topk", "batchtopk", "jumprelu"])
+def test_gradients_reach_only_features_that_fire(name: str):
+    given = pre().requires_grad_()
+    found = make(name)(given, NORMS)
+    found.sum().backward()
+    assert torch.equal(given.grad, (found > 0).float())
+
+
+def test_a_jump_thresholds_gradient_is_the_slope_of_the_ramp_within_its_window():
+    part = JumpReLU(2, threshold=1.0, bandwidth=0.5)
+    given = torch.tensor([[0.3, 0.6], [0.5, 0.1], [-1.0, 0.4]])
+    norms = torch.tensor([2.0, 2.0])
+    upstream = torch.tensor([[3.0, 5.0], [7.0, 11.0], [13.0, 17.0]])
+    (part(given, norms) * upstream).sum().backward()
+    # weighted codes: .6 and 1.2; 1. and .2; 0. and .8; the window is .75 to 1.25; theta² / n / bandwidth = 1.
+    torch.testing.assert_close(part.log_threshold.grad, torch.tensor([-7.0, -5.0 - 17.0]))
+
+
+def test_a_gradient_step_on_the_sparsity_of_silent_windows_raises_the_threshold():
+    part = JumpReLU(1, threshold=0.5, bandwidth=0.4)
+    part(torch.tensor([[0.6]]), torch.ones(1)).sum().backward()
+    assert part.log_threshold.grad.item() < 0  # a higher threshold lowers the sum
+
+
+@pytest.mark.parametrize("k", [0, F + 1])
+def test_a_k_out_of_range_is_refused(k: int):
+    for kind in (TopK, BatchTopK):
+        with pytest.raises(CrosscoderError, match=f"k must be between 1 and the {F} features, not {k}"):
+            kind(F, k=k)
+
+
+def test_unknown_names_and_settings_are_refused():
+    with pytest.raises(CrosscoderError, match="no activation function 'topq': did you mean 'topk'"):
+        activation_named("topq", F, {})
+    with pytest.raises(CrosscoderError, match="'topk' does not take the settings"):
+        activation_named("topk", F, {"bandwidth": 1.0})
+    with pytest.raises(CrosscoderError, match="bandwidth must be positive"):
+        JumpReLU(F, bandwidth=0.0)

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from crosstime.crosscoders.sparse_codes import Active, encode_at, top_of_all, top_of_each
+
+B, D, F, K = 13, 5, 11, 3
+
+
+def numbers(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def both_ways(chosen: torch.Tensor) -> list[list[torch.Tensor]]:
+    """Output and gradients of encode, decode and a loss: by entries, and by dense autograd."""
+    results = []
+    for sparse in (True, False):
+        weights = [numbers(*shape, seed=seed) for seed, shape in enumerate([(D, F), (F,), (F, D)], start=1)]
+        encoder, bias, directions = (weight.requires_grad_() for weight in weights)
+        x = numbers(B, D)
+        if sparse:
+            with torch.no_grad():
+                pre = x @ encoder + bias
+            active = encode_at(x, encoder, pre, bias, chosen)
+            out = active.decode(directions)
+            torch.testing.assert_close(out, active.dense() @ directions)
+        else:
+            mask = torch.zeros(B * F, dtype=torch.float64)
+            mask[chosen] = 1
+            out = ((x @ encoder + bias).relu() * mask.reshape(B, F)) @ directions
+        (out**3).sum().backward()
+        results.append([out.detach(), encoder.grad, bias.grad, directions.grad])
+    return results
+
+
+@pytest.mark.parametrize("count", [0, 1, 20, B * F])
+def test_forward_and_every_gradient_are_those_of_dense_autograd(count: int):
+    places = torch.randperm(B * F, generator=torch.Generator().manual_seed(4))[:count].sort().values
+    for found, expected in zip(*both_ways(places), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_the_top_of_each_row_is_that_of_sorting_it():
+    weighted = numbers(B, F)
+    expected = [row * F + column for row in range(B) for column in sorted(
+        sorted(range(F), key=lambda i: -weighted[row, i].item())[:K])]  # fmt: skip
+    assert top_of_each(weighted, K).tolist() == expected
+
+
+@pytest.mark.parametrize("shape", [(7, 9), (300, 500)])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.03, 0.5, 1.0])
+def test_the_top_of_all_is_that_of_sorting_all(shape: tuple[int, int], share: float):
+    weighted = numbers(*shape)
+    count = int(share * weighted.numel())
+    expected = weighted.flatten().argsort(descending=True)[:count].sort().values
+    assert torch.equal(top_of_all(weighted, count), expected)
+
+
+def test_the_top_of_all_holds_where_the_sample_misleads():
+    weighted = torch.zeros(300, 500)
+    weighted.view(-1)[::61] = 1.0  # all that the sample sees is large
+    found = top_of_all(weighted, 5000)
+    assert len(found) == 5000
+    assert weighted.view(-1)[found].sum() == weighted.sum()
+
+
+def test_a_feature_has_fired_if_one_of_its_codes_is_above_zero():
+    active = Active(torch.tensor([0, 0, 1]), torch.tensor([2, 0, 2]), torch.tensor([0.0, 0.0, 3.0]), 2, 4)
+    assert active.fired().tolist() == [False, False, True, False]

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import special, stats
+
+from crosstime.errors import CrosstimeError
+from crosstime.evolution.onsets import incomplete_beta, onset_by_kind, onset_correlation, pearson
+
+
+@pytest.mark.parametrize("n", [3, 4, 10, 200])
+@pytest.mark.parametrize("slope", [0.0, 0.3, -2.0])
+def test_r_and_p_are_those_of_scipy(n: int, slope: float):
+    generator = np.random.default_rng(n)
+    x = generator.normal(size=n) + 1000
+    y = slope * x + generator.normal(size=n)
+    expected = stats.pearsonr(x, y)
+    found = pearson(x, y, resamples=100)
+    assert found.r == pytest.approx(expected.statistic, abs=1e-10)
+    assert found.p == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-300)
+    assert found.n == n
+
+
+@pytest.mark.parametrize("a", [0.5, 1.0, 7.5, 5000.0])
+@pytest.mark.parametrize("b", [0.5, 3.0])
+@pytest.mark.parametrize("x", [0.0, 1e-6, 0.2, 0.5, 0.97, 0.99999, 1.0])
+def test_the_incomplete_beta_function_is_that_of_scipy(a: float, b: float, x: float):
+    assert incomplete_beta(a, b, x) == pytest.approx(special.betainc(a, b, x), rel=1e-9, abs=1e-290)
+
+
+def test_the_interval_is_that_of_resampled_pairs():
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=30)
+    y = x + generator.normal(size=30)
+    found = pearson(x, y, resamples=2000, seed=1)
+    drawn = np.random.default_rng(9).integers(0, 30, (2000, 30))
+    samples = [stats.pearsonr(x[rows], y[rows]).statistic for rows in drawn]
+    assert [found.low, found.high] == pytest.approx(np.quantile(samples, [0.025, 0.975]), abs=0.03)
+    assert found.low < found.r < found.high
+
+
+def test_missing_and_constant_values_are_no_pairs():
+    assert pearson([1, 2, np.nan, 4], [1, 2, 3, np.nan]).n == 2
+    assert math.isnan(pearson([1, 2, np.nan, 4], [1, 2, 3, np.nan]).r)
+    assert math.isnan(pearson([1, 1, 1, 1], [1, 2, 3, 4]).p)
+    with pytest.raises(CrosstimeError, match="needs pairs; got 2 and 3"):
+        pearson([1, 2], [1, 2, 3])
+
+
+REVISIONS = ["step0", "step8", "main"]
+ONSETS = pd.DataFrame({"feature": [0, 1, 2, 3, 4], "onset": pd.Categorical(["step0", "step8", "main", "step8", None])})
+
+
+def test_onset_and_complexity_are_joined_by_feature():
+    scores = pd.DataFrame({"feature": [3, 2, 0, 4, 9], "complexity": [2.0, 5.0, 1.0, 4.0, 3.0]})
+    found = onset_correlation(ONSETS, scores, REVISIONS, positions=[0.0, 8.0, 1000.0], resamples=50)
+    assert found.n == 3
+    assert found.r == pytest.approx(stats.pearsonr([8, 1000, 0], [2, 5, 1]).statistic)
+
+
+def test_the_mean_onset_of_each_kind_comes_earliest_first():
+    kinds = pd.DataFrame({"feature": range(5), "kind": ["token", "induction", "induction", "token", "context"]})
+    table = onset_by_kind(ONSETS, kinds, REVISIONS, resamples=50)
+    assert table.kind.tolist() == ["token", "induction"]
+    assert table.onset.tolist() == [0.5, 1.5]
+    assert table.n.tolist() == [2, 2]
+    assert (table.low <= table.onset).all()
+    assert (table.onset <= table.high).all()
+
+
+def test_bad_input_is_one_sentence():
+    scores = pd.DataFrame({"feature": [0], "rating": [1]})
+    with pytest.raises(CrosstimeError, match="feature and complexity"):
+        onset_correlation(ONSETS, scores, REVISIONS)
+    with pytest.raises(CrosstimeError, match="no checkpoint 'step8'"):
+        onset_correlation(ONSETS, scores, ["step0", "main"], score="rating")
+    with pytest.raises(CrosstimeError, match="as many positions, not 1"):
+        onset_correlation(ONSETS, scores, REVISIONS, score="rating", positions=[1.0])

@@ -1,0 +1,118 @@
+"""Kinds of features whose answer is known: codes written by rule from the tokens, read by nobody."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from crosstime.crosscoders.crosscoder import CrossCoder, Origin
+from crosstime.crosscoders.decompose import DecomposedText
+from crosstime.errors import CorpusError
+from crosstime.features import feature_kinds as feature_scores
+from crosstime.features.feature_kinds import explained_by, feature_kinds, language_shares
+from crosstime.suites.suite import Checkpoint, Suite
+from interventions import Codes, Decomposition, Sequences, Site
+
+RULES = ("token", "previous token", "induction", "context", "silent")
+
+
+def codes_of(text: Sequences) -> torch.Tensor:
+    """One feature a rule: fires on even tokens, behind even tokens, on tokens seen before, by position, never."""
+    rows = []
+    for ids in text.ids:
+        for place, token in enumerate(ids):
+            before = ids[place - 1] if place else 1
+            rows.append(
+                [token % 2 == 0, before % 2 == 0, token in ids[:place], (place * 7919 + len(rows)) % 5 == 0, False]
+            )
+    return torch.tensor(rows).float()
+
+
+def read(text: Sequences) -> DecomposedText:
+    later = text.position_of_token > 0
+    dense = codes_of(text)[later]
+    codes = Codes.from_dense(dense)
+    width = 2
+    one = Decomposition(torch.zeros(len(dense), width), codes, torch.zeros(5, width), torch.zeros(width))
+    return DecomposedText(text, (one,), later)
+
+
+@pytest.fixture
+def scored(monkeypatch):
+    monkeypatch.setattr(feature_scores, "decompose_text", lambda suite, crosscoder, text, **how: read(text))
+    suite = Suite("none", (Checkpoint("main", None, None, "nowhere", None),))
+    crosscoder = CrossCoder(Origin("none", ("main",), Site(0), 2), 5)
+    generator = np.random.default_rng(0)
+    # Text in which a token is followed by one of the other parity, so that token and previous token go together.
+    starts = generator.integers(0, 100, 60)
+    natural = Sequences([[int(start + step * 3) % 200 for step in range(32)] for start in starts])
+    return feature_kinds(suite, crosscoder, read(natural), seed=1)
+
+
+def test_every_rule_is_recognised(scored):
+    assert scored.kind.tolist() == list(RULES)
+
+
+def test_token_and_previous_token_are_told_apart_although_text_confounds_them(scored):
+    table = scored.set_index("kind")
+    assert table.current_token["token"] == pytest.approx(1)
+    assert table.previous_token["token"] < 0.1
+    assert table.previous_token["previous token"] == pytest.approx(1)
+    assert table.current_token["previous token"] < 0.1
+
+
+def test_induction_counts_what_was_seen_before_and_nothing_else(scored):
+    table = scored.set_index("kind")
+    assert table.induction["induction"] == pytest.approx(1)
+    assert table.induction["token"] == pytest.approx(0)
+    assert table.induction[["previous token"]].abs().max() < 0.15
+    assert np.isnan(table.induction["silent"])
+
+
+def test_explained_variance_is_that_of_a_loop_over_groups():
+    generator = torch.Generator().manual_seed(0)
+    dense = torch.rand(60, 4, generator=generator) * (torch.rand(60, 4, generator=generator) < 0.5)
+    group = torch.randint(0, 9, (60,), generator=generator)
+    dense[:, 1] += group == 3
+    found = explained_by(Codes.from_dense(dense), group)
+    for feature in range(4):
+        values = dense[:, feature].double().numpy()
+        within = sum(((values[group == g] - values[group == g].mean()) ** 2).sum() for g in group.unique())
+        total = ((values - values.mean()) ** 2).sum()
+        expected = 1 - (within / (60 - len(group.unique()))) / (total / 59)
+        assert found[feature].item() == pytest.approx(expected)
+
+
+def test_a_grouping_that_says_nothing_explains_nothing_on_average():
+    generator = torch.Generator().manual_seed(0)
+    dense = torch.rand(400, 200, generator=generator)
+    found = explained_by(Codes.from_dense(dense), torch.randint(0, 150, (400,), generator=generator))
+    assert found.mean().item() == pytest.approx(0, abs=0.02)
+
+
+def test_what_cannot_be_explained_is_nan():
+    codes = Codes.from_dense(torch.tensor([[1.0, 2.0], [1.0, 0.0]]))
+    assert explained_by(codes, torch.tensor([0, 1])).isnan().all()
+    assert explained_by(codes, torch.tensor([0, 0])).isnan().tolist() == [True, False]
+
+
+def test_languages_are_compared_by_the_mean_of_a_token():
+    english = Codes.from_dense(torch.tensor([[3.0, 1.0, 0.0], [3.0, 0.0, 0.0]]))
+    french = Codes.from_dense(torch.tensor([[1.0, 0.5, 0.0]]))
+    table = language_shares({"en": english, "fr": french}).set_index(["feature", "language"])
+    assert table.share[0, "en"] == pytest.approx(0.75)
+    assert table.share[1, "en"] == pytest.approx(0.5)
+    assert np.isnan(table.share[2, "en"])
+    assert table.specific.tolist() == [True, False, False, False, False, False]
+    with pytest.raises(CorpusError, match="not 1 languages"):
+        language_shares({"en": english})
+
+
+def test_text_of_too_few_tokens_is_refused(monkeypatch):
+    suite = Suite("none", (Checkpoint("main", None, None, "nowhere", None),))
+    crosscoder = CrossCoder(Origin("none", ("main",), Site(0), 2), 5)
+    with pytest.raises(CorpusError, match="at least 4 tokens, not 3"):
+        feature_kinds(suite, crosscoder, read(Sequences([[1, 2, 3]])))
+    with pytest.raises(CorpusError, match="2 different tokens"):
+        feature_kinds(suite, crosscoder, read(Sequences([[1, 2, 1, 2]])))

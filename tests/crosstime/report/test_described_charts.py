@@ -1,0 +1,53 @@
+"""Annotations joined to charts: every tooltip of a feature says what people wrote of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+import test_report_sample as sample
+
+from crosstime.errors import ReportError
+from crosstime.report.charts import save_chart as drawing
+from crosstime.report.charts.decoders import norms_chart
+from crosstime.report.charts.described import described
+from crosstime.report.charts.effects import accuracy_chart, effects_chart, temporal_chart
+from crosstime.report.charts.shares import ternary_chart
+
+NOTES = pd.DataFrame({"feature": [7, 404], "description": ["plural <b>nouns</b>", "a verb"], "complexity": [2.0, 1.0]})
+CHARTS = {
+    "effects": lambda: effects_chart(sample.effects(), sample.COMPARED),
+    "temporal": lambda: temporal_chart(sample.temporal(), sample.COMPARED),
+    "ternary": lambda: ternary_chart(sample.temporal(), sample.COMPARED),
+    "norms": lambda: norms_chart(sample.temporal(), sample.COMPARED),
+}
+
+
+def fields(part: Any) -> list[list[str]]:
+    if isinstance(part, dict):
+        own = [[each.get("field") for each in part["tooltip"]]] if isinstance(part.get("tooltip"), list) else []
+        return own + [found for value in part.values() for found in fields(value)]
+    return [found for value in part for found in fields(value)] if isinstance(part, list) else []
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_every_feature_of_a_chart_has_its_description(name: str):
+    plain, chart = CHARTS[name](), described(CHARTS[name](), NOTES)
+    spec = drawing.specification(chart)
+    rows = [row for listed in spec["datasets"].values() for row in listed if "feature" in row]
+    assert {row["feature"] for row in rows} >= {7, 404}
+    for row in rows:
+        assert row["description"] == {7: "plural <b>nouns</b>", 404: "a verb"}.get(row["feature"], "")
+    named = [found for found in fields(spec) if "name" in found]
+    assert named
+    assert all(found[-1] == "description" for found in named)
+    assert all("description" not in found for found in fields(drawing.specification(plain)))
+    assert drawing.svg(spec).startswith("<svg")
+
+
+def test_what_cannot_be_described_is_refused():
+    with pytest.raises(ReportError, match="lack the column 'description'"):
+        described(CHARTS["effects"](), NOTES[["feature"]])
+    with pytest.raises(ReportError, match="no features"):
+        described(accuracy_chart(sample.accuracy()), NOTES)

@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from crosstime.errors import RecipeError
+from crosstime.runs.recipe.recipe import Recipe, shipped
+from crosstime.suites.tiny import TinyConfig
+
+TEXT = """
+name = "mine"
+
+[suite]
+source = "models"
+
+[compare]
+revisions = ["step0", "main"]
+site = "resid.1"
+
+[corpus]
+source = "text.txt"
+
+[[tasks]]
+name = "blimp/one"
+path = "data"
+
+[[tasks]]
+name = "agreement/simple"
+limit = 20
+"""
+
+
+def written(folder: Path, text: str = TEXT) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refused(folder: Path, text: str, *overrides: str) -> str:
+    """The one sentence with which a recipe is refused."""
+    with pytest.raises(RecipeError) as caught:
+        Recipe.load(written(folder, text), overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_shipped_recipe_parses(name: str):
+    recipe = Recipe.named(name)
+    assert recipe.name == name
+    assert recipe.description
+
+
+def test_the_demo_is_shipped_and_needs_no_data():
+    recipe = Recipe.named("demo")
+    assert (recipe.suite.source, recipe.corpus.source) == ("tiny", "agreement")
+    assert all(task.name.startswith("agreement/") and task.path is None for task in recipe.tasks)
+    assert isinstance(recipe.suite.tiny, TinyConfig)
+    assert {f"step{step}" for step in recipe.suite.tiny.checkpoints} >= set(recipe.compare.revisions)
+
+
+def test_what_is_not_written_has_its_default(tmp_path):
+    recipe = Recipe.load(written(tmp_path))
+    assert (recipe.name, recipe.seed, recipe.description) == ("mine", 0, "")
+    assert recipe.crosscoder.n_features == 16_384
+    assert recipe.crosscoder.batch_size == 4096
+    assert (recipe.effects.method, recipe.effects.baseline, recipe.effects.steps) == (None, "zero", None)
+    assert recipe.compute.dtype == "float32"
+    assert [task.limit for task in recipe.tasks] == [None, 20]
+
+
+def test_a_recipe_as_plain_values_builds_the_same_recipe(tmp_path):
+    recipe = Recipe.load(written(tmp_path))
+    plain = recipe.to_dict()
+    plain["suite"]["tiny"]["checkpoints"] = list(plain["suite"]["tiny"]["checkpoints"])
+
+    def without_none(value):
+        if isinstance(value, dict):
+            return {key: without_none(item) for key, item in value.items() if item is not None}
+        return [without_none(item) for item in value] if isinstance(value, list) else value
+
+    assert Recipe.of(without_none(plain)) == recipe
+
+
+def test_paths_beside_the_recipe_are_found_there_and_others_are_left_alone(tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "text.txt").write_text("one\n")
+    text = TEXT.replace('source = "text.txt"', 'source = ["text.txt", "hf:a/b"]\nheld_out = "elsewhere.txt"')
+    recipe = Recipe.load(written(tmp_path, text))
+    assert recipe.suite.source == str(tmp_path / "models")
+    assert recipe.corpus.source == [str(tmp_path / "text.txt"), "hf:a/b"]
+    assert recipe.corpus.held_out == "elsewhere.txt"
+    assert recipe.tasks[0].path == "data"
+
+
+def test_a_folder_named_like_a_keyword_does_not_hide_it(tmp_path):
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "agreement").mkdir()
+    recipe = Recipe.load(written(tmp_path), ["suite.source=tiny", "corpus.source=agreement"])
+    assert (recipe.suite.source, recipe.corpus.source) == ("tiny", "agreement")
+
+
+def test_overrides_take_toml_values_and_bare_words(tmp_path):
+    overrides = [
+        "crosscoder.steps=20", "crosscoder.lr = 1e-3", "compare.site=mlp.0", 'compare.revisions=["a", "b"]',
+        "suite.tiny.checkpoints=[0, 4]", "effects.steps=4", "seed=7",
+    ]  # fmt: skip
+    recipe = Recipe.load(written(tmp_path), overrides)
+    assert (recipe.crosscoder.steps, recipe.crosscoder.lr, recipe.seed) == (20, 1e-3, 7)
+    assert (recipe.compare.site, recipe.compare.revisions) == ("mlp.0", ["a", "b"])
+    assert recipe.suite.tiny.checkpoints == (0, 4)
+    assert recipe.effects.steps == 4
+
+
+def test_an_override_reaches_an_item_of_a_list(tmp_path):
+    recipe = Recipe.load(written(tmp_path), ["tasks.1.limit=3", "tasks.0.name=blimp/two"])
+    assert [(task.name, task.limit) for task in recipe.tasks] == [("blimp/two", None), ("agreement/simple", 3)]
+
+
+def test_a_whole_number_serves_as_a_number(tmp_path):
+    lr = Recipe.load(written(tmp_path), ["crosscoder.lr=1"]).crosscoder.lr
+    assert lr == 1.0
+    assert isinstance(lr, float)
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("crosscoder.step=3", ("[crosscoder] has no key 'step'", "did you mean 'steps'?")),
+        ("sed=3", ("the top level has no key 'sed'", "did you mean 'seed'?")),
+        ("suite.tiny.layers=2", ("[suite.tiny] has no key 'layers'", "did you mean 'n_layers'?")),
+        ("tasks.1.lmit=2", ("[tasks[1]] has no key 'lmit'", "did you mean 'limit'?")),
+        ("seed=zero", ("seed must be a whole number, not 'zero'",)),
+        ("seed=true", ("seed must be a whole number, not True",)),
+        ("crosscoder.steps=2.5", ("crosscoder.steps must be a whole number, not 2.5",)),
+        ("crosscoder.lr=fast", ("crosscoder.lr must be a number, not 'fast'",)),
+        ("crosscoder.l1=nan", ("crosscoder.l1 must be a finite number",)),
+        ("crosscoder.lr=inf", ("crosscoder.lr must be a finite number",)),
+        ("crosscoder.seed=99999999999999999999", ("crosscoder.seed must fit in 64 bits",)),
+        ("compare.site=3", ("compare.site must be a text, not 3",)),
+        ("compare.revisions=main", ("compare.revisions must be a list, not 'main'",)),
+        ("compare.revisions=[1]", ("compare.revisions[0] must be a text, not 1",)),
+        ("corpus.source=3", ("corpus.source must be a text, not 3",)),
+        ("crosscoder=3", ("crosscoder must be a table, not 3",)),
+        ("tasks=3", ("tasks must be a list, not 3",)),
+        ("tasks=[3]", ("tasks[0] must be a table, not 3",)),
+        ("tasks=[]", ("at least one [[tasks]] table",)),
+        ("tasks.0.name=agreement/simple", ("'agreement/simple' is there twice",)),
+        ("tasks.0.limit=0", ("[tasks[0]] limit must be at least 1, not 0",)),
+        ("tasks.0.rule=ct", ("[tasks[0]] there is no rule 'ct': did you mean 'ctt'?",)),
+        ("name=a/b", ("name: it names the run's folder", "'a/b'")),
+        ("name=..", ("name: it names the run's folder",)),
+        ('name=""', ("name: it names the run's folder",)),
+        ("seed=-1", ("seed must be at least 0, not -1",)),
+        ("compare.site=head.1", ("compare.site: There is no component 'head'; there are attn, mlp, resid",)),
+        ("compare.site=resid", ("compare.site: A site is written COMPONENT.LAYER",)),
+        ("crosscoder.n_features=0", ("[crosscoder] n_features must be positive",)),
+        ("crosscoder.batch_size=0", ("[crosscoder] batch_size must be at least 1",)),
+        ("crosscoder.l1_warmup=2", ("[crosscoder] l1_warmup is a share",)),
+        ("corpus.sequence_length=1", ("[corpus] sequence_length must be at least 2, not 1",)),
+        ("corpus.sentences=0", ("[corpus] sentences must be at least 1",)),
+        ("corpus.attractor_share=1.5", ("[corpus] attractor_share must lie between 0 and 1",)),
+        ("effects.method=igg", ("[effects] there is no method 'igg': did you mean 'ig'?",)),
+        ("effects.baseline=pach", ("[effects] there is no baseline 'pach': did you mean 'patch'?",)),
+        ("effects.metric=logit_diference", ("did you mean 'logit_difference'?",)),
+        ("effects.quadrature=gauss", ("[effects] there is no quadrature 'gauss'",)),
+        ("effects.steps=0", ("[effects] steps must be at least 1",)),
+        ("effects.top=0", ("[effects] top must be at least 1",)),
+        ("effects.resamples=0", ("[effects] resamples must be at least 1",)),
+        ("effects.tolerance=0", ("[effects] tolerance must be positive",)),
+        ("suite.tiny.architecture=gpt_nex", ("[suite.tiny] unknown architecture 'gpt_nex'", "'gpt_neox'")),
+        ("compute.dtype=float8", ("[compute] there is no dtype 'float8'",)),
+        ("compute.device=gpu9x", ("[compute] there is no device 'gpu9x'",)),
+        ("steps", ("An override is written table.key=value; got 'steps'",)),
+        ("=3", ("An override is written table.key=value",)),
+        ("name.first=3", ("does not name a key of a table",)),
+        ("name.first.letter=3", ("does not name a key of a table",)),
+        ("tasks.7.limit=3", ("a list of 2 has no item '7'; count from 0",)),
+        ("tasks.first.limit=3", ("a list of 2 has no item 'first'",)),
+        ("tasks.².limit=3", ("a list of 2 has no item '²'",)),
+        ("tasks.0=3", ("does not name a key of a table",)),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_refused_by_its_key(tmp_path, override: str, parts: tuple[str, ...]):
+    sentence = refused(tmp_path, TEXT, override)
+    for part in parts:
+        assert part in sentence
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ('name = "mine"', "needs a key 'name'"),
+        ('site = "resid.1"', "[compare] needs a key 'site'"),
+        ('name = "agreement/simple"', "[tasks[1]] needs a key 'name'"),
+    ],
+)
+def test_a_missing_key_is_named(tmp_path, key: str, message: str):
+    assert message in refused(tmp_path, TEXT.replace(key, "", 1))
+
+
+def test_checkpoints_and_rules_that_are_left_open_are_none(tmp_path):
+    recipe = Recipe.load(written(tmp_path, TEXT.replace('revisions = ["step0", "main"]', "")))
+    assert recipe.compare.revisions is None
+    assert (recipe.tasks[0].rule, recipe.tasks[0].prepend) == (None, None)
+    assert recipe.select.k == 3
+
+
+def test_a_recipe_can_be_laid_over_a_shipped_one(tmp_path):
+    text = (
+        'extends = "ctt-pythia-1b"\nname = "mine"\n[compare]\nrevisions = ["step64", "main"]\n[crosscoder]\nsteps = 7\n'
+    )
+    base, recipe = Recipe.named("ctt-pythia-1b"), Recipe.load(written(tmp_path, text))
+    assert (recipe.name, recipe.compare.revisions, recipe.crosscoder.steps) == ("mine", ["step64", "main"], 7)
+    assert (recipe.compare.site, recipe.crosscoder.l1, recipe.tasks) == ("resid.8", base.crosscoder.l1, base.tasks)
+    with pytest.raises(RecipeError, match="There is no recipe 'ctt-pythia-1': did you mean"):
+        Recipe.load(written(tmp_path, text.replace("1b", "1")))
+
+
+def test_the_papers_numbers_are_in_their_recipes():
+    """CTT section 3.3 and its released settings; EoC's released settings."""
+    for name, site in (("ctt-pythia-1b", "resid.8"), ("ctt-olmo-1b-0724", "resid.8"), ("ctt-bloom-1b1", "resid.12")):
+        recipe = Recipe.named(name)
+        crosscoder = recipe.crosscoder
+        assert (crosscoder.kind, crosscoder.n_features, crosscoder.batch_size) == ("l1", 16_384, 4096)
+        assert crosscoder.steps * crosscoder.batch_size == pytest.approx(400e6, rel=1e-4)
+        assert (crosscoder.lr, crosscoder.l1, crosscoder.l1_warmup, crosscoder.lr_decay) == (5e-5, 2.0, 0.05, 0.2)
+        assert (crosscoder.clip, crosscoder.decoder_norm, crosscoder.seed) == (1.0, 0.08, 124)
+        assert (recipe.compare.site, len(recipe.compare.revisions), recipe.corpus.sequence_length) == (site, 3, 1024)
+        assert set(recipe.compare.revisions) <= set(recipe.suite.revisions)
+    recipe = Recipe.named("eoc-pythia-160m")
+    assert len(recipe.compare.revisions) == 32
+    assert (recipe.crosscoder.kind, recipe.crosscoder.n_features, recipe.compare.site) == (
+        "jumprelu",
+        24_576,
+        "resid.6",
+    )
+    assert recipe.crosscoder.steps * recipe.crosscoder.batch_size == 800_000_000
+
+
+@pytest.mark.parametrize(
+    ("override", "part"),
+    [
+        ("remote.host=ndif.us", "[remote] A model runs remotely at a URL"),
+        ("remote.sandboxed=maybe", "[remote] sandboxed is 'auto', true or false"),
+        ("select.k=1", "[select] k must be at least 2"),
+        ("select.measure=cosin", "[select] there is no measure 'cosin': did you mean 'cosine'?"),
+        ("tasks.0.prepend=bso", "[tasks[0]] there is no prepend 'bso'"),
+        ("compute.remote=local", "a server has a table of its own, [remote]"),
+        ("evolve.sequences=0", "[evolve] sequences must be at least 1"),
+    ],
+)
+def test_a_wrong_value_in_a_newer_table_is_refused_by_its_key(tmp_path, override: str, part: str):
+    overrides = [override] if not override.startswith("remote.s") else ["remote.host=local", override]
+    assert part in refused(tmp_path, TEXT, *overrides)
+
+
+def test_the_file_is_named(tmp_path):
+    assert str(tmp_path / "mine.toml") in refused(tmp_path, TEXT, "seed=zero")
+
+
+@pytest.mark.parametrize("text", ["name = ", "[suite", 'name = "a"\nname = "b"', "{}"])
+def test_a_file_that_is_not_toml_is_refused(tmp_path, text: str):
+    assert "is not a TOML file" in refused(tmp_path, text)
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path):
+    (tmp_path / "mine.toml").write_bytes(b"name = '\xff\xfe'")
+    with pytest.raises(RecipeError, match="is not a TOML file"):
+        Recipe.load(tmp_path / "mine.toml")
+
+
+def test_a_missing_file_is_named_with_the_shipped_recipes(tmp_path):
+    with pytest.raises(RecipeError, match=r"Cannot read recipe .*absent\.toml: No such file.*shipped recipes: .*demo"):
+        Recipe.load(tmp_path / "absent.toml")
+
+
+def test_an_unknown_shipped_recipe_is_refused_with_the_nearest():
+    with pytest.raises(RecipeError, match="There is no recipe 'dmeo': did you mean 'demo'"):
+        Recipe.named("dmeo")

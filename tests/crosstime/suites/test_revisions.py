@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crosstime.errors import SuiteError
+from crosstime.suites.revisions import BatchRamp, Progress, in_training_order, progress
+
+PYTHIA = "EleutherAI/pythia-1b-deduped"
+BLOOM = "bigscience/bloom-1b1-intermediate"
+
+
+@pytest.mark.parametrize(
+    ("revision", "source", "step", "tokens"),
+    [
+        ("step0", PYTHIA, 0, 0),
+        ("step512", PYTHIA, 512, 1_073_741_824),
+        ("step143000", PYTHIA, 143_000, 299_892_736_000),
+        ("main", PYTHIA, 143_000, 299_892_736_000),
+        ("step512", "/models/pythia-70m", 512, 1_073_741_824),
+        ("step512", "suites/tiny-pythia", 512, None),
+        ("step512", "someone/model", 512, None),
+        ("main", "someone/model", None, None),
+        ("step1454000-tokens3048B", "allenai/OLMo-1B-0724-hf", 1_454_000, 3_048_000_000_000),
+        ("stage1-step140000-tokens294B", "allenai/OLMo-2-0425-1B", 140_000, 294_000_000_000),
+        ("step1000-tokens2M", "tiny-olmo", 1000, 2_000_000),
+        ("stage2-ingredient1-step1000-tokens3B", "allenai/OLMo-2-0425-1B", None, None),
+        ("main", "allenai/OLMo-1B-hf", None, None),
+        ("global_step1000", BLOOM, 1000, 393_216_000),
+        ("global_step1000", "bigscience/unknown", 1000, None),
+        ("main", "bigscience/bloom-1b1", None, 341_000_000_000),
+        ("step12x", PYTHIA, None, None),
+        ("float16", PYTHIA, None, None),
+    ],
+)
+def test_names_are_read_as_their_families_write_them(revision, source, step, tokens):
+    assert progress(revision, source) == Progress(step, tokens)
+
+
+def test_the_growing_batch_agrees_with_a_simulation_step_by_step():
+    ramp = BatchRamp(192, 16, 9_765_625, 256)
+    growth = 9_765_625 / 4
+    samples = 0
+    checked = {1, 12_715, 12_716, 12_717, 24_000, 30_000, 45_526, 46_000, 50_000}
+    for step in range(1, 50_001):
+        samples += min(256, 192 + 16 * int(samples / growth))
+        if step in checked:
+            assert ramp.tokens(step) == samples * 2048, step
+
+
+@given(st.integers(0, 700_000))
+def test_tokens_grow_with_steps_by_one_batch_of_an_allowed_size(step: int):
+    ramp = BatchRamp(192, 32, 9_765_625, 512)
+    batch = (ramp.tokens(step + 1) - ramp.tokens(step)) / 2048
+    assert batch in range(192, 513, 32)
+
+
+def test_given_counts_win_over_the_family():
+    assert progress("step10", PYTHIA, tokens={"step10": 7}) == Progress(10, 7)
+    assert progress("step10", PYTHIA, tokens_per_step=100) == Progress(10, 1000)
+    assert progress("step10", PYTHIA, tokens={"step10": 7}, tokens_per_step=100) == Progress(10, 7)
+    assert progress("early", "x/y", tokens={"early": 7}) == Progress(None, 7)
+    assert progress("early", "x/y", tokens={"late": 7}, tokens_per_step=100) == Progress(None, None)
+
+
+def test_counts_that_cannot_be_are_refused():
+    with pytest.raises(SuiteError, match="must be positive, not 0"):
+        progress("step1", tokens_per_step=0)
+    with pytest.raises(SuiteError, match="must not be negative: -1"):
+        progress("step1", tokens={"step1": -1})
+
+
+def ordered(names: list[str], source: str = "", **mapping) -> tuple[str, ...]:
+    return in_training_order({name: progress(name, source, **mapping) for name in names})
+
+
+def test_order_is_numeric_with_main_last():
+    assert ordered(["main", "step1000", "step64", "step512"], PYTHIA) == (
+        "step64",
+        "step512",
+        "step1000",
+        "main",
+    )
+
+
+def test_equal_rounded_tokens_are_told_apart_by_step():
+    names = ["step512-tokens1M", "step64-tokens0M", "step256-tokens1M", "step0-tokens0M"]
+    assert ordered(names) == ("step0-tokens0M", "step64-tokens0M", "step256-tokens1M", "step512-tokens1M")
+
+
+def test_tokens_decide_where_a_step_is_unknown_and_unknown_names_come_after():
+    names = ["zzz9", "zzz10", "late", "early", "step5"]
+    tokens = {"early": 1, "step5": 50, "late": 900}
+    assert ordered(names, tokens=tokens) == ("early", "step5", "late", "zzz9", "zzz10")

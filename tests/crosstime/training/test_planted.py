@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from crosstime.effects.relie import relative
+from crosstime.errors import CrosstimeError
+from crosstime.evolution.recovery import recovery
+from crosstime.training.planted import Planted, plant, planted_effects, train_planted
+from crosstime.training.topk import BatchTopKConfig
+
+
+def test_shared_features_have_one_direction_and_specific_ones_take_turns():
+    planted = plant(12, 3, 16, shared=0.5)
+    assert planted.where.sum(1).tolist() == [3] * 6 + [1] * 6
+    assert planted.where[6:].int().argmax(1).tolist() == [0, 1, 2, 0, 1, 2]
+    assert torch.equal(planted.directions[:6, 0], planted.directions[:6, 2])
+    norms = planted.directions.norm(dim=-1)
+    torch.testing.assert_close(norms[planted.where], torch.ones(24))
+
+
+def test_turned_and_weak_features_are_as_described():
+    planted = plant(40, 3, 64, shared=1.0, turned=0.25, weak=0.25)
+    cosine = torch.nn.functional.cosine_similarity(planted.directions[:, 0], planted.directions[:, 1], dim=-1)
+    assert cosine[:10].mean().item() == pytest.approx(2**-0.5, abs=0.05)
+    torch.testing.assert_close(cosine[10:], torch.ones(30))
+    norms = planted.directions.norm(dim=-1)
+    assert norms[30:].sort(1).values[0].tolist() == pytest.approx([0.2, 0.2, 1.0])
+
+
+def test_activations_are_made_of_the_features_that_fire():
+    planted = plant(20, 2, 8, density=3.0, noise=0.0)
+    codes = planted.codes(4000, torch.Generator().manual_seed(1))
+    active = codes[codes > 0]
+    assert (codes > 0).sum(1).float().mean().item() == pytest.approx(3, abs=0.1)
+    assert 1 <= active.min() < active.max() <= 2
+    x = planted.activations(codes[:5], torch.Generator())
+    by_hand = torch.zeros(5, 2, 8)
+    for token in range(5):
+        for feature in range(20):
+            by_hand[token] += codes[token, feature] * planted.directions[feature]
+    torch.testing.assert_close(x, by_hand, atol=1e-5, rtol=1e-5)
+
+
+def test_effects_on_a_linear_readout_are_what_removing_the_feature_changes():
+    planted = plant(10, 3, 16, density=4.0, noise=0.0)
+    codes = planted.codes(20, torch.Generator().manual_seed(0))
+    readouts = torch.randn(3, 16, generator=torch.Generator().manual_seed(1))
+    effects = planted_effects(planted, readouts, codes)
+    for feature in range(10):
+        without = codes.clone()
+        without[:, feature] = 0
+        change = planted.activations(without, torch.Generator()) - planted.activations(codes, torch.Generator())
+        torch.testing.assert_close(effects[:, feature], (change * readouts).sum(-1), atol=1e-5, rtol=1e-5)
+    specific = relative(effects.mean(0))[5:]
+    assert specific.nan_to_num(1.0).amax(1).tolist() == [1.0] * 5
+
+
+def test_the_planted_crosscoder_is_recovered_in_full():
+    planted = plant(60, 3, 96, density=3.0, noise=0.0)
+    found = recovery(planted, planted.crosscoder(), n_tokens=512)
+    assert found["class"].tolist() == ["specific", "shared"] * 2
+    norms = found[found.by == "decoder norms"]
+    assert norms.recall.tolist() == [1.0, 1.0]
+    assert norms.precision.tolist() == [1.0, 1.0]
+
+
+def test_a_shrunken_decoder_costs_precision_that_latent_scaling_gives_back():
+    planted = plant(40, 3, 128, shared=0.5, density=3.0, noise=0.0)
+    crosscoder = planted.crosscoder()
+    with torch.no_grad():
+        crosscoder.W_dec[:10, 0] = 0
+    found = recovery(planted, crosscoder, n_tokens=2048).set_index(["by", "class"])
+    assert found.precision["decoder norms", "specific"] == pytest.approx(20 / 30)
+    assert found.recall["decoder norms", "shared"] == pytest.approx(10 / 20)
+    assert found.recall["decoder norms, latent scaling", "shared"] >= 0.9
+    assert found.precision["decoder norms, latent scaling", "specific"] >= 0.9
+
+
+def test_features_that_never_fire_are_not_counted_as_learned():
+    planted = plant(20, 2, 32, density=2.0, noise=0.0)
+    crosscoder = planted.crosscoder()
+    with torch.no_grad():
+        crosscoder.b_enc[:5] = -100
+    found = recovery(planted, crosscoder, n_tokens=512).set_index(["by", "class"])
+    assert found.learned["decoder norms", "shared"] == 5
+    assert found.recall["decoder norms", "shared"] == 0.5
+    assert found.precision["decoder norms", "shared"] == 1
+
+
+def test_training_recovers_a_small_problem_and_is_the_same_twice():
+    planted = plant(16, 2, 32, density=2.0, noise=0.01)
+    config = BatchTopKConfig(
+        n_features=16, k=2, k_start=8, k_steps=200, steps=600, lr=5e-3, dead_after=2_000, decoder_norm=0.3
+    )
+    trained = train_planted(planted, config, batch_size=128)
+    found = recovery(planted, trained, n_tokens=1024)
+    assert found[found.by == "decoder norms"].recall.min() >= 0.75
+    again = train_planted(planted, config, batch_size=128)
+    assert torch.equal(again.W_dec, trained.W_dec)
+
+
+def test_bad_input_is_one_sentence():
+    with pytest.raises(CrosstimeError, match=r"shared is a share between 0 and 1, not 2\.0"):
+        plant(shared=2.0)
+    with pytest.raises(CrosstimeError, match="a positive density"):
+        plant(density=0.0)
+
+
+def test_a_planted_problem_can_be_written_by_hand():
+    planted = Planted(torch.eye(2).reshape(2, 1, 2), density=1.0, noise=0.0)
+    assert planted_effects(planted, [[3.0, 0.0]], torch.tensor([[2.0, 5.0]])).flatten().tolist() == [-6, 0]

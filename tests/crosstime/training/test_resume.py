@@ -1,0 +1,166 @@
+"""A training that is interrupted goes on to the weights of one that was not.
+
+A table of activations stands for the models: what matters here is what is done with them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from crosstime.activations.buffer import ActivationBuffer
+from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.errors import CrosscoderError
+from crosstime.suites.suite import Suite
+from crosstime.training.jumprelu import JumpReLUConfig
+from crosstime.training.l1 import L1Config
+from crosstime.training.topk import BatchTopKConfig, TopKTrainer
+from crosstime.training.train import train
+from crosstime.training.trainer import Trainer, TrainerConfig
+from interventions import Site
+from tasks.agreement import sentences
+
+TEXT = list(sentences(200, seed=3))
+OPTIONS = {"batch_size": 32, "sequence_length": 8, "buffer_tokens": 200, "progress": False}
+SHARED = {"n_features": 12, "steps": 40, "lr": 3e-3, "lr_warmup": 0.2, "seed": 5}
+CONFIGS = {
+    "l1": L1Config(l1=0.05, **SHARED),
+    "batchtopk": BatchTopKConfig(k=1, k_start=2, k_steps=20, dead_after=64, **SHARED | {"n_features": 96}),
+    "jumprelu": JumpReLUConfig(sparsity=0.5, **SHARED),
+}
+
+
+class Stop(Exception):
+    """Stands for a machine that goes down."""
+
+
+@pytest.fixture(scope="module")
+def suite(brief_suite: Suite) -> Suite:
+    return brief_suite
+
+
+@pytest.fixture(autouse=True)
+def _activations_of_a_table(monkeypatch) -> None:
+    table = torch.randn(400, 2, 16, generator=torch.Generator().manual_seed(7))
+
+    def harvest(self: ActivationBuffer, rows: list[tuple[int, ...]], dtype: torch.dtype) -> torch.Tensor:
+        return table[torch.tensor([token for row in rows for token in row[1:]])].to(dtype)
+
+    monkeypatch.setattr(ActivationBuffer, "_harvest", harvest)
+
+
+def interrupted(suite: Suite, config: TrainerConfig, state: Path, monkeypatch, at: int, **options) -> None:
+    real = Trainer.update
+
+    def failing(self: Trainer, step: int, x: torch.Tensor) -> torch.Tensor:
+        if step == at:
+            raise Stop
+        return real(self, step, x)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "update", failing)
+        with pytest.raises(Stop):
+            train(suite, Site(0), TEXT, config, state=state, save_every=7, **OPTIONS | options)
+
+
+def same(found: CrossCoder, expected: CrossCoder) -> bool:
+    return all(torch.equal(tensor, expected.state_dict()[name]) for name, tensor in found.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_resumed_training_ends_with_the_same_weights_and_log(kind: str, suite: Suite, tmp_path, monkeypatch):
+    whole = train(suite, Site(0), TEXT, CONFIGS[kind], **OPTIONS)
+    state = tmp_path / "state.safetensors"
+    for at in (9, 23):  # two interruptions, neither of them just after a saving
+        interrupted(suite, CONFIGS[kind], state, monkeypatch, at)
+    resumed = train(suite, Site(0), TEXT, CONFIGS[kind], state=state, save_every=7, **OPTIONS)
+    assert same(resumed.crosscoder, whole.crosscoder)
+    assert resumed.log.equals(whole.log)
+    assert resumed.tokens == whole.tokens
+
+
+def test_resuming_does_not_do_again_what_was_done(suite: Suite, tmp_path, monkeypatch):
+    state = tmp_path / "state.safetensors"
+    interrupted(suite, CONFIGS["l1"], state, monkeypatch, 23)
+    steps: list[int] = []
+    real = Trainer.update
+    monkeypatch.setattr(Trainer, "update", lambda self, step, x: steps.append(step) or real(self, step, x))
+    train(suite, Site(0), TEXT, CONFIGS["l1"], state=state, save_every=7, **OPTIONS)
+    assert steps == list(range(21, 40))
+
+
+def test_auxk_was_at_work_in_the_resumed_training(suite: Suite, monkeypatch):
+    seen: list[int] = []
+    real = TopKTrainer._auxk
+    monkeypatch.setattr(TopKTrainer, "_auxk", lambda self, *given: seen.append(self.n_dead) or real(self, *given))
+    train(suite, Site(0), TEXT, CONFIGS["batchtopk"], **OPTIONS)
+    assert seen
+
+
+def test_another_configuration_is_refused_and_the_differences_listed(suite: Suite, tmp_path, monkeypatch):
+    state = tmp_path / "state.safetensors"
+    interrupted(suite, CONFIGS["l1"], state, monkeypatch, 9)
+    with pytest.raises(
+        CrosscoderError, match=r"interrupted at step 7 .*l1 was 0\.05 and is now 0\.07; steps was 40"
+    ) as e:
+        train(suite, Site(0), TEXT, L1Config(l1=0.07, **SHARED | {"steps": 50}), state=state, **OPTIONS)
+    assert "batch_size" not in str(e.value)
+    with pytest.raises(CrosscoderError, match=r"buffer_tokens was 200 and is now 300"):
+        train(suite, Site(0), TEXT, CONFIGS["l1"], state=state, **OPTIONS | {"buffer_tokens": 300})
+
+
+def test_another_text_is_refused(suite: Suite, tmp_path, monkeypatch):
+    state = tmp_path / "state.safetensors"
+    interrupted(suite, CONFIGS["l1"], state, monkeypatch, 9)
+    with pytest.raises(CrosscoderError, match="text is not the one that training was interrupted on"):
+        train(suite, Site(0), [line + " yes" for line in TEXT], CONFIGS["l1"], state=state, **OPTIONS)
+
+
+def test_a_damaged_state_is_named(suite: Suite, tmp_path, monkeypatch):
+    state = tmp_path / "state.safetensors"
+    interrupted(suite, CONFIGS["l1"], state, monkeypatch, 9)
+    state.write_bytes(state.read_bytes()[:-9])
+    with pytest.raises(CrosscoderError, match=r"Cannot resume training: .*state\.safetensors is not a whole"):
+        train(suite, Site(0), TEXT, CONFIGS["l1"], state=state, **OPTIONS)
+    CrossCoder.save(train(suite, Site(0), TEXT, CONFIGS["l1"], **OPTIONS).crosscoder, state)
+    with pytest.raises(CrosscoderError, match="is not the state of a training"):
+        train(suite, Site(0), TEXT, CONFIGS["l1"], state=state, **OPTIONS)
+
+
+@pytest.mark.parametrize("poison", [float("nan"), 1e20])
+def test_a_loss_that_explodes_stops_training_with_its_step_and_keeps_the_last_state(
+    poison: float, suite: Suite, tmp_path, monkeypatch
+):
+    state = tmp_path / "state.safetensors"
+    real = Trainer.update
+
+    def poisoned(self: Trainer, step: int, x: torch.Tensor) -> torch.Tensor:
+        return real(self, step, x * poison if step == 16 else x)
+
+    monkeypatch.setattr(Trainer, "update", poisoned)
+    with pytest.raises(
+        CrosscoderError, match=r"diverged at step 16: .*last good state is kept in .*state\.safetensors"
+    ):
+        train(suite, Site(0), TEXT, CONFIGS["l1"], state=state, save_every=7, **OPTIONS)
+    monkeypatch.setattr(Trainer, "update", real)
+    resumed = train(suite, Site(0), TEXT, CONFIGS["l1"], state=state, save_every=7, **OPTIONS)
+    assert same(resumed.crosscoder, train(suite, Site(0), TEXT, CONFIGS["l1"], **OPTIONS).crosscoder)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_buffer_of_half_precision_trains_and_resumes(dtype: str, suite: Suite, tmp_path, monkeypatch):
+    state = tmp_path / "state.safetensors"
+    interrupted(suite, CONFIGS["l1"], state, monkeypatch, 9, buffer_dtype=dtype)
+    options = OPTIONS | {"buffer_dtype": dtype}
+    resumed = train(suite, Site(0), TEXT, CONFIGS["l1"], state=state, **options).crosscoder
+    assert same(resumed, train(suite, Site(0), TEXT, CONFIGS["l1"], **options).crosscoder)
+    assert not same(resumed, train(suite, Site(0), TEXT, CONFIGS["l1"], **OPTIONS).crosscoder)
+
+
+def test_a_dtype_or_interval_that_is_none_is_refused(suite: Suite):
+    with pytest.raises(CrosscoderError, match="no buffer_dtype 'bf16'"):
+        train(suite, Site(0), TEXT, CONFIGS["l1"], **OPTIONS, buffer_dtype="bf16")
+    with pytest.raises(CrosscoderError, match="save_every must be at least 1 step, not 0"):
+        train(suite, Site(0), TEXT, CONFIGS["l1"], **OPTIONS, save_every=0)

@@ -1,0 +1,132 @@
+"""TopK, BatchTopK and JumpReLU minimise what their formulas say, by whichever way the sums are done."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from crosstime.crosscoders.crosscoder import CrossCoder, Origin
+from crosstime.training.jumprelu import JumpReLUConfig
+from crosstime.training.topk import BatchTopKConfig, TopKConfig, TopKTrainer
+from crosstime.training.trainer import Trainer, TrainerConfig
+from interventions import Site
+
+B, C, D, F, K = 24, 2, 5, 20, 3
+NEVER, ALWAYS = {"cpu": 0.0}, {"cpu": 1.1}
+
+
+def make(config: TrainerConfig, dtype: torch.dtype = torch.float64) -> Trainer:
+    origin = Origin("mine", tuple(f"step{c}" for c in range(C)), Site(0), D)
+    crosscoder = CrossCoder(
+        origin, F, torch.tensor([0.5, 2.0]), activation=config.activation(), decoder_norm=config.decoder_norm, seed=1
+    )
+    with torch.no_grad():
+        crosscoder.W_dec *= torch.rand(F, C, 1, generator=torch.Generator().manual_seed(2)) + 0.5
+        crosscoder.b_enc += 0.1 * torch.randn(F, generator=torch.Generator().manual_seed(3))
+        crosscoder.b_dec += 0.2
+    return config.trainer(crosscoder.to(dtype))
+
+
+def batch(seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(B, C, D, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def by_formula(crosscoder: CrossCoder, x: Tensor, k: int, *, shared: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Squared error, codes and what was missed, with masks over dense codes."""
+    scaled = x * crosscoder.scales.reshape(-1, 1)
+    codes = (torch.einsum("bcd,cdf->bf", scaled, crosscoder.W_enc) + crosscoder.b_enc).relu()
+    weighted = (codes * crosscoder.W_dec.norm(dim=-1).sum(1)).detach()
+    rows = weighted.reshape(1, -1) if shared else weighted
+    kept = torch.zeros_like(rows).scatter_(1, rows.topk(k * B if shared else k).indices, 1.0).reshape(codes.shape)
+    missed = scaled - torch.einsum("bf,fcd->bcd", codes * kept, crosscoder.W_dec) - crosscoder.b_dec
+    return missed.square().sum((1, 2)).mean(), codes, missed
+
+
+@pytest.mark.parametrize("below", [NEVER, ALWAYS])
+@pytest.mark.parametrize("shared", [False, True])
+def test_loss_and_gradients_are_those_of_masked_dense_codes(shared: bool, below: dict, monkeypatch):
+    monkeypatch.setattr("crosstime.training.topk.SPARSE_BELOW", below)
+    options = {"n_features": F, "steps": 10, "k": K, "k_start": None, "decoder_norm": 0.7}
+    trainer = make((BatchTopKConfig if shared else TopKConfig)(**options))
+    crosscoder, x = trainer.crosscoder, batch()
+    loss = trainer.losses(x, 0).loss
+    expected, codes, _ = by_formula(crosscoder, x, K, shared=shared)
+    torch.testing.assert_close(loss, expected)
+    weights = dict(crosscoder.named_parameters())
+    found = torch.autograd.grad(loss, list(weights.values()))
+    for name, mine, other in zip(
+        weights, found, torch.autograd.grad(expected, list(weights.values())), strict=True
+    ):  # fmt: skip
+        torch.testing.assert_close(mine, other, msg=lambda text, name=name: f"{name}: {text}")
+    if not shared:
+        assert trainer.losses(x, 0).l0.item() == pytest.approx((codes > 0).sum(1).clamp(max=K).double().mean().item())
+
+
+@pytest.mark.parametrize("below", [NEVER, ALWAYS])
+def test_auxk_is_the_share_of_what_was_missed_that_dead_features_miss_too(below: dict, monkeypatch):
+    monkeypatch.setattr("crosstime.training.topk.SPARSE_BELOW", below)
+    config = TopKConfig(n_features=F, steps=10, k=K, auxk=0.25, dead_after=10**6, decoder_norm=0.7)
+    trainer = make(config)
+    assert isinstance(trainer, TopKTrainer)
+    crosscoder, x = trainer.crosscoder, batch()
+    dead = torch.arange(F) % 3 == 0
+    trainer.tokens_since_fired[dead] = 10**6
+    trainer._after(trainer._found(x, 0), 0)
+    assert trainer.n_dead == int(dead.sum())
+    l2, codes, missed = by_formula(crosscoder, x, K, shared=False)
+    weighted = (codes * crosscoder.W_dec.norm(dim=-1).sum(1)).detach() * dead
+    kept = torch.zeros_like(weighted).scatter_(1, weighted.topk(D // 2).indices, 1.0) * dead
+    missed = missed.detach()
+    left = missed - torch.einsum("bf,fcd->bcd", codes * kept, crosscoder.W_dec)
+    spread = (missed - missed.mean(0)).square().sum((1, 2)).mean()
+    expected = l2 + 0.25 * left.square().sum((1, 2)).mean() / spread
+    loss = trainer.losses(x, 0).loss
+    torch.testing.assert_close(loss, expected)
+    for mine, other in zip(
+        torch.autograd.grad(loss, [crosscoder.W_enc, crosscoder.W_dec, crosscoder.b_enc]),
+        torch.autograd.grad(expected, [crosscoder.W_enc, crosscoder.W_dec, crosscoder.b_enc]),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, other)
+
+
+def test_the_inference_threshold_remembers_the_smallest_codes_that_were_kept():
+    config = BatchTopKConfig(
+        n_features=F, steps=10, k=K, k_start=5, k_steps=2, lr=1e-9, threshold_memory=0.75, decoder_norm=0.7
+    )
+    trainer = make(config)
+    expected = 0.0
+    for step, k in enumerate([5, 4, 3, 3]):
+        assert config.k_at(step) == k
+        x = batch(step)
+        _, codes, _ = by_formula(trainer.crosscoder, x, k, shared=True)
+        weighted = codes * trainer.crosscoder.W_dec.norm(dim=-1).sum(1)
+        smallest = weighted.flatten().topk(k * B).values.min().item()
+        expected = smallest if step < 2 else 0.75 * expected + 0.25 * smallest
+        trainer.update(step, x)
+        assert trainer.crosscoder.activation.threshold.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_jumprelu_costs_tanh_of_norm_weighted_codes():
+    config = JumpReLUConfig(
+        n_features=F, steps=10, sparsity=0.8, sparsity_warmup=0.0, steepness=3.0, threshold=0.2, decoder_norm=0.7
+    )
+    trainer = make(config)
+    crosscoder, x = trainer.crosscoder, batch()
+    scaled = x * crosscoder.scales.reshape(-1, 1)
+    codes = crosscoder.encode_scaled(scaled)
+    norms = crosscoder.W_dec.norm(dim=-1).sum(1)
+    assert (
+        0 < (codes > 0).sum() < ((torch.einsum("bcd,cdf->bf", scaled, crosscoder.W_enc) + crosscoder.b_enc) > 0).sum()
+    )
+    missed = scaled - torch.einsum("bf,fcd->bcd", codes, crosscoder.W_dec) - crosscoder.b_dec
+    expected = missed.square().sum((1, 2)).mean() + 0.8 * torch.tanh(3.0 * codes * norms).sum(1).mean()
+    loss = trainer.losses(x, 5).loss
+    torch.testing.assert_close(loss, expected)
+    for mine, other in zip(
+        torch.autograd.grad(loss, list(crosscoder.parameters())),
+        torch.autograd.grad(expected, list(crosscoder.parameters())),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, other)
