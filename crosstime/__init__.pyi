@@ -21,6 +21,7 @@ from .errors import CrosstimeError as CrosstimeError
 
 # Features over time
 from .evolution.evolve import evolve as evolve
+from .machine.progress import show_progress as show_progress
 from .namespaces import Site as Site
 from .namespaces import exchange as exchange
 

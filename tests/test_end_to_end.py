@@ -100,7 +100,7 @@ def as_measured(task: ct.tasks.Task, suite: ct.Suite) -> ct.tasks.TokenizedTask:
 
 def test_accuracy_over_training_is_what_is_known(suite: ct.Suite):
     name, known = KNOWN[suite.name]
-    table = ct.accuracy(suite, as_measured(ct.tasks.load(name, DATA), suite), resamples=20, progress=False)
+    table = ct.accuracy(suite, as_measured(ct.tasks.load(name, DATA), suite), resamples=20)
     assert len(table) == len(suite) == len(known)
     for revision, found, expected in zip(table.revision, table.accuracy, known, strict=True):
         assert found == pytest.approx(expected, abs=0.02), revision
@@ -125,7 +125,7 @@ def result(suite: ct.Suite, tmp_path_factory) -> RunResult:
             "effects": {"top": 2, "resamples": 100},
         }
     )  # fmt: skip
-    return ct.run(recipe, tmp_path_factory.mktemp("end_to_end"), progress=False)
+    return ct.run(recipe, tmp_path_factory.mktemp("end_to_end"))
 
 
 def test_the_whole_path_runs_and_its_tables_are_finite(suite: ct.Suite, result: RunResult):

@@ -121,14 +121,14 @@ def test_the_plug_in_is_tokenized_with_its_patch_prompts_and_scored(tmp_path: Pa
         d_model=16, n_layers=2, n_heads=2, vocab_size=400, sequence_length=16, batch_tokens=64,
         steps=3, checkpoints=(0, 3), lr=1e-2, warmup=1,
     )  # fmt: skip
-    suite = train_tiny_suite(tmp_path / "suite", text, config, progress=False)
+    suite = train_tiny_suite(tmp_path / "suite", text, config)
     tokenized = task.tokenize(suite.tokenizer)
     assert tokenized.skipped == {}
     assert len(tokenized) == 6
     ends = [suite.tokenizer.decode(prompt).split()[-2:] for prompt in tokenized.patch]
     assert {end[-1] for end in ends} == {"is"}
     assert {end[0] for end in ends} == {"France", "Italy", "Poland"}
-    table = accuracy(suite, task, resamples=20, progress=False)
+    table = accuracy(suite, task, resamples=20)
     assert table["task"].tolist() == ["capitals/europe"] * 2
     assert table["n"].tolist() == [6, 6]
     assert table["accuracy"].between(0, 1).all()

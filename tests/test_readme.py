@@ -24,7 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         d_model=32, n_layers=3, steps=256, checkpoints=(0, 64, 256), sequence_length=16, batch_tokens=256
     )
     text = sentences(4_000, seed=0, attractor_share=0.05)
-    ct.train_tiny_suite(place / "runs" / "demo" / "suite", text, config, progress=False)
+    ct.train_tiny_suite(place / "runs" / "demo" / "suite", text, config)
     return place
 
 

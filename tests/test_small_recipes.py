@@ -51,7 +51,7 @@ def test_what_a_small_form_leaves_is_the_papers(name: str):
 def test_a_small_form_runs_in_full(name: str, tmp_path: Path):
     few = [f"tasks.{index}.limit=12" for index in range(len(Recipe.named(name, overrides(name)).tasks))]
     recipe = Recipe.named(name, [*overrides(name), *EVEN_SMALLER, *few])
-    result = ct.run(recipe, tmp_path, progress=False)
+    result = ct.run(recipe, tmp_path)
     names, revisions = [task.name for task in recipe.tasks], recipe.compare.revisions
     assert set(result.effects.task) == set(result.ablation.task) == set(names)
     assert set(result.effects.revision) == set(result.evaluation.revision) == set(revisions)

@@ -88,8 +88,8 @@ def prepare_run(folder: Path, sizes: Sizes, count: int, device: torch.device) ->
     compute = Compute(device=str(device), max_tokens=sizes.max_tokens)
 
     def call() -> int:
-        decomposed = decompose_task(suite, crosscoder, task, compute=compute, progress=False)
-        result = attribute(suite, crosscoder, decomposed, quadrature="left", steps=10, compute=compute, progress=False)
+        decomposed = decompose_task(suite, crosscoder, task, compute=compute)
+        result = attribute(suite, crosscoder, decomposed, quadrature="left", steps=10, compute=compute)
         return held(result, but=weights)
 
     return call

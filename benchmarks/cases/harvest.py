@@ -102,7 +102,7 @@ def write(setting: Setting, suite: Suite, folder: Path) -> ActivationStore:
     compute = InMemory(dtype=setting.sizes.dtype, max_tokens=setting.sizes.max_tokens, models=models)
     # A word and the end token: two tokens a document.
     text = ["word"] * (setting.sizes.prompts * LENGTH // 2)
-    return harvest(suite, setting.site, text, folder, sequence_length=LENGTH, compute=compute, progress=False)
+    return harvest(suite, setting.site, text, folder, sequence_length=LENGTH, compute=compute)
 
 
 def bare(setting: Setting, prompts: Prompts) -> Iterator[torch.Tensor]:

@@ -45,7 +45,6 @@ def harvest(
     dtype: str = "bfloat16",
     shard_tokens: int = 1 << 17,
     compute: Compute = Compute(),
-    progress: bool | None = None,
 ) -> ActivationStore:
     """Run a text through every checkpoint once and keep the activations at one site on disk.
 
@@ -65,7 +64,6 @@ def harvest(
         dtype: float32, bfloat16 or float16: how activations are kept.
         shard_tokens: tokens of a shard, rounded to whole sequences.
         compute: how the checkpoints are run.
-        progress: show a bar; None shows it when a person watches.
 
     Raises:
         StoreError: the folder holds a store of something else (the differences are listed), the disk has not the
@@ -99,7 +97,7 @@ def harvest(
     work.write_text(rows, corpus)
     work.refuse_without_room()
     missing = work.missing()
-    with track("Harvesting activations", sum(len(shards) for shards in missing.values()), shown=progress) as bar:
+    with track("Harvesting activations", sum(len(shards) for shards in missing.values())) as bar:
         for revision, shards in missing.items():
             if shards:
                 bar.note(revision)

@@ -17,7 +17,7 @@ from crosstime.shown import Shown
 from crosstime.suites.compute import Compute
 from crosstime.suites.corpus import TextSource, documents, sequences
 from crosstime.suites.suite import Suite
-from interventions import Baseline, Codes, Decomposition, Model, Prompts, Remote, Sequences, fetch
+from interventions import Baseline, Codes, Decomposition, Model, Prompts, Sequences, fetch
 from tasks import Task, TokenizedTask
 from user_input.nearest import nearest
 
@@ -56,12 +56,10 @@ def decompose_task(
     task: Task | TokenizedTask,
     *,
     compute: Compute = Compute(),
-    remote: Remote | str | bool | None = None,
-    progress: bool | None = None,
 ) -> DecomposedTask:
     """Read a task's activations at every checkpoint of the crosscoder and decompose them, one model at a time.
 
-    With `remote`, a server runs the checkpoints, several at a time, and sends the activations; see `Compute`.
+    With ``Compute(remote=...)``, a server runs the checkpoints, several at a time, and sends the activations.
 
     Raises:
         CrosscoderError: the crosscoder was trained on other checkpoints or another width.
@@ -73,8 +71,7 @@ def decompose_task(
     both: list[Sequences] = [prompts] + ([prompts.patched] if prompts.patch is not None else [])
     site = crosscoder.origin.site
     found = [torch.empty(len(chosen), sequences.n_tokens, chosen.d_model) for sequences in both]
-    compute = compute.at(remote)
-    with track(f"Reading {tokenized.name}", len(chosen), shown=progress) as bar:
+    with track(f"Reading {tokenized.name}", len(chosen)) as bar:
 
         def fill(c: int, model: Model) -> None:
             bar.note(chosen.revisions[c])
@@ -190,7 +187,6 @@ def decompose_text(
     n_sequences: int = 128,
     sequence_length: int = 64,
     compute: Compute = Compute(),
-    progress: bool | None = None,
 ) -> DecomposedText:
     """Read text at every checkpoint of a crosscoder, one model at a time, and decompose it into features.
 
@@ -201,7 +197,6 @@ def decompose_text(
         corpus: as for `train`, of which the first sequences are read; or the sequences themselves.
         n_sequences, sequence_length: how much of a corpus.
         compute: how the checkpoints are run.
-        progress: show a bar; None shows it when a person watches.
 
     Raises:
         CorpusError: sequences of fewer than two tokens, none, or a text that does not fill one.
@@ -216,7 +211,7 @@ def decompose_text(
     chosen = fitting(suite, crosscoder)
     site, later = crosscoder.origin.site, text.position_of_token > 0
     activations = torch.empty(len(chosen), int(later.sum()), chosen.d_model)
-    with track("Reading text", len(chosen), shown=progress) as bar:
+    with track("Reading text", len(chosen)) as bar:
         for c, checkpoint in enumerate(chosen):
             bar.note(checkpoint.revision)
             with compute.open(chosen, checkpoint.revision) as model:

@@ -34,7 +34,6 @@ def evaluate(
     n_sequences: int = 256,
     sequence_length: int = 64,
     compute: Compute = Compute(),
-    progress: bool | None = None,
 ) -> pd.DataFrame:
     """Reconstruction and downstream loss at every checkpoint, on text that training did not see.
 
@@ -57,7 +56,6 @@ def evaluate(
     """
     return evaluate_seeds(
         suite, [crosscoder], corpus, n_sequences=n_sequences, sequence_length=sequence_length, compute=compute,
-        progress=progress,
     ).drop(columns="seed")  # fmt: skip
 
 
@@ -70,7 +68,6 @@ def evaluate_seeds(
     n_sequences: int = 256,
     sequence_length: int = 64,
     compute: Compute = Compute(),
-    progress: bool | None = None,
 ) -> pd.DataFrame:
     """`evaluate` of several crosscoders of the same checkpoints and site, such as one kind with several seeds.
 
@@ -101,7 +98,7 @@ def evaluate_seeds(
     rows = islice(sequences(lines, suite.tokenizer, sequence_length), n_sequences)
     text = Sequences([tuple(row.tolist()) for row in rows])
     later = text.position_of_token > 0
-    with track("Evaluating the crosscoder", 2 * len(chosen), shown=progress) as bar:
+    with track("Evaluating the crosscoder", 2 * len(chosen)) as bar:
 
         def read(_: int, model: Model) -> tuple[Float[Tensor, "T D"], list[float]]:
             activations = fetch(model, text, [site], max_tokens=compute.max_tokens)[site].float()

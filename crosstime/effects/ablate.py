@@ -12,7 +12,7 @@ from crosstime.errors import CrosscoderError
 from crosstime.machine.progress import track
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
-from interventions import Ablation, Model, Remote, bootstrap_interval
+from interventions import Ablation, Model, bootstrap_interval
 from interventions import ablate as ablate_features
 from interventions.metrics import answered_right
 from tasks import Task, TokenizedTask
@@ -27,8 +27,6 @@ def ablate(
     resamples: int = 2_000,
     seed: int = 0,
     compute: Compute = Compute(),
-    remote: Remote | str | bool | None = None,
-    progress: bool | None = None,
 ) -> pd.DataFrame:
     """Set features to zero, alone or in named sets, and score the task at every checkpoint.
 
@@ -37,8 +35,6 @@ def ablate(
         groups: features that are ablated one at a time, or named sets that are ablated jointly.
         resamples, seed: of the bootstrap over prompts.
         compute: how the checkpoints are run.
-        remote: run the checkpoints on a server, or in a simulation of one; see `Compute`.
-        progress: show a bar; None shows it when a person watches.
 
     Returns:
         One row for each group and checkpoint: task, features, revision, accuracy and logit_difference
@@ -57,14 +53,9 @@ def ablate(
     if not sets:
         raise CrosscoderError("There are no features to ablate.")
     chosen = fitting(suite, crosscoder)
-    compute = compute.at(remote)
-    decomposed = (
-        task
-        if isinstance(task, DecomposedTask)
-        else decompose_task(suite, crosscoder, task, compute=compute, progress=progress)
-    )
+    decomposed = task if isinstance(task, DecomposedTask) else decompose_task(suite, crosscoder, task, compute=compute)
     refuse_foreign(decomposed, crosscoder)
-    with track(f"Ablations on {decomposed.task.name}", None, shown=progress) as bar:
+    with track(f"Ablations on {decomposed.task.name}", None) as bar:
 
         def ablation(c: int, model: Model) -> Ablation:
             bar.note(chosen.revisions[c])

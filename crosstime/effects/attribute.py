@@ -29,7 +29,6 @@ from interventions import (
     Effects,
     Metric,
     Model,
-    Remote,
     bootstrap_interval,
     indirect_effects,
     resampled_means,
@@ -188,8 +187,6 @@ def attribute(
     tolerance: float = 0.02,
     seed: int = 0,
     compute: Compute = Compute(),
-    remote: Remote | str | bool | None = None,
-    progress: bool | None = None,
 ) -> Attribution:
     """Indirect effect of every feature and of the error term on a task, at every checkpoint.
 
@@ -202,8 +199,6 @@ def attribute(
             ``resample`` (another prompt's state) or ``patch`` (the patch prompt's; only for tasks that have one).
         seed: of ``resample``.
         compute: how the checkpoints are run.
-        remote: run the checkpoints on a server, or in a simulation of one; see `Compute`.
-        progress: show a bar; None shows it when a person watches.
 
     Raises:
         CrosscoderError: the crosscoder does not fit the suite, or an unknown baseline.
@@ -218,14 +213,9 @@ def attribute(
     chosen = fitting(suite, crosscoder)
     if baseline not in BASELINES:
         raise CrosscoderError(f"There is no baseline {baseline!r}: {nearest(baseline, BASELINES)}")
-    compute = compute.at(remote)
-    decomposed = (
-        task
-        if isinstance(task, DecomposedTask)
-        else decompose_task(suite, crosscoder, task, compute=compute, progress=progress)
-    )
+    decomposed = task if isinstance(task, DecomposedTask) else decompose_task(suite, crosscoder, task, compute=compute)
     refuse_foreign(decomposed, crosscoder)
-    with track(f"Effects on {decomposed.task.name}", None, shown=progress) as bar:
+    with track(f"Effects on {decomposed.task.name}", None) as bar:
 
         def effects(c: int, model: Model) -> Effects:
             bar.note(chosen.revisions[c])

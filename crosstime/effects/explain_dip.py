@@ -159,7 +159,6 @@ def explain_dip(
     resamples: int = 2_000,
     seed: int = 0,
     compute: Compute = Compute(),
-    progress: bool | None = None,
 ) -> Dip:
     """Ask whether features that matter at one checkpoint and not at another are what a task suffers from there.
 
@@ -183,7 +182,6 @@ def explain_dip(
         prompts: how many of the second half are run at most; default all.
         draws, resamples, seed: of the controls and of the bootstrap over prompts.
         compute: how the checkpoints are run.
-        progress: show a bar; None shows it when a person watches.
 
     Raises:
         CrosscoderError: a checkpoint that the crosscoder does not have, the same one twice, fewer than four prompts,
@@ -205,9 +203,8 @@ def explain_dip(
     for name, value in (("top", top), ("draws", draws), ("prompts", prompts)):
         if value is not None and value < 1:
             raise CrosscoderError(f"A dip needs {name} of at least 1, not {value}.")
-    how = {"compute": compute, "progress": progress}
     if attribution is None:
-        attribution = attribute(suite, crosscoder, task, **how)
+        attribution = attribute(suite, crosscoder, task, compute=compute)
     decomposed = attribution.decomposed
     n_prompts = len(decomposed.prompts)
     if n_prompts < 4:
@@ -226,10 +223,10 @@ def explain_dip(
     controls = _controls(decomposed, crosscoder, c_at, harmful, harmful + helpful, draws, generator)
     measured = [(decomposed, testing)]
     for each in others:
-        one = each if isinstance(each, DecomposedTask) else decompose_task(suite, crosscoder, each, **how)
+        one = each if isinstance(each, DecomposedTask) else decompose_task(suite, crosscoder, each, compute=compute)
         measured.append((one, torch.arange(len(one.prompts))))
     found: dict[tuple[int, int], list[dict[str, object]]] = {}
-    with track("Explaining the dip", 2 * len(measured) if groups else 0, shown=progress) as bar:
+    with track("Explaining the dip", 2 * len(measured) if groups else 0) as bar:
         for c in (c_at, c_other) if groups else ():
             with compute.open(chosen, chosen.revisions[c]) as model:
                 for place, (one, used) in enumerate(measured):

@@ -42,7 +42,6 @@ def faithfulness(
     resamples: int = 2_000,
     seed: int = 0,
     compute: Compute = Compute(),
-    progress: bool | None = None,
 ) -> pd.DataFrame:
     """Keep, and take away, the top n features at every checkpoint, for nested n.
 
@@ -54,7 +53,6 @@ def faithfulness(
         keep_error: leave the error term in place.
         resamples, seed: of the bootstrap over prompts.
         compute: how the checkpoints are run.
-        progress: show a bar; None shows it when a person watches.
 
     Returns:
         One row for each checkpoint and n: task, revision, n, faithfulness, faithfulness_low, faithfulness_high,
@@ -70,7 +68,7 @@ def faithfulness(
     """
     curves = sufficiency_curves(
         suite, crosscoder, task, ranked, sizes=sizes, draws=0, baseline=baseline, keep_error=keep_error,
-        resamples=resamples, seed=seed, compute=compute, progress=progress,
+        resamples=resamples, seed=seed, compute=compute,
     )  # fmt: skip
     return curves.drop(columns=["features", "accuracy_kept", "accuracy_ablated"])
 
@@ -88,7 +86,6 @@ def sufficiency_curves(
     resamples: int = 2_000,
     seed: int = 0,
     compute: Compute = Compute(),
-    progress: bool | None = None,
 ) -> pd.DataFrame:
     """Restore, and ablate, the top n features jointly at every checkpoint, next to n random ones.
 
@@ -96,7 +93,7 @@ def sufficiency_curves(
     features that fire on the task's prompts and are not among the largest n looked at.
 
     Args:
-        suite, crosscoder, task, ranked, sizes, baseline, keep_error, resamples, seed, compute, progress: see
+        suite, crosscoder, task, ranked, sizes, baseline, keep_error, resamples, seed, compute: see
             `faithfulness`; ``sizes=range(1, 101)`` gives every n to 100.
         draws: random rankings; 0 leaves the control out.
 
@@ -121,15 +118,11 @@ def sufficiency_curves(
     for revision in chosen.revisions:
         if revision not in ranked:
             raise CrosscoderError(f"There is no ranking for {revision}: {nearest(revision, ranked)}")
-    decomposed = (
-        task
-        if isinstance(task, DecomposedTask)
-        else decompose_task(suite, crosscoder, task, compute=compute, progress=progress)
-    )
+    decomposed = task if isinstance(task, DecomposedTask) else decompose_task(suite, crosscoder, task, compute=compute)
     refuse_foreign(decomposed, crosscoder)
     generator = torch.Generator().manual_seed(seed)
     rows = []
-    with track(f"Faithfulness on {decomposed.task.name}", len(chosen), shown=progress) as bar:
+    with track(f"Faithfulness on {decomposed.task.name}", len(chosen)) as bar:
         for c, checkpoint in enumerate(chosen):
             bar.note(checkpoint.revision)
             if top := list(ranked[checkpoint.revision]):

@@ -12,7 +12,7 @@ from crosstime.errors import CrosscoderError
 from crosstime.machine.progress import track
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
-from interventions import Remote, bootstrap_interval
+from interventions import bootstrap_interval
 from interventions import transplant as transplant_features
 from interventions.metrics import answered_right
 from tasks import Task, TokenizedTask
@@ -30,8 +30,6 @@ def transplant(
     resamples: int = 2_000,
     seed: int = 0,
     compute: Compute = Compute(),
-    remote: Remote | str | bool | None = None,
-    progress: bool | None = None,
 ) -> pd.DataFrame:
     """Put features as checkpoint `source` writes them into checkpoint `target`, and score the task.
 
@@ -46,8 +44,6 @@ def transplant(
         target: the checkpoint whose upper blocks run.
         resamples, seed: of the bootstrap over prompts.
         compute: how the checkpoint is run.
-        remote: run the checkpoints on a server, or in a simulation of one; see `Compute`.
-        progress: show a bar; None shows it when a person watches.
 
     Returns:
         One row a group: task, features, source, target, accuracy, accuracy_change, logit_difference (right minus
@@ -70,18 +66,13 @@ def transplant(
     sets = dict(groups) if isinstance(groups, Mapping) else {str(feature): [feature] for feature in groups}
     if not sets:
         raise CrosscoderError("There are no features to transplant.")
-    compute = compute.at(remote)
-    decomposed = (
-        task
-        if isinstance(task, DecomposedTask)
-        else decompose_task(suite, crosscoder, task, compute=compute, progress=progress)
-    )
+    decomposed = task if isinstance(task, DecomposedTask) else decompose_task(suite, crosscoder, task, compute=compute)
     refuse_foreign(decomposed, crosscoder)
     a, b = chosen.revisions.index(source), chosen.revisions.index(target)
     scale = (crosscoder.scales[a] / crosscoder.scales[b]).item()
     rows = []
     with (
-        track(f"Transplanting into {target}", len(sets), shown=progress) as bar,
+        track(f"Transplanting into {target}", len(sets)) as bar,
         compute.open(chosen, target) as model,
     ):
         for name, features in sets.items():

@@ -44,7 +44,6 @@ def evolve(
     resamples: int = 1_000,
     seed: int = 0,
     compute: Compute = Compute(),
-    progress: bool | None = None,
 ) -> dict[str, pd.DataFrame]:
     """When features emerge, how long they stay, how they turn, and how sure that is: every temporal table of a run.
 
@@ -61,7 +60,6 @@ def evolve(
         n_sequences, sequence_length: how much text is read of each corpus.
         resamples, seed: of bootstrap and permutation tests.
         compute: how the checkpoints are run.
-        progress: show bars; None shows them when a person watches.
 
     Returns:
         Tables by name. Of all features: ``evolution``, ``rotation``, ``rotation_steps``, ``dimensionality``
@@ -126,13 +124,12 @@ def evolve(
     def reading(text: Text) -> DecomposedText:
         return decompose_text(
             suite, crosscoder, text, n_sequences=n_sequences, sequence_length=sequence_length, compute=compute,
-            progress=progress,
         )  # fmt: skip
 
     if corpus is not None:
         natural = reading(corpus)
         tables["scaling"] = latent_scaling(crosscoder, natural.decomposed, features=chosen, fraction=fraction)
-        tables["kinds"] = feature_kinds(suite, crosscoder, natural, seed=seed, compute=compute, progress=progress)
+        tables["kinds"] = feature_kinds(suite, crosscoder, natural, seed=seed, compute=compute)
         tables["onsets"] = onset_by_kind(
             tables["evolution"], tables["kinds"], revisions, resamples=resamples, seed=seed
         )

@@ -72,7 +72,6 @@ def feature_kinds(
     threshold: float = THRESHOLD,
     seed: int = 0,
     compute: Compute = Compute(),
-    progress: bool | None = None,
 ) -> pd.DataFrame:
     """Score every feature as a previous-token, token, induction and context-sensitive one.
 
@@ -95,7 +94,6 @@ def feature_kinds(
             token, context.
         seed: of the random sequences.
         compute: how the checkpoints are run.
-        progress: show a bar; None shows it when a person watches.
 
     Returns:
         One row a feature: feature, previous_token, current_token, induction, context, kind (one of `KINDS`).
@@ -121,8 +119,7 @@ def feature_kinds(
     seen, unseen = orders[:, :half], orders[:, half : 2 * half]
     pairs = torch.cat([torch.cat([seen, seen], 1), torch.cat([unseen, seen], 1)])
     random, repeated = (
-        decompose_text(suite, crosscoder, Sequences(ids.tolist()), compute=compute, progress=progress)
-        for ids in (drawn, pairs)
+        decompose_text(suite, crosscoder, Sequences(ids.tolist()), compute=compute) for ids in (drawn, pairs)
     )
     scores = {
         "previous_token": explained_by(random.codes, random.previous).clamp(0, 1),

@@ -29,7 +29,6 @@ def logit_effects(
     top: int = 8,
     fold_norm: bool = True,
     compute: Compute = Compute(),
-    progress: bool | None = None,
 ) -> pd.DataFrame:
     """The `top` tokens whose logit each feature's decoder direction raises most, and lowers most.
 
@@ -43,7 +42,6 @@ def logit_effects(
         top: tokens of each side.
         fold_norm: whether the final norm's weight is part of it.
         compute: how the checkpoints are opened.
-        progress: show a bar; None shows it when a person watches.
 
     Returns:
         One row for each feature, checkpoint, side and rank: feature, revision, side ("promoted", "suppressed"),
@@ -64,7 +62,7 @@ def logit_effects(
     if top < 1:
         raise CrosscoderError(f"top must be at least 1, not {top}.")
     rows: list[dict[str, object]] = []
-    with track("Logit effects", len(chosen), shown=progress) as bar:
+    with track("Logit effects", len(chosen)) as bar:
         for c, checkpoint in enumerate(chosen):
             bar.note(checkpoint.revision)
             with compute.open(chosen, checkpoint.revision) as model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -13,7 +14,7 @@ class Bar:
     """A running bar; without a person watching it does nothing.
 
     Examples:
-        >>> with track("Counting", 3, shown=False) as bar:
+        >>> with track("Counting", 3) as bar:
         ...     for _ in range(3):
         ...         bar.advance()
     """
@@ -48,17 +49,49 @@ class Bar:
         return report
 
 
+_shown: bool | None = None
+"""Whether bars are shown; None shows them where standard error is a terminal."""
+
+
+class show_progress:
+    """Show progress bars, hide them, or (None, the default) show them where standard error is a terminal.
+
+    One setting for the whole library. As a context manager, the setting before is restored at the end of the block.
+    Under ``torchrun`` only the first process ever shows a bar.
+
+    Args:
+        shown: True, False or None.
+
+    Examples:
+        >>> with show_progress(False):
+        ...     with track("Counting", 3) as bar:
+        ...         bar.advance()
+    """
+
+    def __init__(self, shown: bool | None) -> None:
+        global _shown
+        self._before = _shown
+        _shown = shown
+
+    def __enter__(self) -> None:
+        """Nothing more to do: the setting is made."""
+
+    def __exit__(self, *_: object) -> None:
+        global _shown
+        _shown = self._before
+
+
 @contextmanager
-def track(description: str, total: int | None, *, shown: bool | None = None) -> Iterator[Bar]:
-    """Show a progress bar on standard error while the block runs.
+def track(description: str, total: int | None) -> Iterator[Bar]:
+    """Show a progress bar on standard error while the block runs, as `show_progress` says.
 
     Args:
         description: what is being done.
         total: number of units; None where it is not known yet.
-        shown: True, False, or None to show it when standard error is a terminal.
     """
     console = Console(stderr=True)
-    if not (console.is_terminal if shown is None else shown):
+    wanted = console.is_terminal if _shown is None else _shown
+    if not wanted or os.environ.get("RANK", "0") != "0":
         yield Bar()
         return
     columns = (

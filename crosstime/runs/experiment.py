@@ -44,7 +44,6 @@ class Experiment:
     Args:
         recipe: what to do.
         folder: where; made if missing.
-        progress: show bars; None shows them when a person watches.
         processes: those that work on it together, as this one sees them.
 
     Raises:
@@ -53,10 +52,9 @@ class Experiment:
     """
 
     def __init__(
-        self, recipe: Recipe, folder: Path, *, progress: bool | None = None, processes: Processes = ALONE
+        self, recipe: Recipe, folder: Path, *, processes: Processes = ALONE
     ) -> None:
         self.recipe, self.folder, self.processes = recipe, folder, processes
-        self.progress = progress if processes.first else False
         self.tasks = [_load(index, settings) for index, settings in enumerate(recipe.tasks)]
         self.ledger = Ledger(folder)
         self._spliced: dict[int, DecomposedTask] = {}
@@ -110,7 +108,6 @@ class Experiment:
         if task not in self._spliced:
             self._spliced[task] = decompose_task(
                 self.compared, self.crosscoder, self.tokenized[task], compute=self.compute,
-                progress=self.progress,
             )  # fmt: skip
         return self._spliced[task]
 

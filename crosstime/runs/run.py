@@ -69,7 +69,6 @@ def run(
     folder: str | Path = "runs",
     *,
     force: Sequence[str] = (),
-    progress: bool | None = None,
     announce: Callable[[str], None] = lambda line: None,
 ) -> RunResult:
     """Do everything that a recipe says, and write results and report under ``folder/<name>/``.
@@ -81,7 +80,6 @@ def run(
         recipe: a `Recipe`, the path of a recipe file, or the name of a shipped one.
         folder: where run folders are.
         force: stages to do again though they are done, with all that depends on them; see `crosstime.runs.stages`.
-        progress: show bars; None shows them when a person watches.
         announce: called with a line for each stage.
 
     Raises:
@@ -98,7 +96,7 @@ def run(
     check_names(tuple(force))
     with plain_errors("starting"):
         processes = joined(recipe.compute.torch_device)
-        experiment = Experiment(recipe, Path(folder) / recipe.name, progress=progress, processes=processes)
+        experiment = Experiment(recipe, Path(folder) / recipe.name, processes=processes)
         with only_run(experiment.folder) if processes.first else nullcontext(), _old_objects_left_alone():
             _do_all(experiment, force, announce)
     return RunResult(

@@ -20,7 +20,7 @@ from crosstime.machine.progress import track
 from crosstime.machine.storage import read_tensors, write_tensors
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
-from interventions import Model, Prompts, Remote, Sequences, bootstrap_interval, log_likelihoods, score
+from interventions import Model, Prompts, Sequences, bootstrap_interval, log_likelihoods, score
 from interventions.metrics import answered_right
 from tasks import SentencePairs, Task, TokenizedTask, whole_sentences
 
@@ -39,8 +39,6 @@ def accuracy(
     resamples: int = 10_000,
     seed: int = 0,
     compute: Compute = Compute(),
-    remote: Remote | str | bool | None = None,
-    progress: bool | None = None,
 ) -> pd.DataFrame:
     """Minimal-pair accuracy of every checkpoint on every task, one checkpoint in memory at a time.
 
@@ -58,8 +56,6 @@ def accuracy(
             not measured again, nor after an interruption.
         resamples, seed: of the bootstrap over pairs.
         compute: how the checkpoints are run.
-        remote: run the checkpoints on a server, or in a simulation of one; see `Compute`.
-        progress: show a bar; None shows it when a person watches.
 
     Returns:
         One row for each checkpoint and task: revision, step, tokens, task, n, accuracy, low, high (95 % bootstrap
@@ -76,13 +72,12 @@ def accuracy(
     Examples:
         >>> accuracy(suite, tasks.load("agreement/simple", limit=200))  # doctest: +SKIP
     """
-    compute = compute.at(remote)
     listed = [tasks] if isinstance(tasks, Task | TokenizedTask) else list(tasks)
     asked = [_Asked.of(task, suite.tokenizer, sentences) for task in listed]
     files = [_cache_files(cache, suite.select([revision]), asked, compute) for revision in suite.revisions]
     scores = [[_kept(file) for file in of_one] for of_one in files]
     missing = [c for c, of_one in enumerate(scores) if None in of_one]
-    with track("Accuracy", len(missing) * len(asked), shown=progress) as bar:
+    with track("Accuracy", len(missing) * len(asked)) as bar:
 
         def measure(place: int, model: Model) -> None:
             c = missing[place]

@@ -90,7 +90,6 @@ def ngram_divergence(
     sequence_length: int = 64,
     counted_sequences: int | None = None,
     compute: Compute = Compute(),
-    progress: bool | None = None,
 ) -> pd.DataFrame:
     """How near each checkpoint's predictions are to the corpus' unigram and bigram statistics.
 
@@ -104,7 +103,6 @@ def ngram_divergence(
         n_sequences, sequence_length: text that the models read.
         counted_sequences: how much of the corpus is counted; None counts all the rest.
         compute: how the checkpoints are run.
-        progress: show a bar; None shows it when a person watches.
 
     Returns:
         One row a checkpoint, in nats, each a mean over the predicted tokens: revision, step, tokens, loss,
@@ -137,7 +135,7 @@ def ngram_divergence(
         )
     ngrams = Ngrams.count(counted, vocab_size)
     log_unigram = ngrams.unigram.log()
-    with track("Predictions", len(suite), shown=progress) as bar:
+    with track("Predictions", len(suite)) as bar:
 
         def read(c: int, model: Model) -> list[float]:
             bar.note(suite.revisions[c])

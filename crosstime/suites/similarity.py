@@ -15,7 +15,7 @@ from crosstime.machine.progress import track
 from crosstime.suites.compute import Compute
 from crosstime.suites.corpus import TextSource, documents, sequences
 from crosstime.suites.suite import Suite
-from interventions import Model, Remote, Sequences, Site, fetch
+from interventions import Model, Sequences, Site, fetch
 
 MEASURES = ("cosine", "pearson", "cka")
 
@@ -28,8 +28,6 @@ def similarity(
     n_sequences: int = 64,
     sequence_length: int = 64,
     compute: Compute = Compute(),
-    remote: Remote | str | bool | None = None,
-    progress: bool | None = None,
 ) -> pd.DataFrame:
     """Likeness of the site's activations between all pairs of checkpoints, on the same tokens of text.
 
@@ -45,8 +43,6 @@ def similarity(
         corpus: as for `crosstime.train`.
         n_sequences, sequence_length: how much of it: T = n_sequences (sequence_length - 1).
         compute: how the checkpoints are run.
-        remote: run the checkpoints on a server, or in a simulation of one; see `Compute`.
-        progress: show a bar; None shows it when a person watches.
 
     Returns:
         One row for each ordered pair of checkpoints, a checkpoint with itself included: revision, other, cosine,
@@ -70,8 +66,7 @@ def similarity(
     rows = islice(sequences(lines, suite.tokenizer, sequence_length), n_sequences)
     text = Sequences([tuple(row.tolist()) for row in rows])
     later = text.position_of_token > 0
-    compute = compute.at(remote)
-    with track("Reading activations", len(suite), shown=progress) as bar:
+    with track("Reading activations", len(suite)) as bar:
 
         def read(c: int, model: Model) -> Tensor:
             bar.note(suite.revisions[c])

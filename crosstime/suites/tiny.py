@@ -109,8 +109,6 @@ def train_tiny_suite(
     folder: str | os.PathLike[str],
     lines: Iterable[str],
     config: TinyConfig = DEMO,
-    *,
-    progress: bool | None = None,
 ) -> Suite:
     """Train a tokenizer and a model on text, keep checkpoints on the way, and open them as a suite.
 
@@ -123,7 +121,6 @@ def train_tiny_suite(
         folder: where the suite is written; must not exist, or be empty.
         lines: documents of text, kept in memory.
         config: what to train.
-        progress: show steps, loss and speed; None shows them when a person watches.
 
     Raises:
         SuiteError: the folder is taken, or the text is too short.
@@ -153,7 +150,7 @@ def train_tiny_suite(
     with (
         atomic_path(target) as temporary,
         no_progress_bars(),
-        track("Training", config.checkpoints[-1], shown=progress) as bar,
+        track("Training", config.checkpoints[-1]) as bar,
     ):
         temporary.mkdir()
 

@@ -45,7 +45,6 @@ class Feed:
     seed: int
     compute: Compute
     processes: Processes = ALONE
-    progress: bool | None = None
 
     def __post_init__(self) -> None:
         if self.sequence_length < 2:
@@ -92,7 +91,7 @@ class Feed:
             lines = list(lines)
             self._refuse_shorter_than_a_batch(lines)
         rows = sequences(lines, self.suite.tokenizer, self.sequence_length, seed=self.seed, repeat=kept, shuffle=kept)
-        with track("Reading activations", None, shown=self.progress) as bar:
+        with track("Reading activations", None) as bar:
             return ActivationBuffer(
                 self.suite, self.site, rows, compute=self.compute, on_harvest=bar.of, processes=self.processes, **held
             )

@@ -68,7 +68,6 @@ def train(
     loggers: Sequence[str] = (),
     seed: int = 0,
     compute: Compute = Compute(),
-    progress: bool | None = None,
 ) -> Trained:
     """Train one crosscoder for all checkpoints of `suite`, on activations made on the fly.
 
@@ -103,7 +102,6 @@ def train(
         loggers: "tensorboard", "wandb": write there as well; both are extras.
         seed: of the order of text and tokens; `config.seed` is that of the initialisation.
         compute: how the checkpoints are run; the crosscoder is trained on the same device.
-        progress: show a bar; None shows it when a person watches.
 
     Raises:
         CrosscoderError: a corpus, sequence or batch too short; a loss that explodes or is not a number, with
@@ -127,12 +125,11 @@ def train(
     }  # fmt: skip
     keeper = Keeper(None if state is None else Path(state), save_every, options)
     processes = joined(device)
-    shown = progress if processes.first else False
     feed = Feed(
         suite=suite, site=site.resolve(suite.n_layers), corpus=corpus, batch_size=batch_size,
         sequence_length=sequence_length, buffer_tokens=buffer_tokens, buffer_dtype=buffer_dtype,
         validation=validation, limit=config.steps * batch_size, seed=seed,
-        compute=replace(compute, device=str(device)), processes=processes, progress=shown,
+        compute=replace(compute, device=str(device)), processes=processes,
     )  # fmt: skip
     settings = asdict(config) | {
         "trainer": config.title, "batch_size": batch_size, "sequence_length": sequence_length, "data_seed": seed
@@ -149,7 +146,7 @@ def train(
         trainer = config.trainer(crosscoder.to(device), processes=processes, precision=precision)
         if found is not None:
             found.put_into(trainer)
-        with track("Training the crosscoder", config.steps, shown=shown) as bar, _tensor_cores(device):
+        with track("Training the crosscoder", config.steps) as bar, _tensor_cores(device):
             log = fit(
                 trainer, batches, keeper, writer, start=start, log=found.log if found else None,
                 held_out=feed.held_out(), bar=bar,

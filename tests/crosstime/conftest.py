@@ -37,7 +37,7 @@ def forks() -> BaseContext:
 def brief_suite(tmp_path_factory) -> Suite:
     """Two checkpoints of a model that has hardly been trained: for whoever needs activations, not knowledge."""
     folder = tmp_path_factory.mktemp("brief") / "mine"
-    return train_tiny_suite(folder, sentences(300, seed=0), BRIEF, progress=False)
+    return train_tiny_suite(folder, sentences(300, seed=0), BRIEF)
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +67,7 @@ def opened(models: dict[tuple[str, str], Model], monkeypatch) -> list[str]:
 def learning_suite(tmp_path_factory) -> Suite:
     """Three checkpoints of a model whose loss falls, so that its losses and answers differ between them."""
     folder = tmp_path_factory.mktemp("learning") / "mine"
-    return train_tiny_suite(folder, sentences(1500, seed=0), LEARNING, progress=False)
+    return train_tiny_suite(folder, sentences(1500, seed=0), LEARNING)
 
 
 @pytest.fixture(scope="session")
@@ -78,5 +78,5 @@ def learning_crosscoder(learning_suite: Suite) -> CrossCoder:
     from crosstime.training.train import train
 
     config = L1Config(n_features=24, steps=60, lr=1e-2, l1=0.3)
-    options = {"batch_size": 64, "sequence_length": 12, "progress": False}
+    options = {"batch_size": 64, "sequence_length": 12}
     return train(learning_suite, Site(0), list(sentences(300, seed=1)), config, **options).crosscoder

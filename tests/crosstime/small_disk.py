@@ -32,7 +32,7 @@ def harvested(suite: Suite, folder: Path) -> ActivationStore:
     """A store of half a megabyte."""
     return harvesting.harvest(
         suite, Site(0), list(sentences(900, seed=3)), folder, tokens=TOKENS, sequence_length=8, dtype="float32",
-        shard_tokens=700, progress=False,
+        shard_tokens=700,
     )  # fmt: skip
 
 
@@ -73,9 +73,9 @@ if __name__ == "__main__":
     what, source, disk = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     settle()
     if what == "run":
-        said = growing(disk, lambda: ct.run(Path(source), disk, progress=False))
+        said = growing(disk, lambda: ct.run(Path(source), disk))
         found = in_order(contents(disk / "small"))
-        sealed = read_only(disk, lambda: ct.run(Path(source), disk, progress=False))
+        sealed = read_only(disk, lambda: ct.run(Path(source), disk))
     else:
         suite, room = Suite.open(source), shutil.disk_usage
         said = []

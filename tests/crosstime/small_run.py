@@ -98,7 +98,7 @@ def settle(rank: int = 0, size: int = 1, port: int = 0, block: int | None = None
 def go(home: str, runs: str, **settings: float) -> None:
     """A whole run."""
     settle(**settings)
-    ct.run(Path(home) / "small.toml", runs, progress=False)
+    ct.run(Path(home) / "small.toml", runs)
 
 
 def command(arguments: list[str], said: str, **settings: float) -> None:

@@ -92,20 +92,20 @@ def results(learning_suite, learning_crosscoder, tmp_path_factory) -> dict[str, 
     suite, crosscoder = learning_suite, learning_crosscoder
     text = list(sentences(300, seed=2))
     task = ct.tasks.load("agreement/simple", limit=10)
-    decomposed = ct.decompose_task(suite, crosscoder, task, progress=False)
-    alike = ct.similarity(suite, ct.Site(0), text, n_sequences=4, sequence_length=8, progress=False)
+    decomposed = ct.decompose_task(suite, crosscoder, task)
+    alike = ct.similarity(suite, ct.Site(0), text, n_sequences=4, sequence_length=8)
     config = ct.L1Config(n_features=8, steps=4)
-    options = {"batch_size": 32, "sequence_length": 8, "progress": False}
+    options = {"batch_size": 32, "sequence_length": 8}
     folder = tmp_path_factory.mktemp("store") / "store"
     return {
         "suite": suite,
         "crosscoder": crosscoder,
         "decomposed": decomposed,
-        "attribution": ct.attribute(suite, crosscoder, decomposed, steps=2, progress=False),
+        "attribution": ct.attribute(suite, crosscoder, decomposed, steps=2),
         "choice": ct.select(2, similarity=alike),
         "trained": ct.train(suite, ct.Site(0), text, config, **options),
-        "text": decompose_text(suite, crosscoder, text, n_sequences=4, sequence_length=8, progress=False),
-        "store": ct.harvest(suite, ct.Site(0), text, folder, tokens=64, sequence_length=8, progress=False),
+        "text": decompose_text(suite, crosscoder, text, n_sequences=4, sequence_length=8),
+        "store": ct.harvest(suite, ct.Site(0), text, folder, tokens=64, sequence_length=8),
     }
 
 

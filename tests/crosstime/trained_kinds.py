@@ -31,7 +31,7 @@ def all_kinds(suite: Suite, folder: Path) -> dict[str, Trained]:
     return {
         kind: train(
             suite, Site(0), text, config, batch_size=32, sequence_length=8, buffer_tokens=400 if kind == "l1" else 512,
-            validation=0.2, state=folder / f"{kind}.safetensors", save_every=10, metrics=folder / kind, progress=False,
+            validation=0.2, state=folder / f"{kind}.safetensors", save_every=10, metrics=folder / kind,
         )
         for kind, config in CONFIGS.items()
     }  # fmt: skip

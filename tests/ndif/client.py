@@ -9,6 +9,7 @@ import json
 import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -46,7 +47,7 @@ def checkpoints(tmp_path_factory) -> Path:
     if SHARED.is_dir():
         return SHARED
     trained, folder = tmp_path_factory.mktemp("trained") / "tiny", tmp_path_factory.mktemp("served")
-    train_tiny_suite(trained, sentences(1500, seed=0), BRIEF, progress=False)
+    train_tiny_suite(trained, sentences(1500, seed=0), BRIEF)
     for step, name in zip(BRIEF.checkpoints, REVISIONS, strict=True):
         (trained / f"step{step}").rename(folder / name)
     return folder
@@ -61,7 +62,7 @@ def near(checkpoints) -> ct.Suite:
 def crosscoder(near) -> ct.CrossCoder:
     config = ct.L1Config(n_features=128, steps=40, lr=2e-3, l1=0.5)
     text = list(sentences(2_000, seed=1, attractor_share=0.2))
-    return ct.train(near, SITE, text, config, batch_size=256, sequence_length=16, progress=False).crosscoder
+    return ct.train(near, SITE, text, config, batch_size=256, sequence_length=16).crosscoder
 
 
 @pytest.fixture(scope="session")
@@ -113,8 +114,8 @@ def test_activations_and_scores_equal_local_ones(stack, near, far, task):
 def test_effects_equal_local_ones(stack, near, far, crosscoder, task):
     remote = iv.Remote(HOST)
     method = "ig" if stack.actor == "Trusted" else "exact"
-    found = ct.attribute(far, crosscoder, task, remote=remote, progress=False)
-    expected = ct.attribute(near, crosscoder, task, method=method, progress=False)
+    found = ct.attribute(far, crosscoder, task, compute=ct.Compute(remote=remote))
+    expected = ct.attribute(near, crosscoder, task, method=method)
     assert {result.method for result in found.effects} == {method}
     assert expected.ie().abs().max() > 1e-3
     top = expected.top(5)
@@ -123,8 +124,8 @@ def test_effects_equal_local_ones(stack, near, far, crosscoder, task):
     within = 1e-5 if method == "ig" else 1e-4
     same("RelIE of the strongest features", found.relie()[top], expected.relie()[top], within)
     FIGURES["traffic of effects"] = str(remote.traffic)
-    alone = ct.ablate(near, crosscoder, expected.decomposed, {"top": top}, progress=False)
-    there = ct.ablate(far, crosscoder, expected.decomposed, {"top": top}, remote=remote, progress=False)
+    alone = ct.ablate(near, crosscoder, expected.decomposed, {"top": top})
+    there = ct.ablate(far, crosscoder, expected.decomposed, {"top": top}, compute=ct.Compute(remote=remote))
     columns = ["accuracy", "logit_difference", "logit_difference_change"]
     same("ablation", *(torch.tensor(table[columns].to_numpy()) for table in (there, alone)))
 
@@ -136,7 +137,7 @@ def same(what: str, found: torch.Tensor, expected: torch.Tensor, within: float =
 
 
 def test_a_server_without_gradients_is_found_out_and_said(stack, near, far, crosscoder, task):
-    decomposed = ct.decompose_task(near, crosscoder, task, progress=False)
+    decomposed = ct.decompose_task(near, crosscoder, task)
     with ct.Compute(remote=HOST).open(far, "main") as model:
         arguments = model, decomposed.prompts, SITE, decomposed.clean[-1]
         if stack.actor == "Trusted":
@@ -148,11 +149,11 @@ def test_a_server_without_gradients_is_found_out_and_said(stack, near, far, cros
 
 def test_gradients_asked_for_by_name_are_refused_where_there_are_none(stack, far, crosscoder, task):
     if stack.actor == "Trusted":
-        effects = ct.attribute(far, crosscoder, task, method="atp", remote=HOST, progress=False)
+        effects = ct.attribute(far, crosscoder, task, method="atp", compute=ct.Compute(remote=HOST))
         assert effects.effects[0].method == "atp"
     else:
         with pytest.raises(iv.NoGradientsError, match="method='exact'"):
-            ct.attribute(far, crosscoder, task, method="atp", remote=HOST, progress=False)
+            ct.attribute(far, crosscoder, task, method="atp", compute=ct.Compute(remote=HOST))
 
 
 def test_features_at_mlp_outputs_and_edits_work_there(stack, near, far, task):
@@ -235,13 +236,11 @@ def test_revisions_are_in_flight_together(stack, far, task):
 
 @TRUSTED_ONLY
 def test_a_run_goes_on_when_the_api_was_killed_in_its_middle(stack, near, far, crosscoder, task, tmp_path):
-    decomposed = ct.decompose_task(near, crosscoder, task, progress=False)
+    decomposed = ct.decompose_task(near, crosscoder, task)
     compute = ct.Compute(max_tokens=256)
 
     def effects(suite: ct.Suite, remote: iv.Remote | None) -> torch.Tensor:
-        found = ct.attribute(
-            suite, crosscoder, decomposed, method="exact", compute=compute, remote=remote, progress=False
-        )
+        found = ct.attribute(suite, crosscoder, decomposed, method="exact", compute=replace(compute, remote=remote))
         return found.ie()
 
     expected = effects(near, None)

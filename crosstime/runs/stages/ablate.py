@@ -45,7 +45,7 @@ def _faithfulness(experiment: Experiment, task: int) -> pd.DataFrame:
     attribution = experiment.attribution(task)
     return sufficiency_curves(
         experiment.compared, experiment.crosscoder, attribution.decomposed, ranking(attribution),
-        seed=experiment.recipe.seed, compute=experiment.compute, progress=experiment.progress,
+        seed=experiment.recipe.seed, compute=experiment.compute,
     )  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def _ablation(experiment: Experiment, effects: pd.DataFrame, task: int) -> pd.Da
     groups = ablation_groups(effects, decomposed, seed=seed)
     table = ablate(
         experiment.compared, experiment.crosscoder, decomposed, {name: group.features for name, group in groups.items()},
-        seed=seed, compute=experiment.compute, progress=experiment.progress,
+        seed=seed, compute=experiment.compute,
     )  # fmt: skip
     table.insert(2, "kind", table.features.map({name: group.kind for name, group in groups.items()}))
     return table

@@ -88,7 +88,6 @@ def _effects(experiment: Experiment, pieces: Pieces, task: int, rows: range) -> 
             experiment.decomposed(task) if whole else some_prompts(prompts, rows), method=settings.method,
             baseline=settings.baseline, metric=settings.metric, quadrature=settings.quadrature, steps=settings.steps,
             tolerance=settings.tolerance, seed=experiment.recipe.seed, compute=experiment.compute,
-            progress=experiment.progress,
         )  # fmt: skip
         write_effects(path, found.effects)
 

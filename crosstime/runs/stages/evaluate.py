@@ -33,7 +33,7 @@ class Evaluate(Stage):
         table = evaluate(
             suite, experiment.crosscoder, experiment.corpus(held_out=True),
             n_sequences=evaluated(length, len(suite), suite.d_model), sequence_length=length,
-            compute=experiment.compute, progress=experiment.progress,
+            compute=experiment.compute,
         )  # fmt: skip
         experiment.write("evaluation", table)
 

@@ -45,7 +45,7 @@ class Evolve(Stage):
             corpus=experiment.corpus(held_out=True) if settings.text else None,
             languages=settings.languages or None, n_sequences=settings.sequences,
             sequence_length=recipe.corpus.sequence_length, resamples=settings.resamples, seed=recipe.seed,
-            compute=experiment.compute, progress=experiment.progress,
+            compute=experiment.compute,
         )  # fmt: skip
         for name in _names(experiment):
             experiment.write(f"{FOLDER}/{name}", tables[name])

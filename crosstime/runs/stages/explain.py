@@ -64,7 +64,7 @@ def _explained(experiment: Experiment, pieces: Pieces, place: DipPlace) -> Dip:
             experiment.compared, experiment.crosscoder, attribution.decomposed, place.at, place.other,
             others=[experiment.decomposed(other) for other in range(len(names)) if other != index],
             attribution=attribution, top=settings.top, prompts=settings.prompts, draws=settings.draws,
-            seed=experiment.recipe.seed, compute=experiment.compute, progress=experiment.progress,
+            seed=experiment.recipe.seed, compute=experiment.compute,
         )  # fmt: skip
         write_json(path, dip.to_dict())
 

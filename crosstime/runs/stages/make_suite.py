@@ -41,4 +41,4 @@ class MakeSuite(Stage):
         folder = experiment.folder / SUITE
         shutil.rmtree(folder, ignore_errors=True)
         lines, _ = documents(experiment.corpus())
-        train_tiny_suite(folder, lines, experiment.recipe.suite.tiny, progress=experiment.progress)
+        train_tiny_suite(folder, lines, experiment.recipe.suite.tiny)

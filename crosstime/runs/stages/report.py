@@ -94,7 +94,6 @@ def _read(experiment: Experiment) -> DecomposedText | None:
     return decompose_text(
         experiment.compared, experiment.crosscoder, experiment.corpus(held_out=True),
         n_sequences=max(1, CORPUS_TOKENS // length), sequence_length=length, compute=experiment.compute,
-        progress=experiment.progress,
     )  # fmt: skip
 
 
@@ -137,7 +136,7 @@ def _logit_effects(experiment: Experiment, features: list[int]) -> pd.DataFrame:
     if experiment.compute.hosted:
         return pd.DataFrame(columns=["feature", "revision", "side", "rank", "token", "effect"])
     return logit_effects(
-        experiment.compared, experiment.crosscoder, features, compute=experiment.compute, progress=experiment.progress
+        experiment.compared, experiment.crosscoder, features, compute=experiment.compute
     )
 
 

@@ -60,7 +60,7 @@ class Select(Stage):
             settings = recipe.select
             alike = similarity(
                 suite, experiment.site, experiment.corpus(held_out=True), n_sequences=settings.sequences,
-                sequence_length=recipe.corpus.sequence_length, compute=experiment.compute, progress=experiment.progress,
+                sequence_length=recipe.corpus.sequence_length, compute=experiment.compute,
             )  # fmt: skip
             write_table(experiment.folder / "similarity.csv", alike)
             choice = select(settings.k, measured, alike, weight=settings.weight, measure=settings.measure)
@@ -71,5 +71,4 @@ class Select(Stage):
         return accuracy(
             experiment.suite.select([revision]), experiment.tokenized, sentences=recipe.select.sentences,
             resamples=recipe.effects.resamples, seed=recipe.seed, compute=experiment.compute,
-            progress=experiment.progress,
         )  # fmt: skip

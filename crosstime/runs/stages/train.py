@@ -38,7 +38,7 @@ class Train(Stage):
         trained = train(
             experiment.compared, experiment.site, experiment.store or experiment.corpus(), settings.config(),
             **settings.options(), sequence_length=recipe.corpus.sequence_length, state=pieces.path("state.safetensors"),
-            metrics=experiment.folder, seed=recipe.seed, compute=experiment.compute, progress=experiment.progress,
+            metrics=experiment.folder, seed=recipe.seed, compute=experiment.compute,
         )  # fmt: skip
         if experiment.processes.first:
             experiment.write("training", trained.log)

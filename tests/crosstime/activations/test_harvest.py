@@ -30,7 +30,7 @@ TEXT = list(sentences(120, seed=3))
 LENGTH, SEQUENCES, A_SHARD = 8, 23, 10
 OPTIONS = {
     "tokens": SEQUENCES * (LENGTH - 1), "sequence_length": LENGTH, "shard_tokens": A_SHARD * (LENGTH - 1),
-    "dtype": "float32", "progress": False,
+    "dtype": "float32",
 }  # fmt: skip
 
 

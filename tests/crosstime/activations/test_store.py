@@ -21,7 +21,7 @@ from interventions import Site
 from tasks.agreement import sentences
 
 TEXT = list(sentences(180, seed=3))
-OPTIONS = {"tokens": 200 * 7, "sequence_length": 8, "shard_tokens": 300, "dtype": "float32", "progress": False}
+OPTIONS = {"tokens": 200 * 7, "sequence_length": 8, "shard_tokens": 300, "dtype": "float32"}
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_a_damaged_shard_is_named_when_it_is_read(tmp_path: Path, brief_suite: S
 
 def test_a_crosscoder_is_trained_on_a_store_with_its_scales(store: ActivationStore, brief_suite: Suite):
     config = L1Config(n_features=12, steps=60, lr=3e-3, l1=0.05)
-    options = {"batch_size": 32, "sequence_length": 8, "buffer_tokens": 500, "progress": False}
+    options = {"batch_size": 32, "sequence_length": 8, "buffer_tokens": 500}
     trained = train(brief_suite, Site(0), store, config, **options)
     assert torch.equal(trained.crosscoder.scales, store.scales)
     assert trained.log.loss.iloc[-1] < 0.7 * trained.log.loss.iloc[0]
@@ -144,7 +144,7 @@ def test_a_store_of_other_weights_under_the_same_names_is_refused(store: Activat
     with pytest.raises(StoreError, match=message):
         store.refuse_other(again, Site(0))
     with pytest.raises(StoreError, match=message):
-        train(again, Site(0), store, L1Config(n_features=12, steps=2), batch_size=32, progress=False)
+        train(again, Site(0), store, L1Config(n_features=12, steps=2), batch_size=32)
 
 
 @pytest.mark.parametrize(

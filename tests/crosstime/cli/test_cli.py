@@ -53,9 +53,9 @@ def suites(tmp_path_factory) -> Path:
     """Three suites: one as it should be, and two that differ from it in width and in tokenizer."""
     folder = tmp_path_factory.mktemp("cli")
     text = list(sentences(800, seed=0))
-    train_tiny_suite(folder / "models", text, SMALL, progress=False)
-    train_tiny_suite(folder / "wide", text, replace(SMALL, d_model=32), progress=False)
-    train_tiny_suite(folder / "other_words", text, replace(SMALL, vocab_size=400), progress=False)
+    train_tiny_suite(folder / "models", text, SMALL)
+    train_tiny_suite(folder / "wide", text, replace(SMALL, d_model=32))
+    train_tiny_suite(folder / "other_words", text, replace(SMALL, vocab_size=400))
     return folder
 
 

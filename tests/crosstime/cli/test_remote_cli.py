@@ -73,7 +73,7 @@ VERBS = {
 def folder(tmp_path_factory) -> Path:
     """A working folder with a suite, a text and a crosscoder."""
     folder = tmp_path_factory.mktemp("remote")
-    train_tiny_suite(folder / "models", sentences(1500, seed=0), SMALL, progress=False)
+    train_tiny_suite(folder / "models", sentences(1500, seed=0), SMALL)
     (folder / "text.txt").write_text("\n".join(sentences(60, seed=3)))
     CrossCoder(Origin("tiny", REVISIONS, Site(0), 16), 12).save(folder / "crosscoder.safetensors")
     return folder

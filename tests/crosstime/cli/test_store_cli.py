@@ -79,7 +79,7 @@ def test_evaluate_averages_over_crosscoders(
     said = works(
         monkeypatch, capsys, "evaluate", of(learning_suite), "text.txt", "one.safetensors", "two", *size, "-o", "out"
     )
-    expected = evaluate(learning_suite, learning_crosscoder, TEXT, n_sequences=6, sequence_length=12, progress=False)
+    expected = evaluate(learning_suite, learning_crosscoder, TEXT, n_sequences=6, sequence_length=12)
     each = pd.read_csv("out/evaluation.csv")
     assert len(each) == 6
     for half in (each[:3], each[3:]):

@@ -29,7 +29,7 @@ SHORT = ("--sequences", "4", "--length", "8")
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("survey") / "models"
-    train_tiny_suite(folder, sentences(1500, seed=0), SMALL, progress=False)
+    train_tiny_suite(folder, sentences(1500, seed=0), SMALL)
     return folder
 
 
@@ -110,7 +110,7 @@ def test_similarity_writes_the_table_of_the_library_and_three_heat_maps(folder: 
         "survey/similarity.csv", *(f"survey/similarity_{name}.svg" for name in ("cosine", "pearson", "cka"))
     ]  # fmt: skip
     assert left(folder) == set(written(said))
-    expected = similarity(Suite.open("models"), Site(0), TEXT, n_sequences=4, sequence_length=8, progress=False)
+    expected = similarity(Suite.open("models"), Site(0), TEXT, n_sequences=4, sequence_length=8)
     pd.testing.assert_frame_equal(pd.read_csv("survey/similarity.csv"), expected, check_dtype=False)
     assert "Mean cosine at resid.0" in said
     assert f"{expected['cosine'][1]:.2f}" in said

@@ -34,7 +34,7 @@ def crosscoder(learning_crosscoder: CrossCoder) -> CrossCoder:
 
 @pytest.fixture(scope="module")
 def table(suite: Suite, crosscoder: CrossCoder) -> pd.DataFrame:
-    return evaluate(suite, crosscoder, HELD_OUT, n_sequences=COUNT, sequence_length=LENGTH, progress=False)
+    return evaluate(suite, crosscoder, HELD_OUT, n_sequences=COUNT, sequence_length=LENGTH)
 
 
 @pytest.fixture(scope="module")
@@ -111,19 +111,19 @@ def test_a_row_for_every_checkpoint_of_the_crosscoder(suite: Suite, table: pd.Da
 def test_a_budget_of_few_tokens_gives_the_same_numbers(suite, crosscoder: CrossCoder, table: pd.DataFrame, opened):
     small = evaluate(
         suite, crosscoder, HELD_OUT, n_sequences=COUNT, sequence_length=LENGTH,
-        compute=Compute(max_tokens=2 * LENGTH), progress=False,
+        compute=Compute(max_tokens=2 * LENGTH),
     )  # fmt: skip
     pd.testing.assert_frame_equal(small, table, rtol=1e-4)
 
 
 def test_a_crosscoder_of_other_checkpoints_is_refused(suite: Suite, crosscoder: CrossCoder):
     with pytest.raises(CrosscoderError, match="has no step10; it has step0, step40"):
-        evaluate(suite.select(["step0", "step40"]), crosscoder, HELD_OUT, progress=False)
+        evaluate(suite.select(["step0", "step40"]), crosscoder, HELD_OUT)
 
 
 def test_text_too_short_for_one_sequence_is_named(suite: Suite, crosscoder: CrossCoder):
     with pytest.raises(CorpusError, match="too few for one sequence of 64"):
-        evaluate(suite, crosscoder, ["the cat"], progress=False)
+        evaluate(suite, crosscoder, ["the cat"])
 
 
 def test_error_is_the_loss_of_training_at_each_checkpoint(
@@ -152,7 +152,7 @@ def seeds(suite: Suite, crosscoder: CrossCoder) -> list[CrossCoder]:
 
 @pytest.fixture(scope="module")
 def each(suite: Suite, seeds: list[CrossCoder]) -> pd.DataFrame:
-    return evaluate_seeds(suite, seeds, HELD_OUT, n_sequences=COUNT, sequence_length=LENGTH, progress=False)
+    return evaluate_seeds(suite, seeds, HELD_OUT, n_sequences=COUNT, sequence_length=LENGTH)
 
 
 def test_seeds_are_evaluated_as_if_alone(
@@ -161,13 +161,13 @@ def test_seeds_are_evaluated_as_if_alone(
     assert each.seed.tolist() == [seed for seed in (124, 1, 2) for _ in range(3)]
     first = each[each.seed == 124].drop(columns="seed").reset_index(drop=True)
     pd.testing.assert_frame_equal(first, table)
-    options = {"n_sequences": COUNT, "sequence_length": LENGTH, "progress": False}
+    options = {"n_sequences": COUNT, "sequence_length": LENGTH}
     alone = evaluate(suite, seeds[2], HELD_OUT, **options)
     pd.testing.assert_frame_equal(each[each.seed == 2].drop(columns="seed").reset_index(drop=True), alone)
 
 
 def test_one_model_is_loaded_twice_a_checkpoint_however_many_seeds(suite: Suite, seeds, opened: list[str]):
-    evaluate_seeds(suite, seeds, HELD_OUT, n_sequences=2, sequence_length=LENGTH, progress=False)
+    evaluate_seeds(suite, seeds, HELD_OUT, n_sequences=2, sequence_length=LENGTH)
     assert opened == [*suite.revisions, *suite.revisions]
 
 
@@ -187,6 +187,6 @@ def test_means_and_deviations_are_over_seeds(each: pd.DataFrame):
 def test_crosscoders_that_cannot_be_compared_are_refused(suite: Suite, crosscoder: CrossCoder):
     elsewhere = CrossCoder(replace(crosscoder.origin, site=Site(1)), 24)
     with pytest.raises(CrosscoderError, match=r"of step0, step10, step40 at resid\.0, another of .* at resid\.1"):
-        evaluate_seeds(suite, [crosscoder, elsewhere], HELD_OUT, progress=False)
+        evaluate_seeds(suite, [crosscoder, elsewhere], HELD_OUT)
     with pytest.raises(CrosscoderError, match="There is no crosscoder to evaluate"):
-        evaluate_seeds(suite, [], HELD_OUT, progress=False)
+        evaluate_seeds(suite, [], HELD_OUT)

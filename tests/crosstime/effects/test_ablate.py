@@ -29,14 +29,14 @@ PAIRS = 12
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory) -> Suite:
     folder = tmp_path_factory.mktemp("ablating") / "mine"
-    return train_tiny_suite(folder, sentences(1500, seed=0), SMALL, progress=False)
+    return train_tiny_suite(folder, sentences(1500, seed=0), SMALL)
 
 
 @pytest.fixture(scope="module")
 def crosscoder(suite: Suite) -> CrossCoder:
     config = L1Config(n_features=20, steps=60, lr=1e-2, l1=0.2)
     text = list(sentences(300, seed=1))
-    return train(suite, Site(0), text, config, batch_size=64, sequence_length=12, progress=False).crosscoder
+    return train(suite, Site(0), text, config, batch_size=64, sequence_length=12).crosscoder
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def task(suite: Suite) -> TokenizedTask:
 
 @pytest.fixture(scope="module")
 def decomposed(suite: Suite, crosscoder: CrossCoder, task: TokenizedTask) -> DecomposedTask:
-    return decompose_task(suite, crosscoder, task, progress=False)
+    return decompose_task(suite, crosscoder, task)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_numbers_are_those_of_bare_models_without_the_features(
     suite: Suite, crosscoder: CrossCoder, task: TokenizedTask, decomposed: DecomposedTask, firing: list[int]
 ):
     sets = {"one": firing[:1], "both": firing[:2], "many": firing[:8]}
-    table = ablate(suite, crosscoder, decomposed, sets, resamples=200, seed=4, progress=False)
+    table = ablate(suite, crosscoder, decomposed, sets, resamples=200, seed=4)
     for revision in suite.revisions:
         clean = difference(suite, crosscoder, task, revision, [])
         for name, features in sets.items():
@@ -110,12 +110,12 @@ def test_numbers_are_those_of_bare_models_without_the_features(
 def test_a_list_ablates_one_feature_at_a_time(
     suite: Suite, crosscoder: CrossCoder, decomposed: DecomposedTask, firing: list[int]
 ):
-    table = ablate(suite, crosscoder, decomposed, firing[:2], resamples=20, progress=False)
+    table = ablate(suite, crosscoder, decomposed, firing[:2], resamples=20)
     assert list(zip(table.revision, table.features, strict=True)) == [
         (revision, str(feature)) for revision in suite.revisions for feature in firing[:2]
     ]
     named = {str(feature): [feature] for feature in firing[:2]}
-    pd.testing.assert_frame_equal(table, ablate(suite, crosscoder, decomposed, named, resamples=20, progress=False))
+    pd.testing.assert_frame_equal(table, ablate(suite, crosscoder, decomposed, named, resamples=20))
     assert list(table.columns) == [
         "task", "features", "revision", "accuracy", "accuracy_change", "logit_difference", "logit_difference_change",
         "low", "high", "accuracy_change_low", "accuracy_change_high",
@@ -127,36 +127,36 @@ def test_a_feature_that_never_fires_changes_nothing(suite: Suite, crosscoder: Cr
     silent.load_state_dict(crosscoder.state_dict())
     with torch.no_grad():
         silent.b_enc[7] = -1e6
-    table = ablate(suite, silent, task, [7], resamples=20, progress=False)
+    table = ablate(suite, silent, task, [7], resamples=20)
     assert (table[["accuracy_change", "logit_difference_change", "low", "high"]] == 0).all().all()
 
 
 def test_a_task_and_what_splice_made_of_it_give_the_same_table(
     suite: Suite, crosscoder: CrossCoder, task: TokenizedTask, decomposed: DecomposedTask, firing: list[int]
 ):
-    tables = [ablate(suite, crosscoder, one, firing[:2], resamples=20, progress=False) for one in (task, decomposed)]
+    tables = [ablate(suite, crosscoder, one, firing[:2], resamples=20) for one in (task, decomposed)]
     pd.testing.assert_frame_equal(*tables)
 
 
 @pytest.mark.parametrize("nothing", [[], {}])
 def test_nothing_to_ablate_is_refused(suite: Suite, crosscoder: CrossCoder, decomposed: DecomposedTask, nothing):
     with pytest.raises(CrosscoderError, match="no features to ablate"):
-        ablate(suite, crosscoder, decomposed, nothing, progress=False)
+        ablate(suite, crosscoder, decomposed, nothing)
 
 
 def test_an_empty_set_and_a_feature_that_does_not_exist_are_refused(
     suite: Suite, crosscoder: CrossCoder, decomposed: DecomposedTask
 ):
     with pytest.raises(InterventionError, match="at least one feature in every group"):
-        ablate(suite, crosscoder, decomposed, {"none": []}, progress=False)
+        ablate(suite, crosscoder, decomposed, {"none": []})
     with pytest.raises(InterventionError, match=r"Feature 20 does not exist.*0 to 19"):
-        ablate(suite, crosscoder, decomposed, [20], progress=False)
+        ablate(suite, crosscoder, decomposed, [20])
 
 
 def test_prompts_spliced_with_another_crosscoder_are_refused(suite: Suite, decomposed: DecomposedTask):
     other = CrossCoder(Origin("mine", suite.revisions, Site(0), 16), 8)
     with pytest.raises(CrosscoderError, match="decomposed with a crosscoder of 2 checkpoints and 20 features"):
-        ablate(suite, other, decomposed, [0], progress=False)
+        ablate(suite, other, decomposed, [0])
 
 
 def test_a_tie_is_answered_half_right():

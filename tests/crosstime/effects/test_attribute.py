@@ -37,12 +37,12 @@ def task(suite: Suite) -> TokenizedTask:
 
 @pytest.fixture(scope="module")
 def decomposed(suite: Suite, crosscoder: CrossCoder, task: TokenizedTask) -> DecomposedTask:
-    return decompose_task(suite, crosscoder, task, progress=False)
+    return decompose_task(suite, crosscoder, task)
 
 
 @pytest.fixture(scope="module")
 def attribution(suite: Suite, crosscoder: CrossCoder, decomposed: DecomposedTask) -> Attribution:
-    return attribute(suite, crosscoder, decomposed, progress=False)
+    return attribute(suite, crosscoder, decomposed)
 
 
 def bare(suite: Suite, revision: str) -> AutoModelForCausalLM:
@@ -89,7 +89,7 @@ def test_all_checkpoints_of_a_splice_share_their_codes(
 def test_effects_are_those_of_each_checkpoint_by_itself(
     suite: Suite, crosscoder: CrossCoder, task: TokenizedTask, decomposed: DecomposedTask, method: str, baseline: str
 ):
-    found = attribute(suite, crosscoder, decomposed, method=method, baseline=baseline, progress=False)
+    found = attribute(suite, crosscoder, decomposed, method=method, baseline=baseline)
     assert found.revisions == suite.revisions
     clean = crosscoder.decompose(hidden(suite, task.prompts))
     patched = crosscoder.decompose(hidden(suite, task.patch))
@@ -119,7 +119,7 @@ def test_effects_and_error_term_add_up_to_what_the_zero_baseline_changes(
 def test_the_patch_baseline_ends_at_the_patch_prompts(
     suite: Suite, crosscoder: CrossCoder, task: TokenizedTask, decomposed: DecomposedTask
 ):
-    found = attribute(suite, crosscoder, decomposed, baseline="patch", progress=False)
+    found = attribute(suite, crosscoder, decomposed, baseline="patch")
     for c, revision in enumerate(suite.revisions):
         end = wrong_minus_right(suite, revision, task, task.patch)
         torch.testing.assert_close(found.effects[c].baseline, end, rtol=1e-4, atol=1e-4)
@@ -133,7 +133,7 @@ def test_the_patch_baseline_ends_at_the_patch_prompts(
 def test_a_task_and_what_splice_made_of_it_give_the_same_effects(
     suite: Suite, crosscoder: CrossCoder, task: TokenizedTask, attribution: Attribution
 ):
-    direct = attribute(suite, crosscoder, task, progress=False, compute=Compute(max_tokens=60))
+    direct = attribute(suite, crosscoder, task, compute=Compute(max_tokens=60))
     torch.testing.assert_close(direct.ie(), attribution.ie(), rtol=1e-3, atol=1e-4)
 
 
@@ -268,19 +268,19 @@ def test_an_attribution_shows_as_a_table(attribution: Attribution):
 def test_a_crosscoder_of_other_revisions_is_refused(suite: Suite, crosscoder: CrossCoder, task: TokenizedTask):
     smaller = suite.select(["step10", "step40"])
     with pytest.raises(CrosscoderError, match=r"trained on step0, step10, step40 of suite 'mine', but.*has no step0"):
-        attribute(smaller, crosscoder, task, progress=False)
+        attribute(smaller, crosscoder, task)
 
 
 def test_a_crosscoder_of_another_width_is_refused(suite: Suite, task: TokenizedTask):
     wide = CrossCoder(Origin("mine", suite.revisions, Site(0), 32), 8)
     with pytest.raises(CrosscoderError, match="activations of width 32, but those of suite 'mine' have 16"):
-        attribute(suite, wide, task, progress=False)
+        attribute(suite, wide, task)
 
 
 def test_prompts_spliced_with_another_crosscoder_are_refused(suite: Suite, decomposed: DecomposedTask):
     other = CrossCoder(Origin("mine", suite.revisions[:2], Site(0), 16), 24)
     with pytest.raises(CrosscoderError, match=r"decomposed with a crosscoder of 3 checkpoints and 24 features.*has 2"):
-        attribute(suite, other, decomposed, progress=False)
+        attribute(suite, other, decomposed)
 
 
 def test_a_suite_is_brought_into_the_crosscoders_order(suite: Suite):
@@ -290,12 +290,12 @@ def test_a_suite_is_brought_into_the_crosscoders_order(suite: Suite):
 
 def test_an_unknown_baseline_or_method_is_refused(suite: Suite, crosscoder: CrossCoder, decomposed: DecomposedTask):
     with pytest.raises(CrosscoderError, match="no baseline 'pach': did you mean 'patch'"):
-        attribute(suite, crosscoder, decomposed, baseline="pach", progress=False)
+        attribute(suite, crosscoder, decomposed, baseline="pach")
     with pytest.raises(InterventionError, match=r"no method 'igg'.*Did you mean 'ig'"):
-        attribute(suite, crosscoder, decomposed, method="igg", progress=False)
+        attribute(suite, crosscoder, decomposed, method="igg")
 
 
 def test_the_patch_baseline_needs_patch_prompts(suite: Suite, crosscoder: CrossCoder):
     mine = Task("mine", "en", "by hand", (MinimalPair("the author laughs .", "the author smiles ."),))
     with pytest.raises(CrosscoderError, match="Task mine has no patch prompts; use baseline='zero'"):
-        attribute(suite, crosscoder, mine, baseline="patch", progress=False)
+        attribute(suite, crosscoder, mine, baseline="patch")

@@ -101,7 +101,7 @@ def test_a_recipe_names_texts_of_languages_strictly(tmp_path):
         EvolveRecipe(languages={"en": "en.txt"})
     missing = Recipe.load(path, [f"evolve.languages.fr={tmp_path / 'fr.txt'}"])
     with pytest.raises(CorpusError, match=r"fr\.txt"):
-        ct.run(missing, tmp_path / "runs", progress=False)
+        ct.run(missing, tmp_path / "runs")
 
 
 RECIPE = {
@@ -125,7 +125,7 @@ RECIPE = {
 
 @pytest.mark.slow
 def test_a_run_explains_the_dip_that_its_recipe_names_once(tmp_path):
-    result = ct.run(Recipe.of(RECIPE), tmp_path, progress=False)
+    result = ct.run(Recipe.of(RECIPE), tmp_path)
     (facts,) = read_json(result.folder / "dips.json")
     assert (facts["task"], facts["at"], facts["other"], facts["given_up"]) == (
         "agreement/attractor", "step20", "step40", True
@@ -134,11 +134,11 @@ def test_a_run_explains_the_dip_that_its_recipe_names_once(tmp_path):
     assert list(table) == ["dip", "at", "other", *COLUMNS]
     attribution = ct.attribute(
         result.suite, result.crosscoder,
-        ct.tasks.load("agreement/attractor").tokenize(result.suite.tokenizer, limit=12), progress=False,
+        ct.tasks.load("agreement/attractor").tokenize(result.suite.tokenizer, limit=12),
     )  # fmt: skip
     dip = ct.explain_dip(
         result.suite, result.crosscoder, attribution.decomposed, "step20", "step40", attribution=attribution, top=32,
-        draws=5, progress=False,
+        draws=5,
     )  # fmt: skip
     assert facts["sentence"] == dip.sentence()
     assert facts["harmful"] == list(dip.harmful)
@@ -148,9 +148,9 @@ def test_a_run_explains_the_dip_that_its_recipe_names_once(tmp_path):
         assert own.logit_difference_change.item() == pytest.approx(dip.row(HARMFUL).logit_difference_change, abs=1e-4)
         assert set(table.task) == {"agreement/attractor", "agreement/simple"}
     said: list[str] = []
-    ct.run(Recipe.of(RECIPE), tmp_path, progress=False, announce=said.append)
+    ct.run(Recipe.of(RECIPE), tmp_path, announce=said.append)
     assert "kept dips explained" in said
     again = Recipe.of(RECIPE | {"dip": RECIPE["dip"] | {"draws": 6}})
     said.clear()
-    ct.run(again, tmp_path, progress=False, announce=said.append)
+    ct.run(again, tmp_path, announce=said.append)
     assert [line for line in said if line.startswith("made")] == ["made dips explained", "made the report"]

@@ -23,20 +23,20 @@ SMALL = ct.TinyConfig(
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory) -> ct.Suite:
     folder = tmp_path_factory.mktemp("sufficiency") / "mine"
-    return ct.train_tiny_suite(folder, sentences(1500, seed=0), SMALL, progress=False)
+    return ct.train_tiny_suite(folder, sentences(1500, seed=0), SMALL)
 
 
 @pytest.fixture(scope="module")
 def crosscoder(suite) -> ct.CrossCoder:
     config = ct.L1Config(n_features=20, steps=60, lr=1e-2, l1=0.2)
     text = list(sentences(300, seed=1))
-    return ct.train(suite, Site(0), text, config, batch_size=64, sequence_length=12, progress=False).crosscoder
+    return ct.train(suite, Site(0), text, config, batch_size=64, sequence_length=12).crosscoder
 
 
 @pytest.fixture(scope="module")
 def attribution(suite, crosscoder) -> ct.Attribution:
     task = ct.tasks.load("agreement/attractor").tokenize(suite.tokenizer, limit=10)
-    return ct.attribute(suite, crosscoder, task, steps=2, progress=False)
+    return ct.attribute(suite, crosscoder, task, steps=2)
 
 
 def bare(suite, decomposed: DecomposedTask, revision: str, x: torch.Tensor) -> np.ndarray:
@@ -66,9 +66,7 @@ def parts(crosscoder, decomposed: DecomposedTask, c: int) -> tuple[torch.Tensor,
 def test_faithfulness_and_completeness_are_those_of_bare_models(suite, crosscoder, attribution, keep_error):
     ranked = ranking(attribution, 6)
     decomposed = attribution.decomposed
-    found = ct.faithfulness(
-        suite, crosscoder, decomposed, ranked, sizes=[1, 3], keep_error=keep_error, resamples=50, progress=False
-    )
+    found = ct.faithfulness(suite, crosscoder, decomposed, ranked, sizes=[1, 3], keep_error=keep_error, resamples=50)
     for c, revision in enumerate(suite.revisions):
         codes, directions, error = parts(crosscoder, decomposed, c)
         bias = crosscoder.b_dec.detach()[c] / crosscoder.scales[c]
@@ -99,7 +97,7 @@ def test_ranking_is_by_size_of_effect_and_leaves_out_features_without(attributio
 def test_transplant_replaces_the_targets_directions_by_the_sources(suite, crosscoder, attribution):
     decomposed, features = attribution.decomposed, attribution.top(2)
     found = ct.transplant(
-        suite, crosscoder, decomposed, {"top": features}, source="step40", target="step0", resamples=50, progress=False
+        suite, crosscoder, decomposed, {"top": features}, source="step40", target="step0", resamples=50
     )
     codes = decomposed.clean[0].codes.dense()[:, features]
     late, early = (crosscoder.W_dec.detach()[features, c] / crosscoder.scales[0] for c in (1, 0))
@@ -114,7 +112,7 @@ def test_transplant_replaces_the_targets_directions_by_the_sources(suite, crossc
 
 def test_a_checkpoint_transplanted_into_itself_changes_nothing(suite, crosscoder, attribution):
     found = ct.transplant(
-        suite, crosscoder, attribution.decomposed, attribution.top(2), source="step40", target="step40", progress=False
+        suite, crosscoder, attribution.decomposed, attribution.top(2), source="step40", target="step40"
     )
     assert found.logit_difference_change.abs().max() < 1e-5
     assert (found.accuracy_change == 0).all()
@@ -123,12 +121,12 @@ def test_a_checkpoint_transplanted_into_itself_changes_nothing(suite, crosscoder
 def test_bad_input_is_one_sentence(suite, crosscoder, attribution):
     decomposed = attribution.decomposed
     with pytest.raises(CrosscoderError, match="no checkpoint 'step4': did you mean 'step40'"):
-        ct.transplant(suite, crosscoder, decomposed, [1], source="step4", target="step0", progress=False)
+        ct.transplant(suite, crosscoder, decomposed, [1], source="step4", target="step0")
     with pytest.raises(CrosscoderError, match="no features to transplant"):
-        ct.transplant(suite, crosscoder, decomposed, [], source="step40", target="step0", progress=False)
+        ct.transplant(suite, crosscoder, decomposed, [], source="step40", target="step0")
     with pytest.raises(FeatureError, match="Feature 20 does not exist"):
-        ct.transplant(suite, crosscoder, decomposed, [20], source="step40", target="step0", progress=False)
+        ct.transplant(suite, crosscoder, decomposed, [20], source="step40", target="step0")
     with pytest.raises(CrosscoderError, match="no ranking for step40"):
-        ct.faithfulness(suite, crosscoder, decomposed, {"step0": [1]}, progress=False)
+        ct.faithfulness(suite, crosscoder, decomposed, {"step0": [1]})
     with pytest.raises(CrosscoderError, match="no baseline 'means': did you mean 'mean'"):
-        ct.faithfulness(suite, crosscoder, decomposed, ranking(attribution), baseline="means", progress=False)
+        ct.faithfulness(suite, crosscoder, decomposed, ranking(attribution), baseline="means")

@@ -83,7 +83,7 @@ def crosscoder(suite) -> CrossCoder:
 def attribution(suite, crosscoder) -> ct.Attribution:
     n = len(TOKENS)
     task = TokenizedTask("planted", tuple((token,) for token in TOKENS), (RIGHT,) * n, (WRONG,) * n, None, ())
-    return ct.attribute(suite, crosscoder, task, progress=False)
+    return ct.attribute(suite, crosscoder, task)
 
 
 def test_codes_are_the_planted_ones(attribution):
@@ -101,7 +101,7 @@ def test_relie_is_the_known_one(attribution):
 
 
 def test_life_cycles_and_tests_say_what_was_planted(crosscoder, attribution):
-    tables = ct.evolve(crosscoder, [attribution], features=range(5), resamples=500, progress=False)
+    tables = ct.evolve(crosscoder, [attribution], features=range(5), resamples=500)
     lives = tables["life_cycles"]
     assert lives.label.tolist() == [
         "always", "discontinued after step0", "transient at step64", "always", "emerges at main",

@@ -101,15 +101,17 @@ def test_an_interrupt_ends_all_waiting(learning_suite, monkeypatch):
 @pytest.mark.slow
 def test_effects_and_ablations_through_the_simulation_equal_local_ones(learning_suite, learning_crosscoder):
     task = ct.tasks.load("agreement/simple", limit=6)
-    here = ct.attribute(learning_suite, learning_crosscoder, task, progress=False)
+    here = ct.attribute(learning_suite, learning_crosscoder, task)
     remote = Remote("local")
-    there = ct.attribute(learning_suite, learning_crosscoder, task, remote=remote, progress=False)
+    there = ct.attribute(learning_suite, learning_crosscoder, task, compute=ct.Compute(remote=remote))
     torch.testing.assert_close(there.ie(), here.ie(), rtol=0, atol=1e-5)
     assert here.ie().abs().max() > 1e-4
     assert remote.traffic.requests > 0
     top = here.top(2)
-    alone = ct.ablate(learning_suite, learning_crosscoder, here.decomposed, {"top": top}, progress=False)
-    also = ct.ablate(learning_suite, learning_crosscoder, here.decomposed, {"top": top}, remote="local", progress=False)
+    alone = ct.ablate(learning_suite, learning_crosscoder, here.decomposed, {"top": top})
+    also = ct.ablate(
+        learning_suite, learning_crosscoder, here.decomposed, {"top": top}, compute=ct.Compute(remote="local")
+    )
     for column in ("accuracy", "logit_difference", "logit_difference_change", "low"):
         assert also[column].tolist() == pytest.approx(alone[column].tolist(), abs=1e-5)
 
@@ -117,14 +119,14 @@ def test_effects_and_ablations_through_the_simulation_equal_local_ones(learning_
 @pytest.mark.slow
 def test_accuracy_and_similarity_through_the_simulation_equal_local_ones(learning_suite):
     task = ct.tasks.load("agreement/simple", limit=6)
-    here = ct.accuracy(learning_suite, task, sentences=True, progress=False)
-    there = ct.accuracy(learning_suite, task, sentences=True, remote="local", progress=False)
+    here = ct.accuracy(learning_suite, task, sentences=True)
+    there = ct.accuracy(learning_suite, task, sentences=True, compute=ct.Compute(remote="local"))
     for column in ("accuracy", "logit_difference", "sentence_difference"):
         assert there[column].tolist() == pytest.approx(here[column].tolist(), abs=1e-4)
     text = ["the dog near the cats runs and sleeps today"] * 20
-    arguments = {"n_sequences": 2, "sequence_length": 8, "progress": False}
+    arguments = {"n_sequences": 2, "sequence_length": 8}
     alike = ct.similarity(learning_suite, ct.Site(0), text, **arguments)
-    also = ct.similarity(learning_suite, ct.Site(0), text, remote="local", **arguments)
+    also = ct.similarity(learning_suite, ct.Site(0), text, compute=ct.Compute(remote="local"), **arguments)
     assert also["cka"].tolist() == pytest.approx(alike["cka"].tolist(), abs=1e-4)
 
 

@@ -30,31 +30,31 @@ TEXT = list(sentences(300, seed=1))
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory) -> ct.Suite:
     folder = tmp_path_factory.mktemp("through_time") / "mine"
-    return ct.train_tiny_suite(folder, sentences(1500, seed=0), SMALL, progress=False)
+    return ct.train_tiny_suite(folder, sentences(1500, seed=0), SMALL)
 
 
 @pytest.fixture(scope="module")
 def crosscoder(suite) -> ct.CrossCoder:
     config = ct.L1Config(n_features=24, steps=60, lr=1e-2, l1=0.2)
-    return ct.train(suite, Site(0), TEXT, config, batch_size=64, sequence_length=12, progress=False).crosscoder
+    return ct.train(suite, Site(0), TEXT, config, batch_size=64, sequence_length=12).crosscoder
 
 
 @pytest.fixture(scope="module")
 def attribution(suite, crosscoder) -> ct.Attribution:
     task = ct.tasks.load("agreement/attractor").tokenize(suite.tokenizer, limit=16)
-    return ct.attribute(suite, crosscoder, task, steps=4, progress=False)
+    return ct.attribute(suite, crosscoder, task, steps=4)
 
 
 @pytest.fixture(scope="module")
 def tables(suite, crosscoder, attribution) -> dict[str, pd.DataFrame]:
     return ct.evolve(
         crosscoder, [attribution], suite=suite, corpus=iter(TEXT), languages={"en": TEXT[:100], "xx": TEXT[100:200]},
-        n_sequences=12, sequence_length=12, resamples=60, progress=False,
+        n_sequences=12, sequence_length=12, resamples=60,
     )  # fmt: skip
 
 
 def test_text_is_read_without_first_tokens_at_every_checkpoint(suite, crosscoder):
-    found = ct.decompose_text(suite, crosscoder, TEXT, n_sequences=3, sequence_length=8, progress=False)
+    found = ct.decompose_text(suite, crosscoder, TEXT, n_sequences=3, sequence_length=8)
     assert found.codes.n_tokens == 3 * 7
     assert len(found.decomposed) == 3
     ids = np.array(found.text.ids)
@@ -116,7 +116,7 @@ def test_only_lives_of_features_that_matter_on_a_task_are_counted(crosscoder, at
     ie = attribution.ie()
     other = torch.zeros_like(ie)
     other[1, 3] = 1.0
-    found = ct.evolve(crosscoder, {"mine": ie, "other": other}, top=2, progress=False)
+    found = ct.evolve(crosscoder, {"mine": ie, "other": other}, top=2)
     lives = found["life_cycles"].set_index(["task", "feature"])
     assert set(lives.loc["mine"].index) == set(lives.loc["other"].index) == {*attribution.top(2), 3}
     assert set(lives.loc["mine"].index[lives.loc["mine"].strongest]) == set(attribution.top(2))
@@ -127,7 +127,7 @@ def test_only_lives_of_features_that_matter_on_a_task_are_counted(crosscoder, at
 
 
 def test_plain_effects_give_the_same_tables_without_intervals(crosscoder, attribution, tables):
-    plain = ct.evolve(crosscoder, {attribution.task: attribution.ie()}, features=attribution.top(10), progress=False)
+    plain = ct.evolve(crosscoder, {attribution.task: attribution.ie()}, features=attribution.top(10))
     assert plain["life_cycles"].label.tolist() == tables["life_cycles"].label.tolist()
     assert plain["life_cycles"].support.isna().all()
     assert plain["specificity"].empty
@@ -148,7 +148,7 @@ def test_effects_and_text_that_do_not_fit_are_refused(crosscoder, attribution):
 def dip(suite, crosscoder, attribution) -> Dip:
     return ct.explain_dip(
         suite, crosscoder, attribution.decomposed, "step20", "step40", attribution=attribution, absent=0.5, draws=20,
-        others=[ct.tasks.load("agreement/simple").tokenize(suite.tokenizer, limit=6)], resamples=50, progress=False,
+        others=[ct.tasks.load("agreement/simple").tokenize(suite.tokenizer, limit=6)], resamples=50,
     )  # fmt: skip
 
 
@@ -157,7 +157,7 @@ def fall(suite, crosscoder, attribution) -> Dip:
     """The same pair of checkpoints the other way round, on three of the prompts kept aside."""
     return ct.explain_dip(
         suite, crosscoder, attribution.decomposed, "step40", "step20", attribution=attribution, absent=0.5, prompts=3,
-        draws=20, resamples=50, progress=False,
+        draws=20, resamples=50,
     )  # fmt: skip
 
 
@@ -262,7 +262,6 @@ def test_a_dip_without_harmful_features_says_so(suite, crosscoder, attribution):
         "step40",
         attribution=attribution,
         absent=0.0,
-        progress=False,
     )
     assert not found.explained
     assert found.table.empty
@@ -296,7 +295,7 @@ def test_a_dip_that_cannot_be_is_refused(suite, crosscoder, attribution):
 
 def test_sufficiency_is_faithfulness_with_accuracy_and_a_random_control(suite, crosscoder, attribution):
     ranked = ranking(attribution, 3)
-    options = {"sizes": [1, 3], "resamples": 20, "progress": False}
+    options = {"sizes": [1, 3], "resamples": 20}
     plain = ct.faithfulness(suite, crosscoder, attribution.decomposed, ranked, **options)
     curves = sufficiency_curves(suite, crosscoder, attribution.decomposed, ranked, draws=3, **options)
     top = curves[curves.features == "top"]

@@ -17,7 +17,7 @@ FEATURES = list(range(24))
 @pytest.fixture(scope="module")
 def attribution(learning_suite, learning_crosscoder):
     task = ct.tasks.load("agreement/simple", limit=20)
-    return ct.attribute(learning_suite, learning_crosscoder, task, steps=4, progress=False)
+    return ct.attribute(learning_suite, learning_crosscoder, task, steps=4)
 
 
 def test_contexts_are_the_prompts_with_the_largest_activations(attribution, learning_suite):
@@ -53,7 +53,6 @@ def test_the_effects_at_a_prompts_tokens_sum_to_the_features_effect_on_it(attrib
 def test_corpus_contexts_are_windows_around_the_strongest_token(learning_suite, learning_crosscoder):
     found = decompose_text(
         learning_suite, learning_crosscoder, list(sentences(200, seed=5)), n_sequences=12, sequence_length=30,
-        progress=False,
     )  # fmt: skip
     codes = found.decomposed[0].codes
     per_token = torch.zeros(codes.n_tokens, codes.n_features)
@@ -72,7 +71,7 @@ def test_corpus_contexts_are_windows_around_the_strongest_token(learning_suite, 
 def test_a_piece_of_text_that_comes_again_is_shown_once(learning_suite, learning_crosscoder):
     once = Sequences([(5, 9, 7, 3), (5, 8, 2, 6)])
     twice = Sequences([*once.ids, *once.ids, once.ids[0]])
-    options = {"progress": False}
+    options = {}
     one, two = (decompose_text(learning_suite, learning_crosscoder, text, **options) for text in (once, twice))
     shown = [corpus_contexts(found, FEATURES, learning_suite.tokenizer) for found in (one, two)]
     assert any(shown[0].values())

@@ -20,7 +20,7 @@ def features() -> list[int]:
 
 def test_effects_are_what_the_direction_alone_gives_the_logits(learning_suite, learning_crosscoder, features):
     # Of a stream x = t d with t large, the norm makes g * centred(d) / size(d), plus its bias.
-    table = logit_effects(learning_suite, learning_crosscoder, features, top=5, progress=False)
+    table = logit_effects(learning_suite, learning_crosscoder, features, top=5)
     for c, revision in enumerate(learning_suite.revisions):
         with ct.Compute().open(learning_suite, revision) as model:
             module = model.module
@@ -52,8 +52,8 @@ def test_without_the_norm_it_is_the_unembedding_times_the_direction(learning_sui
 
 
 def test_effects_scale_with_the_direction_and_do_not_depend_on_the_batch(learning_suite, learning_crosscoder, features):
-    one = logit_effects(learning_suite, learning_crosscoder, features[:1], top=3, progress=False)
-    many = logit_effects(learning_suite, learning_crosscoder, features, top=3, progress=False)
+    one = logit_effects(learning_suite, learning_crosscoder, features[:1], top=3)
+    many = logit_effects(learning_suite, learning_crosscoder, features, top=3)
     assert many[many["feature"] == features[0]]["token"].tolist() == one["token"].tolist()
     assert (one[one["side"] == "promoted"]["effect"] > 0).all()
     assert (one[one["side"] == "suppressed"]["effect"] < 0).all()
@@ -61,9 +61,9 @@ def test_effects_scale_with_the_direction_and_do_not_depend_on_the_batch(learnin
 
 def test_a_feature_that_does_not_exist_and_no_tokens_at_all_are_refused(learning_suite, learning_crosscoder):
     with pytest.raises(CrosscoderError, match=r"no feature 24: the crosscoder has 0 to 23"):
-        logit_effects(learning_suite, learning_crosscoder, [24], progress=False)
+        logit_effects(learning_suite, learning_crosscoder, [24])
     with pytest.raises(CrosscoderError, match="top must be at least 1"):
-        logit_effects(learning_suite, learning_crosscoder, [0], top=0, progress=False)
+        logit_effects(learning_suite, learning_crosscoder, [0], top=0)
 
 
 @torch.no_grad()

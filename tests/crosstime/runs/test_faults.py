@@ -52,7 +52,7 @@ def go_with_little_memory(home: str, runs: str, said: str) -> None:
     most = pages * resource.getpagesize() + (2 << 30)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     try:
-        ct.run(Recipe.load(Path(home) / "small.toml", ["crosscoder.n_features=100000000"]), runs, progress=False)
+        ct.run(Recipe.load(Path(home) / "small.toml", ["crosscoder.n_features=100000000"]), runs)
     except RunError as error:
         Path(said).write_text(str(error))
 
@@ -168,7 +168,7 @@ def test_what_the_machine_ran_out_of_is_said_and_what_is_finished_is_kept(
     monkeypatch.setattr("crosstime.runs.stages.evaluate.evaluate", fail)
     lines: list[str] = []
     with pytest.raises(RunError) as caught:
-        ct.run(home / "small.toml", tmp_path, progress=False, announce=lines.append)
+        ct.run(home / "small.toml", tmp_path, announce=lines.append)
     assert str(caught.value).startswith(sentence)
     assert "what is finished is kept" in str(caught.value)
     assert lines == ["kept a tiny suite of checkpoints", "kept accuracy of every checkpoint", "kept the crosscoder"]
@@ -194,12 +194,12 @@ def test_two_runs_into_one_folder_are_one_too_many(home: Path, whole, tmp_path: 
 
     def second(*arguments, **options):
         with pytest.raises(RunError, match="a run is going on in"):
-            ct.run(home / "small.toml", tmp_path, progress=False)
+            ct.run(home / "small.toml", tmp_path)
         raise RunError("refused, as it should be")
 
     monkeypatch.setattr("crosstime.runs.stages.evaluate.evaluate", second)
     with pytest.raises(RunError, match="refused, as it should be"):
-        ct.run(home / "small.toml", tmp_path, progress=False)
+        ct.run(home / "small.toml", tmp_path)
 
 
 def flip(path: Path) -> None:
@@ -234,7 +234,7 @@ def test_status_of_a_run_that_was_stopped(home: Path, whole, tmp_path: Path, mon
 
     monkeypatch.setattr("crosstime.runs.stages.attribute.write_tensors", stop)
     with pytest.raises(KeyboardInterrupt):
-        ct.run(Recipe.load(home / "small.toml", ["effects.top=2"]), tmp_path, progress=False)
+        ct.run(Recipe.load(home / "small.toml", ["effects.top=2"]), tmp_path)
     said = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["status", str(tmp_path / "small")])
     assert said.exit_code == 1
     states = {line.split()[0]: line.split()[1] for line in said.output.splitlines() if line.strip()}
@@ -246,8 +246,8 @@ def test_status_of_a_run_that_was_stopped(home: Path, whole, tmp_path: Path, mon
 def test_forcing_a_stage_redoes_it_and_what_follows(home: Path, whole, tmp_path: Path):
     shutil.copytree(whole[0], tmp_path / "small")
     lines: list[str] = []
-    ct.run(home / "small.toml", tmp_path, force=["attribute"], progress=False, announce=lines.append)
+    ct.run(home / "small.toml", tmp_path, force=["attribute"], announce=lines.append)
     assert [line.split()[0] for line in lines] == ["kept"] * 4 + ["made"] * 5
     assert contents(tmp_path / "small") == contents(whole[0])
     with pytest.raises(RunError, match="there is no stage 'atribute': did you mean 'attribute'"):
-        ct.run(home / "small.toml", tmp_path, force=["atribute"], progress=False)
+        ct.run(home / "small.toml", tmp_path, force=["atribute"])

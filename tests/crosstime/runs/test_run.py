@@ -80,7 +80,7 @@ def first(home: Path) -> RunResult:
     with pytest.MonkeyPatch.context() as patch:
         for name, key in SECRETS.items():
             patch.setenv(name, key)
-        return ct.run(home / "mine.toml", home / "runs", progress=False)
+        return ct.run(home / "mine.toml", home / "runs")
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +102,7 @@ def again(home: Path, first: RunResult, tmp_path: Path):
             lines: list[str] = []
             recipe = Recipe.load(self.folder / "mine.toml", overrides)
             # The copy stands for the same files, so it must look like them to the recipe too.
-            ct.run(recipe, self.folder / "runs", progress=False, announce=lines.append)
+            ct.run(recipe, self.folder / "runs", announce=lines.append)
             assert [line.partition(" ")[2] for line in lines] == list(STAGES)
             return [what for line in lines for made, _, what in [line.partition(" ")] if made == "made"]
 
@@ -149,7 +149,7 @@ def test_effects_have_a_row_for_each_task_feature_and_checkpoint(first: RunResul
 def test_effects_of_a_run_are_those_of_the_verbs_by_hand(first: RunResult):
     suite = ct.Suite.open(first.folder / "suite").select(["step0", "step40"])
     task = ct.tasks.load("agreement/attractor").tokenize(suite.tokenizer, limit=10, seed=3)
-    found = ct.attribute(suite, CrossCoder.load(first.folder / "crosscoder.safetensors"), task, progress=False)
+    found = ct.attribute(suite, CrossCoder.load(first.folder / "crosscoder.safetensors"), task)
     own = first.effects[first.effects.task == "agreement/attractor"]
     table = found.table(own.feature.unique().tolist(), resamples=50, seed=3)
     pd.testing.assert_frame_equal(own.reset_index(drop=True), table, rtol=1e-4, check_dtype=False)
@@ -178,7 +178,7 @@ def test_the_tiny_suite_learned_the_corpus_file(first: RunResult):
 
 def test_a_second_run_keeps_every_stage(home: Path, first: RunResult):
     before, lines = contents(first.folder), []
-    second = ct.run(home / "mine.toml", home / "runs", progress=False, announce=lines.append)
+    second = ct.run(home / "mine.toml", home / "runs", announce=lines.append)
     assert lines == [f"kept {stage}" for stage in STAGES]
     assert contents(first.folder) == before
     for name in ("accuracy", "evaluation", "effects", "ablation"):
@@ -195,11 +195,11 @@ def test_a_killed_run_resumes_and_gives_what_a_whole_run_gives(home: Path, first
     with monkeypatch.context() as patched:
         patched.setattr("crosstime.runs.stages.ablate.ablate", killed)
         with pytest.raises(KeyboardInterrupt):
-            ct.run(home / "mine.toml", tmp_path, progress=False)
+            ct.run(home / "mine.toml", tmp_path)
     assert half_written(tmp_path) == []
     assert not (tmp_path / "mine" / "ablation.csv").exists()
     lines: list[str] = []
-    ct.run(home / "mine.toml", tmp_path, progress=False, announce=lines.append)
+    ct.run(home / "mine.toml", tmp_path, announce=lines.append)
     assert [line.split()[0] for line in lines] == ["kept"] * 5 + ["made"] * 4
     assert contents(tmp_path / "mine") == contents(first.folder)
 
@@ -215,7 +215,7 @@ def test_a_file_cut_short_is_made_again(again, home: Path, first: RunResult, fil
     path = again.run_folder / file
     path.write_bytes(path.read_bytes()[:40])
     lines: list[str] = []
-    ct.run(home / "mine.toml", again.folder / "runs", progress=False, announce=lines.append)
+    ct.run(home / "mine.toml", again.folder / "runs", announce=lines.append)
     assert [line for line in lines if line.startswith("made")] == [f"made {stage}"]
     assert contents(again.run_folder) == contents(first.folder)
 
@@ -223,7 +223,7 @@ def test_a_file_cut_short_is_made_again(again, home: Path, first: RunResult, fil
 def test_a_changed_setting_redoes_its_stage_and_what_follows(home: Path, first: RunResult, tmp_path):
     shutil.copytree(first.folder, tmp_path / "mine")
     lines: list[str] = []
-    ct.run(Recipe.load(home / "mine.toml", ["effects.top=1"]), tmp_path, progress=False, announce=lines.append)
+    ct.run(Recipe.load(home / "mine.toml", ["effects.top=1"]), tmp_path, announce=lines.append)
     assert [line.split()[0] for line in lines] == ["kept"] * 4 + ["made"] * 5
 
 
@@ -254,7 +254,7 @@ def test_changed_text_trains_everything_anew(home: Path, first: RunResult, tmp_p
     try:
         (home / "text.txt").write_text(text.replace("\nthe ", "\nThe ", 1))
         with pytest.raises(Stopped, match="made a tiny suite"):
-            ct.run(home / "mine.toml", tmp_path, progress=False, announce=stop)
+            ct.run(home / "mine.toml", tmp_path, announce=stop)
     finally:
         (home / "text.txt").write_text(text)
 
@@ -268,11 +268,11 @@ def test_an_error_in_the_middle_leaves_nothing_half_written(home: Path, first: R
     with monkeypatch.context() as patched:
         patched.setattr("crosstime.runs.stages.attribute.write_tensors", full)
         with pytest.raises(RunError, match="no space left"):
-            ct.run(Recipe.load(home / "mine.toml", ["effects.top=1"]), tmp_path, progress=False)
+            ct.run(Recipe.load(home / "mine.toml", ["effects.top=1"]), tmp_path)
     assert half_written(tmp_path) == []
     assert (tmp_path / "mine" / "effects.csv").read_bytes() != contents(first.folder)["effects.csv"]
     lines: list[str] = []
-    ct.run(home / "mine.toml", tmp_path, progress=False, announce=lines.append)
+    ct.run(home / "mine.toml", tmp_path, announce=lines.append)
     assert contents(tmp_path / "mine") == contents(first.folder)
 
 

@@ -25,7 +25,7 @@ from tasks.agreement import sentences
 pytestmark = pytest.mark.slow
 
 TEXT = list(sentences(1200, seed=1))
-SETTINGS = {"sequence_length": 12, "dtype": "float32", "progress": False}
+SETTINGS = {"sequence_length": 12, "dtype": "float32"}
 TRAINED = {"n_features": 32, "steps": 30, "lr": 1e-2, "l1": 0.2}
 SIZE = {"batch_size": 64, "buffer_tokens": 2_000}
 
@@ -57,12 +57,12 @@ def recipe(suite: Suite, folder: Path, *overrides: str, **corpus: Any) -> Recipe
 
 def test_a_run_trains_on_a_store_what_training_on_it_gives(learning_suite: Suite, folder: Path, tmp_path, monkeypatch):
     monkeypatch.setattr(reporting, "write_report", lambda report, folder: (folder / "report.html").write_text("a page"))
-    done = ct.run(recipe(learning_suite, folder), tmp_path, progress=False)
+    done = ct.run(recipe(learning_suite, folder), tmp_path)
     store = ActivationStore.open(folder / "store")
     assert torch.equal(done.crosscoder.scales, store.scales)
     compared = learning_suite.select(["step0", "step40"])
     trained = ct.train(
-        compared, Site(0), store, ct.L1Config(**TRAINED), sequence_length=12, progress=False, **SIZE
+        compared, Site(0), store, ct.L1Config(**TRAINED), sequence_length=12, **SIZE
     )  # fmt: skip
     assert torch.equal(done.crosscoder.W_dec, trained.crosscoder.W_dec)
 
@@ -104,7 +104,7 @@ def test_what_a_store_cannot_give_is_refused_before_anything_is_done(
     learning_suite: Suite, folder: Path, tmp_path, overrides: list[str], corpus: dict, message: str
 ):
     with pytest.raises(CrosstimeError, match=message):
-        ct.run(recipe(learning_suite, folder, *overrides, **corpus), tmp_path, progress=False)
+        ct.run(recipe(learning_suite, folder, *overrides, **corpus), tmp_path)
     assert not (tmp_path / "stored" / "crosscoder.safetensors").exists()
 
 
@@ -112,8 +112,8 @@ def test_checkpoints_must_be_named_and_held_out_must_be_text(learning_suite: Sui
     store = str(folder / "store")
     chosen = replace(recipe(learning_suite, folder), compare=CompareRecipe("resid.0"))
     with pytest.raises(RecipeError, match=r"compare\.revisions: name those of the store .*step0, step40"):
-        ct.run(chosen, tmp_path, progress=False)
+        ct.run(chosen, tmp_path)
     with pytest.raises(RecipeError, match=r"corpus\.held_out must be a text"):
-        ct.run(recipe(learning_suite, folder, held_out=store), tmp_path, progress=False)
+        ct.run(recipe(learning_suite, folder, held_out=store), tmp_path)
     with pytest.raises(StoreError, match="stands beside others"):
-        ct.run(recipe(learning_suite, folder, source=[store, str(folder / "held_out.txt")]), tmp_path, progress=False)
+        ct.run(recipe(learning_suite, folder, source=[store, str(folder / "held_out.txt")]), tmp_path)

@@ -69,7 +69,7 @@ measure("offline")
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("hub") / "models"
-    train_tiny_suite(folder, sentences(1500, seed=0), SMALL, progress=False)
+    train_tiny_suite(folder, sentences(1500, seed=0), SMALL)
     return folder
 
 
@@ -93,14 +93,14 @@ def test_a_hub_name_is_measured_as_its_folder_is(session: Path, suite: Path):
     local = Suite.open(suite, ["step0", "step3", "step6"])
     names = {"step0": "step0", "step3": "step3", "main": "step6"}
     task = load("agreement/simple", limit=12)
-    expected = accuracy(local, task, sentences=True, progress=False)
+    expected = accuracy(local, task, sentences=True)
     found = pd.read_csv(session / "online" / "accuracy.csv")
     assert found["revision"].tolist() == list(names), "the branch that tells no step is no checkpoint"
     assert found["step"].tolist()[:2] == [0, 3]
     assert [names[revision] for revision in found["revision"]] == expected["revision"].tolist()
     measured = [name for name in expected if name not in ("revision", "step", "tokens")]
     pd.testing.assert_frame_equal(found[measured], expected[measured], check_dtype=False)
-    alike = similarity(local, Site(0), TEXT, n_sequences=4, sequence_length=8, progress=False)
+    alike = similarity(local, Site(0), TEXT, n_sequences=4, sequence_length=8)
     found = pd.read_csv(session / "online" / "similarity.csv")
     pd.testing.assert_frame_equal(found[["cosine", "pearson", "cka"]], alike[["cosine", "pearson", "cka"]])
     chosen = json.loads((session / "online" / "selection.json").read_text())["revisions"]

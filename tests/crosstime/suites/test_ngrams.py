@@ -30,14 +30,12 @@ READ, LENGTH, COUNTED = 3, 7, 20
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory) -> Suite:
     folder = tmp_path_factory.mktemp("ngrams") / "mine"
-    return train_tiny_suite(folder, sentences(400, seed=0), SMALL, progress=False)
+    return train_tiny_suite(folder, sentences(400, seed=0), SMALL)
 
 
 @pytest.fixture(scope="module")
 def table(suite: Suite) -> pd.DataFrame:
-    return ngram_divergence(
-        suite, TEXT, n_sequences=READ, sequence_length=LENGTH, counted_sequences=COUNTED, progress=False
-    )
+    return ngram_divergence(suite, TEXT, n_sequences=READ, sequence_length=LENGTH, counted_sequences=COUNTED)
 
 
 def test_unigrams_and_bigrams_of_five_tokens_are_as_worked_by_hand():
@@ -124,7 +122,6 @@ def test_all_that_is_left_is_counted_unless_less_is_asked_for(suite: Suite):
     def run(counted: int | None) -> pd.DataFrame:
         return ngram_divergence(
             suite.select(["step8"]), TEXT, n_sequences=READ, sequence_length=LENGTH, counted_sequences=counted,
-            progress=False,
         )  # fmt: skip
 
     left = sum(1 for _ in sequences(TEXT, suite.tokenizer, LENGTH)) - READ
@@ -146,4 +143,4 @@ def test_all_that_is_left_is_counted_unless_less_is_asked_for(suite: Suite):
 )
 def test_too_little_text_is_named(suite: Suite, options: dict[str, int], said: str):
     with pytest.raises(CorpusError, match=said):
-        ngram_divergence(suite, TEXT, progress=False, **options)
+        ngram_divergence(suite, TEXT, **options)

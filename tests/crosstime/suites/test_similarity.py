@@ -30,12 +30,12 @@ TEXT = list(sentences(60, seed=3))
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory) -> Suite:
     folder = tmp_path_factory.mktemp("representation") / "mine"
-    return train_tiny_suite(folder, sentences(400, seed=0), SMALL, progress=False)
+    return train_tiny_suite(folder, sentences(400, seed=0), SMALL)
 
 
 @pytest.fixture(scope="module")
 def table(suite: Suite) -> pd.DataFrame:
-    return similarity(suite, Site(0), TEXT, n_sequences=5, sequence_length=9, progress=False)
+    return similarity(suite, Site(0), TEXT, n_sequences=5, sequence_length=9)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_the_first_token_of_a_sequence_does_not_count(suite: Suite, monkeypatch)
             return {sites[0]: found}
 
         monkeypatch.setattr(module, "fetch", fetch)
-        return similarity(suite, Site(1), TEXT, n_sequences=4, sequence_length=6, progress=False)
+        return similarity(suite, Site(1), TEXT, n_sequences=4, sequence_length=6)
 
     plain = module.fetch
     assert like(1e6).equals(like(-3.0))
@@ -139,8 +139,8 @@ def test_what_cannot_be_compared_is_nan_or_nought():
 
 def test_bad_input_is_named(suite: Suite):
     with pytest.raises(CorpusError, match="at least 2 tokens, not 1"):
-        similarity(suite, Site(0), TEXT, sequence_length=1, progress=False)
+        similarity(suite, Site(0), TEXT, sequence_length=1)
     with pytest.raises(SiteError, match="Layer 9 does not exist"):
-        similarity(suite, Site(9), TEXT, progress=False)
+        similarity(suite, Site(9), TEXT)
     with pytest.raises(CorpusError):
-        similarity(suite, Site(0), ["one word"], sequence_length=64, progress=False)
+        similarity(suite, Site(0), ["one word"], sequence_length=64)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from crosstime.errors import CorpusError, SuiteError
+from crosstime.machine.progress import show_progress
 from crosstime.suites.corpus import corpus_hash
 from crosstime.suites.suite import Suite
 from crosstime.suites.tiny import (
@@ -34,7 +35,7 @@ TEXT = list(sentences(300, seed=0))
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory) -> Suite:
-    return train_tiny_suite(tmp_path_factory.mktemp("tiny") / "mine", TEXT, SMALL, progress=False)
+    return train_tiny_suite(tmp_path_factory.mktemp("tiny") / "mine", TEXT, SMALL)
 
 
 def index(suite: Suite) -> dict:
@@ -82,21 +83,21 @@ def test_the_recorded_loss_is_that_of_the_saved_model_on_the_held_out_text(suite
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(suite: Suite, tmp_path: Path):
     state = torch.random.get_rng_state()
-    again = train_tiny_suite(tmp_path / "again", iter(TEXT), SMALL, progress=False)
+    again = train_tiny_suite(tmp_path / "again", iter(TEXT), SMALL)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert again.fingerprint == suite.fingerprint
     for revision in suite.revisions:
         first, second = weights(suite, revision), weights(again, revision)
         assert first.keys() == second.keys()
         assert all(torch.equal(first[name], second[name]) for name in first)
-    other = train_tiny_suite(tmp_path / "other", TEXT, replace(SMALL, seed=1, checkpoints=(0,)), progress=False)
+    other = train_tiny_suite(tmp_path / "other", TEXT, replace(SMALL, seed=1, checkpoints=(0,)))
     assert other.fingerprint != suite.select(["step0"]).fingerprint
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_architecture_is_read_back_in_float32_and_learns(architecture: str, tmp_path: Path):
     config = replace(SMALL, architecture=architecture, steps=4, checkpoints=(0, 4))
-    suite = train_tiny_suite(tmp_path / architecture, TEXT, config, progress=False)
+    suite = train_tiny_suite(tmp_path / architecture, TEXT, config)
     model = AutoModelForCausalLM.from_pretrained(suite["step4"].source)
     assert model.config.model_type == architecture
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
@@ -107,16 +108,16 @@ def test_every_architecture_is_read_back_in_float32_and_learns(architecture: str
 
 def test_training_ends_with_the_last_checkpoint_on_the_schedule_of_all_steps(suite: Suite, tmp_path: Path):
     config = replace(SMALL, checkpoints=(4,))
-    short = train_tiny_suite(tmp_path / "short", TEXT, config, progress=False)
+    short = train_tiny_suite(tmp_path / "short", TEXT, config)
     assert short.revisions == ("step4",)
     assert all(torch.equal(weights(short, "step4")[name], weight) for name, weight in weights(suite, "step4").items())
 
 
 def test_nothing_is_left_of_a_training_that_fails(tmp_path: Path):
     with pytest.raises(CorpusError, match="too few for one sequence"):
-        train_tiny_suite(tmp_path / "short", ["a b", "c d"], SMALL, progress=False)
+        train_tiny_suite(tmp_path / "short", ["a b", "c d"], SMALL)
     with pytest.raises(SuiteError, match="corpus of 1 documents is too short"):
-        train_tiny_suite(tmp_path / "short", ["a"], SMALL, progress=False)
+        train_tiny_suite(tmp_path / "short", ["a"], SMALL)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -126,7 +127,7 @@ def test_an_interrupted_training_leaves_no_folder(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr("crosstime.suites.tiny._validation_loss", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        train_tiny_suite(tmp_path / "mine", TEXT, SMALL, progress=False)
+        train_tiny_suite(tmp_path / "mine", TEXT, SMALL)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -164,7 +165,8 @@ def test_progress_is_shown_when_asked_for_or_watched(
 ):
     stream = io.StringIO()
     monkeypatch.setattr("sys.stderr", stream)
-    train_tiny_suite(tmp_path / "mine", TEXT, SMALL, progress=progress)
+    with show_progress(progress):
+        train_tiny_suite(tmp_path / "mine", TEXT, SMALL)
     assert all((word in stream.getvalue()) == shown for word in ("12/12", "loss", "tokens/s"))
 
 
@@ -190,7 +192,7 @@ def accuracy(suite: Suite, revision: str, variant: str) -> float:
 @pytest.mark.slow
 def test_the_demo_first_agrees_with_the_nearest_noun_and_then_with_the_subject(tmp_path: Path):
     text = sentences(DEMO_SENTENCES, seed=0, attractor_share=DEMO_ATTRACTOR_SHARE)
-    suite = train_tiny_suite(tmp_path / "demo", text, DEMO, progress=False)
+    suite = train_tiny_suite(tmp_path / "demo", text, DEMO)
     assert accuracy(suite, "step0", "simple") < 0.7
     assert accuracy(suite, "step64", "simple") > 0.9
     assert accuracy(suite, "step64", "attractor") < 0.2

@@ -23,7 +23,7 @@ from interventions import Site
 from tasks.agreement import sentences
 
 TEXT = list(sentences(200, seed=3))
-OPTIONS = {"batch_size": 32, "sequence_length": 8, "buffer_tokens": 200, "progress": False}
+OPTIONS = {"batch_size": 32, "sequence_length": 8, "buffer_tokens": 200}
 SHARED = {"n_features": 12, "steps": 40, "lr": 3e-3, "lr_warmup": 0.2, "seed": 5}
 CONFIGS = {
     "l1": L1Config(l1=0.05, **SHARED),

@@ -22,7 +22,7 @@ from tasks.agreement import sentences
 
 TEXT = list(sentences(200, seed=3))
 CONFIG = L1Config(n_features=12, steps=30, lr=3e-3, l1=0.05, seed=5)
-OPTIONS = {"batch_size": 32, "sequence_length": 8, "buffer_tokens": 1024, "progress": False}
+OPTIONS = {"batch_size": 32, "sequence_length": 8, "buffer_tokens": 1024}
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_a_precision_or_logger_that_does_not_exist_is_named(suite: Suite, tmp_pa
 
 
 def test_a_store_of_activations_trains_without_running_a_model(suite: Suite, tmp_path, monkeypatch):
-    store = harvest(suite, Site(0), TEXT, tmp_path / "store", sequence_length=8, dtype="float32", progress=False)
+    store = harvest(suite, Site(0), TEXT, tmp_path / "store", sequence_length=8, dtype="float32")
     monkeypatch.setattr(Compute, "open", None)
     trained = train(suite, Site(0), store, CONFIG, **OPTIONS)
     assert trained.tokens == 30 * 32

@@ -43,7 +43,7 @@ if slow:
 config = L1Config(n_features=12, steps=40, lr=3e-3, l1=0.05, seed=5)
 trained = train(
     Suite.open(suite), Site(0), list(sentences(200, seed=3)), config, batch_size=32, sequence_length=8,
-    buffer_tokens=400, progress=False, state=folder / "state.safetensors", save_every=3,
+    buffer_tokens=400, state=folder / "state.safetensors", save_every=3,
 )
 trained.crosscoder.save(folder / "crosscoder.safetensors")
 """
@@ -76,7 +76,6 @@ def test_kill_9_and_resume_gives_bit_identical_weights(suite: Suite, tmp_path):
     try:
         whole = train(
             suite, Site(0), list(sentences(200, seed=3)), config, batch_size=32, sequence_length=8, buffer_tokens=400,
-            progress=False,
         )  # fmt: skip
     finally:
         torch.set_num_threads(threads)
