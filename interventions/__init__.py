@@ -8,7 +8,7 @@ from interventions.ablation import Ablation, ablate
 from interventions.activations import MAX_TOKENS, cross_entropy, fetch, score
 from interventions.architectures import Architecture, register
 from interventions.baselines import Baseline
-from interventions.bootstrap import bootstrap_interval, interval, resampled_means
+from interventions.bootstrap import Bootstrap, bootstrap_interval, interval, resampled_means
 from interventions.circuits import Circuit, circuit
 from interventions.codes import Codes, Decomposition
 from interventions.effects import Effects, indirect_effects
@@ -32,6 +32,7 @@ from interventions.errors import (
     SiteError,
     TimeLimitError,
 )
+from interventions.estimator import Estimator
 from interventions.logit_lens import readout
 from interventions.metrics import METRICS, Metric, metric_named
 from interventions.model import Model
@@ -51,11 +52,13 @@ __all__ = [
     "Architecture",
     "ArchitectureError",
     "Baseline",
+    "Bootstrap",
     "CheckpointLoadError",
     "Circuit",
     "Codes",
     "Decomposition",
     "Effects",
+    "Estimator",
     "FeatureError",
     "InterventionError",
     "KeyRefusedError",

@@ -3,14 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interventions.errors import InterventionError
+
 RESAMPLES = 10_000
 LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are estimated: by the percentile bootstrap over prompts.
+
+    Attributes:
+        resamples: number of resamples.
+        seed: of the resamples; a function that also draws random controls draws them from the same seed.
+        level: coverage of the intervals, between 0 and 1.
+
+    Raises:
+        InterventionError: fewer than one resample, a negative seed, or a level outside (0, 1).
+
+    Examples:
+        >>> Bootstrap(resamples=2_000).level
+        0.95
+    """
+
+    resamples: int = RESAMPLES
+    seed: int = 0
+    level: float = LEVEL
+
+    def __post_init__(self) -> None:
+        if self.resamples < 1:
+            raise InterventionError(f"A bootstrap needs at least one resample, not {self.resamples}.")
+        if self.seed < 0:
+            raise InterventionError(f"The seed of a bootstrap must not be negative, but is {self.seed}.")
+        if not 0 < self.level < 1:
+            raise InterventionError(f"The level of an interval must lie between 0 and 1, not {self.level}.")
 
 
 def resampled_means(

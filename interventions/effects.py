@@ -15,6 +15,7 @@ from interventions.baselines import Baseline
 from interventions.budget import for_each_batch
 from interventions.codes import Decomposition, check_feature
 from interventions.errors import InterventionError, NoGradientsError, not_one_of
+from interventions.estimator import METHODS
 from interventions.metrics import LOGIT_DIFFERENCE, AnyMetric
 from interventions.model import Model
 from interventions.prompts import Batch, Prompts
@@ -23,7 +24,6 @@ from interventions.replacement import replace
 from interventions.site import Site
 from interventions.upward import Upward
 
-METHODS = ("ig", "atp", "exact")
 AGGREGATIONS = ("sum", "ctt")
 CTT_THRESHOLD = 0.1
 FEWEST_STEPS, MOST_STEPS = 6, 96

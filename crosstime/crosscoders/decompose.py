@@ -18,11 +18,9 @@ from crosstime.suites.compute import Compute
 from crosstime.suites.corpus import TextSource, documents, sequences
 from crosstime.suites.suite import Suite
 from interventions import Baseline, Codes, Decomposition, Model, Prompts, Sequences, fetch
+from interventions.estimator import BASELINES
 from tasks import Task, TokenizedTask
 from user_input.nearest import nearest
-
-BASELINES = ("zero", "mean", "resample", "patch")
-"""What features can be moved to, by name; see `baseline_named`."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

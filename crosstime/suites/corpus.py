@@ -61,6 +61,32 @@ class HubText:
         return cls(match["name"], match["config"], match["split"] or cls.split, match["field"] or cls.field)
 
 
+@dataclass(frozen=True)
+class TextSample:
+    """How much of a text is read: its first sequences.
+
+    Attributes:
+        n_sequences: number of packed sequences, at least 1.
+        sequence_length: tokens of one sequence, at least 2.
+
+    Raises:
+        CorpusError: fewer sequences or tokens than that.
+
+    Examples:
+        >>> TextSample(n_sequences=16).sequence_length
+        64
+    """
+
+    n_sequences: int = 128
+    sequence_length: int = 64
+
+    def __post_init__(self) -> None:
+        if self.n_sequences < 1 or self.sequence_length < 2:
+            raise CorpusError(
+                f"reading needs at least one sequence of two tokens, not {self.n_sequences} of {self.sequence_length}"
+            )
+
+
 def read_lines(source: TextSource) -> Iterator[str]:
     """Yield the documents of a text source, one by one, blank ones left out.
 

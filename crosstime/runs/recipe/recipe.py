@@ -14,12 +14,11 @@ from crosstime.suites.compute import Compute
 from crosstime.runs.recipe.crosscoder import CrosscoderRecipe, L1Recipe
 from crosstime.errors import RecipeError
 from crosstime.runs.recipe.tables import at_least, build, copied, merged, one_of, override
-from crosstime.crosscoders.decompose import BASELINES
 from crosstime.activations.store import ActivationStore, store_at
 from crosstime.runs.recipe.evolution import DipRecipe, EvolveRecipe
 from crosstime.suites.tiny import TinyConfig
 from interventions import METRICS, Remote, Site
-from interventions.effects import METHODS
+from interventions.estimator import BASELINES, METHODS
 from interventions.errors import InterventionError
 from interventions.quadrature import RULES as QUADRATURES
 from user_input.first_line import first_line
