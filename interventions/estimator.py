@@ -19,8 +19,8 @@ class Estimator:
     """How the indirect effect of a feature on a metric is estimated.
 
     Attributes:
-        method: ``ig`` (integrated gradients), ``atp`` (one gradient at the clean state) or ``exact`` (one forward pass a
-            feature); None is ``ig``, or ``exact`` on a server without gradients.
+        method: ``ig`` (integrated gradients), ``atp`` (one gradient at the clean state) or ``exact`` (one forward pass
+            for each feature); None is ``ig``, or ``exact`` on a server without gradients.
         baseline: what features are moved to: zero, mean, resample, patch, or a `Baseline`.
         metric: a name in `METRICS`, or a `Metric`, or a function of logits.
         quadrature: rule by which the integral of ``ig`` is summed: gauss-legendre, left, ...
@@ -28,7 +28,8 @@ class Estimator:
         tolerance: largest relative error of completeness at which no more nodes are added.
 
     Raises:
-        InterventionError: a name that is not allowed, with the nearest; `steps` below 1; a tolerance that is not positive.
+        InterventionError: a name that is not allowed, with the nearest; `steps` below 1; a tolerance that is not
+            positive.
 
     Examples:
         >>> Estimator(quadrature="left", steps=10).method is None
