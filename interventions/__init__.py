@@ -5,10 +5,11 @@ over time, or reports.
 """
 
 from interventions.ablation import Ablation, ablate
-from interventions.activations import MAX_TOKENS, cross_entropy, fetch, score
+from interventions.activations import cross_entropy, fetch, score
 from interventions.architectures import Architecture, register
 from interventions.baselines import Baseline
 from interventions.bootstrap import Bootstrap, bootstrap_interval, interval, resampled_means
+from interventions.budget import MAX_TOKENS
 from interventions.circuits import Circuit, circuit
 from interventions.codes import Codes, Decomposition
 from interventions.effects import Effects, indirect_effects

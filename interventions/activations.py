@@ -10,18 +10,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interventions.budget import for_each_batch
+from interventions.budget import MAX_TOKENS, for_each_batch
 from interventions.errors import InterventionError
 from interventions.forward import Edit, Then, answer_logits, logits, read, resume, run
 from interventions.metrics import LOGIT_DIFFERENCE, AnyMetric, Metric, metric_named
 from interventions.model import Model
 from interventions.prompts import Batch, Prompts, Sequences
 from interventions.site import Site
-
-MAX_TOKENS = 512
-"""Default budget: slots, padding included, in one forward pass. Measured on CPUs, where larger batches cost memory
-and are no faster; on a GPU set it to 16,384 or more."""
-
 
 def fetch(
     model: Model,

@@ -14,7 +14,7 @@ import torch
 from nnsight import TransformersModel
 
 from interventions import architectures
-from interventions.budget import give_back
+from interventions.budget import MAX_TOKENS, give_back
 from interventions.errors import CheckpointLoadError, InterventionError, RevisionUnknownError, SiteError
 from interventions.prompts import Sequences
 from interventions.remote.place import Remote
@@ -45,6 +45,8 @@ class Model:
         block_tuple: length of the tuple that a block returns, 0 where it returns a tensor.
         pointwise: modules of the last block that may be given the last position only.
         remote: the server that runs it, or None. Then the weights are there; here are names and shapes only.
+        max_tokens: batch budget of everything that runs the model: slots, padding included, in one forward pass. It may
+            be set at any time.
 
     Examples:
         >>> model = Model.open("EleutherAI/pythia-160m", revision="step512")  # doctest: +SKIP
@@ -52,10 +54,13 @@ class Model:
         ...     print(model.n_layers, model.d_model)
     """
 
-    def __init__(self, nnsight: TransformersModel, name: str, remote: Remote | None = None) -> None:
+    def __init__(
+        self, nnsight: TransformersModel, name: str, remote: Remote | None = None, max_tokens: int = MAX_TOKENS
+    ) -> None:
         self.nnsight = nnsight
         self.name = name
         self.remote = remote
+        self.max_tokens = max_tokens
         module: PreTrainedModel = nnsight._module
         module.requires_grad_(False)
         module.eval()
@@ -94,6 +99,7 @@ class Model:
         dtype: torch.dtype = torch.float32,
         trust_remote_code: bool = False,
         remote: Remote | str | bool | None = None,
+        max_tokens: int = MAX_TOKENS,
     ) -> Model:
         """Load a checkpoint from a folder or a Hub repository, or name one that a server is to run.
 
@@ -106,6 +112,7 @@ class Model:
             trust_remote_code: run the repository's own Python code.
             remote: None runs it here. The URL of an NDIF server, or True for the hosted one, runs it there, in the
                 server's dtype; ``"local"`` runs it here the way a server would. See `Remote` for more.
+            max_tokens: batch budget, see `Model`.
 
         Raises:
             CheckpointLoadError: there is no such checkpoint, or its weights cannot be read.
@@ -115,7 +122,7 @@ class Model:
         where = f"{source}@{revision}" if revision else str(source)
         place = Remote.of(remote)
         if place is not None and place.hosted:
-            return cls._named(str(source), revision, where, tokenizer, trust_remote_code, place)
+            return cls._named(str(source), revision, where, tokenizer, trust_remote_code, place, max_tokens)
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         options: dict[str, Any] = {"tokenizer": tokenizer} if tokenizer is not None else {}
         if trust_remote_code:
@@ -136,7 +143,7 @@ class Model:
             raise CheckpointLoadError(
                 f"Cannot open checkpoint {where}: {reason[0] if reason else type(error).__name__}"
             ) from error
-        return cls(nnsight, where, place)
+        return cls(nnsight, where, place, max_tokens)
 
     @classmethod
     def _named(
@@ -147,6 +154,7 @@ class Model:
         tokenizer: PreTrainedTokenizerBase | None,
         trust_remote_code: bool,
         remote: Remote,
+        max_tokens: int,
     ) -> Model:
         if Path(source).expanduser().is_dir():
             raise CheckpointLoadError(
@@ -168,7 +176,7 @@ class Model:
             unknown = "revision" in str(error).lower() or "not a valid git identifier" in str(error)
             kind = RevisionUnknownError if unknown and revision else CheckpointLoadError
             raise kind(f"Cannot find checkpoint {where} on the Hub: {reason}") from error
-        return cls(nnsight, where, remote)
+        return cls(nnsight, where, remote, max_tokens)
 
     @classmethod
     def wrap(
@@ -178,12 +186,13 @@ class Model:
         name: str = "model",
         *,
         remote: Remote | str | bool | None = None,
+        max_tokens: int = MAX_TOKENS,
     ) -> Model:
         """Use a model that is in memory already; `remote` may only be ``"local"``."""
         place = Remote.of(remote)
         if place is not None and place.hosted:
             raise InterventionError(f"A model in memory cannot run at {place.host}; open it by its repository instead.")
-        return cls(TransformersModel(model, task="text-generation", tokenizer=tokenizer), name, place)
+        return cls(TransformersModel(model, task="text-generation", tokenizer=tokenizer), name, place, max_tokens)
 
     def __enter__(self) -> Model:
         return self

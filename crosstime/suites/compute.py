@@ -141,6 +141,7 @@ class Compute:
             device=self.torch_device,
             dtype=DTYPES[self.dtype],
             remote=self.remote,
+            max_tokens=self.max_tokens,
         )
         if self.hosted and model.dtype != DTYPES[self.dtype]:
             warnings.warn(
