@@ -18,6 +18,7 @@ from interventions.model import Model
 from interventions.prompts import Batch, Prompts, Sequences
 from interventions.site import Site
 
+
 def fetch(
     model: Model,
     sequences: Sequences,
