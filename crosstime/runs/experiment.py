@@ -11,22 +11,22 @@ from typing import Any
 
 import pandas as pd
 
-from crosstime.machine import storage
+from crosstime.activations.store import ActivationStore, store_at
+from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.crosscoders.decompose import DecomposedTask, decompose_task
 from crosstime.effects.attribute import Attribution
+from crosstime.effects.effects_file import read_effects
+from crosstime.errors import RecipeError, RunError
+from crosstime.machine import storage
+from crosstime.machine.processes import ALONE, Processes
+from crosstime.runs.jobs import JobFile
+from crosstime.runs.ledger import Ledger
+from crosstime.runs.parts import TEXT_COLUMNS, checksum
+from crosstime.runs.plan.known_models import refuse_broken
+from crosstime.runs.recipe.recipe import GENERATED, TINY, CorpusRecipe, Recipe, TaskRecipe
 from crosstime.suites.checkpoints import Checkpoint
 from crosstime.suites.compute import Compute
 from crosstime.suites.corpus import corpus_hash, read_lines
-from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.effects.effects_file import read_effects
-from crosstime.errors import RecipeError, RunError
-from crosstime.runs.jobs import JobFile
-from crosstime.runs.plan.known_models import refuse_broken
-from crosstime.runs.ledger import Ledger
-from crosstime.runs.parts import TEXT_COLUMNS, checksum
-from crosstime.machine.processes import ALONE, Processes
-from crosstime.runs.recipe.recipe import GENERATED, TINY, CorpusRecipe, Recipe, TaskRecipe
-from crosstime.crosscoders.decompose import DecomposedTask, decompose_task
-from crosstime.activations.store import ActivationStore, store_at
 from crosstime.suites.suite import Suite
 from interventions import Site
 from tasks import Task, TokenizedTask, load
@@ -51,9 +51,7 @@ class Experiment:
         RunError: the folder cannot be made, or holds a damaged manifest.
     """
 
-    def __init__(
-        self, recipe: Recipe, folder: Path, *, processes: Processes = ALONE
-    ) -> None:
+    def __init__(self, recipe: Recipe, folder: Path, *, processes: Processes = ALONE) -> None:
         self.recipe, self.folder, self.processes = recipe, folder, processes
         self.tasks = [_load(index, settings) for index, settings in enumerate(recipe.tasks)]
         self.ledger = Ledger(folder)

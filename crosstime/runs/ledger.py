@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from crosstime.errors import RunError
-from crosstime.runs.parts import Pieces, checksum
 from crosstime.machine.storage import read_json, write_json
+from crosstime.runs.parts import Pieces, checksum
 
 MANIFEST = "manifest.json"
 PARTIAL = "partial"

@@ -12,17 +12,17 @@ from pathlib import Path
 import pandas as pd
 
 from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.machine.processes import joined
+from crosstime.machine.resource_errors import plain_errors
 from crosstime.runs.experiment import Experiment
 from crosstime.runs.ledger import PARTIAL
-from crosstime.machine.resource_errors import plain_errors
-from crosstime.machine.processes import joined
+from crosstime.runs.lock import only_run
 from crosstime.runs.provenance import peak_gpu_memory, peak_memory, source_commit, versions
 from crosstime.runs.recipe.recipe import Recipe
-from crosstime.runs.lock import only_run
 from crosstime.runs.sharding import agree, wait
-from crosstime.shown import Shown
 from crosstime.runs.stages.registry import check_names, stages_of
 from crosstime.runs.stages.stage import Stage
+from crosstime.shown import Shown
 from crosstime.suites.suite import Suite
 
 

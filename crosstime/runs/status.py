@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crosstime.runs.ledger import PARTIAL, damaged, read_manifest
-from crosstime.runs.recipe.recipe import TINY
 from crosstime.runs.lock import holder
+from crosstime.runs.recipe.recipe import TINY
 
 
 @dataclass(frozen=True)

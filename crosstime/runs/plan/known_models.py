@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from crosstime.errors import RecipeError, SuiteError
-from crosstime.runs.recipe.recipe import TINY, Recipe
 from crosstime.machine.storage import read_json
+from crosstime.runs.recipe.recipe import TINY, Recipe
 from user_input.nearest import nearest
 
 

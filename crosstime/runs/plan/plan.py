@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from crosstime.runs.plan.known_models import ModelSize, refuse_broken, size_of
 from crosstime.runs.plan.rates import Machine
-from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.plan.stage_costs import Cost, Sizes
 from crosstime.runs.plan.work import Number
+from crosstime.runs.recipe.recipe import Recipe
 from interventions import Site
 
 LIBRARIES = {"cpu": 6.5e8, "cuda": 3e9}

@@ -6,13 +6,13 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-from crosstime.suites.compute import DTYPES
 from crosstime.runs.plan.known_models import KNOWN, ModelSize
 from crosstime.runs.plan.rates import Machine
+from crosstime.runs.plan.work import Number, Passes, Work
 from crosstime.runs.recipe.recipe import TINY, Recipe
 from crosstime.runs.sharding import BLOCK
 from crosstime.runs.stages.evaluate import evaluated
-from crosstime.runs.plan.work import Number, Passes, Work
+from crosstime.suites.compute import DTYPES
 from interventions.circuits import SIZES
 
 PAIRS = {

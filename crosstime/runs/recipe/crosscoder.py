@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from crosstime.suites.compute import DTYPES
 from crosstime.errors import CrosscoderError
+from crosstime.suites.compute import DTYPES
 from crosstime.training.jumprelu import JumpReLUConfig
 from crosstime.training.kinds import KINDS, kind_named
 from crosstime.training.l1 import L1Config

@@ -10,21 +10,21 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from crosstime.suites.compute import Compute
-from crosstime.runs.recipe.crosscoder import CrosscoderRecipe, L1Recipe
-from crosstime.errors import RecipeError
-from crosstime.runs.recipe.tables import at_least, build, copied, merged, one_of, override
 from crosstime.activations.store import ActivationStore, store_at
+from crosstime.errors import RecipeError
+from crosstime.runs.recipe.crosscoder import CrosscoderRecipe, L1Recipe
 from crosstime.runs.recipe.evolution import DipRecipe, EvolveRecipe
+from crosstime.runs.recipe.tables import at_least, build, copied, merged, one_of, override
+from crosstime.suites.compute import Compute
 from crosstime.suites.tiny import TinyConfig
 from interventions import METRICS, Remote, Site
-from interventions.estimator import BASELINES, METHODS
 from interventions.errors import InterventionError
+from interventions.estimator import BASELINES, METHODS
 from interventions.quadrature import RULES as QUADRATURES
-from user_input.first_line import first_line
-from user_input.nearest import nearest
 from tasks.start_token import STARTS
 from tasks.tokenization import RULES
+from user_input.first_line import first_line
+from user_input.nearest import nearest
 
 GENERATED = "agreement"
 """Names the generated agreement text as a corpus."""

@@ -10,8 +10,8 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from crosstime.runs.recipe.crosscoder import CrosscoderRecipe, recipe_of_kind
 from crosstime.errors import CrosstimeError, RecipeError
+from crosstime.runs.recipe.crosscoder import CrosscoderRecipe, recipe_of_kind
 from user_input.nearest import nearest
 
 

@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from crosstime.effects.ablate import ablate
+from crosstime.effects.faithfulness import ranking, sufficiency_curves
 from crosstime.runs.experiment import Experiment
 from crosstime.runs.findings import ablation_groups
 from crosstime.runs.parts import Pieces
 from crosstime.runs.stages.stage import Stage
-from crosstime.effects.faithfulness import ranking, sufficiency_curves
 
 
 class Ablate(Stage):

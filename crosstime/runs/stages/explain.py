@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from crosstime.suites.find_dips import DipPlace, find_dips
 from crosstime.effects.explain_dip import COLUMNS, Dip, explain_dip
+from crosstime.machine.storage import read_json, write_json
 from crosstime.runs.experiment import Experiment
 from crosstime.runs.parts import Pieces
 from crosstime.runs.stages.stage import Stage
-from crosstime.machine.storage import read_json, write_json
+from crosstime.suites.find_dips import DipPlace, find_dips
 
 
 class Explain(Stage):

@@ -6,11 +6,11 @@ import shutil
 from dataclasses import asdict
 from typing import Any, ClassVar
 
-from crosstime.suites.corpus import documents
 from crosstime.runs.experiment import SUITE, Experiment
 from crosstime.runs.parts import Pieces
 from crosstime.runs.recipe.recipe import TINY, Recipe
 from crosstime.runs.stages.stage import Stage
+from crosstime.suites.corpus import documents
 from crosstime.suites.tiny import train_tiny_suite
 
 _FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")

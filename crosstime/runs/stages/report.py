@@ -7,20 +7,20 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from crosstime.runs.experiment import Experiment
-from crosstime.runs.findings import emergence, summary
+from crosstime.crosscoders.decompose import DecomposedText, decompose_text
 from crosstime.features.contexts import contexts, corpus_contexts, density
 from crosstime.features.logit_lens import logit_effects
-from crosstime.runs.parts import Pieces
-from crosstime.runs.provenance import versions
-from crosstime.crosscoders.decompose import DecomposedText, decompose_text
+from crosstime.machine.storage import read_json
 from crosstime.report.page.contexts import Context
 from crosstime.report.page.inputs import ReportInput
 from crosstime.report.page.write_report import write_report
-from crosstime.suites.similarity import MEASURES, likeness
+from crosstime.runs.experiment import Experiment
+from crosstime.runs.findings import emergence, summary
+from crosstime.runs.parts import Pieces
+from crosstime.runs.provenance import versions
 from crosstime.runs.stages.evolve import FOLDER
 from crosstime.runs.stages.stage import Stage
-from crosstime.machine.storage import read_json
+from crosstime.suites.similarity import MEASURES, likeness
 
 CORPUS_TOKENS = 1 << 16
 """Most tokens of the corpus that are searched for the strongest contexts of features."""
@@ -135,9 +135,7 @@ def _logit_effects(experiment: Experiment, features: list[int]) -> pd.DataFrame:
     """What features write to the logits; not of models that run elsewhere, whose weights are not here."""
     if experiment.compute.hosted:
         return pd.DataFrame(columns=["feature", "revision", "side", "rank", "token", "effect"])
-    return logit_effects(
-        experiment.compared, experiment.crosscoder, features, compute=experiment.compute
-    )
+    return logit_effects(experiment.compared, experiment.crosscoder, features, compute=experiment.compute)
 
 
 def _setup(experiment: Experiment, read: DecomposedText | None) -> dict[str, str]:

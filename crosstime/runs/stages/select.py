@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from crosstime.suites.select import select
+from crosstime.machine.storage import write_json, write_table
 from crosstime.runs.experiment import SELECTION, Experiment
 from crosstime.runs.parts import Pieces
-from crosstime.suites.similarity import similarity
-from crosstime.suites.accuracy import accuracy
 from crosstime.runs.sharding import own, wait
 from crosstime.runs.stages.stage import Stage
-from crosstime.machine.storage import write_json, write_table
+from crosstime.suites.accuracy import accuracy
+from crosstime.suites.select import select
+from crosstime.suites.similarity import similarity
 
 
 class Select(Stage):

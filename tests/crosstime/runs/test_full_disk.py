@@ -39,7 +39,7 @@ def _can_mount(tmp_path_factory) -> None:
 
 
 def small_disk(disk: Path, what: str, source: Path) -> dict[str, Any]:
-    program = (Path(__file__).parents[1] / "small_disk.py")
+    program = Path(__file__).parents[1] / "small_disk.py"
     done = on_its_own_disk(disk, sys.executable, str(program), what, str(source), str(disk))
     assert done.returncode == 0, done.stderr
     assert list(disk.iterdir()) == []
