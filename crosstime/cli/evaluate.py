@@ -37,6 +37,7 @@ def evaluate(
     from crosstime.crosscoders import exchange
     from crosstime.crosscoders.evaluate import evaluate_seeds, over_seeds
     from crosstime.machine.storage import write_json, write_table
+    from crosstime.suites.corpus import TextSample
 
     compute = compute_for(device, dtype, max_tokens, remote, folder=out)
     loaded = [exchange.read(crosscoder) for crosscoder in crosscoders]
@@ -44,8 +45,7 @@ def evaluate(
         open_suite(suite, None),
         loaded,
         text,
-        n_sequences=sequences,
-        sequence_length=length,
+        sample=TextSample(sequences, length),
         compute=compute,
     )
     table = over_seeds(each)

@@ -68,6 +68,7 @@ def train(
     from crosstime.crosscoders.evaluate import evaluate
     from crosstime.machine.processes import joined
     from crosstime.machine.storage import write_table
+    from crosstime.suites.corpus import TextSample
     from crosstime.training.train import train as fit
     from interventions import Site
 
@@ -103,8 +104,7 @@ def train(
             opened,
             trained.crosscoder,
             _held_out(text, held_out),
-            n_sequences=evaluated,
-            sequence_length=length,
+            sample=TextSample(evaluated, length),
             compute=compute,
         )
         write_table(out / "evaluation.csv", table)

@@ -1,26 +1,46 @@
-"""Read a task or a text at every checkpoint of a crosscoder, and decompose the activations into its features."""
+"""Decompose the activations of a task, or of text, into a crosscoder's features at every checkpoint.
+
+The algorithm, for a crosscoder of C checkpoints, F features and width D:
+
+1. *Read the activations.* Each of the C models runs the T tokens up to the crosscoder's site, one model in memory at a
+   time. That gives ``x``, of shape C T D, in each model's own scale.
+2. *Encode once.* All checkpoints share one code, ``f = act(sum_c W_enc[c] s_c x_c + b_enc)``, of shape T F, of which
+   only the non-zeros are kept (`interventions.Codes`).
+3. *Decompose at every checkpoint.* ``x_c = f @ directions_c + bias_c + error_c`` with
+   ``directions_c = W_dec[:, c] / s_c`` and ``bias_c = b_dec[c] / s_c``: the scales ``s_c = sqrt(D) / E||x_c||``, which
+   made the checkpoints comparable in training, are divided out again. The error term is what the crosscoder does not
+   reconstruct. Since it is kept, the sum is exact, and a feature can be changed while everything else in the
+   activation stays as it was.
+
+Source: Lindsey et al. 2024, Sparse Crosscoders; CTT (arXiv 2509.05291), section 3.1; the error term is that of Marks et
+al. (arXiv 2403.19647), section 2.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.errors import CorpusError, CrosscoderError
+from crosstime.errors import CrosscoderError
 from crosstime.machine.progress import track
 from crosstime.shown import Shown
 from crosstime.suites.compute import Compute
-from crosstime.suites.corpus import TextSource, documents, sequences
+from crosstime.suites.corpus import TextSample, TextSource, documents, sequences
 from crosstime.suites.suite import Suite
-from interventions import Baseline, Codes, Decomposition, Model, Prompts, Sequences, fetch
+from interventions import Baseline, Codes, Decomposition, Model, Prompts, Sequences, Site, fetch
 from interventions.estimator import BASELINES
 from tasks import Task, TokenizedTask
 from user_input.nearest import nearest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -29,9 +49,9 @@ class DecomposedTask(Shown):
 
     Attributes:
         task: the tokenized task.
-        prompts: its prompts as `interventions` takes them.
-        clean: one decomposition a checkpoint; the codes are shared.
-        patched: the same of the patch prompts, if the task has any.
+        prompts: its prompts, in the form that `interventions` takes.
+        clean: decomposition of the prompts at each checkpoint; all of them share their codes.
+        patched: the same for the patch prompts; None if the task has none.
     """
 
     task: TokenizedTask
@@ -40,12 +60,89 @@ class DecomposedTask(Shown):
     patched: tuple[Decomposition, ...] | None
 
     def headline(self) -> str:
-        """How many prompts, and how many features fire on a token."""
+        """The number of prompts, tokens and checkpoints, and the mean number of active features of a token."""
         codes = self.clean[0].codes
         return (
             f"{len(self.prompts):,} prompts of {self.task.name}, {codes.n_tokens:,} tokens, at {len(self.clean)} "
             f"checkpoints; {codes.l0:.1f} of {codes.n_features:,} features fire on a token"
         )
+
+
+TaskInput = Task | TokenizedTask | DecomposedTask
+"""The forms in which a task is given: minimal pairs, their tokens, or what `decompose_task` returned."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DecomposedText(Shown):
+    """Token sequences, decomposed into a crosscoder's features at every checkpoint.
+
+    The first token of every sequence is left out, as in training: its activation has an unusually large norm. N is the
+    number of the other tokens.
+
+    Attributes:
+        text: the sequences, T tokens.
+        decompositions: decomposition of the N tokens at each checkpoint; all of them share their codes.
+        token_mask: for each of the T tokens, whether it is one of the N.
+    """
+
+    text: Sequences
+    decompositions: tuple[Decomposition, ...]
+    token_mask: Bool[Tensor, " T"]
+
+    def headline(self) -> str:
+        """The amount of text, and the mean number of active features of a token."""
+        codes = self.codes
+        return (
+            f"{len(self.text):,} sequences, {codes.n_tokens:,} tokens, at {len(self.decompositions)} checkpoints; "
+            f"{codes.l0:.1f} of {codes.n_features:,} features fire on a token"
+        )
+
+    @property
+    def codes(self) -> Codes:
+        """Activations of the features on the N tokens, the same for all checkpoints."""
+        return self.decompositions[0].codes
+
+    @property
+    def tokens(self) -> Int[Tensor, " N"]:
+        """Ids of the N tokens."""
+        return self.text.tokens[self.token_mask]
+
+    @property
+    def previous(self) -> Int[Tensor, " N"]:
+        """Ids of the tokens that precede the N tokens."""
+        return self.text.tokens[self.token_mask.nonzero().squeeze(1) - 1]
+
+
+def prepare_task(
+    suite: Suite, crosscoder: CrossCoder, task: TaskInput, compute: Compute = Compute()
+) -> tuple[Suite, DecomposedTask]:
+    """Select the crosscoder's checkpoints and decompose a task at them, unless it is decomposed already.
+
+    Every function that works on a task and a crosscoder begins with this.
+
+    Args:
+        suite: a suite with at least the checkpoints of the crosscoder.
+        crosscoder: the features.
+        task: a task in any form; passing a `DecomposedTask` saves reading the activations again.
+        compute: where and how the checkpoints run.
+
+    Returns:
+        The suite of the crosscoder's C checkpoints in its order, and the decomposed task.
+
+    Raises:
+        CrosscoderError: the crosscoder was trained on other checkpoints or another width, or the task was decomposed
+            with a crosscoder of another size.
+        EmptyTaskError: no pair is left after tokenization.
+
+    Examples:
+        >>> checkpoints, decomposed = prepare_task(suite, crosscoder, task)  # doctest: +SKIP
+        >>> len(checkpoints) == len(decomposed.clean)  # doctest: +SKIP
+        True
+    """
+    checkpoints = fitting(suite, crosscoder)
+    decomposed = task if isinstance(task, DecomposedTask) else decompose_task(suite, crosscoder, task, compute=compute)
+    refuse_foreign(decomposed, crosscoder)
+    return checkpoints, decomposed
 
 
 def decompose_task(
@@ -59,36 +156,121 @@ def decompose_task(
 
     With ``Compute(remote=...)``, a server runs the checkpoints, several at a time, and sends the activations.
 
+    Args:
+        suite: a suite with at least the checkpoints of the crosscoder.
+        crosscoder: the features.
+        task: minimal pairs, or their tokens.
+        compute: where and how the checkpoints run.
+
     Raises:
         CrosscoderError: the crosscoder was trained on other checkpoints or another width.
         EmptyTaskError: no pair is left after tokenization.
+
+    Examples:
+        >>> decompose_task(suite, crosscoder, ct.tasks.load("agreement"))  # doctest: +SKIP
     """
-    chosen = fitting(suite, crosscoder)
+    checkpoints = fitting(suite, crosscoder)
+
+    # Tokenize the prompts, and the patch prompts of tasks that have them
     tokenized = task if isinstance(task, TokenizedTask) else task.tokenize(suite.tokenizer)
     prompts = Prompts.of(tokenized)
-    both: list[Sequences] = [prompts] + ([prompts.patched] if prompts.patch is not None else [])
-    site = crosscoder.origin.site
-    found = [torch.empty(len(chosen), sequences.n_tokens, chosen.d_model) for sequences in both]
-    with track(f"Reading {tokenized.name}", len(chosen)) as bar:
+    texts: list[Sequences] = [prompts] if prompts.patch is None else [prompts, prompts.patched]
 
-        def fill(c: int, model: Model) -> None:
-            bar.note(chosen.revisions[c])
-            for sequences, activations in zip(both, found, strict=True):
-                activations[c] = fetch(model, sequences, [site], max_tokens=compute.max_tokens)[site]
-            bar.advance()
+    # Read the activations at every checkpoint
+    title = f"Reading {tokenized.name}"
+    activations = _read_activations(checkpoints, crosscoder.origin.site, texts, compute, title)
 
-        compute.each(chosen, fill)
-    clean, *patched = (tuple(crosscoder.decompose(activations)) for activations in found)
+    # Encode once, and decompose at every checkpoint
+    clean, *patched = (tuple(crosscoder.decompose(x)) for x in activations)
     return DecomposedTask(tokenized, prompts, clean, patched[0] if patched else None)
 
 
+def decompose_text(
+    suite: Suite,
+    crosscoder: CrossCoder,
+    corpus: TextSource | Iterable[str] | Sequences,
+    *,
+    sample: TextSample = TextSample(),
+    compute: Compute = Compute(),
+) -> DecomposedText:
+    """Read text at every checkpoint of a crosscoder, one model at a time, and decompose it into features.
+
+    The activations of all checkpoints, C T D numbers, are held in memory.
+
+    Args:
+        suite: a suite with at least the checkpoints of the crosscoder.
+        crosscoder: the features.
+        corpus: text as `train` takes it, of which the first sequences are read; or the sequences themselves.
+        sample: how much of a corpus is read; sequences that are given are read in full.
+        compute: where and how the checkpoints run.
+
+    Raises:
+        CorpusError: the text is missing or broken, or does not fill one sequence.
+        CrosscoderError: the crosscoder was trained on other checkpoints or another width.
+
+    Examples:
+        >>> text = decompose_text(suite, crosscoder, "corpus.txt.gz")  # doctest: +SKIP
+        >>> text.codes.n_tokens == int(text.token_mask.sum())  # doctest: +SKIP
+        True
+    """
+    text = corpus if isinstance(corpus, Sequences) else sample_sequences(corpus, suite.tokenizer, sample)
+    checkpoints = fitting(suite, crosscoder)
+    token_mask = text.position_of_token > 0
+    site = crosscoder.origin.site
+    (activations,) = _read_activations(checkpoints, site, [text], compute, "Reading text", token_mask)
+    return DecomposedText(text, tuple(crosscoder.decompose(activations)), token_mask)
+
+
+def sample_sequences(
+    corpus: TextSource | Iterable[str], tokenizer: PreTrainedTokenizerBase, sample: TextSample
+) -> Sequences:
+    """The first packed sequences of a corpus; fewer than the sample asks for if the text is shorter.
+
+    Raises:
+        CorpusError: the text is missing or broken, or does not fill one sequence.
+    """
+    lines, _ = documents(corpus)
+    rows = islice(sequences(lines, tokenizer, sample.sequence_length), sample.n_sequences)
+    return Sequences([tuple(row.tolist()) for row in rows])
+
+
+def _read_activations(
+    checkpoints: Suite,
+    site: Site,
+    texts: Sequence[Sequences],
+    compute: Compute,
+    title: str,
+    token_mask: Bool[Tensor, " T"] | None = None,
+) -> list[Float[Tensor, "C N D"]]:
+    """Activations of each text at every checkpoint; `token_mask` selects the tokens to keep, by default all."""
+    keep = slice(None) if token_mask is None else token_mask
+    n_tokens = [text.n_tokens if token_mask is None else int(token_mask.sum()) for text in texts]
+    activations = [torch.empty(len(checkpoints), n, checkpoints.d_model) for n in n_tokens]
+    with track(title, len(checkpoints)) as bar:
+
+        def read(checkpoint_index: int, model: Model) -> None:
+            bar.note(checkpoints.revisions[checkpoint_index])
+            for text, x in zip(texts, activations, strict=True):
+                x[checkpoint_index] = fetch(model, text, [site], max_tokens=compute.max_tokens)[site][keep]
+            bar.advance()
+
+        compute.each(checkpoints, read)
+    return activations
+
+
 def baseline_named(name: str, decomposed: DecomposedTask, checkpoint: int, seed: int) -> Baseline:
-    """The state of a task's prompts that features are moved to, by name: zero, mean, resample or patch.
+    """The state that the features of a task's prompts are moved to, by name: zero, mean, resample or patch.
+
+    Args:
+        name: of the baseline.
+        decomposed: the task.
+        checkpoint: index of the checkpoint.
+        seed: of the draw of prompts, for ``resample``.
 
     Raises:
         CrosscoderError: there is no such baseline, or the task has no patch prompts.
     """
-    clean: Decomposition = decomposed.clean[checkpoint]
+    clean = decomposed.clean[checkpoint]
     if name == "zero":
         return Baseline.zero(clean)
     if name == "mean":
@@ -103,10 +285,10 @@ def baseline_named(name: str, decomposed: DecomposedTask, checkpoint: int, seed:
 
 
 def fitting(suite: Suite, crosscoder: CrossCoder) -> Suite:
-    """The suite's checkpoints that the crosscoder was trained on, in its order.
+    """The suite of the checkpoints that the crosscoder was trained on, in its order.
 
     Raises:
-        CrosscoderError: one of them is not in the suite, or has another width.
+        CrosscoderError: the suite lacks a checkpoint, or its activations have another width.
     """
     origin = crosscoder.origin
     missing = [revision for revision in origin.revisions if revision not in suite.revisions]
@@ -115,112 +297,24 @@ def fitting(suite: Suite, crosscoder: CrossCoder) -> Suite:
             f"This crosscoder was trained on {', '.join(origin.revisions)} of suite {origin.suite!r}, but suite "
             f"{suite.name!r} has no {', '.join(missing)}; it has {', '.join(suite.revisions)}."
         )
-    chosen = suite.select(origin.revisions)
-    if chosen.d_model != origin.d_model:
+    checkpoints = suite.select(origin.revisions)
+    if checkpoints.d_model != origin.d_model:
         raise CrosscoderError(
             f"This crosscoder is for activations of width {origin.d_model}, but those of suite {suite.name!r} have "
-            f"{chosen.d_model}."
+            f"{checkpoints.d_model}."
         )
-    return chosen
+    return checkpoints
 
 
 def refuse_foreign(decomposed: DecomposedTask, crosscoder: CrossCoder) -> None:
-    """Make sure that prompts were decomposed by a crosscoder of this size.
+    """Make sure that a task was decomposed with a crosscoder of this size.
 
     Raises:
-        CrosscoderError: they have another number of checkpoints or features.
+        CrosscoderError: it has another number of checkpoints or features.
     """
-    found = len(decomposed.clean), decomposed.clean[0].codes.n_features
-    if found != (crosscoder.n_checkpoints, crosscoder.n_features):
+    n_checkpoints, n_features = len(decomposed.clean), decomposed.clean[0].codes.n_features
+    if (n_checkpoints, n_features) != (crosscoder.n_checkpoints, crosscoder.n_features):
         raise CrosscoderError(
-            f"Task {decomposed.task.name} was decomposed with a crosscoder of {found[0]} checkpoints and {found[1]} "
-            f"features, but this one has {crosscoder.n_checkpoints} and {crosscoder.n_features}."
+            f"Task {decomposed.task.name} was decomposed with a crosscoder of {n_checkpoints} checkpoints and "
+            f"{n_features} features, but this one has {crosscoder.n_checkpoints} and {crosscoder.n_features}."
         )
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class DecomposedText(Shown):
-    """Sequences of tokens, decomposed into a crosscoder's features at every checkpoint.
-
-    Attributes:
-        text: the sequences.
-        decomposed: one decomposition a checkpoint, of all tokens but each sequence's first, whose activation is of
-            another size and was left out of training.
-        later: which tokens of `text` these are.
-    """
-
-    text: Sequences
-    decomposed: tuple[Decomposition, ...]
-    later: Bool[Tensor, " T"]
-
-    def headline(self) -> str:
-        """How much text, and how many features fire on a token of it."""
-        codes = self.codes
-        return (
-            f"{len(self.text):,} sequences, {codes.n_tokens:,} tokens, at {len(self.decomposed)} checkpoints; "
-            f"{codes.l0:.1f} of {codes.n_features:,} features fire on a token"
-        )
-
-    @property
-    def codes(self) -> Codes:
-        """The features' activations on those tokens, the same for all checkpoints."""
-        return self.decomposed[0].codes
-
-    @property
-    def tokens(self) -> Int[Tensor, " N"]:
-        """Ids of those tokens."""
-        return self.text.tokens[self.later]
-
-    @property
-    def previous(self) -> Int[Tensor, " N"]:
-        """Ids of the tokens before them."""
-        return self.text.tokens[self.later.nonzero().squeeze(1) - 1]
-
-
-def decompose_text(
-    suite: Suite,
-    crosscoder: CrossCoder,
-    corpus: TextSource | Iterable[str] | Sequences,
-    *,
-    n_sequences: int = 128,
-    sequence_length: int = 64,
-    compute: Compute = Compute(),
-) -> DecomposedText:
-    """Read text at every checkpoint of a crosscoder, one model at a time, and decompose it into features.
-
-    The activations of all checkpoints, C T D numbers, are held in memory.
-
-    Args:
-        suite, crosscoder: as for `attribute`.
-        corpus: as for `train`, of which the first sequences are read; or the sequences themselves.
-        n_sequences, sequence_length: how much of a corpus.
-        compute: how the checkpoints are run.
-
-    Raises:
-        CorpusError: sequences of fewer than two tokens, none, or a text that does not fill one.
-        CrosscoderError: the crosscoder was trained on other checkpoints or another width.
-
-    Examples:
-        >>> text = decompose_text(suite, crosscoder, "corpus.txt.gz")  # doctest: +SKIP
-        >>> text.codes.n_tokens == int(text.later.sum())  # doctest: +SKIP
-        True
-    """
-    text = corpus if isinstance(corpus, Sequences) else _packed(suite, corpus, n_sequences, sequence_length)
-    chosen = fitting(suite, crosscoder)
-    site, later = crosscoder.origin.site, text.position_of_token > 0
-    activations = torch.empty(len(chosen), int(later.sum()), chosen.d_model)
-    with track("Reading text", len(chosen)) as bar:
-        for c, checkpoint in enumerate(chosen):
-            bar.note(checkpoint.revision)
-            with compute.open(chosen, checkpoint.revision) as model:
-                activations[c] = fetch(model, text, [site], max_tokens=compute.max_tokens)[site][later]
-            bar.advance()
-    return DecomposedText(text, tuple(crosscoder.decompose(activations)), later)
-
-
-def _packed(suite: Suite, corpus: TextSource | Iterable[str], n_sequences: int, sequence_length: int) -> Sequences:
-    if n_sequences < 1 or sequence_length < 2:
-        raise CorpusError(f"reading needs at least one sequence of two tokens, not {n_sequences} of {sequence_length}")
-    lines, _ = documents(corpus)
-    rows = islice(sequences(lines, suite.tokenizer, sequence_length), n_sequences)
-    return Sequences([tuple(row.tolist()) for row in rows])

@@ -1,10 +1,9 @@
-"""How good a crosscoder is: what it explains, and what the model loses when it is spliced in."""
+"""How good a crosscoder is: how much it reconstructs, and what the model loses when it reads the reconstruction."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import islice
 
 import pandas as pd
 import torch
@@ -12,18 +11,18 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder, fraction_of_variance_explained
-from crosstime.crosscoders.decompose import fitting
+from crosstime.crosscoders.decompose import fitting, sample_sequences
 from crosstime.errors import CrosscoderError
 from crosstime.machine.progress import track
 from crosstime.suites.compute import Compute
-from crosstime.suites.corpus import TextSource, documents, sequences
+from crosstime.suites.corpus import TextSample, TextSource
 from crosstime.suites.suite import Suite
-from interventions import Decomposition, Model, Sequences, cross_entropy, fetch
+from interventions import Decomposition, Model, cross_entropy, fetch
 
-MEASURES = (
-    "l0", "dead", "alive", "fve", "error", "ce_clean", "ce_spliced", "ce_zero", "ce_delta", "ce_recovered"
-)  # fmt: skip
-"""What is measured at each checkpoint, in the order of the table; see `evaluate`."""
+RECONSTRUCTION = ("l0", "dead", "alive", "fve", "error")
+LOSS = ("ce_clean", "ce_spliced", "ce_zero", "ce_delta", "ce_recovered")
+MEASURES = RECONSTRUCTION + LOSS
+"""What is measured at each checkpoint, in the order of the table's columns; see `evaluate`."""
 
 
 def evaluate(
@@ -31,32 +30,41 @@ def evaluate(
     crosscoder: CrossCoder,
     corpus: TextSource | Iterable[str],
     *,
-    n_sequences: int = 256,
-    sequence_length: int = 64,
+    sample: TextSample = TextSample(n_sequences=256),
     compute: Compute = Compute(),
 ) -> pd.DataFrame:
-    """Reconstruction and downstream loss at every checkpoint, on text that training did not see.
+    """Reconstruction and next-token loss at every checkpoint, on text that training did not see.
+
+    Args:
+        suite: a suite with at least the checkpoints of the crosscoder.
+        crosscoder: what to evaluate.
+        corpus: text as `train` takes it, of which the first sequences are read.
+        sample: how much of it is read.
+        compute: where and how the checkpoints run.
 
     Returns:
-        One row a checkpoint: revision; l0 (active features a token); dead (features that never fire on this text) and
-        alive (share that do); fve (fraction of variance explained, first token of a sequence left out, as in the
-        three before and the next); error (``||s_c x_c - s_c x̂_c||²``, mean over tokens: on the scale of training
-        predicting zero gives about D); ce_clean, ce_spliced and ce_zero (next-token cross-entropy in nats with the
-        model's own activations, with the reconstruction alone in their place, and with zero); ce_delta = ce_spliced -
-        ce_clean; ce_recovered = (ce_zero - ce_spliced) / (ce_zero - ce_clean), NaN where zero does no harm.
+        One row for each checkpoint. The first five measures leave out the first token of every sequence.
+
+        - revision: the checkpoint.
+        - l0: active features per token.
+        - dead: number of features that never fire on this text; alive: share of those that do.
+        - fve: fraction of variance explained.
+        - error: ``||s_c x_c - s_c x̂_c||²``, mean over tokens. On the scale of training, predicting zero gives about D.
+        - ce_clean, ce_spliced, ce_zero: next-token cross-entropy in nats with the model's own activations, with the
+          reconstruction in their place (without the error term), and with zero in their place.
+        - ce_delta: ce_spliced - ce_clean.
+        - ce_recovered: (ce_zero - ce_spliced) / (ce_zero - ce_clean); NaN where zero does not increase the loss.
 
     Raises:
-        CrosscoderError: the suite has not the crosscoder's checkpoints.
-        CorpusError: text that cannot be read, or is too short for one sequence.
+        CrosscoderError: the suite does not have the crosscoder's checkpoints.
+        CorpusError: the text cannot be read, or is too short for one sequence.
 
     Examples:
         >>> evaluate(suite, crosscoder, "held_out.txt.gz")  # doctest: +SKIP
 
     Source: CTT (arXiv 2509.05291), section 3.3 and its tables of sparsity and cross-entropy.
     """
-    return evaluate_seeds(
-        suite, [crosscoder], corpus, n_sequences=n_sequences, sequence_length=sequence_length, compute=compute,
-    ).drop(columns="seed")  # fmt: skip
+    return evaluate_seeds(suite, [crosscoder], corpus, sample=sample, compute=compute).drop(columns="seed")
 
 
 @torch.no_grad()
@@ -65,77 +73,80 @@ def evaluate_seeds(
     crosscoders: Sequence[CrossCoder],
     corpus: TextSource | Iterable[str],
     *,
-    n_sequences: int = 256,
-    sequence_length: int = 64,
+    sample: TextSample = TextSample(n_sequences=256),
     compute: Compute = Compute(),
 ) -> pd.DataFrame:
-    """`evaluate` of several crosscoders of the same checkpoints and site, such as one kind with several seeds.
+    """`evaluate` several crosscoders of the same checkpoints and site, such as one kind trained with several seeds.
 
-    Everything that is not the crosscoders' own (activations, clean and zero-ablated loss) is computed once.
+    The activations and the losses without a crosscoder are computed once for all of them.
+
+    Args:
+        suite, corpus, sample, compute: as for `evaluate`.
+        crosscoders: what to evaluate.
 
     Returns:
-        The rows of `evaluate` for one crosscoder after the other, with the column seed before them: the seed that a
-        crosscoder was trained with, else its place in the list. `over_seeds` averages them.
+        The rows of `evaluate`, crosscoder after crosscoder, with a column seed in front: the seed that a crosscoder
+        was trained with, or its index in the list if that is unknown. `over_seeds` averages them.
 
     Raises:
-        CrosscoderError: there is none, or they are of other checkpoints or sites.
+        CrosscoderError: the list is empty, or the crosscoders differ in checkpoints or site.
 
     Examples:
         >>> over_seeds(evaluate_seeds(suite, [first, second, third], "held_out.txt.gz"))  # doctest: +SKIP
     """
-    if not crosscoders:
-        raise CrosscoderError("There is no crosscoder to evaluate.")
-    origin = crosscoders[0].origin
-    for other in crosscoders[1:]:
-        if (other.origin.revisions, other.origin.site) != (origin.revisions, origin.site):
-            raise CrosscoderError(
-                f"Crosscoders that are compared must be of the same checkpoints and site: one is of "
-                f"{', '.join(origin.revisions)} at {origin.site}, another of {', '.join(other.origin.revisions)} at "
-                f"{other.origin.site}."
-            )
-    chosen, site = fitting(suite, crosscoders[0]), origin.site
-    lines, _ = documents(corpus)
-    rows = islice(sequences(lines, suite.tokenizer, sequence_length), n_sequences)
-    text = Sequences([tuple(row.tolist()) for row in rows])
-    later = text.position_of_token > 0
-    with track("Evaluating the crosscoder", 2 * len(chosen)) as bar:
+    _check_comparable(crosscoders)
+    checkpoints, site = fitting(suite, crosscoders[0]), crosscoders[0].origin.site
+    text = sample_sequences(corpus, suite.tokenizer, sample)
 
-        def read(_: int, model: Model) -> tuple[Float[Tensor, "T D"], list[float]]:
+    with track("Evaluating the crosscoder", 2 * len(checkpoints)) as bar:
+        # Read the activations and the losses that do not depend on the crosscoder
+        def read(_: int, model: Model) -> tuple[Float[Tensor, "T D"], float, float]:
             activations = fetch(model, text, [site], max_tokens=compute.max_tokens)[site].float()
-            edits = (None, {site: torch.zeros_like})
-            losses = [cross_entropy(model, text, edit, max_tokens=compute.max_tokens) for edit in edits]
+            clean = cross_entropy(model, text, None, max_tokens=compute.max_tokens)
+            zero = cross_entropy(model, text, {site: torch.zeros_like}, max_tokens=compute.max_tokens)
             bar.advance()
-            return activations, losses
+            return activations, clean, zero
 
-        activations, losses = zip(*compute.each(chosen, read), strict=True)
+        activations, clean, zero = zip(*compute.each(checkpoints, read), strict=True)
+
+        # Decompose them with every crosscoder
         x = torch.stack(activations)
-        decomposed = [crosscoder.decompose(x) for crosscoder in crosscoders]
+        decompositions = [crosscoder.decompose(x) for crosscoder in crosscoders]
 
-        def splice_in(c: int, model: Model) -> list[float]:
-            puts = [(site, one[c].reconstruction) for one in decomposed]
-            found = [cross_entropy(model, text, replacement=put, max_tokens=compute.max_tokens) for put in puts]
+        # Measure the loss with each reconstruction in place of the activations
+        def splice(c: int, model: Model) -> list[float]:
+            losses = [
+                cross_entropy(
+                    model, text, replacement=(site, of_crosscoder[c].reconstruction), max_tokens=compute.max_tokens
+                )
+                for of_crosscoder in decompositions
+            ]
             bar.advance()
-            return found
+            return losses
 
-        spliced = compute.each(chosen, splice_in)
-    out = []
-    for number, (crosscoder, one) in enumerate(zip(crosscoders, decomposed, strict=True)):
-        for c, revision in enumerate(chosen.revisions):
-            row = {"seed": crosscoder.origin.training.get("seed", number), "revision": revision}
-            row |= _reconstruction(one[c], later, crosscoder.scales[c]) | _loss(*losses[c], spliced[c][number])
-            out.append(row)
-    return pd.DataFrame(out)[["seed", "revision", *MEASURES]]
+        spliced = compute.each(checkpoints, splice)
+
+    # One row for each crosscoder and checkpoint
+    token_mask = text.position_of_token > 0
+    rows = []
+    for index, crosscoder in enumerate(crosscoders):
+        for c, revision in enumerate(checkpoints.revisions):
+            row = {"seed": crosscoder.origin.training.get("seed", index), "revision": revision}
+            row |= _reconstruction(decompositions[index][c], token_mask, crosscoder.scales[c])
+            row |= _loss(clean[c], zero[c], spliced[c][index])
+            rows.append(row)
+    return pd.DataFrame(rows)[["seed", "revision", *MEASURES]]
 
 
 def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation (n - 1) of every measure over seeds, as in CTT's tables.
 
     Args:
-        table: what `evaluate_seeds` gave, or several of such tables one below the other.
+        table: what `evaluate_seeds` returned, or several such tables concatenated.
 
     Returns:
-        One row a checkpoint: revision, seeds (how many), and for each measure its mean and ``<measure>_deviation``,
-        NaN with one seed.
+        One row for each checkpoint: revision, seeds (their number), and for each measure its mean and
+        ``<measure>_deviation``, which is NaN with one seed.
 
     Examples:
         >>> table = pd.DataFrame({"seed": [1, 2], "revision": "main"} | dict.fromkeys(MEASURES, [1.0, 3.0]))
@@ -143,21 +154,39 @@ def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
         [[2.0, 2.0, 1.4142135623730951]]
     """
     groups = table.groupby("revision", sort=False)
-    out = pd.DataFrame({"seeds": groups.size()})
+    means = pd.DataFrame({"seeds": groups.size()})
     for measure in MEASURES:
-        out[measure] = groups[measure].mean()
-        out[f"{measure}_deviation"] = groups[measure].std(ddof=1)
-    return out.reset_index()
+        means[measure] = groups[measure].mean()
+        means[f"{measure}_deviation"] = groups[measure].std(ddof=1)
+    return means.reset_index()
 
 
-def _reconstruction(one: Decomposition, later: Bool[Tensor, " T"], scale: Float[Tensor, ""]) -> dict[str, float | int]:
-    fired = one.codes.feature[later[one.codes.token]]
-    alive = len(torch.unique(fired))
-    x, reconstruction = one.x[later].unsqueeze(1), one.reconstruction[later].unsqueeze(1)
+def _check_comparable(crosscoders: Sequence[CrossCoder]) -> None:
+    """Refuse crosscoders that cannot share one reading of the text."""
+    if not crosscoders:
+        raise CrosscoderError("There is no crosscoder to evaluate.")
+    origin = crosscoders[0].origin
+    for crosscoder in crosscoders[1:]:
+        if (crosscoder.origin.revisions, crosscoder.origin.site) != (origin.revisions, origin.site):
+            raise CrosscoderError(
+                f"Crosscoders that are compared must be of the same checkpoints and site: one is of "
+                f"{', '.join(origin.revisions)} at {origin.site}, another of "
+                f"{', '.join(crosscoder.origin.revisions)} at {crosscoder.origin.site}."
+            )
+
+
+def _reconstruction(
+    decomposition: Decomposition, token_mask: Bool[Tensor, " T"], scale: Float[Tensor, ""]
+) -> dict[str, float | int]:
+    codes = decomposition.codes
+    firings = codes.feature[token_mask[codes.token]]
+    n_alive = len(torch.unique(firings))
+    x = decomposition.x[token_mask].unsqueeze(1)
+    reconstruction = decomposition.reconstruction[token_mask].unsqueeze(1)
     return {
-        "l0": len(fired) / later.sum().item(),
-        "dead": one.codes.n_features - alive,
-        "alive": alive / one.codes.n_features,
+        "l0": len(firings) / token_mask.sum().item(),
+        "dead": codes.n_features - n_alive,
+        "alive": n_alive / codes.n_features,
         "fve": fraction_of_variance_explained(x, reconstruction).item(),
         "error": ((scale * (x - reconstruction)) ** 2).sum(-1).mean().item(),
     }

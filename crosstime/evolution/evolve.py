@@ -22,7 +22,7 @@ from crosstime.evolution.onsets import onset_by_kind
 from crosstime.evolution.specificity import specificity_test
 from crosstime.features.feature_kinds import feature_kinds, language_shares
 from crosstime.suites.compute import Compute
-from crosstime.suites.corpus import TextSource
+from crosstime.suites.corpus import TextSample, TextSource
 from crosstime.suites.suite import Suite
 
 DECODER = "decoder norm"
@@ -123,12 +123,12 @@ def evolve(
 
     def reading(text: Text) -> DecomposedText:
         return decompose_text(
-            suite, crosscoder, text, n_sequences=n_sequences, sequence_length=sequence_length, compute=compute,
+            suite, crosscoder, text, sample=TextSample(n_sequences, sequence_length), compute=compute,
         )  # fmt: skip
 
     if corpus is not None:
         natural = reading(corpus)
-        tables["scaling"] = latent_scaling(crosscoder, natural.decomposed, features=chosen, fraction=fraction)
+        tables["scaling"] = latent_scaling(crosscoder, natural.decompositions, features=chosen, fraction=fraction)
         tables["kinds"] = feature_kinds(suite, crosscoder, natural, seed=seed, compute=compute)
         tables["onsets"] = onset_by_kind(
             tables["evolution"], tables["kinds"], revisions, resamples=resamples, seed=seed

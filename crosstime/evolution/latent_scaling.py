@@ -72,7 +72,7 @@ def scale_latents(crosscoder: CrossCoder, decomposed: Sequence[Decomposition]) -
 
     Examples:
         >>> text = decompose_text(suite, crosscoder, "corpus.txt.gz")  # doctest: +SKIP
-        >>> scale_latents(crosscoder, text.decomposed).ratio("error")  # doctest: +SKIP
+        >>> scale_latents(crosscoder, text.decompositions).ratio("error")  # doctest: +SKIP
 
     Source: Minder et al. 2025 (arXiv 2504.02922), section 3 and appendix on the closed form.
     """
@@ -132,7 +132,7 @@ def latent_scaling(
 
     Examples:
         >>> text = decompose_text(suite, crosscoder, "corpus.txt.gz")  # doctest: +SKIP
-        >>> table = latent_scaling(crosscoder, text.decomposed)  # doctest: +SKIP
+        >>> table = latent_scaling(crosscoder, text.decompositions)  # doctest: +SKIP
         >>> table[table.spurious].feature.nunique()  # doctest: +SKIP
         12
 

@@ -78,11 +78,11 @@ def corpus_contexts(
         >>> corpus_contexts(found, [3, 17], suite.tokenizer)[3][0].peak  # doctest: +SKIP
         4.2
     """
-    text, codes = found.text, found.decomposed[0].codes
+    text, codes = found.text, found.codes
     listed: dict[int, list[Context]] = {}
     for feature in features:
         activation = torch.zeros(text.n_tokens)
-        activation[found.later] = _activation(codes, feature)
+        activation[found.token_mask] = _activation(codes, feature)
         peak = torch.zeros(len(text)).scatter_reduce(0, text.sequence_of_token, activation, "amax")
         strongest = torch.argsort(peak, descending=True, stable=True)[: int((peak > 0).sum())].tolist()
         listed[feature], seen = [], set()

@@ -182,8 +182,8 @@ def _types(text: Sequences, most: int, generator: torch.Generator) -> Int[Tensor
 
 
 def _induction(repeated: DecomposedText, n_pairs: int, half: int) -> Float[Tensor, " F"]:
-    second = (repeated.text.position_of_token >= half)[repeated.later]
-    seen = (repeated.text.sequence_of_token < n_pairs)[repeated.later]
+    second = (repeated.text.position_of_token >= half)[repeated.token_mask]
+    seen = (repeated.text.sequence_of_token < n_pairs)[repeated.token_mask]
     again, anew = (
         mean_activation(repeated.codes.rows((second & which).nonzero().squeeze(1))) for which in (seen, ~seen)
     )

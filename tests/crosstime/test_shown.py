@@ -10,6 +10,7 @@ import pytest
 import crosstime as ct
 from crosstime.crosscoders.decompose import decompose_text
 from crosstime.shown import MOST, Shown, html_table
+from crosstime.suites.corpus import TextSample
 from tasks.agreement import sentences
 
 NASTY = "<script>alert(1)</script>"
@@ -104,7 +105,7 @@ def results(learning_suite, learning_crosscoder, tmp_path_factory) -> dict[str, 
         "attribution": ct.attribute(suite, crosscoder, decomposed, steps=2),
         "choice": ct.select(2, similarity=alike),
         "trained": ct.train(suite, ct.Site(0), text, config, **options),
-        "text": decompose_text(suite, crosscoder, text, n_sequences=4, sequence_length=8),
+        "text": decompose_text(suite, crosscoder, text, sample=TextSample(4, 8)),
         "store": ct.harvest(suite, ct.Site(0), text, folder, tokens=64, sequence_length=8),
     }
 

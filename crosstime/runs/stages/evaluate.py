@@ -8,6 +8,7 @@ from crosstime.crosscoders.evaluate import evaluate
 from crosstime.runs.experiment import Experiment
 from crosstime.runs.parts import Pieces
 from crosstime.runs.stages.stage import Stage
+from crosstime.suites.corpus import TextSample
 
 MOST_SEQUENCES, MOST_NUMBERS = 256, 1 << 29
 """Sequences that are read, and numbers in their activations at all checkpoints, of which several copies are held."""
@@ -32,8 +33,7 @@ class Evaluate(Stage):
         length, suite = experiment.recipe.corpus.sequence_length, experiment.compared
         table = evaluate(
             suite, experiment.crosscoder, experiment.corpus(held_out=True),
-            n_sequences=evaluated(length, len(suite), suite.d_model), sequence_length=length,
-            compute=experiment.compute,
+            sample=TextSample(evaluated(length, len(suite), suite.d_model), length), compute=experiment.compute,
         )  # fmt: skip
         experiment.write("evaluation", table)
 

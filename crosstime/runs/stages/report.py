@@ -20,6 +20,7 @@ from crosstime.runs.parts import Pieces
 from crosstime.runs.provenance import versions
 from crosstime.runs.stages.evolve import FOLDER
 from crosstime.runs.stages.stage import Stage
+from crosstime.suites.corpus import TextSample
 from crosstime.suites.similarity import MEASURES, likeness
 
 CORPUS_TOKENS = 1 << 16
@@ -93,7 +94,7 @@ def _read(experiment: Experiment) -> DecomposedText | None:
     length = recipe.corpus.sequence_length
     return decompose_text(
         experiment.compared, experiment.crosscoder, experiment.corpus(held_out=True),
-        n_sequences=max(1, CORPUS_TOKENS // length), sequence_length=length, compute=experiment.compute,
+        sample=TextSample(max(1, CORPUS_TOKENS // length), length), compute=experiment.compute,
     )  # fmt: skip
 
 
@@ -106,7 +107,7 @@ def _similarity(experiment: Experiment, read: DecomposedText | None) -> pd.DataF
     return likeness(
         {
             revision: one.x[:ALIKE_TOKENS].float()
-            for revision, one in zip(experiment.compared.revisions, read.decomposed, strict=True)
+            for revision, one in zip(experiment.compared.revisions, read.decompositions, strict=True)
         }
     )
 

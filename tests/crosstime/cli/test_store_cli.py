@@ -13,6 +13,7 @@ from crosstime.cli.main import main
 from crosstime.crosscoders import exchange
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.evaluate import evaluate
+from crosstime.suites.corpus import TextSample
 from crosstime.suites.suite import Suite
 from tasks.agreement import sentences
 
@@ -79,7 +80,7 @@ def test_evaluate_averages_over_crosscoders(
     said = works(
         monkeypatch, capsys, "evaluate", of(learning_suite), "text.txt", "one.safetensors", "two", *size, "-o", "out"
     )
-    expected = evaluate(learning_suite, learning_crosscoder, TEXT, n_sequences=6, sequence_length=12)
+    expected = evaluate(learning_suite, learning_crosscoder, TEXT, sample=TextSample(6, 12))
     each = pd.read_csv("out/evaluation.csv")
     assert len(each) == 6
     for half in (each[:3], each[3:]):

@@ -14,12 +14,14 @@ from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.evaluate import MEASURES, evaluate, evaluate_seeds, over_seeds
 from crosstime.errors import CorpusError, CrosscoderError
 from crosstime.suites.compute import Compute
+from crosstime.suites.corpus import TextSample
 from crosstime.suites.suite import Suite
 from interventions import Site
 from tasks.agreement import sentences
 
 HELD_OUT = list(sentences(120, seed=11))
 LENGTH, COUNT = 12, 9
+SAMPLE = TextSample(COUNT, LENGTH)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def crosscoder(learning_crosscoder: CrossCoder) -> CrossCoder:
 
 @pytest.fixture(scope="module")
 def table(suite: Suite, crosscoder: CrossCoder) -> pd.DataFrame:
-    return evaluate(suite, crosscoder, HELD_OUT, n_sequences=COUNT, sequence_length=LENGTH)
+    return evaluate(suite, crosscoder, HELD_OUT, sample=SAMPLE)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +112,7 @@ def test_a_row_for_every_checkpoint_of_the_crosscoder(suite: Suite, table: pd.Da
 
 def test_a_budget_of_few_tokens_gives_the_same_numbers(suite, crosscoder: CrossCoder, table: pd.DataFrame, opened):
     small = evaluate(
-        suite, crosscoder, HELD_OUT, n_sequences=COUNT, sequence_length=LENGTH,
+        suite, crosscoder, HELD_OUT, sample=SAMPLE,
         compute=Compute(max_tokens=2 * LENGTH),
     )  # fmt: skip
     pd.testing.assert_frame_equal(small, table, rtol=1e-4)
@@ -152,7 +154,7 @@ def seeds(suite: Suite, crosscoder: CrossCoder) -> list[CrossCoder]:
 
 @pytest.fixture(scope="module")
 def each(suite: Suite, seeds: list[CrossCoder]) -> pd.DataFrame:
-    return evaluate_seeds(suite, seeds, HELD_OUT, n_sequences=COUNT, sequence_length=LENGTH)
+    return evaluate_seeds(suite, seeds, HELD_OUT, sample=SAMPLE)
 
 
 def test_seeds_are_evaluated_as_if_alone(
@@ -161,13 +163,12 @@ def test_seeds_are_evaluated_as_if_alone(
     assert each.seed.tolist() == [seed for seed in (124, 1, 2) for _ in range(3)]
     first = each[each.seed == 124].drop(columns="seed").reset_index(drop=True)
     pd.testing.assert_frame_equal(first, table)
-    options = {"n_sequences": COUNT, "sequence_length": LENGTH}
-    alone = evaluate(suite, seeds[2], HELD_OUT, **options)
+    alone = evaluate(suite, seeds[2], HELD_OUT, sample=SAMPLE)
     pd.testing.assert_frame_equal(each[each.seed == 2].drop(columns="seed").reset_index(drop=True), alone)
 
 
 def test_one_model_is_loaded_twice_a_checkpoint_however_many_seeds(suite: Suite, seeds, opened: list[str]):
-    evaluate_seeds(suite, seeds, HELD_OUT, n_sequences=2, sequence_length=LENGTH)
+    evaluate_seeds(suite, seeds, HELD_OUT, sample=TextSample(2, LENGTH))
     assert opened == [*suite.revisions, *suite.revisions]
 
 

@@ -15,6 +15,7 @@ from crosstime.effects.explain_dip import BOTH, HARMFUL, HELPFUL, MATCHED, RANDO
 from crosstime.effects.faithfulness import ranking, sufficiency_curves
 from crosstime.errors import CorpusError, CrosscoderError, RunError
 from crosstime.machine.storage import read_json, write_json
+from crosstime.suites.corpus import TextSample
 from interventions import Site, ablate
 from interventions.metrics import answered_right
 from tasks.agreement import sentences
@@ -54,14 +55,14 @@ def tables(suite, crosscoder, attribution) -> dict[str, pd.DataFrame]:
 
 
 def test_text_is_read_without_first_tokens_at_every_checkpoint(suite, crosscoder):
-    found = ct.decompose_text(suite, crosscoder, TEXT, n_sequences=3, sequence_length=8)
+    found = ct.decompose_text(suite, crosscoder, TEXT, sample=TextSample(3, 8))
     assert found.codes.n_tokens == 3 * 7
-    assert len(found.decomposed) == 3
+    assert len(found.decompositions) == 3
     ids = np.array(found.text.ids)
     assert found.tokens.tolist() == ids[:, 1:].flatten().tolist()
     assert found.previous.tolist() == ids[:, :-1].flatten().tolist()
     with pytest.raises(CorpusError, match="at least one sequence of two tokens, not 0 of 8"):
-        ct.decompose_text(suite, crosscoder, TEXT, n_sequences=0, sequence_length=8)
+        ct.decompose_text(suite, crosscoder, TEXT, sample=TextSample(0, 8))
 
 
 def test_every_table_is_there_and_speaks_of_the_right_features(tables, crosscoder, attribution):

@@ -8,6 +8,7 @@ import torch
 import crosstime as ct
 from crosstime.crosscoders.decompose import decompose_text
 from crosstime.features.contexts import contexts, corpus_contexts, density
+from crosstime.suites.corpus import TextSample
 from interventions import Sequences
 from tasks.agreement import sentences
 
@@ -52,9 +53,9 @@ def test_the_effects_at_a_prompts_tokens_sum_to_the_features_effect_on_it(attrib
 
 def test_corpus_contexts_are_windows_around_the_strongest_token(learning_suite, learning_crosscoder):
     found = decompose_text(
-        learning_suite, learning_crosscoder, list(sentences(200, seed=5)), n_sequences=12, sequence_length=30,
+        learning_suite, learning_crosscoder, list(sentences(200, seed=5)), sample=TextSample(12, 30),
     )  # fmt: skip
-    codes = found.decomposed[0].codes
+    codes = found.decompositions[0].codes
     per_token = torch.zeros(codes.n_tokens, codes.n_features)
     per_token[codes.token, codes.feature] = codes.value.float()
     listed = corpus_contexts(found, FEATURES, learning_suite.tokenizer, most=2, window=4)
