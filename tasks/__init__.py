@@ -9,8 +9,11 @@
 """
 
 from tasks.errors import DataError, EmptyTaskError, NoSharedPromptError, TaskError, TokenizerError, UnknownTaskError
-from tasks.pairs import MinimalPair, Quotas, Task, TokenizedTask
+from tasks.minimal_pair import MinimalPair
+from tasks.quotas import Quotas
 from tasks.registry import TaskFamily, describe, load, names, register
+from tasks.task import Task
+from tasks.tokenized_task import TokenizedTask
 from tasks.whole_sentences import SentencePairs, whole_sentences
 
 # `tasks` is a common name: crosstime checks this to find out whether another package shadows ours.

@@ -15,7 +15,8 @@ from itertools import product
 from pathlib import Path
 
 from tasks.errors import TaskError, UnknownTaskError
-from tasks.pairs import MinimalPair, Task
+from tasks.minimal_pair import MinimalPair
+from tasks.task import Task
 from user_input.nearest import nearest
 
 NOUNS = {

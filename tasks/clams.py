@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from tasks import files
 from tasks.errors import DataError, UnknownTaskError
-from tasks.pairs import MinimalPair, Task
+from tasks.minimal_pair import MinimalPair
+from tasks.task import Task
 from user_input.nearest import nearest
 
 SUFFIXES = (".txt", ".txt.gz")

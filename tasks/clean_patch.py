@@ -7,7 +7,8 @@ from pathlib import Path
 
 from tasks import files, hub
 from tasks.errors import DataError
-from tasks.pairs import MinimalPair, Task
+from tasks.minimal_pair import MinimalPair
+from tasks.task import Task
 
 HUB_PATTERN = "pairs/<organisation>/<data set>[/<config>[/<split>]]"
 FIELDS = ("clean_prefix", "patch_prefix", "clean_answer", "patch_answer")

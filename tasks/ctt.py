@@ -9,8 +9,10 @@ from pathlib import Path
 from tasks.blimp import Blimp
 from tasks.clams import Clams
 from tasks.errors import UnknownTaskError
+from tasks.minimal_pair import MinimalPair
 from tasks.multiblimp import MultiBlimp
-from tasks.pairs import MinimalPair, Quotas, Task
+from tasks.quotas import Quotas
+from tasks.task import Task
 from user_input.nearest import nearest
 
 SEED = 42
@@ -46,7 +48,7 @@ class Ctt:
     BLiMP: every pair of the four one-prefix agreement paradigms. CLAMS: of each set and language up to 300
     (`long_vp_coord`), 80 (`simple_agrmt`) or 400 pairs, sentences with a capital letter. MultiBLiMP: of each
     language up to 100 pairs on number, 100 on gender (Portuguese, Arabic, Hindi), 290 on person. All under the rule
-    ``"ctt"`` of `tasks.tokenize`; the numbers count pairs that the rule keeps, drawn with seed 42. The numbers, the
+    ``"ctt"`` of `Task.tokenize`; the numbers count pairs that the rule keeps, drawn with seed 42. The numbers, the
     seed and the rule are the paper's; its shuffle is that of another library, so the pairs drawn are not.
 
     Source: Bayazit, Mueller, Bosselut, Crosscoding Through Time (arXiv 2509.05291) and the code published with it.

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.errors import UnknownTaskError
-from tasks.pairs import MinimalPair, Task
+from tasks.minimal_pair import MinimalPair
+from tasks.task import Task
 
 WORDS = (
     "apple", "arm", "bank", "bell", "bird", "boat", "book", "bridge", "camp", "card", "chair", "church",

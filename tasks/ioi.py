@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from tasks.errors import UnknownTaskError
-from tasks.pairs import MinimalPair, Task
+from tasks.minimal_pair import MinimalPair
+from tasks.task import Task
 from user_input.nearest import nearest
 
 NAMES = (

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from tasks import files, hub
 from tasks.errors import UnknownTaskError
-from tasks.pairs import MinimalPair, Task
+from tasks.minimal_pair import MinimalPair
+from tasks.task import Task
 from user_input.nearest import nearest
 
 HUB = "jumelet/multiblimp"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from tasks.errors import EmptyTaskError, TaskError, UnknownTaskError
-from tasks.pairs import Task
+from tasks.task import Task
 from user_input.nearest import nearest
 
 GROUP = "crosstime.tasks"

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.errors import EmptyTaskError
-from tasks.pairs import MinimalPair, Task
+from tasks.minimal_pair import MinimalPair
 from tasks.start_token import start_token
+from tasks.task import Task
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from interventions import METRICS, Remote, Site
 from interventions.errors import InterventionError
 from interventions.estimator import BASELINES, METHODS
 from interventions.quadrature import RULES as QUADRATURES
+from tasks.answer_tokens import RULES
 from tasks.start_token import STARTS
-from tasks.tokenization import RULES
 from user_input.first_line import first_line
 from user_input.nearest import nearest
 

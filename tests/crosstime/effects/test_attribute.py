@@ -14,8 +14,7 @@ from crosstime.errors import CrosscoderError
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
 from interventions import Baseline, InterventionError, Model, Prompts, Site, indirect_effects
-from tasks import TokenizedTask, load
-from tasks.pairs import MinimalPair, Task
+from tasks import MinimalPair, Task, TokenizedTask, load
 
 PAIRS = 14
 

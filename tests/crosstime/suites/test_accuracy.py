@@ -12,9 +12,8 @@ from crosstime.machine.storage import read_tensors
 from crosstime.suites.accuracy import accuracy
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
-from tasks import TokenizedTask, load
+from tasks import MinimalPair, Quotas, Task, TokenizedTask, load
 from tasks.errors import EmptyTaskError, NoSharedPromptError
-from tasks.pairs import MinimalPair, Quotas, Task
 
 SHARED = Path(__file__).resolve().parents[4] / "shared"
 plain = Compute.open

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks import EmptyTaskError, MinimalPair, Task, TaskError, TokenizedTask, TokenizerError, load
+from tasks.answer_tokens import NO_PROMPT, PREFIX
 from tasks.start_token import STARTS, start_token
-from tasks.tokenization import NO_PROMPT, PREFIX
 
 ALPHABETS = {
     "latin": "aeioulnrstbdàéçœ" + "e\u0301",

@@ -19,7 +19,7 @@ from tasks import (
     TokenizerError,
     load,
 )
-from tasks.tokenization import (
+from tasks.answer_tokens import (
     BLANK,
     LENGTHS,
     NO_PROMPT,
@@ -275,7 +275,7 @@ def test_limit_is_filled_from_behind_the_skipped_pairs():
 def test_chunks_of_the_batch_do_not_mix_pairs(trained, monkeypatch):
     task = load("agreement/attractor", limit=50)
     whole = task.tokenize(trained["byte-level"])
-    monkeypatch.setattr("tasks.tokenization.CHUNK", 7)
+    monkeypatch.setattr("tasks.tokenize.CHUNK", 7)
     assert task.tokenize(trained["byte-level"]) == whole
 
 
