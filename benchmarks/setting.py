@@ -105,9 +105,8 @@ class Setting:
 
     def activations(self) -> Float[Tensor, "C T D"]:
         """Of all prompts at the site of every model."""
-        site, budget = self.site, self.sizes.our_tokens
-        found = [fetch(model, self.prompts, [site], max_tokens=budget)[site] for model in self.models]
-        return torch.stack(found).float()
+        activations = [fetch(model, self.prompts, [self.site])[self.site] for model in self.models]
+        return torch.stack(activations).float()
 
 
 def build(sizes: Sizes, device: torch.device, seed: int = 0) -> Setting:
@@ -119,7 +118,11 @@ def build(sizes: Sizes, device: torch.device, seed: int = 0) -> Setting:
         (2, 6, Site(layer=1, component='resid'))
     """
     wrapped = tuple(
-        Model.wrap(random_model(sizes, seed + c).to(device, getattr(torch, sizes.dtype)), random_tokenizer())
+        Model.wrap(
+            random_model(sizes, seed + c).to(device, getattr(torch, sizes.dtype)),
+            random_tokenizer(),
+            max_tokens=sizes.our_tokens,
+        )
         for c in range(sizes.checkpoints)
     )
     prompts, site = random_prompts(sizes, seed), Site(sizes.layer)

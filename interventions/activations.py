@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interventions.budget import MAX_TOKENS, for_each_batch
+from interventions.budget import MAX_TOKENS as MAX_TOKENS
+from interventions.budget import for_each_batch
 from interventions.errors import InterventionError
 from interventions.forward import Edit, Then, answer_logits, logits, read, resume, run
 from interventions.metrics import LOGIT_DIFFERENCE, AnyMetric, Metric, metric_named
@@ -25,7 +26,6 @@ def fetch(
     sites: Iterable[Site],
     *,
     positions: str | Iterable[tuple[int, int]] = "all",
-    max_tokens: int = MAX_TOKENS,
     device: torch.device | str = "cpu",
 ) -> dict[Site, Float[Tensor, "T D"]]:
     """Activations at each site, flat and without padding, from one pass a batch.
@@ -36,7 +36,6 @@ def fetch(
         model, sequences: what is run.
         sites: which activations.
         positions: ``all`` tokens, the ``last`` of each sequence, or a span (first, end) for each.
-        max_tokens: budget of one batch, padding included.
         device: where the result is wanted.
 
     Raises:
@@ -59,7 +58,7 @@ def fetch(
         for site, flat in out.items():
             batch.unpad(found[site.resolve(model.n_layers)], flat)
 
-    for_each_batch(sequences, max_tokens, work)
+    for_each_batch(sequences, model.max_tokens, work)
     for site, flat in out.items():
         _refuse_nan(flat, sequences, model, site)
     if kept.all():
@@ -73,7 +72,6 @@ def score(
     metric: AnyMetric = LOGIT_DIFFERENCE,
     *,
     edits: dict[Site, Edit] | None = None,
-    max_tokens: int = MAX_TOKENS,
 ) -> Float[Tensor, " P"]:
     """The metric of every prompt, optionally with sites edited on the way.
 
@@ -91,7 +89,7 @@ def score(
         out[batch.rows] = found.float().cpu()
 
     with torch.no_grad():
-        for_each_batch(prompts, max_tokens, work)
+        for_each_batch(prompts, model.max_tokens, work)
     return out
 
 
@@ -143,7 +141,6 @@ def cross_entropy(
     edits: dict[Site, Edit] | None = None,
     *,
     replacement: tuple[Site, Float[Tensor, "T D"]] | None = None,
-    max_tokens: int = MAX_TOKENS,
 ) -> float:
     """Mean next-token cross-entropy over all tokens but each sequence's first, in nats.
 
@@ -153,7 +150,6 @@ def cross_entropy(
         edits: sites that are edited on the way.
         replacement: a site and activations of every token to put there, such as a reconstruction; only the
             model above the site runs.
-        max_tokens: budget of one batch.
 
     Raises:
         InterventionError: no sequence has two tokens, or both `edits` and `replacement` are given.
@@ -187,7 +183,7 @@ def cross_entropy(
         losses[batch.rows] = each.sum(1).cpu()
 
     with torch.no_grad():
-        for_each_batch(sequences, max_tokens, work)
+        for_each_batch(sequences, model.max_tokens, work)
     count = sequences.n_tokens - len(sequences)
     if count == 0:
         raise InterventionError("Cross-entropy needs sequences of at least two tokens.")

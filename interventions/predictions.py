@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interventions.activations import MAX_TOKENS, of_next_tokens
+from interventions.activations import of_next_tokens
 from interventions.budget import for_each_batch
 from interventions.forward import logits, run
 from interventions.model import Model
@@ -21,9 +21,7 @@ Reduce = Callable[[Tensor, Tensor], Tensor]
 """From log-probabilities ``N V`` and the flat tokens ``N`` that they predict to ``N K`` numbers."""
 
 
-def reduce_predictions(
-    model: Model, sequences: Sequences, reduce: Reduce, columns: int, *, max_tokens: int = MAX_TOKENS
-) -> Float[Tensor, "T K"]:
+def reduce_predictions(model: Model, sequences: Sequences, reduce: Reduce, columns: int) -> Float[Tensor, "T K"]:
     """What `reduce` makes of the prediction of every token, from one forward pass a batch.
 
     A model on a server sends all its logits, T V numbers, for `reduce` stays here.
@@ -36,7 +34,6 @@ def reduce_predictions(
         reduce: called with log-probabilities ``N V`` on the model's device and the flat tokens that they
             predict; gives ``N K``. It is called again for the same tokens when memory ran out.
         columns: K.
-        max_tokens: budget of one batch, padding included.
 
     Examples:
         >>> def entropy(log_probs, tokens):
@@ -60,11 +57,11 @@ def reduce_predictions(
             out[tokens] = reduce(log_probs, tokens).float().cpu()
 
     with torch.no_grad():
-        for_each_batch(sequences, max_tokens, work)
+        for_each_batch(sequences, model.max_tokens, work)
     return out
 
 
-def log_likelihoods(model: Model, sequences: Sequences, *, max_tokens: int = MAX_TOKENS) -> Float[Tensor, " P"]:
+def log_likelihoods(model: Model, sequences: Sequences) -> Float[Tensor, " P"]:
     """Summed log-likelihood of every sequence after its first token, in nats.
 
     ``sum_t log p(x_t | x_<t)`` for t from the second token on: give sequences that begin with BOS, or EOS, to
@@ -78,12 +75,12 @@ def log_likelihoods(model: Model, sequences: Sequences, *, max_tokens: int = MAX
         tensor([-8.1310, -5.0262])
     """
     if model.remote is not None:
-        return _from_afar(model, sequences, max_tokens)
+        return _from_afar(model, sequences)
 
     def of_token(log_probs: Float[Tensor, "N V"], tokens: Int[Tensor, " N"]) -> Float[Tensor, "N 1"]:
         return log_probs.gather(1, sequences.tokens[tokens].to(log_probs.device).unsqueeze(1))
 
-    found = reduce_predictions(model, sequences, of_token, 1, max_tokens=max_tokens).squeeze(1)
+    found = reduce_predictions(model, sequences, of_token, 1).squeeze(1)
     # Only the missing predictions become zero: a NaN that the model makes stays one.
     found = torch.where(sequences.position_of_token == 0, 0.0, found.double())
     sums = torch.zeros(len(sequences), dtype=torch.float64)
@@ -91,7 +88,7 @@ def log_likelihoods(model: Model, sequences: Sequences, *, max_tokens: int = MAX
 
 
 @torch.no_grad()
-def _from_afar(model: Model, sequences: Sequences, max_tokens: int) -> Float[Tensor, " P"]:
+def _from_afar(model: Model, sequences: Sequences) -> Float[Tensor, " P"]:
     """The same of a model on a server, which sends one number a token."""
     model.check_tokens(sequences)
     sums = torch.zeros(len(sequences), dtype=torch.float64)
@@ -101,5 +98,5 @@ def _from_afar(model: Model, sequences: Sequences, max_tokens: int) -> Float[Ten
             found = run(model, batch.to(model.device), all_positions=True, then=of_next_tokens(batch))
             sums[batch.rows] = torch.where(batch.mask[:, :-1], found.double().cpu(), 0.0).sum(1)
 
-    for_each_batch(sequences, max_tokens, work)
+    for_each_batch(sequences, model.max_tokens, work)
     return sums

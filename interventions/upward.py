@@ -31,16 +31,17 @@ class Upward:
         prompts: P prompts with their answers.
         site: where activations are put.
         metric: what is read at the last token.
-        max_tokens: budget of one batch, padding included.
 
     Examples:
-        >>> upward = Upward(model, prompts, Site(1), "logit_difference", 4096)  # doctest: +SKIP
+        >>> upward = Upward(model, prompts, Site(1), "logit_difference")  # doctest: +SKIP
         >>> upward.score(decomposition.reconstruction)  # doctest: +SKIP
     """
 
-    def __init__(self, model: Model, prompts: Prompts, site: Site, metric: AnyMetric, max_tokens: int) -> None:
+    def __init__(
+        self, model: Model, prompts: Prompts, site: Site, metric: AnyMetric, max_tokens: int | None = None
+    ) -> None:
         self.model, self.prompts, self.site = model, prompts, site.resolve(model.n_layers)
-        self.metric, self.max_tokens = metric_named(metric), max_tokens
+        self.metric, self.max_tokens = metric_named(metric), max_tokens or model.max_tokens
         model.envoy(self.site)
         model.check_tokens(prompts)
 
@@ -50,7 +51,7 @@ class Upward:
         if self.site.component == "resid" or self.site.layer == 0:
             return None
         entering = Site(self.site.layer - 1)
-        return fetch(self.model, self.prompts, [entering], max_tokens=self.max_tokens)[entering]
+        return fetch(self.model, self.prompts, [entering])[entering]
 
     def __call__(
         self, batch: Batch, x: Float[Tensor, "B S D"], past: DynamicCache | None = None

@@ -34,11 +34,11 @@ def measure(sizes: Sizes, device: torch.device) -> list[Row]:
     """The rows of one setting."""
     setting = build(sizes, device)
     (model,), prompts = setting.models, setting.prompts
-    sentences, budget = Sequences(prompts.ids), sizes.max_tokens
+    sentences = Sequences(prompts.ids)
     ways = {
-        "answer token": lambda: score(model, prompts, max_tokens=budget),
+        "answer token": lambda: score(model, prompts),
         "answer token, one by one": lambda: metrics(model.module, prompts),
-        "whole sentences": lambda: log_likelihoods(model, sentences, max_tokens=budget),
+        "whole sentences": lambda: log_likelihoods(model, sentences),
         "whole sentences, one by one": lambda: likelihoods(model.module, sentences),
     }
     times = medians(ways, sizes.runs)

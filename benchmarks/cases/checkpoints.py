@@ -49,14 +49,15 @@ def benchmark(quick: bool, device: torch.device) -> Result:
 def save_suite(folder: Path, sizes: Sizes, counts: list[int]) -> None:
     """Write random models as revisions ``step0``, ``step1``, ... of one suite, and a crosscoder for each count."""
     tokenizer, prompts, site = random_tokenizer(), random_prompts(sizes, seed=0), Site(sizes.layer)
-    found = []
+    activations = []
     for c in range(counts[-1]):
         module = random_model(sizes, c)
         module.save_pretrained(folder / f"step{c}")
         tokenizer.save_pretrained(folder / f"step{c}")
-        found.append(fetch(Model.wrap(module, tokenizer), prompts, [site], max_tokens=sizes.max_tokens)[site])
+        model = Model.wrap(module, tokenizer, max_tokens=sizes.max_tokens)
+        activations.append(fetch(model, prompts, [site])[site])
     for count in counts:
-        crosscoder = random_crosscoder(replace(sizes, checkpoints=count), torch.stack(found[:count]), seed=0)
+        crosscoder = random_crosscoder(replace(sizes, checkpoints=count), torch.stack(activations[:count]), seed=0)
         crosscoder.save(folder / f"crosscoder-{count}.safetensors")
 
 

@@ -32,7 +32,7 @@ def measure(sizes: Sizes, device: torch.device) -> list[Row]:
     setting = build(sizes, device)
     (model,), site, prompts = setting.models, setting.site, setting.prompts
     ways = {
-        "ours": lambda: fetch(model, prompts, [site], max_tokens=sizes.max_tokens)[site],
+        "ours": lambda: fetch(model, prompts, [site])[site],
         "bare": lambda: naive.fetch(model.module, prompts, site.layer, max_tokens=sizes.max_tokens),
     }
     difference = float((ways["ours"]() - ways["bare"]()).abs().max())

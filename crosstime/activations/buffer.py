@@ -240,7 +240,7 @@ class ActivationBuffer(ShuffledBuffer):
         out = torch.empty(int(kept.sum()), len(self.suite), self.suite.d_model, dtype=dtype)
         for index, checkpoint in enumerate(self.suite):
             with self.compute.open(self.suite, checkpoint.revision) as model:
-                found = fetch(model, sequences, [self.site], max_tokens=self.compute.max_tokens)
+                found = fetch(model, sequences, [self.site])
             out[:, index] = found[self.site][kept].to(dtype)
             if self.on_harvest is not None:
                 self.on_harvest((index + 1) * len(out), len(self.suite) * len(out))

@@ -205,7 +205,7 @@ class _Harvest:
 
     def _activations(self, model: Model, ids: Int[Tensor, "N S"]) -> Float[Tensor, "T D"]:
         dtype = DTYPES[self.made_from["dtype"]]
-        found = fetch(model, Sequences(ids.tolist()), [self.site], max_tokens=self.compute.max_tokens)[self.site]
+        found = fetch(model, Sequences(ids.tolist()), [self.site])[self.site]
         x = found.reshape(*ids.shape, -1)[:, 1:].to(dtype).flatten(0, 1)
         if dtype == torch.float16 and not x.isfinite().all():
             raise StoreError(f"activations of {model.name} at {self.site} are too large for float16; take bfloat16")

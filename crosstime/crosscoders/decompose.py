@@ -251,7 +251,7 @@ def _read_activations(
         def read(checkpoint_index: int, model: Model) -> None:
             bar.note(checkpoints.revisions[checkpoint_index])
             for text, x in zip(texts, activations, strict=True):
-                x[checkpoint_index] = fetch(model, text, [site], max_tokens=compute.max_tokens)[site][keep]
+                x[checkpoint_index] = fetch(model, text, [site])[site][keep]
             bar.advance()
 
         compute.each(checkpoints, read)

@@ -101,9 +101,9 @@ def evaluate_seeds(
     with track("Evaluating the crosscoder", 2 * len(checkpoints)) as bar:
         # Read the activations and the losses that do not depend on the crosscoder
         def read(_: int, model: Model) -> tuple[Float[Tensor, "T D"], float, float]:
-            activations = fetch(model, text, [site], max_tokens=compute.max_tokens)[site].float()
-            clean = cross_entropy(model, text, None, max_tokens=compute.max_tokens)
-            zero = cross_entropy(model, text, {site: torch.zeros_like}, max_tokens=compute.max_tokens)
+            activations = fetch(model, text, [site])[site].float()
+            clean = cross_entropy(model, text, None)
+            zero = cross_entropy(model, text, {site: torch.zeros_like})
             bar.advance()
             return activations, clean, zero
 

@@ -84,7 +84,7 @@ def accuracy(
             for index, each in enumerate(asked):
                 if scores[c][index] is None:
                     bar.note(f"{suite.revisions[c]}, {each.name}")
-                    scores[c][index] = each.scores(model, compute.max_tokens)
+                    scores[c][index] = each.scores(model)
                     if (file := files[c][index]) is not None:
                         write_tensors(file, scores[c][index], {"revision": suite.revisions[c], "task": each.name})
                 bar.advance()
@@ -126,14 +126,14 @@ class _Asked:
             whole = whole_sentences(Task(task.name, "und", "these pairs", kept), tokenizer)
         return cls(task.name, None if tokenized is None else Prompts.of(tokenized), whole)
 
-    def scores(self, model: Model, max_tokens: int) -> dict[str, Tensor]:
+    def scores(self, model: Model) -> dict[str, Tensor]:
         """The metric of every prompt, and the log-likelihood of every sentence."""
         found = {}
         if self.prompts is not None:
-            found["metric"] = score(model, self.prompts, max_tokens=max_tokens)
+            found["metric"] = score(model, self.prompts)
         if self.sentences is not None:
             both = Sequences((*self.sentences.right, *self.sentences.wrong))
-            right, wrong = log_likelihoods(model, both, max_tokens=max_tokens).split(len(self.sentences))
+            right, wrong = log_likelihoods(model, both).split(len(self.sentences))
             found |= {"right": right, "wrong": wrong}
         return found
 

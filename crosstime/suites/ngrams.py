@@ -159,7 +159,7 @@ def ngram_divergence(
                 ]
                 return torch.cat(columns, 1)
 
-            found = reduce_predictions(model, text, measure, len(_COLUMNS), max_tokens=compute.max_tokens)
+            found = reduce_predictions(model, text, measure, len(_COLUMNS))
             bar.advance()
             return found[text.position_of_token > 0].double().mean(0).tolist()
 

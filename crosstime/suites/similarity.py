@@ -70,7 +70,7 @@ def similarity(
 
         def read(c: int, model: Model) -> Tensor:
             bar.note(suite.revisions[c])
-            activations = fetch(model, text, [resolved], max_tokens=compute.max_tokens)[resolved]
+            activations = fetch(model, text, [resolved])[resolved]
             bar.advance()
             return activations[later].float()
 

@@ -53,12 +53,13 @@ def slots(monkeypatch) -> list[int]:
 
 
 def replaced(
-    model: Model, prompts: Prompts, change: Codes, directions, site: Site | None = None, **options
+    model: Model, prompts: Prompts, change: Codes, directions, site: Site | None = None, max_tokens=64, **options
 ) -> torch.Tensor:
     site = site or Site(1)
     x = fetch(model, prompts, [site])[site]
-    upward = Upward(model, prompts, site, "logit_difference", options.pop("max_tokens", 64))
-    found = replace(upward, x, change, directions, GROUPS, **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "max_tokens", max_tokens)
+        found = replace(Upward(model, prompts, site, "logit_difference"), x, change, directions, GROUPS, **options)
     table = torch.full((len(prompts), len(GROUPS)), torch.nan)
     table[found.prompt, found.group] = found.metric
     return table
@@ -139,7 +140,7 @@ def test_one_group_that_changes_every_token_needs_no_past(tiny, longer, dictiona
         x, Codes.from_dense(dictionary.encode(x)), dictionary.directions.float(), dictionary.bias.float()
     )
     slots.clear()
-    ablate(model, longer, Site(1), clean, [list(range(40))], max_tokens=1024)
+    ablate(model, longer, Site(1), clean, [list(range(40))])
     assert slots.count(7 * 14) == len(slots)
 
 

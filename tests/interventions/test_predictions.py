@@ -17,9 +17,10 @@ def log_probs_of(plain: torch.nn.Module, ids: tuple[int, ...]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("max_tokens", [4096, 8])
-def test_a_sequences_likelihood_is_the_sum_over_its_tokens_after_the_first(tiny, architecture, max_tokens):
+def test_a_sequences_likelihood_is_the_sum_over_its_tokens_after_the_first(tiny, monkeypatch, architecture, max_tokens):
     model, plain = tiny(architecture)
-    found = log_likelihoods(model, TEXT, max_tokens=max_tokens)
+    monkeypatch.setattr(model, "max_tokens", max_tokens)
+    found = log_likelihoods(model, TEXT)
     for ids, value in zip(TEXT.ids, found.tolist(), strict=True):
         rows = log_probs_of(plain, ids)
         assert value == pytest.approx(sum(rows[t - 1, ids[t]].item() for t in range(1, len(ids))), abs=2e-4)

@@ -66,7 +66,7 @@ def stub():
 def away(stub, module_of, tokenizer, monkeypatch):
     """Opens a model that runs on the stub; here its weights are zero, so that no number can come from them."""
 
-    def open_one(name: str = "gpt_neox", remote: Remote | None = None) -> Model:
+    def open_one(name: str = "gpt_neox", remote: Remote | None = None, max_tokens: int = 512) -> Model:
         monkeypatch.setattr(TransformersModel, "_remoteable_model_key", lambda self: getattr(self, "stub_key", name))
         there = TransformersModel(module_of(name), task="text-generation", tokenizer=tokenizer)
         here = TransformersModel(module_of(name), task="text-generation", tokenizer=tokenizer)
@@ -74,7 +74,7 @@ def away(stub, module_of, tokenizer, monkeypatch):
             for weight in here._module.parameters():
                 weight.zero_()
         stub.models[here.to_model_key()] = there
-        return Model(here, name, remote or Remote(stub.host))
+        return Model(here, name, remote or Remote(stub.host), max_tokens)
 
     return open_one
 
@@ -108,16 +108,16 @@ def test_the_server_is_asked_once_what_it_runs(stub, away):
 
 
 def test_only_tokens_at_the_site_come_back(stub, away):
-    model = away()
+    model = away(max_tokens=4096)
     traffic = model.remote.traffic
     before = traffic.received
     text = Sequences((tuple(range(4, 60)) * 8, (5,) * 3))
-    x = fetch(model, text, [Site(1)], max_tokens=4096)[Site(1)]
+    x = fetch(model, text, [Site(1)])[Site(1)]
     expected = x.numel() * x.element_size()
     assert expected < traffic.received - before < expected + 3_000
     assert traffic.requests == len(stub.requests)
-    half = away(remote=Remote(stub.host, wire="bfloat16"))
-    y = fetch(half, text, [Site(1)], max_tokens=4096)[Site(1)]
+    half = away(remote=Remote(stub.host, wire="bfloat16"), max_tokens=4096)
+    y = fetch(half, text, [Site(1)])[Site(1)]
     assert half.remote.traffic.received < expected / 2 + 3_000
     torch.testing.assert_close(y, x, rtol=1e-2, atol=1e-2)
 
@@ -345,7 +345,7 @@ def test_a_server_out_of_memory_gets_smaller_batches(stub, away, tiny):
     short = json.dumps({"id": "j", "status": "ERROR", "description": "CUDA out of memory."}).encode()
     stub.fail("response", Answer(200, short))
     with pytest.warns(RuntimeWarning, match="did not fit into memory"):
-        found = fetch(model, RAGGED, [Site(1)], max_tokens=64)[Site(1)]
+        found = fetch(model, RAGGED, [Site(1)])[Site(1)]
     torch.testing.assert_close(found, fetch(tiny("gpt_neox").model, RAGGED, [Site(1)])[Site(1)], **CLOSE)
 
 

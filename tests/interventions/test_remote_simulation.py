@@ -132,7 +132,7 @@ def test_losses_are_those_of_a_local_run(both, decompose):
 def test_requests_are_counted_and_the_search_path_stays_as_it_was(both):
     _, away = both
     before, searched = away.remote.traffic.requests, list(sys.path)
-    fetch(away, RAGGED, [Site(1)], max_tokens=4096)
+    fetch(away, RAGGED, [Site(1)])
     assert away.remote.traffic.requests == before + 1
     assert sys.path == searched
 

@@ -184,14 +184,14 @@ def test_what_is_not_there_is_said(stack, far):
 
 
 def test_what_a_warm_server_costs(stack, near, far, task):
-    prompts, compute = iv.Prompts.of(task), ct.Compute(remote=iv.Remote(HOST))
+    prompts, compute = iv.Prompts.of(task), ct.Compute(max_tokens=4096, remote=iv.Remote(HOST))
     took = {}
-    for name, suite, how in (("here", near, ct.Compute()), ("there", far, compute)):
+    for name, suite, how in (("here", near, ct.Compute(max_tokens=4096)), ("there", far, compute)):
         with how.open(suite, "main") as model:
             times = []
             for _ in range(5):
                 began = time.monotonic()
-                iv.fetch(model, prompts, [SITE], max_tokens=4096)
+                iv.fetch(model, prompts, [SITE])
                 times.append(time.monotonic() - began)
                 compute.remote.jobs.clear()
             took[name] = sorted(times)[2]
@@ -202,11 +202,11 @@ def test_what_a_warm_server_costs(stack, near, far, task):
 def test_revisions_are_in_flight_together(stack, far, task):
     prompts = iv.Prompts.of(task)
     remote = iv.Remote(HOST)
-    compute = ct.Compute(remote=remote)
+    compute = ct.Compute(max_tokens=4096, remote=remote)
 
     def work(place, model):
         for layer in range(8):
-            iv.fetch(model, prompts, [ct.Site(layer % model.n_layers)], max_tokens=4096)
+            iv.fetch(model, prompts, [ct.Site(layer % model.n_layers)])
             remote.jobs.clear()
 
     def three_over_one(rounds: int) -> float:
