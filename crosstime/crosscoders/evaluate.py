@@ -116,9 +116,7 @@ def evaluate_seeds(
         # Measure the loss with each reconstruction in place of the activations
         def splice(c: int, model: Model) -> list[float]:
             losses = [
-                cross_entropy(
-                    model, text, replacement=(site, of_crosscoder[c].reconstruction), max_tokens=compute.max_tokens
-                )
+                cross_entropy(model, text, replacement=(site, of_crosscoder[c].reconstruction))
                 for of_crosscoder in decompositions
             ]
             bar.advance()
