@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from interventions.activations import MAX_TOKENS
 from interventions.baselines import Baseline
 from interventions.codes import Decomposition
 from interventions.errors import InterventionError
@@ -47,9 +46,8 @@ def ablate(
     clean: Decomposition,
     groups: Sequence[int | Sequence[int]],
     *,
-    baseline: Baseline | Decomposition | None = None,
+    baseline: str | Baseline = "zero",
     metric: AnyMetric = LOGIT_DIFFERENCE,
-    max_tokens: int = MAX_TOKENS,
     progress: Callable[[int, int], None] | None = None,
 ) -> Ablation:
     """Set features to zero, or to a baseline, at all positions, alone or as sets, and score every prompt.
@@ -60,9 +58,8 @@ def ablate(
     Args:
         model, prompts, site, clean: as for `indirect_effects`.
         groups: single features, or lists of features that are ablated jointly.
-        baseline: what the features are set to: None for zero, or a `Baseline`: mean, resample, patch.
+        baseline: what the features are set to: zero, mean, resample, or a `Baseline`.
         metric: what is scored.
-        max_tokens: budget of one batch, padding included.
         progress: called with (pairs done, pairs in all).
 
     Raises:
@@ -75,9 +72,9 @@ def ablate(
     sets = tuple((group,) if isinstance(group, int) else tuple(group) for group in groups)
     if not sets or not all(sets):
         raise InterventionError("An ablation needs at least one feature in every group, and at least one group.")
-    upward = Upward(model, prompts, site, metric, max_tokens)
+    upward = Upward(model, prompts, site, metric)
     scored = upward.score(clean.x)
-    change = Baseline.of(clean, baseline).change(clean, (feature for group in sets for feature in group))
+    change = Baseline.of(baseline, clean, prompts).change(clean, (feature for group in sets for feature in group))
     replaced = replace(upward, clean.x, change, clean.directions, sets, progress=progress)
     out = scored.repeat(len(sets), 1)
     out[replaced.group, replaced.prompt] = replaced.metric

@@ -10,8 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interventions.codes import Codes, Decomposition
-from interventions.errors import InterventionError
+from interventions.errors import InterventionError, not_one_of
 from interventions.prompts import Sequences
+
+BASELINES = ("zero", "mean", "resample", "patch")
+"""Baselines that have a name; any other is given as a `Baseline`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,21 +78,56 @@ class Baseline:
         return cls(patched.codes, patched.error, patched.x)
 
     @classmethod
-    def of(cls, clean: Decomposition, baseline: Baseline | Decomposition | None) -> Baseline:
-        """A baseline as it is, that of patch prompts from their decomposition, or zero from None.
+    def named(
+        cls,
+        name: str,
+        clean: Decomposition,
+        prompts: Sequences,
+        patched: Decomposition | None = None,
+        *,
+        seed: int = 0,
+    ) -> Baseline:
+        """The baseline of a name: zero, mean (over the prompts' own tokens), resample or patch.
+
+        Args:
+            name: one of `BASELINES`.
+            clean: decomposition of the prompts' activations.
+            prompts: the prompts; ``resample`` needs their lengths.
+            patched: decomposition of the patch prompts, for ``patch``.
+            seed: of ``resample``.
 
         Raises:
-            InterventionError: it has another number of tokens or features.
+            InterventionError: there is no baseline of that name, ``patch`` without `patched`, or ``resample`` with a
+                single prompt.
         """
-        if baseline is None:
+        if name == "zero":
             return cls.zero(clean)
-        if isinstance(baseline, Decomposition):
-            baseline = cls.patch(baseline)
-        ours, theirs = ((codes.n_tokens, codes.n_features) for codes in (clean.codes, baseline.codes))
-        if ours != theirs:
+        if name == "mean":
+            return cls.mean(clean)
+        if name == "resample":
+            return cls.resample(clean, prompts, seed=seed)
+        if name != "patch":
+            raise InterventionError(not_one_of("baseline", name, BASELINES))
+        if patched is None:
             raise InterventionError(
-                f"The baseline has {theirs[0]} tokens and {theirs[1]} features, but the clean state has {ours[0]} "
-                f"and {ours[1]}."
+                "Baseline 'patch' needs the decomposition of the patch prompts: use Baseline.patch(decomposition)."
+            )
+        return cls.patch(patched)
+
+    @classmethod
+    def of(cls, baseline: str | Baseline, clean: Decomposition, prompts: Sequences) -> Baseline:
+        """A baseline as it is, or by its name; see `named`.
+
+        Raises:
+            InterventionError: an unknown name, or a baseline with another number of tokens or features.
+        """
+        if isinstance(baseline, str):
+            return cls.named(baseline, clean, prompts)
+        expected, received = ((codes.n_tokens, codes.n_features) for codes in (clean.codes, baseline.codes))
+        if received != expected:
+            raise InterventionError(
+                f"The baseline has {received[0]} tokens and {received[1]} features, but the clean state has "
+                f"{expected[0]} and {expected[1]}."
             )
         return baseline
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from interventions.errors import InterventionError
 
-RESAMPLES = 10_000
-LEVEL = 0.95
+MOST_COUNTS = 1 << 22
+"""Counts of prompts that are drawn at a time: 32 MB of integers."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Bootstrap:
         0.95
     """
 
-    resamples: int = RESAMPLES
+    resamples: int = 10_000
     seed: int = 0
-    level: float = LEVEL
+    level: float = 0.95
 
     def __post_init__(self) -> None:
         if self.resamples < 1:
@@ -46,66 +46,84 @@ class Bootstrap:
             raise InterventionError(f"The level of an interval must lie between 0 and 1, not {self.level}.")
 
 
-def resampled_means(
-    values: Float[Tensor, "P ..."], *, resamples: int = RESAMPLES, seed: int = 0
-) -> Float[Tensor, "R ..."]:
-    """Means of `values` over prompts drawn with replacement, `resamples` times.
+def resampled_means(values: Float[Tensor, "P ..."], bootstrap: Bootstrap = Bootstrap()) -> Float[Tensor, "R ..."]:
+    """Means of `values` over prompts that are drawn with replacement, one mean for each resample.
 
-    The same seed draws the same prompts, so that numbers of several checkpoints on the same prompts can
-    be compared resample by resample.
+    The same seed draws the same prompts, so that several checkpoints that were measured on the same prompts can be
+    compared resample by resample.
+
+    Args:
+        values: one row for each prompt.
+        bootstrap: number R and seed of the resamples.
 
     Examples:
-        >>> resampled_means(torch.ones(5, 2), resamples=3).tolist()
+        >>> resampled_means(torch.ones(5, 2), Bootstrap(resamples=3)).tolist()
         [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
     """
-    n = len(values)
-    generator = np.random.default_rng(seed)
-    flat = values.double().reshape(n, -1)
-    at_once = max(1, (1 << 22) // n)
-    pieces = []
-    for start in range(0, resamples, at_once):
-        counts = generator.multinomial(n, np.full(n, 1 / n), size=min(at_once, resamples - start))
-        pieces.append(torch.from_numpy(counts).double() @ flat / n)
-    return torch.cat(pieces).reshape(resamples, *values.shape[1:])
+    n_prompts = len(values)
+    generator = np.random.default_rng(bootstrap.seed)
+    flat = values.double().reshape(n_prompts, -1)
+
+    # Draw how often each prompt occurs in a resample, in chunks that bound the memory.
+    chunk = max(1, MOST_COUNTS // n_prompts)
+    means = []
+    for start in range(0, bootstrap.resamples, chunk):
+        size = min(chunk, bootstrap.resamples - start)
+        counts = generator.multinomial(n_prompts, np.full(n_prompts, 1 / n_prompts), size=size)
+        means.append(torch.from_numpy(counts).double() @ flat / n_prompts)
+
+    return torch.cat(means).reshape(bootstrap.resamples, *values.shape[1:])
 
 
-def interval(samples: Float[Tensor, "R ..."], level: float = LEVEL) -> tuple[Float[Tensor, ...], Float[Tensor, ...]]:
-    """Lower and upper percentile bounds of bootstrap samples; resamples that are NaN are left out.
+def interval(
+    samples: Float[Tensor, "R ..."], bootstrap: Bootstrap = Bootstrap()
+) -> tuple[Float[Tensor, ...], Float[Tensor, ...]]:
+    """Lower and upper percentile bounds of bootstrap samples; samples that are NaN are left out.
+
+    Args:
+        samples: a statistic of each of R resamples.
+        bootstrap: level of the interval.
+
+    Returns:
+        The bounds, without the axis of the resamples; NaN where every sample is NaN.
 
     Examples:
-        >>> low, high = interval(torch.arange(101.0), level=0.9)
+        >>> low, high = interval(torch.arange(101.0), Bootstrap(level=0.9))
         >>> round(float(low), 3), round(float(high), 3)
         (5.0, 95.0)
     """
-    tail = (1 - level) / 2
+    tail = (1 - bootstrap.level) / 2
     array = samples.double().numpy()
     defined = np.isfinite(array).any(axis=0)
+
+    # Quantiles of columns without a single number would raise a warning.
     bounds = np.full((2, *array.shape[1:]), np.nan)
     if defined.all():
         bounds = np.nanquantile(array, [tail, 1 - tail], axis=0)
     elif defined.any():
         bounds[:, defined] = np.nanquantile(array[:, defined], [tail, 1 - tail], axis=0)
+
     return torch.from_numpy(np.asarray(bounds[0])), torch.from_numpy(np.asarray(bounds[1]))
 
 
 def bootstrap_interval(
     values: Float[Tensor, "P ..."],
-    statistic: Callable[[Tensor], Tensor] = lambda means: means,
+    bootstrap: Bootstrap = Bootstrap(),
     *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    level: float = LEVEL,
+    statistic: Callable[[Tensor], Tensor] = lambda means: means,
 ) -> tuple[Tensor, Tensor]:
     """Percentile interval of ``statistic(mean over prompts)``.
 
     Args:
-        values: one row a prompt.
-        statistic: a function of means ``R *K`` that keeps the first axis.
-        resamples, seed, level: of the bootstrap.
+        values: one row for each prompt.
+        bootstrap: resamples, seed and level.
+        statistic: a function of means ``R *K`` that keeps the first axis; by default the means themselves.
 
     Examples:
         >>> low, high = bootstrap_interval(torch.tensor([0.0, 1.0] * 50))
         >>> bool(low < 0.5 < high)
         True
+
+    Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.
     """
-    return interval(statistic(resampled_means(values, resamples=resamples, seed=seed)), level)
+    return interval(statistic(resampled_means(values, bootstrap)), bootstrap)

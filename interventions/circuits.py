@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from interventions.activations import MAX_TOKENS
 from interventions.baselines import Baseline
 from interventions.codes import Decomposition
 from interventions.errors import InterventionError
@@ -61,10 +60,9 @@ def circuit(
     ranked: Sequence[int],
     *,
     sizes: Sequence[int] = SIZES,
-    baseline: Baseline | Decomposition | None = None,
+    baseline: str | Baseline = "zero",
     keep_error: bool = True,
     metric: AnyMetric = LOGIT_DIFFERENCE,
-    max_tokens: int = MAX_TOKENS,
 ) -> Circuit:
     """Keep, and take away, the top n of ranked features jointly, for nested n.
 
@@ -72,17 +70,16 @@ def circuit(
         model, prompts, site, clean: as for `indirect_effects`.
         ranked: features, the most important first.
         sizes: n; those above the number of ranked features are left out.
-        baseline: what all other features are set to: None for zero, or a `Baseline` (Marks et al.: mean).
+        baseline: what all other features are set to: zero, mean (Marks et al.), resample, or a `Baseline`.
         keep_error: leave the error term as it is in all states; otherwise it moves to the baseline's, except in
             `ablated` and `full`.
         metric: what is scored.
-        max_tokens: budget of one batch, padding included.
 
     Raises:
         InterventionError: no ranked feature, a feature that does not exist or is listed twice, or a size below 1.
 
     Examples:
-        >>> found = circuit(model, prompts, site, clean, ranked, baseline=Baseline.mean(clean))  # doctest: +SKIP
+        >>> found = circuit(model, prompts, site, clean, ranked, baseline="mean")  # doctest: +SKIP
         >>> found.faithfulness()  # doctest: +SKIP
 
     Source: Marks et al. 2024 (arXiv 2403.19647), section 3.2.
@@ -93,8 +90,8 @@ def circuit(
     if not sizes or min(sizes) < 1:
         raise InterventionError(f"The sizes of a circuit are whole numbers from 1 on, not {list(sizes)}.")
     fitting = tuple(size for size in sizes if size <= len(ranked)) or (len(ranked),)
-    upward = Upward(model, prompts, site, metric, max_tokens)
-    to = Baseline.of(clean, baseline)
+    upward = Upward(model, prompts, site, metric)
+    to = Baseline.of(baseline, clean, prompts)
     change = to.change(clean, ranked[: max(fitting)])
     start = to.x + (clean.error - to.error if keep_error else 0)
     nested = [ranked[:size] for size in fitting]

@@ -1,47 +1,67 @@
-"""How much each feature, and the error term, causes a metric: indirect effects."""
+"""Indirect effects: how much each feature of a dictionary, and its error term, causes a metric.
+
+Given P prompts, a metric m, and the decomposition ``x = f @ directions + bias + e`` of their activations at one site of
+one checkpoint, `indirect_effects` works as follows:
+
+1. **Baseline.** Choose the state (f', e') to which features and error term move: zero (CTT), the mean over tokens,
+   another prompt's state, or the patch prompt's (`interventions/baselines.py`). It decodes to the activation x'.
+2. **Ends of the path.** Score the prompts with x and with x' at the site. Only the blocks above the site run
+   (`interventions/upward.py`).
+3. **Gradient.** Decoding is affine, so the path ``(1-a)(f, e) + a(f', e')`` is the straight line from x to x'. `ig`
+   averages dm/dx over the nodes of a quadrature rule on this line, `atp` takes dm/dx at x alone. One backward pass to x
+   serves all features (`interventions/path.py`).
+4. **Number of nodes** (`ig`). The effects of a prompt must add up to m(x') - m(x), which is known from step 2, and so
+   the error of the integral is known too (*completeness*). Every prompt starts with 6 nodes. While the errors of all
+   prompts together exceed `tolerance`, the prompts with the largest errors get half as many nodes again, or three times
+   as many, up to 96.
+5. **Effects.** The effect of feature i at a token is ``(f'_i - f_i) <dm/dx, direction_i>``, that of the error term
+   ``<dm/dx, e' - e>``. Features that are zero in both states have no effect and no entry, so that nothing of size T x F
+   is built and nothing of size B x S x F carries gradients.
+6. **Exact effects** take the place of steps 3 to 5: one forward pass for each feature and each prompt in which it
+   fires, with this feature alone at its baseline (`interventions/replacement.py`).
+
+Sources: Sundararajan, Taly & Yan 2017 (arXiv 1703.01365) for integrated gradients and completeness; Syed, Rager & Conmy
+2023 (arXiv 2310.10348) for attribution patching, `atp`; Marks et al. 2024 (arXiv 2403.19647), section 2, for effects of
+features and error terms; CTT (arXiv 2509.05291), section 3, for the zero baseline and the `ctt` aggregation.
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interventions.activations import MAX_TOKENS
 from interventions.baselines import Baseline
-from interventions.budget import for_each_batch
 from interventions.codes import Decomposition, check_feature
 from interventions.errors import InterventionError, NoGradientsError, not_one_of
-from interventions.estimator import METHODS
-from interventions.metrics import LOGIT_DIFFERENCE, AnyMetric
+from interventions.estimator import Estimator
 from interventions.model import Model
-from interventions.prompts import Batch, Prompts
-from interventions.quadrature import nodes_and_weights
+from interventions.path import Path, Progress
+from interventions.prompts import Prompts
 from interventions.replacement import replace
 from interventions.site import Site
 from interventions.upward import Upward
 
 AGGREGATIONS = ("sum", "ctt")
 CTT_THRESHOLD = 0.1
-FEWEST_STEPS, MOST_STEPS = 6, 96
-"""Nodes that every prompt gets, and the most that one gets, when their number is left open."""
-Progress = Callable[[int, int], None]
+"""Effects of one feature at one position that are not larger than this count as zero in CTT."""
 
 
 @dataclass(frozen=True, eq=False)
 class Effects:
-    """Indirect effects of one checkpoint's features on a metric, kept sparse.
+    """Indirect effects of one checkpoint's features on a metric, as N sparse entries.
 
     Attributes:
-        prompt, position, feature, value: one entry for each place where a feature's activation differs
-            between clean state and baseline; `position` is None for `exact`, which replaces a feature at all
-            positions at once. A feature's effect on a prompt is the sum of its entries there.
+        prompt, position, feature, value: one entry for each token and feature whose activation differs between clean
+            state and baseline. `position` is None for `exact`, which replaces a feature at all positions at once. The
+            effect of a feature on a prompt is the sum of its entries there.
         error: effect of the error term on each prompt.
         clean, baseline: the metric of each prompt in the two states.
-        lengths: tokens of each prompt.
+        lengths: number of tokens of each prompt.
         n_features: F.
         method: ig, atp or exact.
     """
@@ -60,42 +80,46 @@ class Effects:
     def per_feature(self, aggregation: str = "sum") -> Float[Tensor, " F"]:
         """Indirect effect of every feature, over all prompts.
 
-        ``sum``: summed over positions, mean over prompts. ``ctt``: effects of a single position with
-        |IE| <= 0.1 are set to zero, then the mean over all tokens (CTT, section 4).
+        ``sum`` adds the effects of all positions and takes the mean over prompts. ``ctt`` sets the effects of a single
+        position with |IE| <= 0.1 to zero and takes the mean over all tokens (CTT, section 4).
 
         Raises:
-            InterventionError: an unknown aggregation, or `ctt` for effects that have no positions.
+            InterventionError: an unknown aggregation, or `ctt` for effects without positions.
         """
         total = torch.zeros(self.n_features, dtype=torch.float64)
         if aggregation == "sum":
             return total.index_add(0, self.feature, self.value.double()) / len(self.clean)
-        if aggregation == "ctt":
-            if self.position is None:
-                raise InterventionError("Aggregation 'ctt' needs effects per position; use method 'ig' or 'atp'.")
-            feature, value = self._merged_positions()
-            kept = value.abs() > CTT_THRESHOLD
-            return total.index_add(0, feature[kept], value[kept]) / int(self.lengths.sum())
-        raise InterventionError(not_one_of("aggregation", aggregation, AGGREGATIONS))
+        if aggregation != "ctt":
+            raise InterventionError(not_one_of("aggregation", aggregation, AGGREGATIONS))
+        if self.position is None:
+            raise InterventionError("Aggregation 'ctt' needs effects per position; use method 'ig' or 'atp'.")
+        feature, value = self._merge_entries(self.position)
+        large = value.abs() > CTT_THRESHOLD
+        return total.index_add(0, feature[large], value[large]) / int(self.lengths.sum())
 
     def per_prompt(self, features: Sequence[int]) -> Float[Tensor, "P K"]:
-        """Effect of each of some features on each prompt, summed over positions.
+        """Effect of K features on each prompt, summed over positions.
 
         Raises:
             FeatureError: a feature that does not exist.
         """
         for feature in features:
             check_feature(feature, self.n_features)
-        chosen, place = torch.unique(torch.tensor(list(features), dtype=torch.long), return_inverse=True)
-        column = torch.full((self.n_features,), -1)
-        column[chosen] = torch.arange(len(chosen))
-        wanted = column[self.feature]
-        kept = wanted >= 0
-        out = torch.zeros(len(self.clean), len(chosen), dtype=torch.float64)
-        out.index_put_((self.prompt[kept], wanted[kept]), self.value[kept].double(), accumulate=True)
-        return out[:, place]
+
+        # Find the column of every entry; -1 for features that are not asked for.
+        distinct, columns = torch.unique(torch.tensor(list(features), dtype=torch.long), return_inverse=True)
+        column_of_feature = torch.full((self.n_features,), -1)
+        column_of_feature[distinct] = torch.arange(len(distinct))
+        column = column_of_feature[self.feature]
+        mask = column >= 0
+
+        # Sum the entries over positions.
+        sums = torch.zeros(len(self.clean), len(distinct), dtype=torch.float64)
+        sums.index_put_((self.prompt[mask], column[mask]), self.value[mask].double(), accumulate=True)
+        return sums[:, columns]
 
     def completeness_error(self) -> float:
-        """How far effects of all features and the error term miss the metric's change, relative to it.
+        """How far the effects of all features and the error term are from adding up to the metric's change.
 
         ``sum_p |sum_i IE_i + IE_error - (m(baseline) - m(clean))| / sum_p |m(baseline) - m(clean)|``.
         Zero for an exact integral; for `atp` and `exact` it shows how far effects are from additive.
@@ -104,9 +128,12 @@ class Effects:
         change = (self.baseline - self.clean).double()
         return float((total - change).abs().sum() / change.abs().sum().clamp(min=1e-30))
 
-    def _merged_positions(self) -> tuple[Tensor, Tensor]:
-        """One entry a (prompt, position, feature), also where clean and patch prompt both have one."""
-        key = (self.prompt * int(self.lengths.max()) + self.position) * self.n_features + self.feature
+    def _merge_entries(self, position: Int[Tensor, " N"]) -> tuple[Tensor, Tensor]:
+        """Feature and value of one entry per (prompt, position, feature).
+
+        A feature that is active in the clean and in the patch prompt has two entries at that position.
+        """
+        key = (self.prompt * int(self.lengths.max()) + position) * self.n_features + self.feature
         key, inverse = torch.unique(key, return_inverse=True)
         value = torch.zeros(len(key), dtype=torch.float64).index_add(0, inverse, self.value.double())
         return key % self.n_features, value
@@ -117,15 +144,9 @@ def indirect_effects(
     prompts: Prompts,
     site: Site,
     clean: Decomposition,
-    baseline: Baseline | Decomposition | None = None,
+    estimator: Estimator = Estimator(),
     *,
-    method: str | None = None,
-    metric: AnyMetric = LOGIT_DIFFERENCE,
-    quadrature: str = "gauss-legendre",
-    steps: int | None = None,
-    tolerance: float = 0.02,
     features: Sequence[int] | None = None,
-    max_tokens: int = MAX_TOKENS,
     progress: Progress | None = None,
 ) -> Effects:
     """Indirect effect of every feature and of the error term on a metric, at one checkpoint.
@@ -136,82 +157,120 @@ def indirect_effects(
         ig    : (f'_i - f_i) * integral_0^1 dm/df_i da       at every position
         atp   : (f'_i - f_i) * dm/df_i at a = 0              at every position
 
-    and the same for the error term. Decoding is affine, so the path is taken on x, one backward pass gives
-    dm/dx, and ``dm/df_i = <dm/dx, direction_i>``: nothing of size B x S x F carries gradients, and features
-    that are zero in both states have no effect and cost nothing.
+    and the same for the error term. The head of this module describes the algorithm.
 
     Args:
         model: the checkpoint.
         prompts: P prompts with right and wrong answers.
-        site: where the dictionary is spliced in.
+        site: the site whose activations the dictionary decomposes.
         clean: decomposition of the prompts' activations at `site`.
-        baseline: what features and error term move to: a `Baseline`, the decomposition of the patch prompts, or
-            None for zero (f' = 0, e' = 0: CTT).
-        method: ig, atp, or exact, which costs a pass for each feature that fires on each prompt. None is ig, but
-            exact on a server that has no gradients; a warning says so.
-        metric: what is caused; by default logit(wrong) - logit(right) at the last token.
-        quadrature: rule for `ig`: gauss-legendre, midpoint, or left (CTT: 10 steps).
-        steps: number of nodes of the rule. None takes 6, and while the completeness error is above `tolerance`,
-            half as many again or three times as many, up to 96, for the prompts that miss by most.
-        tolerance: largest completeness error, see `Effects.completeness_error`.
-        features: for `exact`, only these features; default all that fire.
-        max_tokens: budget of one batch, padding included.
+        estimator: method, baseline, metric and quadrature, see `Estimator`. `exact` costs one forward pass for each
+            feature and each prompt in which it fires. The method None is `ig`; on a server without gradients it is
+            `exact`, with a warning.
+        features: for `exact`, only these features; by default all that fire.
         progress: called with (done, in all).
 
     Raises:
-        InterventionError: an unknown method, quadrature or metric, or a decomposition of other tokens.
-        NoGradientsError: ig or atp by name, on a server that has no gradients.
+        InterventionError: a decomposition or baseline of other tokens, or no feature to replace.
+        NoGradientsError: `ig` or `atp` by name, on a server without gradients.
 
     Examples:
-        >>> result = indirect_effects(model, prompts, Site(1), decomposition)  # doctest: +SKIP
-        >>> result.per_feature().abs().topk(10).indices  # doctest: +SKIP
+        >>> effects = indirect_effects(model, prompts, Site(1), decomposition)  # doctest: +SKIP
+        >>> effects.per_feature().abs().topk(10).indices  # doctest: +SKIP
+        >>> ctt = Estimator(quadrature="left", steps=10)  # doctest: +SKIP
+        >>> indirect_effects(model, prompts, Site(1), decomposition, ctt).per_feature("ctt")  # doctest: +SKIP
 
     Source: Marks et al. 2024 (arXiv 2403.19647), section 2; CTT (arXiv 2509.05291), section 3.
     """
-    upward = Upward(model, prompts, site, metric, max_tokens)
+    upward = Upward(model, prompts, site, estimator.metric)
     if len(clean.x) != prompts.n_tokens:
         raise InterventionError(
             f"The decomposition has {len(clean.x)} tokens, but the prompts have {prompts.n_tokens}."
         )
-    method = _possible(method, model)
-    to = Baseline.of(clean, baseline)
-    change, error_change = to.change(clean), to.error - clean.error
-    clean_metric, end_metric = upward.score(clean.x), upward.score(to.x)
+    method = _available_method(estimator.method, model)
 
+    # Score the prompts at both ends of the path.
+    baseline = Baseline.of(estimator.baseline, clean, prompts)
+    clean_metric, baseline_metric = upward.score(clean.x), upward.score(baseline.x)
+
+    # Estimate the effects.
     if method == "exact":
-        firing = torch.unique(change.feature).tolist()
-        wanted = firing if features is None else list(dict.fromkeys(features))
-        if not wanted:
-            raise InterventionError("There are no features to replace: the list is empty, or none fires.")
-        groups = [[feature] for feature in wanted]
-        replaced = replace(upward, clean.x, change, clean.directions, groups, progress=progress)
-        error = upward.score(clean.x + error_change) - clean_metric
-        value = replaced.metric - clean_metric[replaced.prompt]
-        return Effects(
-            replaced.prompt, None, torch.tensor(wanted)[replaced.group], value,
-            error, clean_metric, end_metric, prompts.lengths, clean.codes.n_features, method,
-        )  # fmt: skip
-
-    path = _Path(upward, clean.x, to.x)
-    if method == "atp":
-        gradient = path.gradient("left", 1, progress=progress)
-    elif steps is not None:
-        gradient = path.gradient(quadrature, steps, progress=progress)
+        entries = _exact_effects(upward, clean, baseline, clean_metric, features, progress)
     else:
-        gradient = path.gradient_within(tolerance, quadrature, end_metric - clean_metric, progress)
+        path = Path(upward, clean.x, baseline.x)
+        if method == "atp":
+            gradient = path.mean_gradient("left", 1, progress=progress)
+        elif estimator.steps is not None:
+            gradient = path.mean_gradient(estimator.quadrature, estimator.steps, progress=progress)
+        else:
+            change = baseline_metric - clean_metric
+            gradient = path.adaptive_mean_gradient(estimator.quadrature, estimator.tolerance, change, progress)
+        entries = _gradient_effects(prompts, clean, baseline, gradient)
+
+    return Effects(
+        prompt=entries.prompt,
+        position=entries.position,
+        feature=entries.feature,
+        value=entries.value,
+        error=entries.error,
+        clean=clean_metric,
+        baseline=baseline_metric,
+        lengths=prompts.lengths,
+        n_features=clean.codes.n_features,
+        method=method,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Entries:
+    """What an estimator finds: the fields of `Effects` that depend on the method."""
+
+    prompt: Int[Tensor, " N"]
+    position: Int[Tensor, " N"] | None
+    feature: Int[Tensor, " N"]
+    value: Float[Tensor, " N"]
+    error: Float[Tensor, " P"]
+
+
+def _gradient_effects(
+    prompts: Prompts, clean: Decomposition, baseline: Baseline, gradient: Float[Tensor, "T D"]
+) -> _Entries:
+    """Project the gradient at the site onto features and error term, token by token."""
+    change, error_change = baseline.change(clean), baseline.error - clean.error
     value = change.inner(gradient.to(change.value), clean.directions.to(change.value))
     error_by_token = (gradient * error_change.to(gradient)).sum(1)
     error = torch.zeros(len(prompts)).index_add(0, prompts.sequence_of_token, error_by_token)
-    return Effects(
-        prompts.sequence_of_token[change.token], prompts.position_of_token[change.token], change.feature, value,
-        error, clean_metric, end_metric, prompts.lengths, clean.codes.n_features, method,
-    )  # fmt: skip
+    prompt, position = prompts.sequence_of_token[change.token], prompts.position_of_token[change.token]
+    return _Entries(prompt, position, change.feature, value, error)
 
 
-def _possible(method: str | None, model: Model) -> str:
-    """The method asked for, or the one that the model's server allows."""
-    if method is not None and method not in METHODS:
-        raise InterventionError(not_one_of("method", method, METHODS))
+def _exact_effects(
+    upward: Upward,
+    clean: Decomposition,
+    baseline: Baseline,
+    clean_metric: Float[Tensor, " P"],
+    features: Sequence[int] | None,
+    progress: Progress | None,
+) -> _Entries:
+    """Move one feature at a time to its baseline at all positions, and then the error term alone."""
+    change, error_change = baseline.change(clean), baseline.error - clean.error
+    replaced_features = torch.unique(change.feature).tolist() if features is None else list(dict.fromkeys(features))
+    if not replaced_features:
+        raise InterventionError("There are no features to replace: the list is empty, or none fires.")
+
+    groups = [[feature] for feature in replaced_features]
+    replaced = replace(upward, clean.x, change, clean.directions, groups, progress=progress)
+    value = replaced.metric - clean_metric[replaced.prompt]
+    error = upward.score(clean.x + error_change) - clean_metric
+    return _Entries(replaced.prompt, None, torch.tensor(replaced_features)[replaced.group], value, error)
+
+
+def _available_method(method: str | None, model: Model) -> str:
+    """The method asked for; without one, `ig`, or `exact` where the model's server has no gradients.
+
+    Raises:
+        NoGradientsError: a method that needs gradients, on a server without them.
+    """
     if method == "exact" or model.gradients:
         return method or "ig"
     if method is not None:
@@ -226,70 +285,3 @@ def _possible(method: str | None, model: Model) -> str:
         stacklevel=3,
     )
     return "exact"
-
-
-@dataclass(frozen=True, eq=False)
-class _Path:
-    """The straight path of the activations from one state to another, and the gradients along it."""
-
-    upward: Upward
-    start: Float[Tensor, "T D"]
-    end: Float[Tensor, "T D"]
-
-    def gradient_within(
-        self, tolerance: float, rule: str, change: Float[Tensor, " P"], progress: Progress | None
-    ) -> Float[Tensor, "T D"]:
-        """Mean gradient with as many nodes for each prompt as completeness asks for.
-
-        The effects of a prompt add up to ``<mean gradient, end - start>``, which must be the metric's
-        change: so the error is known without a second estimate. While its sum over prompts is too large, the
-        worst of them, without which it is half of what is allowed, are run again with more nodes.
-        """
-        prompts = self.upward.prompts
-        out = self.gradient(rule, FEWEST_STEPS, progress=progress)
-        steps = torch.full((len(prompts),), FEWEST_STEPS)
-        allowed = tolerance * change.abs().sum()
-        while True:
-            by_token = (out * (self.end - self.start).to(out)).sum(1)
-            missed = (torch.zeros_like(change).index_add(0, prompts.sequence_of_token, by_token) - change).abs()
-            if missed.sum() <= allowed:
-                return out
-            ascending = missed.argsort()
-            again = torch.zeros_like(missed, dtype=torch.bool)
-            again[ascending] = missed[ascending].cumsum(0) > allowed / 2
-            again &= steps < MOST_STEPS
-            if not again.any():
-                return out
-            # Half as many nodes again divide the error by about ten: prompts that are far off are spared useless ones.
-            far = missed > 10 * allowed / len(prompts)
-            steps = torch.where(again, torch.where(far, 3 * steps, 3 * steps // 2), steps).clamp(max=MOST_STEPS)
-            for number in torch.unique(steps[again]).tolist():
-                rows = (again & (steps == number)).nonzero().squeeze(1)
-                refined = self.gradient(rule, number, rows=rows, progress=progress)
-                tokens = torch.isin(prompts.sequence_of_token, rows)
-                out[tokens] = refined[tokens]
-
-    def gradient(
-        self, rule: str, steps: int, *, rows: Int[Tensor, " R"] | None = None, progress: Progress | None = None
-    ) -> Float[Tensor, "T D"]:
-        """``sum_k w_k dm/dx`` at ``x = start + a_k (end - start)``, prompts and nodes batched together."""
-        upward, prompts, model = self.upward, self.upward.prompts, self.upward.model
-        nodes, weights = nodes_and_weights(rule, steps)
-        out = torch.zeros(prompts.n_tokens, model.d_model)
-        done, in_all = 0, len(prompts) if rows is None else len(rows)
-
-        def work(batch: Batch, budget: int) -> None:
-            nonlocal done
-            a, b = upward.pad(batch, self.start), upward.pad(batch, self.end)
-            at_once = max(1, budget // batch.mask.numel())
-            total = torch.zeros_like(a, dtype=torch.float32)
-            for first in range(0, steps, at_once):
-                some = slice(first, first + at_once)
-                total += upward.gradient(batch, a, b, nodes[some], weights[some])
-            batch.unpad(total, out)
-            done += len(batch.rows)
-            if progress is not None:
-                progress(done, in_all)
-
-        for_each_batch(prompts, upward.max_tokens, work, rows)
-        return out

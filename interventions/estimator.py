@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from interventions.baselines import Baseline
+from interventions.baselines import BASELINES, Baseline
 from interventions.errors import InterventionError, not_one_of
 from interventions.metrics import METRICS, AnyMetric
 from interventions.quadrature import RULES
 
 METHODS = ("ig", "atp", "exact")
-BASELINES = ("zero", "mean", "resample", "patch")
-"""Baselines by name; any other is given as a `Baseline`."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +46,11 @@ class Estimator:
             ("method", self.method, METHODS),
             ("baseline", self.baseline, BASELINES),
             ("metric", self.metric, METRICS),
-            ("quadrature", self.quadrature, RULES),
+            ("quadrature rule", self.quadrature, RULES),
         ):
             if isinstance(given, str) and given not in allowed:
                 raise InterventionError(not_one_of(name, given, allowed))
         if self.steps is not None and self.steps < 1:
-            raise InterventionError(f"steps must be at least 1, not {self.steps}.")
+            raise InterventionError(f"A quadrature needs at least one step, not {self.steps}.")
         if self.tolerance <= 0:
-            raise InterventionError(f"tolerance must be positive, not {self.tolerance}.")
+            raise InterventionError(f"The tolerance of the completeness error must be positive, not {self.tolerance}.")

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interventions.activations import MAX_TOKENS, scored
+from interventions.activations import scored
 from interventions.budget import for_each_batch
 from interventions.errors import ShapeError
 from interventions.forward import Edit, run
@@ -27,7 +27,6 @@ def patch(
     metric: AnyMetric = LOGIT_DIFFERENCE,
     *,
     positions: str | Sequence[tuple[int, int]] = "all",
-    max_tokens: int = MAX_TOKENS,
 ) -> Float[Tensor, " P"]:
     """The metric of every prompt when activations are replaced at one site or several in one pass.
 
@@ -37,7 +36,6 @@ def patch(
             `positions` leaves out are not used).
         metric: what is read at the last token.
         positions: ``all``, ``last``, or a token span (first, end) for each prompt.
-        max_tokens: budget of one batch, padding included.
 
     Raises:
         ShapeError: activations of another shape, or spans that do not fit the prompts.
@@ -57,7 +55,7 @@ def patch(
             )
     if len(activations) == 1 and positions == "all":
         ((site, x),) = activations.items()
-        return Upward(model, prompts, site, metric, max_tokens).score(x)
+        return Upward(model, prompts, site, metric).score(x)
     metric, kept = metric_named(metric), prompts.at(positions).unsqueeze(1)
     out = torch.empty(len(prompts))
 
@@ -70,7 +68,7 @@ def patch(
         out[batch.rows] = found.float().cpu()
 
     with torch.no_grad():
-        for_each_batch(prompts, max_tokens, work)
+        for_each_batch(prompts, model.max_tokens, work)
     return out
 
 

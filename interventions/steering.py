@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interventions.activations import MAX_TOKENS
 from interventions.codes import Codes, Decomposition
 from interventions.errors import InterventionError, ShapeError
 from interventions.metrics import LOGIT_DIFFERENCE, AnyMetric
@@ -46,7 +45,6 @@ def steer(
     *,
     positions: str | Sequence[tuple[int, int]] = "all",
     metric: AnyMetric = LOGIT_DIFFERENCE,
-    max_tokens: int = MAX_TOKENS,
 ) -> Steered:
     """Add a multiple of features' decoder directions: ``x + sum_i amount_i direction_i``.
 
@@ -55,7 +53,6 @@ def steer(
         amounts: feature -> how much is added to its activation.
         positions: ``all``, ``last``, or a token span (first, end) for each prompt.
         metric: what is scored.
-        max_tokens: budget of one batch, padding included.
 
     Raises:
         InterventionError: no feature, or one that does not exist.
@@ -67,7 +64,7 @@ def steer(
     amount = torch.tensor([amounts[feature] for feature in features], dtype=clean.x.dtype)
     push = amount @ clean.directions[features]
     where = prompts.at(positions).to(clean.x).unsqueeze(1)
-    return _scored(Upward(model, prompts, site, metric, max_tokens), clean.x, where * push)
+    return _scored(Upward(model, prompts, site, metric), clean.x, where * push)
 
 
 def clamp(
@@ -79,7 +76,6 @@ def clamp(
     *,
     positions: str | Sequence[tuple[int, int]] = "all",
     metric: AnyMetric = LOGIT_DIFFERENCE,
-    max_tokens: int = MAX_TOKENS,
 ) -> Steered:
     """Hold features at fixed activations: ``x + sum_i (value_i - f_i) direction_i``.
 
@@ -93,7 +89,7 @@ def clamp(
     held[features] = torch.tensor([values[feature] for feature in features], dtype=clean.x.dtype)
     change = Codes.constant(held, clean.codes.n_tokens) + (-clean.codes.of(features))
     where = prompts.at(positions).to(clean.x).unsqueeze(1)
-    return _scored(Upward(model, prompts, site, metric, max_tokens), clean.x, where * change.decode(clean.directions))
+    return _scored(Upward(model, prompts, site, metric), clean.x, where * change.decode(clean.directions))
 
 
 def transplant(
@@ -106,7 +102,6 @@ def transplant(
     *,
     scale: float = 1.0,
     metric: AnyMetric = LOGIT_DIFFERENCE,
-    max_tokens: int = MAX_TOKENS,
 ) -> Steered:
     """Carry features of one model into another model's forward pass, and see what the other makes of them.
 
@@ -122,7 +117,6 @@ def transplant(
         features: which are carried over.
         scale: length of B's activations relative to A's, s_A / s_B for a crosscoder's scales.
         metric: what is scored.
-        max_tokens: budget of one batch, padding included.
 
     Raises:
         InterventionError: no feature, or one that does not exist.
@@ -139,7 +133,7 @@ def transplant(
         )
     put = scale * source.codes.of(chosen).decode(source.directions)
     taken = target.codes.of(chosen).decode(target.directions)
-    return _scored(Upward(model, prompts, site, metric, max_tokens), target.x, put - taken)
+    return _scored(Upward(model, prompts, site, metric), target.x, put - taken)
 
 
 def _known(features: Mapping[int, float] | Sequence[int], clean: Decomposition) -> list[int]:

@@ -57,9 +57,7 @@ def ours(setting: Setting, features: list[int]) -> Float[Tensor, "C K P"]:
     decompositions = setting.crosscoder.decompose(setting.activations())
     return torch.stack(
         [
-            ablate(
-                model, setting.prompts, setting.site, decomposition, features, max_tokens=setting.sizes.our_tokens
-            ).change
+            ablate(model, setting.prompts, setting.site, decomposition, features).change
             for model, decomposition in zip(setting.models, decompositions, strict=True)
         ]
     )

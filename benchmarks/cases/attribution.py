@@ -13,7 +13,7 @@ from benchmarks.memory import HOW, Footprint, footprint
 from benchmarks.result import Result, Row
 from benchmarks.setting import Setting, Sizes, build, sizes_for
 from benchmarks.timing import gemm_rate, medians
-from interventions import Decomposition, Effects, indirect_effects
+from interventions import Decomposition, Effects, Estimator, indirect_effects
 
 STEPS = 10
 """Alphas of the left Riemann sum: CTT's."""
@@ -81,13 +81,11 @@ def effects_of(
     setting: Setting, decompositions: list[Decomposition], quadrature: str = "gauss-legendre", steps: int | None = None
 ) -> list[Effects]:
     """The same from activations that are decomposed already."""
+    estimator = Estimator(quadrature=quadrature, steps=steps)
     return [
-        indirect_effects(
-            model, setting.prompts, setting.site, decomposition,
-            quadrature=quadrature, steps=steps, max_tokens=setting.sizes.our_tokens,
-        )
+        indirect_effects(model, setting.prompts, setting.site, decomposition, estimator)
         for model, decomposition in zip(setting.models, decompositions, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def growth_with_features(sizes: Sizes, device: torch.device, features: list[int]) -> list[Row]:

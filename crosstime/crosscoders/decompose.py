@@ -35,7 +35,7 @@ from crosstime.suites.compute import Compute
 from crosstime.suites.corpus import TextSample, TextSource, documents, sequences
 from crosstime.suites.suite import Suite
 from interventions import Baseline, Codes, Decomposition, Model, Prompts, Sequences, Site, fetch
-from interventions.estimator import BASELINES
+from interventions.baselines import BASELINES
 from tasks import Task, TokenizedTask
 from user_input.nearest import nearest
 
@@ -270,18 +270,12 @@ def baseline_named(name: str, decomposed: DecomposedTask, checkpoint: int, seed:
     Raises:
         CrosscoderError: there is no such baseline, or the task has no patch prompts.
     """
-    clean = decomposed.clean[checkpoint]
-    if name == "zero":
-        return Baseline.zero(clean)
-    if name == "mean":
-        return Baseline.mean(clean)
-    if name == "resample":
-        return Baseline.resample(clean, decomposed.prompts, seed=seed)
-    if name != "patch":
+    if name not in BASELINES:
         raise CrosscoderError(f"There is no baseline {name!r}: {nearest(name, BASELINES)}")
-    if decomposed.patched is None:
+    if name == "patch" and decomposed.patched is None:
         raise CrosscoderError(f"Task {decomposed.task.name} has no patch prompts; use baseline='zero' or 'mean'.")
-    return Baseline.patch(decomposed.patched[checkpoint])
+    patched = None if decomposed.patched is None else decomposed.patched[checkpoint]
+    return Baseline.named(name, decomposed.clean[checkpoint], decomposed.prompts, patched, seed=seed)
 
 
 def fitting(suite: Suite, crosscoder: CrossCoder) -> Suite:

@@ -12,7 +12,7 @@ from crosstime.errors import CrosscoderError
 from crosstime.machine.progress import track
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
-from interventions import Ablation, Model, bootstrap_interval
+from interventions import Ablation, Bootstrap, Model, bootstrap_interval
 from interventions import ablate as ablate_features
 from interventions.metrics import answered_right
 from tasks import Task, TokenizedTask
@@ -61,15 +61,15 @@ def ablate(
             bar.note(chosen.revisions[c])
             return ablate_features(
                 model, decomposed.prompts, crosscoder.origin.site, decomposed.clean[c], list(sets.values()),
-                max_tokens=compute.max_tokens, progress=bar.part(c, len(chosen)),
+                progress=bar.part(c, len(chosen)),
             )  # fmt: skip
 
         results = compute.each(chosen, ablation)
     rows = []
     for revision, result in zip(chosen.revisions, results, strict=True):
-        low, high = bootstrap_interval(-result.change.T, resamples=resamples, seed=seed)
+        low, high = bootstrap_interval(-result.change.T, Bootstrap(resamples, seed))
         clean, without = answered_right(result.clean), answered_right(result.metric)
-        gain_low, gain_high = bootstrap_interval((without - clean).T, resamples=resamples, seed=seed)
+        gain_low, gain_high = bootstrap_interval((without - clean).T, Bootstrap(resamples, seed))
         for index, name in enumerate(sets):
             accuracy = without[index].mean().item()
             rows.append(

@@ -26,14 +26,16 @@ from crosstime.shown import Shown
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
 from interventions import (
+    Bootstrap,
     Effects,
+    Estimator,
     Metric,
     Model,
     bootstrap_interval,
     indirect_effects,
+    interval,
     resampled_means,
 )
-from interventions.bootstrap import interval
 from tasks import Task, TokenizedTask
 from user_input.nearest import nearest
 
@@ -107,11 +109,12 @@ class Attribution(Shown):
         if not chosen:
             raise CrosscoderError(f"No feature has an effect on {self.task}, so there is nothing to put in a table.")
         per_prompt = torch.stack([result.per_prompt(chosen) for result in self.effects], -1)
-        means = resampled_means(per_prompt, resamples=resamples, seed=seed)
+        bootstrap = Bootstrap(resamples, seed, level)
+        means = resampled_means(per_prompt, bootstrap)
         ie = per_prompt.mean(0)
-        low, high = interval(means, level)
+        low, high = interval(means, bootstrap)
         shares = relative(ie)
-        share_low, share_high = interval(relative(means), level)
+        share_low, share_high = interval(relative(means), bootstrap)
         reldec = self.reldec()[chosen]
         class_ie, class_dec = (
             classify(values, self.revisions, absent=absent, specific=specific) for values in (shares, reldec)
@@ -140,7 +143,7 @@ class Attribution(Shown):
         """Effect of the error term at each checkpoint: what the crosscoder's features leave unexplained."""
         rows = []
         for revision, result in zip(self.revisions, self.effects, strict=True):
-            low, high = bootstrap_interval(result.error, resamples=resamples, seed=seed)
+            low, high = bootstrap_interval(result.error, Bootstrap(resamples, seed))
             rows.append(
                 {
                     "task": self.task,
@@ -222,10 +225,13 @@ def attribute(
             # One at a time: a mean is as many numbers as there are tokens and features that fire.
             to = baseline_named(baseline, decomposed, c, seed)
             return indirect_effects(
-                model, decomposed.prompts, crosscoder.origin.site, decomposed.clean[c], to,
-                method=method, metric=metric, quadrature=quadrature, steps=steps, tolerance=tolerance,
-                max_tokens=compute.max_tokens, progress=bar.part(c, len(chosen)),
-            )  # fmt: skip
+                model,
+                decomposed.prompts,
+                crosscoder.origin.site,
+                decomposed.clean[c],
+                Estimator(method, to, metric, quadrature, steps, tolerance),
+                progress=bar.part(c, len(chosen)),
+            )
 
         results = compute.each(chosen, effects)
     return Attribution(decomposed.task.name, chosen.revisions, tuple(results), crosscoder.decoder_norms(), decomposed)

@@ -10,7 +10,7 @@ import torch
 from crosstime.errors import RunError
 from crosstime.machine.storage import read_tensors, write_tensors
 from interventions import Effects
-from interventions.effects import METHODS
+from interventions.estimator import METHODS
 from user_input.first_line import first_line
 from user_input.nearest import nearest
 

@@ -21,7 +21,7 @@ from crosstime.machine.progress import track
 from crosstime.shown import Shown
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
-from interventions import Ablation, Decomposition, Effects, Prompts, bootstrap_interval
+from interventions import Ablation, Bootstrap, Decomposition, Effects, Prompts, bootstrap_interval
 from interventions import ablate as ablate_features
 from interventions.metrics import answered_right
 from tasks import Task, TokenizedTask
@@ -234,9 +234,7 @@ def explain_dip(
                     beside = controls if one is decomposed and c == c_at else {}
                     sets = [*groups.values(), *(features for listed in beside.values() for features in listed)]
                     some, clean = _some(one, used, c)
-                    ablated = ablate_features(
-                        model, some, crosscoder.origin.site, clean, sets, max_tokens=compute.max_tokens
-                    )
+                    ablated = ablate_features(model, some, crosscoder.origin.site, clean, sets)
                     described = {"task": one.task.name, "revision": chosen.revisions[c], "prompts": len(used)}
                     rows = _rows(ablated, groups, beside, resamples, seed)
                     found[place, c] = [described | row for row in rows]
@@ -309,7 +307,7 @@ def _rows(
     change = -found.change.double()
     means, accuracy = change.mean(1), answered_right(found.metric).mean(1)
     clean = answered_right(found.clean).mean().item()
-    low, high = bootstrap_interval(change[: len(groups)].T, resamples=resamples, seed=seed)
+    low, high = bootstrap_interval(change[: len(groups)].T, Bootstrap(resamples, seed))
 
     def row(
         name: str, n: int, places: slice, bounds: tuple[float, float], p: float = float("nan")

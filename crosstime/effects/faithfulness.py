@@ -16,7 +16,7 @@ from crosstime.errors import CrosscoderError
 from crosstime.machine.progress import track
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
-from interventions import Circuit, bootstrap_interval, circuit
+from interventions import Bootstrap, Circuit, bootstrap_interval, circuit
 from interventions.circuits import SIZES
 from interventions.metrics import answered_right
 from tasks import Task, TokenizedTask
@@ -132,7 +132,7 @@ def sufficiency_curves(
                     found = [
                         circuit(
                             model, decomposed.prompts, crosscoder.origin.site, decomposed.clean[c], order, sizes=sizes,
-                            baseline=to, keep_error=keep_error, max_tokens=compute.max_tokens,
+                            baseline=to, keep_error=keep_error,
                         )
                         for order in orders
                     ]  # fmt: skip
@@ -215,7 +215,6 @@ def _interval(states: Float[Tensor, "G P"], found: Circuit, resamples: int, seed
     values = torch.stack([*states, found.empty, found.full], 1)
     return bootstrap_interval(
         values,
-        lambda means: (means[:, :-2] - means[:, -2:-1]) / (means[:, -1:] - means[:, -2:-1]),
-        resamples=resamples,
-        seed=seed,
+        Bootstrap(resamples, seed),
+        statistic=lambda means: (means[:, :-2] - means[:, -2:-1]) / (means[:, -1:] - means[:, -2:-1]),
     )

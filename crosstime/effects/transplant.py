@@ -12,7 +12,7 @@ from crosstime.errors import CrosscoderError
 from crosstime.machine.progress import track
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
-from interventions import bootstrap_interval
+from interventions import Bootstrap, bootstrap_interval
 from interventions import transplant as transplant_features
 from interventions.metrics import answered_right
 from tasks import Task, TokenizedTask
@@ -78,9 +78,9 @@ def transplant(
         for name, features in sets.items():
             result = transplant_features(
                 model, decomposed.prompts, crosscoder.origin.site, decomposed.clean[b], decomposed.clean[a], features,
-                scale=scale, max_tokens=compute.max_tokens,
+                scale=scale,
             )  # fmt: skip
-            low, high = bootstrap_interval(-result.change, resamples=resamples, seed=seed)
+            low, high = bootstrap_interval(-result.change, Bootstrap(resamples, seed))
             accuracy, clean = (answered_right(metric).mean().item() for metric in (result.metric, result.clean))
             rows.append(
                 {

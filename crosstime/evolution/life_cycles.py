@@ -12,7 +12,7 @@ from torch import Tensor
 
 from crosstime.effects.relie import ABSENT, SPECIFIC
 from crosstime.errors import CrosstimeError
-from interventions import interval, resampled_means
+from interventions import Bootstrap, interval, resampled_means
 
 PRESENT = ABSENT / SPECIFIC
 """Share of a feature's maximum from which it counts as present. With two checkpoints ``|v| >= 3/7 max`` says the same
@@ -165,7 +165,7 @@ def life_cycle_support(
         >>> life_cycle_support(torch.ones(20, 1, 3)).tolist()
         [1.0]
     """
-    means = resampled_means(per_prompt, resamples=resamples, seed=seed)
+    means = resampled_means(per_prompt, Bootstrap(resamples, seed))
     pattern = present(means, fraction, floor=floor)
     observed = present(per_prompt.double().mean(0), fraction, floor=floor)
     return (pattern == observed).all(-1).double().mean(0)
@@ -197,9 +197,9 @@ def life_cycle_shares(
     found = _counts(life_cycle_numbers(present(values, fraction, floor=floor)).unsqueeze(0))[0]
     low = high = torch.full((len(LIFE_CYCLES),), float("nan"))
     if per_prompt is not None:
-        means = resampled_means(per_prompt, resamples=resamples, seed=seed)
+        means = resampled_means(per_prompt, Bootstrap(resamples, seed))
         counts = _counts(life_cycle_numbers(present(means, fraction, floor=floor)))
-        low, high = interval(counts / max(1, len(values)), level)
+        low, high = interval(counts / max(1, len(values)), Bootstrap(level=level))
     return pd.DataFrame(
         {
             "life_cycle": list(LIFE_CYCLES),

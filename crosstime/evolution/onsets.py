@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from crosstime.errors import CrosstimeError
-from interventions import bootstrap_interval
+from interventions import Bootstrap, bootstrap_interval
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def onset_by_kind(
     rows = []
     for kind, own in both.groupby("kind", sort=True):
         numbers = torch.tensor(own.onset.astype(object).map(place).to_numpy(float))
-        low, high = bootstrap_interval(numbers, resamples=resamples, seed=seed)
+        low, high = bootstrap_interval(numbers, Bootstrap(resamples, seed))
         rows.append(
             {"kind": kind, "n": len(own), "onset": numbers.mean().item(), "low": low.item(), "high": high.item()}
         )

@@ -20,7 +20,7 @@ from crosstime.machine.progress import track
 from crosstime.machine.storage import read_tensors, write_tensors
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
-from interventions import Model, Prompts, Sequences, bootstrap_interval, log_likelihoods, score
+from interventions import Bootstrap, Model, Prompts, Sequences, bootstrap_interval, log_likelihoods, score
 from interventions.metrics import answered_right
 from tasks import SentencePairs, Task, TokenizedTask, whole_sentences
 
@@ -181,7 +181,7 @@ def _means(metrics: Sequence[Float[Tensor, " _"]], resamples: int, seed: int) ->
     for places in _alike(len(metric) for metric in metrics):
         both = [torch.stack([answered_right(metrics[i]), -metrics[i].double()], 1) for i in places]
         values = torch.stack(both, 1)
-        low, high = bootstrap_interval(values, resamples=resamples, seed=seed)
+        low, high = bootstrap_interval(values, Bootstrap(resamples, seed))
         bounds = torch.stack([values.mean(0), low, high], -1).flatten(1)
         for i, numbers in zip(places, bounds.tolist(), strict=True):
             found[i] |= dict(zip(_MEANS, numbers, strict=True))

@@ -7,7 +7,7 @@ import plain_torch
 import pytest
 import torch
 
-from interventions import Baseline, Codes, Decomposition, InterventionError, Prompts, Sequences, Site, fetch
+from interventions import Baseline, Codes, Decomposition, Estimator, InterventionError, Prompts, Sequences, Site, fetch
 from interventions import indirect_effects as effects_of
 
 NODES, WEIGHTS = (array / 2 for array in np.polynomial.legendre.leggauss(4))
@@ -53,7 +53,7 @@ def assert_effects(found, prompts, expected: list[tuple[torch.Tensor, torch.Tens
 @pytest.mark.parametrize("name", ["gpt_neox", "bloom", "olmo2", "llama"])
 def test_effects_at_every_kind_of_site_are_autograd_through_the_whole_dictionary(tiny, prompts, dictionary, name, site):
     model, plain = tiny(name)
-    found = effects_of(model, prompts, site, decomposed(model, prompts, dictionary, site), steps=4)
+    found = effects_of(model, prompts, site, decomposed(model, prompts, dictionary, site), Estimator(steps=4))
     _, fs, es = plain_states(plain, dictionary, prompts, site)
     expected = [
         through_all_features(plain, dictionary, prompts, row, site, f, e, torch.zeros_like(f), torch.zeros_like(e))
@@ -65,7 +65,7 @@ def test_effects_at_every_kind_of_site_are_autograd_through_the_whole_dictionary
 def test_effects_towards_the_mean_are_autograd_towards_the_mean(tiny, prompts, dictionary):
     model, plain = tiny("gpt_neox")
     clean = decomposed(model, prompts, dictionary, Site(1))
-    found = effects_of(model, prompts, Site(1), clean, Baseline.mean(clean), steps=4)
+    found = effects_of(model, prompts, Site(1), clean, Estimator(baseline="mean", steps=4))
     _, fs, es = plain_states(plain, dictionary, prompts, Site(1))
     f_end, e_end = torch.cat(fs).mean(0), torch.cat(es).mean(0)
     expected = [

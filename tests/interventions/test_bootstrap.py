@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 import torch
 
-from interventions import bootstrap_interval, interval, resampled_means
+from interventions import Bootstrap, InterventionError, bootstrap_interval, interval, resampled_means
 
 
 def looped_means(values: torch.Tensor, resamples: int, seed: int) -> torch.Tensor:
@@ -21,12 +21,12 @@ def looped_means(values: torch.Tensor, resamples: int, seed: int) -> torch.Tenso
 
 def test_means_are_those_of_prompts_drawn_with_replacement():
     values = torch.randn(13, 2, 3, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(resampled_means(values, resamples=40, seed=7), looped_means(values, 40, 7))
+    torch.testing.assert_close(resampled_means(values, Bootstrap(resamples=40, seed=7)), looped_means(values, 40, 7))
 
 
 def test_work_done_in_pieces_gives_the_same_resamples():
     values = torch.arange(1 << 15, dtype=torch.float32)  # 128 resamples a piece
-    found = resampled_means(values, resamples=130, seed=3)
+    found = resampled_means(values, Bootstrap(resamples=130, seed=3))
     generator = np.random.default_rng(3)
     counts = generator.multinomial(len(values), np.full(len(values), 1 / len(values)), size=130)
     torch.testing.assert_close(
@@ -37,26 +37,28 @@ def test_work_done_in_pieces_gives_the_same_resamples():
 def test_the_same_seed_draws_the_same_prompts_for_other_values():
     a = torch.randn(20, generator=torch.Generator().manual_seed(1))
     b = torch.randn(20, generator=torch.Generator().manual_seed(2))
-    apart = resampled_means(torch.stack([a, b], 1), resamples=50, seed=4)
-    torch.testing.assert_close(apart[:, 0], resampled_means(a, resamples=50, seed=4))
-    torch.testing.assert_close(apart[:, 1], resampled_means(b, resamples=50, seed=4))
-    assert not torch.equal(resampled_means(a, resamples=50, seed=4), resampled_means(a, resamples=50, seed=5))
+    apart = resampled_means(torch.stack([a, b], 1), Bootstrap(resamples=50, seed=4))
+    torch.testing.assert_close(apart[:, 0], resampled_means(a, Bootstrap(resamples=50, seed=4)))
+    torch.testing.assert_close(apart[:, 1], resampled_means(b, Bootstrap(resamples=50, seed=4)))
+    assert not torch.equal(
+        resampled_means(a, Bootstrap(resamples=50, seed=4)), resampled_means(a, Bootstrap(resamples=50, seed=5))
+    )
 
 
 def test_global_random_state_is_neither_used_nor_changed():
     values = torch.randn(20, generator=torch.Generator().manual_seed(1))
     before = torch.get_rng_state()
-    first = resampled_means(values, resamples=20)
+    first = resampled_means(values, Bootstrap(resamples=20))
     torch.manual_seed(99)
     np.random.seed(99)  # noqa: NPY002
-    second = resampled_means(values, resamples=20)
+    second = resampled_means(values, Bootstrap(resamples=20))
     torch.set_rng_state(before)
     assert torch.equal(first, second)
 
 
 def test_the_interval_agrees_with_scipy():
     values = torch.from_numpy(np.random.default_rng(0).gamma(2.0, 1.0, size=80))
-    low, high = bootstrap_interval(values, seed=1)
+    low, high = bootstrap_interval(values, Bootstrap(seed=1))
     expected = scipy.stats.bootstrap(
         (values.numpy(),), np.mean, n_resamples=10_000, method="percentile", rng=np.random.default_rng(2)
     ).confidence_interval
@@ -69,7 +71,7 @@ def test_the_interval_agrees_with_scipy():
 def test_the_interval_of_a_normal_mean_is_as_wide_as_theory_says(level):
     n = 400
     values = torch.from_numpy(np.random.default_rng(0).normal(5.0, 2.0, size=n))
-    low, high = bootstrap_interval(values, level=level)
+    low, high = bootstrap_interval(values, Bootstrap(level=level))
     expected = 2 * scipy.stats.norm.ppf((1 + level) / 2) * float(values.std(correction=0)) / n**0.5
     assert float(high - low) == pytest.approx(expected, rel=0.04)
     assert float(low + high) / 2 == pytest.approx(float(values.mean()), abs=0.02)
@@ -77,7 +79,7 @@ def test_the_interval_of_a_normal_mean_is_as_wide_as_theory_says(level):
 
 def test_a_statistic_is_taken_of_every_resample():
     values = torch.randn(30, 2, generator=torch.Generator().manual_seed(0)) + 3
-    low, high = bootstrap_interval(values, lambda means: means[:, 0] / means.sum(1), resamples=500)
+    low, high = bootstrap_interval(values, Bootstrap(500), statistic=lambda means: means[:, 0] / means.sum(1))
     ratios = np.array([float(mean[0] / mean.sum()) for mean in looped_means(values, 500, 0)])
     assert [float(low), float(high)] == pytest.approx(list(np.quantile(ratios, [0.025, 0.975])))
 
@@ -85,9 +87,22 @@ def test_a_statistic_is_taken_of_every_resample():
 def test_resamples_without_a_value_are_left_out_and_nothing_defined_gives_nan():
     samples = torch.stack([torch.arange(101.0), torch.full((101,), torch.nan), torch.arange(101.0)], 1)
     samples[::2, 2] = torch.nan  # 1, 3, ... 99 stay
-    low, high = interval(samples, level=0.9)
+    low, high = interval(samples, Bootstrap(level=0.9))
     assert float(low[0]) == pytest.approx(5.0)
     assert float(high[0]) == pytest.approx(95.0)
     assert bool(low[1].isnan() & high[1].isnan())
     assert float(low[2]) == pytest.approx(1 + 0.05 * 98)
     assert float(high[2]) == pytest.approx(99 - 0.05 * 98)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"resamples": 0}, "at least one resample, not 0"),
+        ({"seed": -1}, "must not be negative, but is -1"),
+        ({"level": 1.0}, r"between 0 and 1, not 1\.0"),
+    ],
+)
+def test_a_bootstrap_refuses_what_it_cannot_do(options, message):
+    with pytest.raises(InterventionError, match=message):
+        Bootstrap(**options)

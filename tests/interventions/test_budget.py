@@ -9,7 +9,19 @@ import plain_torch
 import pytest
 import torch
 
-from interventions import Model, Prompts, Site, ablate, cross_entropy, errors, fetch, indirect_effects, patch, score
+from interventions import (
+    Estimator,
+    Model,
+    Prompts,
+    Site,
+    ablate,
+    cross_entropy,
+    errors,
+    fetch,
+    indirect_effects,
+    patch,
+    score,
+)
 from interventions.budget import for_each_run
 
 
@@ -77,9 +89,11 @@ RUNS: dict[str, Callable] = {
     "score": lambda model, prompts, clean: score(model, prompts),
     "patch": lambda model, prompts, clean: patch(model, prompts, {Site(1): clean.reconstruction}),
     "cross_entropy": lambda model, prompts, clean: torch.tensor(cross_entropy(model, prompts)),
-    "ig": lambda model, prompts, clean: indirect_effects(model, prompts, Site(1), clean, steps=4).per_feature(),
+    "ig": lambda model, prompts, clean: indirect_effects(
+        model, prompts, Site(1), clean, Estimator(steps=4)
+    ).per_feature(),
     "exact": lambda model, prompts, clean: indirect_effects(
-        model, prompts, Site(1), clean, method="exact", features=[3, 7]
+        model, prompts, Site(1), clean, Estimator("exact"), features=[3, 7]
     ).per_feature(),
     "ablate": lambda model, prompts, clean: ablate(model, prompts, Site(1), clean, [3, [7, 21]]).metric,
 }

@@ -9,6 +9,7 @@ import torch
 from interventions import (
     Ablation,
     Baseline,
+    Estimator,
     InterventionError,
     Prompts,
     Site,
@@ -63,8 +64,9 @@ def test_exact_effects_are_a_forward_hook_that_replaces_one_feature(
     tiny, prompts, dictionary, decompose, name, patched
 ):
     model, plain = tiny(name)
-    clean, baseline = decompose(model, prompts), decompose(model, prompts.patched) if patched else None
-    found = indirect_effects(model, prompts, Site(1), clean, baseline, method="exact", features=SOME)
+    clean = decompose(model, prompts)
+    baseline = Baseline.patch(decompose(model, prompts.patched)) if patched else "zero"
+    found = indirect_effects(model, prompts, Site(1), clean, Estimator("exact", baseline), features=SOME)
     by_prompt = found.per_prompt(SOME)
     for row in range(len(prompts)):
         before = clean_metric(plain, prompts, row)
@@ -78,8 +80,9 @@ def test_exact_effects_are_a_forward_hook_that_replaces_one_feature(
 @pytest.mark.parametrize("patched", [False, True], ids=["zero", "patch"])
 def test_the_exact_effect_of_the_error_term_is_its_replacement_alone(tiny, prompts, dictionary, decompose, patched):
     model, plain = tiny("llama")
-    clean, baseline = decompose(model, prompts), decompose(model, prompts.patched) if patched else None
-    found = indirect_effects(model, prompts, Site(1), clean, baseline, method="exact", features=[0])
+    clean = decompose(model, prompts)
+    baseline = Baseline.patch(decompose(model, prompts.patched)) if patched else "zero"
+    found = indirect_effects(model, prompts, Site(1), clean, Estimator("exact", baseline), features=[0])
     for row, ids in enumerate(prompts.ids):
         x = plain_torch.residual(plain, ids, 1)
         end = dictionary.decode(dictionary.encode(x))
@@ -92,7 +95,7 @@ def test_the_exact_effect_of_the_error_term_is_its_replacement_alone(tiny, promp
 
 def test_without_a_choice_every_feature_that_fires_is_replaced(tiny, prompts, dictionary, decompose):
     model, plain = tiny("gpt_neox")
-    found = indirect_effects(model, prompts, Site(1), decompose(model, prompts), method="exact")
+    found = indirect_effects(model, prompts, Site(1), decompose(model, prompts), Estimator("exact"))
     for row, ids in enumerate(prompts.ids):
         fires = (dictionary.encode(plain_torch.residual(plain, ids, 1)) > 1e-4).any(0).nonzero().squeeze(1).tolist()
         assert set(fires) <= set(found.feature[found.prompt == row].tolist())
@@ -101,16 +104,16 @@ def test_without_a_choice_every_feature_that_fires_is_replaced(tiny, prompts, di
 def test_a_feature_named_twice_counts_once(tiny, prompts, decompose):
     model, _ = tiny("gpt_neox")
     clean = decompose(model, prompts)
-    once = indirect_effects(model, prompts, Site(1), clean, method="exact", features=[3, 7])
-    twice = indirect_effects(model, prompts, Site(1), clean, method="exact", features=[3, 7, 3])
+    once = indirect_effects(model, prompts, Site(1), clean, Estimator("exact"), features=[3, 7])
+    twice = indirect_effects(model, prompts, Site(1), clean, Estimator("exact"), features=[3, 7, 3])
     torch.testing.assert_close(twice.per_feature(), once.per_feature())
 
 
 def test_to_first_order_a_weak_feature_has_its_atp_effect(tiny, prompts, decompose):
     model, _ = tiny("olmo2")
     clean = decompose(model, prompts)
-    slope = indirect_effects(model, prompts, Site(1), clean, method="atp").per_prompt([7])
-    exact = indirect_effects(model, prompts, Site(1), clean, method="exact", features=[7]).per_prompt([7])
+    slope = indirect_effects(model, prompts, Site(1), clean, Estimator("atp")).per_prompt([7])
+    exact = indirect_effects(model, prompts, Site(1), clean, Estimator("exact"), features=[7]).per_prompt([7])
     assert torch.corrcoef(torch.stack([slope.squeeze(1), exact.squeeze(1)]))[0, 1] > 0.8
 
 
@@ -130,9 +133,10 @@ def test_ablating_features_and_sets_is_a_forward_hook_that_does(tiny, prompts, d
 
 
 @pytest.mark.parametrize("max_tokens", [1, 15, 4096])
-def test_any_budget_gives_the_same_ablation(tiny, prompts, dictionary, decompose, max_tokens):
+def test_any_budget_gives_the_same_ablation(tiny, prompts, dictionary, decompose, monkeypatch, max_tokens):
     model, plain = tiny("bloom")
-    found = ablate(model, prompts, Site(1), decompose(model, prompts), [0, [21, 7]], max_tokens=max_tokens)
+    monkeypatch.setattr(model, "max_tokens", max_tokens)
+    found = ablate(model, prompts, Site(1), decompose(model, prompts), [0, [21, 7]])
     for row in range(len(prompts)):
         assert found.metric[0, row].item() == pytest.approx(without(plain, dictionary, prompts, row, [0]), abs=5e-5)
         assert found.metric[1, row].item() == pytest.approx(without(plain, dictionary, prompts, row, [21, 7]), abs=5e-5)
@@ -160,7 +164,7 @@ def test_prompts_in_which_no_feature_of_the_group_fires_keep_the_clean_metric_an
 def test_a_mean_ablation_moves_features_to_their_mean_over_tokens(tiny, prompts, dictionary, decompose):
     model, plain = tiny("gpt2")
     clean = decompose(model, prompts)
-    found = ablate(model, prompts, Site(1), clean, [[7, 21]], baseline=Baseline.mean(clean))
+    found = ablate(model, prompts, Site(1), clean, [[7, 21]], baseline="mean")
     xs = [plain_torch.residual(plain, ids, 1) for ids in prompts.ids]
     mean = dictionary.encode(torch.cat(xs)).mean(0)
     for row, x in enumerate(xs):
@@ -171,11 +175,12 @@ def test_a_mean_ablation_moves_features_to_their_mean_over_tokens(tiny, prompts,
         assert found.metric[0, row].item() == pytest.approx(expected, abs=5e-5)
 
 
-def test_progress_counts_pairs(tiny, prompts, decompose):
+def test_progress_counts_pairs(tiny, prompts, decompose, monkeypatch):
     model, _ = tiny("llama")
+    monkeypatch.setattr(model, "max_tokens", 8)
     clean = decompose(model, prompts)
     seen = []
-    ablate(model, prompts, Site(1), clean, [0, 1], max_tokens=8, progress=lambda done, of: seen.append((done, of)))
+    ablate(model, prompts, Site(1), clean, [0, 1], progress=lambda *counts: seen.append(counts))
     assert seen[-1][0] == seen[-1][1] > 0
     assert [done for done, _ in seen] == sorted({done for done, _ in seen})
 
@@ -194,7 +199,7 @@ def test_a_feature_that_does_not_exist_is_refused(tiny, prompts, decompose, feat
     with pytest.raises(InterventionError, match=f"Feature {feature} does not exist.*features 0 to 39"):
         ablate(model, prompts, Site(1), clean, [feature])
     with pytest.raises(InterventionError, match=f"Feature {feature} does not exist.*features 0 to 39"):
-        indirect_effects(model, prompts, Site(1), clean, method="exact", features=[feature])
+        indirect_effects(model, prompts, Site(1), clean, Estimator("exact"), features=[feature])
 
 
 def test_the_change_is_against_the_clean_metric():

@@ -6,7 +6,7 @@ import plain_torch
 import pytest
 import torch
 
-from interventions import Codes, Decomposition, Prompts, Site, fetch, indirect_effects
+from interventions import Baseline, Codes, Decomposition, Estimator, Prompts, Site, fetch, indirect_effects
 
 F = 1009
 """A prime, so that no other size in the model is a multiple of it."""
@@ -45,9 +45,9 @@ def decomposition(model, sequences, dictionary) -> Decomposition:
 def test_no_tensor_with_a_gradient_has_a_feature_axis(tiny, prompts, wide, saved, method, patched):
     model, _ = tiny("gpt_neox")
     clean = decomposition(model, prompts, wide)
-    baseline = decomposition(model, prompts.patched, wide) if patched else None
+    baseline = Baseline.patch(decomposition(model, prompts.patched, wide)) if patched else "zero"
     saved.clear()
-    indirect_effects(model, prompts, Site(1), clean, baseline, method=method)
+    indirect_effects(model, prompts, Site(1), clean, Estimator(method, baseline))
     assert len(saved) > 10
     # The decoder itself is kept once: an inner product with it is what decoding hands back.
     assert [shape for shape in saved if has_features(shape)] == [(F, 16)]
@@ -65,7 +65,7 @@ def test_layers_below_the_site_are_not_run(tiny, prompts: Prompts, wide):
     ran = []
     layers = plain_torch.blocks(model.module)
     handles = [layers[layer].mlp.register_forward_hook(lambda *_, layer=layer: ran.append(layer)) for layer in range(3)]
-    indirect_effects(model, prompts, Site(1), clean, steps=2)
+    indirect_effects(model, prompts, Site(1), clean, Estimator(steps=2))
     for handle in handles:
         handle.remove()
     assert set(ran) == {2}
@@ -73,5 +73,5 @@ def test_layers_below_the_site_are_not_run(tiny, prompts: Prompts, wide):
 
 def test_no_parameter_gets_a_gradient(tiny, prompts, wide):
     model, _ = tiny("bloom")
-    indirect_effects(model, prompts, Site(1), decomposition(model, prompts, wide), steps=2)
+    indirect_effects(model, prompts, Site(1), decomposition(model, prompts, wide), Estimator(steps=2))
     assert all(weight.grad is None and not weight.requires_grad for weight in model.module.parameters())

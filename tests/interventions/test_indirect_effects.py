@@ -9,9 +9,11 @@ import torch
 
 from interventions import (
     METRICS,
+    Baseline,
     Codes,
     Decomposition,
     Effects,
+    Estimator,
     InterventionError,
     Prompts,
     Sequences,
@@ -21,7 +23,7 @@ from interventions import (
     indirect_effects,
     score,
 )
-from interventions.effects import FEWEST_STEPS
+from interventions.path import FEWEST_STEPS
 
 
 def by_position(effects: Effects, prompts: Prompts) -> torch.Tensor:
@@ -56,14 +58,16 @@ def assert_close(found: torch.Tensor, expected: torch.Tensor, relative: float = 
 
 
 def states(model, prompts, decompose, patched):
-    return decompose(model, prompts), decompose(model, prompts.patched) if patched else None
+    """The clean decomposition, and the baseline: that of the patch prompts, or zero."""
+    baseline = Baseline.patch(decompose(model, prompts.patched)) if patched else "zero"
+    return decompose(model, prompts), baseline
 
 
 @pytest.mark.parametrize("patched", [False, True], ids=["zero", "patch"])
 def test_ig_is_autograd_through_the_whole_dictionary(tiny, architecture, prompts, dictionary, decompose, patched):
     model, plain = tiny(architecture)
     clean, baseline = states(model, prompts, decompose, patched)
-    found = indirect_effects(model, prompts, Site(1), clean, baseline, steps=5)
+    found = indirect_effects(model, prompts, Site(1), clean, Estimator(baseline=baseline, steps=5))
     effects, error = brute_force(plain, dictionary, prompts, patched, *nodes_of("gauss-legendre", 5))
     assert_close(by_position(found, prompts), effects)
     assert_close(found.error, error)
@@ -73,7 +77,8 @@ def test_ig_is_autograd_through_the_whole_dictionary(tiny, architecture, prompts
 @pytest.mark.parametrize("patched", [False, True], ids=["zero", "patch"])
 def test_atp_is_the_gradient_at_the_clean_state(tiny, architecture, prompts, dictionary, decompose, patched):
     model, plain = tiny(architecture)
-    found = indirect_effects(model, prompts, Site(1), *states(model, prompts, decompose, patched), method="atp")
+    clean, baseline = states(model, prompts, decompose, patched)
+    found = indirect_effects(model, prompts, Site(1), clean, Estimator("atp", baseline))
     effects, error = brute_force(plain, dictionary, prompts, patched, [0.0], [1.0])
     assert_close(by_position(found, prompts), effects)
     assert_close(found.error, error)
@@ -84,7 +89,7 @@ def test_atp_is_the_gradient_at_the_clean_state(tiny, architecture, prompts, dic
 def test_every_quadrature_has_the_nodes_that_it_says(tiny, prompts, dictionary, decompose, name, quadrature):
     model, plain = tiny(name)
     clean = decompose(model, prompts)
-    found = indirect_effects(model, prompts, Site(1), clean, quadrature=quadrature, steps=10)
+    found = indirect_effects(model, prompts, Site(1), clean, Estimator(quadrature=quadrature, steps=10))
     effects, error = brute_force(plain, dictionary, prompts, False, *nodes_of(quadrature, 10))
     assert_close(by_position(found, prompts), effects)
     assert_close(found.error, error)
@@ -93,7 +98,7 @@ def test_every_quadrature_has_the_nodes_that_it_says(tiny, prompts, dictionary, 
 def test_effects_go_through_a_soft_cap_on_the_logits(tiny, prompts, dictionary, decompose):
     model, plain = tiny("gemma2")
     assert not model.head_is_linear
-    found = indirect_effects(model, prompts, Site(1), decompose(model, prompts), steps=4)
+    found = indirect_effects(model, prompts, Site(1), decompose(model, prompts), Estimator(steps=4))
     effects, error = brute_force(plain, dictionary, prompts, False, *nodes_of("gauss-legendre", 4))
     assert_close(by_position(found, prompts), effects)
     assert_close(found.error, error)
@@ -102,7 +107,7 @@ def test_effects_go_through_a_soft_cap_on_the_logits(tiny, prompts, dictionary, 
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_metric_has_its_own_effects(tiny, prompts, dictionary, decompose, metric):
     model, plain = tiny("bloom")
-    found = indirect_effects(model, prompts, Site(1), decompose(model, prompts), metric=metric, steps=4)
+    found = indirect_effects(model, prompts, Site(1), decompose(model, prompts), Estimator(metric=metric, steps=4))
     effects, error = brute_force(plain, dictionary, prompts, False, *nodes_of("gauss-legendre", 4), metric)
     assert_close(by_position(found, prompts), effects)
     assert_close(found.error, error)
@@ -116,19 +121,20 @@ def test_the_metric_may_be_the_callers_function(tiny, prompts, decompose):
     def twice(logits, right, wrong):
         return 2 * (logits.gather(1, wrong.unsqueeze(1)) - logits.gather(1, right.unsqueeze(1))).squeeze(1)
 
-    own = indirect_effects(model, prompts, Site(1), clean, metric=twice, steps=3)
-    built_in = indirect_effects(model, prompts, Site(1), clean, steps=3)
+    own = indirect_effects(model, prompts, Site(1), clean, Estimator(metric=twice, steps=3))
+    built_in = indirect_effects(model, prompts, Site(1), clean, Estimator(steps=3))
     assert_close(own.per_feature(), 2 * built_in.per_feature())
     with pytest.raises(ShapeError, match="must give one number for each of"):
-        indirect_effects(model, prompts, Site(1), clean, metric=lambda logits, right, wrong: logits)
+        indirect_effects(model, prompts, Site(1), clean, Estimator(metric=lambda logits, right, wrong: logits))
 
 
 @pytest.mark.parametrize("max_tokens", [1, 8, 50])
 @pytest.mark.parametrize("name", ["gpt_neox", "bloom"])
-def test_any_budget_gives_the_same_effects(tiny, prompts, dictionary, decompose, name, max_tokens):
+def test_any_budget_gives_the_same_effects(tiny, prompts, dictionary, decompose, monkeypatch, name, max_tokens):
     model, plain = tiny(name)
+    monkeypatch.setattr(model, "max_tokens", max_tokens)
     clean, baseline = states(model, prompts, decompose, True)
-    found = indirect_effects(model, prompts, Site(1), clean, baseline, steps=4, max_tokens=max_tokens)
+    found = indirect_effects(model, prompts, Site(1), clean, Estimator(baseline=baseline, steps=4))
     effects, error = brute_force(plain, dictionary, prompts, True, *nodes_of("gauss-legendre", 4))
     assert_close(by_position(found, prompts), effects)
     assert_close(found.error, error)
@@ -137,12 +143,12 @@ def test_any_budget_gives_the_same_effects(tiny, prompts, dictionary, decompose,
 @pytest.mark.parametrize("method", ["ig", "atp", "exact"])
 def test_a_prompt_has_the_same_effects_alone_and_in_a_padded_batch(tiny, architecture, prompts, decompose, method):
     model, _ = tiny(architecture)
-    options = {"method": method, **({"steps": 4} if method == "ig" else {})}
-    together = indirect_effects(model, prompts, Site(1), decompose(model, prompts), **options)
+    estimator = Estimator(method, steps=4)
+    together = indirect_effects(model, prompts, Site(1), decompose(model, prompts), estimator)
     every = together.per_prompt(range(together.n_features))
     for row, ids in enumerate(prompts.ids):
         one = Prompts((ids,), prompts.right[row : row + 1], prompts.wrong[row : row + 1])
-        alone = indirect_effects(model, one, Site(1), decompose(model, one), **options)
+        alone = indirect_effects(model, one, Site(1), decompose(model, one), estimator)
         assert_close(every[row], alone.per_prompt(range(together.n_features))[0])
         assert together.error[row].item() == pytest.approx(alone.error[0].item(), abs=1e-4)
         assert together.clean[row].item() == pytest.approx(alone.clean[0].item(), abs=1e-4)
@@ -152,7 +158,8 @@ def test_a_prompt_has_the_same_effects_alone_and_in_a_padded_batch(tiny, archite
 @pytest.mark.parametrize("patched", [False, True], ids=["zero", "patch"])
 def test_the_two_ends_of_the_path_are_the_clean_and_the_baseline_metric(tiny, prompts, dictionary, decompose, patched):
     model, plain = tiny("olmo")
-    found = indirect_effects(model, prompts, Site(1), *states(model, prompts, decompose, patched), method="atp")
+    clean, baseline = states(model, prompts, decompose, patched)
+    found = indirect_effects(model, prompts, Site(1), clean, Estimator("atp", baseline))
     for row, ids in enumerate(prompts.ids):
         right, wrong = prompts.right[row], prompts.wrong[row]
         end = dictionary.bias.expand(1, len(ids), -1)
@@ -169,7 +176,7 @@ def test_the_two_ends_of_the_path_are_the_clean_and_the_baseline_metric(tiny, pr
 def test_features_that_are_zero_in_both_states_have_no_entry(tiny, prompts, dictionary, decompose):
     model, plain = tiny("gpt_neox")
     clean, baseline = states(model, prompts, decompose, True)
-    found = indirect_effects(model, prompts, Site(1), clean, baseline, method="atp")
+    found = indirect_effects(model, prompts, Site(1), clean, Estimator("atp", baseline))
     fires = torch.zeros(prompts.n_tokens, 40, dtype=torch.bool)
     for row, ids in enumerate(prompts.ids):
         tokens = slice(int(prompts.starts[row]), int(prompts.starts[row]) + len(ids))
@@ -183,7 +190,7 @@ def test_features_that_are_zero_in_both_states_have_no_entry(tiny, prompts, dict
 
 def test_completeness_error_is_its_formula(tiny, prompts, decompose):
     model, _ = tiny("llama")
-    found = indirect_effects(model, prompts, Site(1), decompose(model, prompts), method="atp")
+    found = indirect_effects(model, prompts, Site(1), decompose(model, prompts), Estimator("atp"))
     per_prompt = found.per_prompt(range(40)).sum(1) + found.error.double()
     change = (found.baseline - found.clean).double()
     expected = float((per_prompt - change).abs().sum() / change.abs().sum())
@@ -229,7 +236,7 @@ def natural(trained):
 
 def test_effects_of_a_trained_model_add_up_to_the_metrics_change(trained, natural):
     prompts, site, decomposition = natural
-    found = indirect_effects(trained, prompts, site, decomposition, steps=32)
+    found = indirect_effects(trained, prompts, site, decomposition, Estimator(steps=32))
     total = found.per_prompt(range(found.n_features)).sum(1) + found.error.double()
     change = (found.baseline - found.clean).double()
     assert change.abs().mean() > 0.1
@@ -240,7 +247,7 @@ def test_effects_of_a_trained_model_add_up_to_the_metrics_change(trained, natura
 @pytest.mark.parametrize("tolerance", [0.05, 0.01, 0.002])
 def test_open_steps_meet_the_tolerance(trained, natural, tolerance):
     prompts, site, decomposition = natural
-    found = indirect_effects(trained, prompts, site, decomposition, tolerance=tolerance)
+    found = indirect_effects(trained, prompts, site, decomposition, Estimator(tolerance=tolerance))
     total = found.per_prompt(range(found.n_features)).sum(1) + found.error.double()
     change = (found.baseline - found.clean).double()
     assert float((total - change).abs().sum() / change.abs().sum()) <= 1.01 * tolerance + 1e-5
@@ -249,13 +256,13 @@ def test_open_steps_meet_the_tolerance(trained, natural, tolerance):
 def test_more_nodes_are_spent_only_where_completeness_asks_for_them(tiny, prompts, decompose):
     model, _ = tiny("gpt_neox")
     clean = decompose(model, prompts)
-    coarse = indirect_effects(model, prompts, Site(1), clean, steps=FEWEST_STEPS)
+    coarse = indirect_effects(model, prompts, Site(1), clean, Estimator(steps=FEWEST_STEPS))
     change = (coarse.baseline - coarse.clean).double()
     every = range(coarse.n_features)
     missed = (coarse.per_prompt(every).sum(1) + coarse.error - change).abs()
     # Just less than what is missed: the worst prompts, more than half of it, are refined, and the best is not.
     tolerance = 0.9 * float(missed.sum() / change.abs().sum())
-    adaptive = indirect_effects(model, prompts, Site(1), clean, tolerance=tolerance)
+    adaptive = indirect_effects(model, prompts, Site(1), clean, Estimator(tolerance=tolerance))
     differs = (adaptive.per_prompt(every) - coarse.per_prompt(every)).abs().amax(1) > 0
     assert bool(differs[missed.argmax()])
     assert not bool(differs[missed.argmin()])
@@ -269,13 +276,14 @@ def test_more_nodes_are_spent_only_where_completeness_asks_for_them(tiny, prompt
         ({"method": "igg"}, r"no method 'igg'.*Did you mean 'ig'\?"),
         ({"metric": "cross_entrop"}, r"Did you mean 'cross_entropy'\?"),
         ({"quadrature": "mid-point"}, r"Did you mean 'midpoint'\?"),
+        ({"baseline": "pach"}, r"no baseline 'pach'.*Did you mean 'patch'\?"),
         ({"steps": 0}, "at least one step"),
+        ({"tolerance": 0.0}, r"must be positive, not 0\.0"),
     ],
 )
-def test_unknown_names_get_their_nearest_match(tiny, prompts, decompose, options, message):
-    model, _ = tiny("gpt2")
+def test_an_estimator_refuses_what_it_cannot_do(options, message):
     with pytest.raises(InterventionError, match=message):
-        indirect_effects(model, prompts, Site(1), decompose(model, prompts), **options)
+        Estimator(**options)
 
 
 def test_a_decomposition_of_other_tokens_is_refused(tiny, prompts, decompose):
@@ -286,16 +294,17 @@ def test_a_decomposition_of_other_tokens_is_refused(tiny, prompts, decompose):
     with pytest.raises(
         InterventionError, match="baseline has 3 tokens and 40 features, but the clean state has 25 and 40"
     ):
-        indirect_effects(model, prompts, Site(1), decompose(model, prompts), other)
+        indirect_effects(model, prompts, Site(1), decompose(model, prompts), Estimator(baseline=Baseline.patch(other)))
 
 
-def test_progress_ends_with_all_prompts(tiny, prompts, decompose):
+def test_progress_ends_with_all_prompts(tiny, prompts, decompose, monkeypatch):
     model, _ = tiny("gpt2")
-    seen = []
+    monkeypatch.setattr(model, "max_tokens", 8)
+    seen: list[tuple[int, int]] = []
+    estimator = Estimator(steps=2)
     indirect_effects(
-        model, prompts, Site(1), decompose(model, prompts), steps=2, max_tokens=8,
-        progress=lambda done, of: seen.append((done, of)),
-    )  # fmt: skip
+        model, prompts, Site(1), decompose(model, prompts), estimator, progress=lambda *counts: seen.append(counts)
+    )
     assert seen[-1] == (5, 5)
     assert len(seen) > 1
     assert all(0 < done <= of for done, of in seen)

@@ -133,13 +133,14 @@ def test_a_past_is_kept_for_as_many_prompts_as_may_be(tiny, longer, change, dict
     assert all(a < b for (a, _), (b, _) in itertools.pairwise(done))
 
 
-def test_one_group_that_changes_every_token_needs_no_past(tiny, longer, dictionary, slots):
+def test_one_group_that_changes_every_token_needs_no_past(tiny, longer, dictionary, slots, monkeypatch):
     model, _ = tiny("gpt_neox")
     x = fetch(model, longer, [Site(1)])[Site(1)]
     clean = Decomposition(
         x, Codes.from_dense(dictionary.encode(x)), dictionary.directions.float(), dictionary.bias.float()
     )
     slots.clear()
+    monkeypatch.setattr(model, "max_tokens", 1024)
     ablate(model, longer, Site(1), clean, [list(range(40))])
     assert slots.count(7 * 14) == len(slots)
 

@@ -77,14 +77,15 @@ def test_edits_at_several_sites_act_like_forward_hooks(tiny, prompts, name):
 
 @pytest.mark.parametrize("site", [Site(0), Site(1), Site(2), Site(-1), Site(1, "attn"), Site(2, "mlp"), Site(0, "mlp")])
 @pytest.mark.parametrize("name", ["gpt_neox", "bloom", "olmo2", "llama"])
-def test_patching_is_a_forward_hook_that_replaces_the_activation(tiny, prompts, name, site):
+def test_patching_is_a_forward_hook_that_replaces_the_activation(tiny, prompts, monkeypatch, name, site):
     model, plain = tiny(name)
     x = torch.randn(prompts.n_tokens, 16, generator=torch.Generator().manual_seed(3))
     rows = x.double().split(prompts.lengths.tolist())
     resolved = site.resolve(3)
     expected = expected_scores(plain, prompts, "logit_difference", lambda row: {resolved: lambda _: rows[row][None]})
     close(patch(model, prompts, {site: x}), expected)
-    close(patch(model, prompts, {site: x}, max_tokens=9), expected)
+    monkeypatch.setattr(model, "max_tokens", 9)
+    close(patch(model, prompts, {site: x}), expected)
 
 
 def test_putting_back_reconstruction_and_error_changes_nothing(tiny, architecture, prompts, decompose):
@@ -105,7 +106,7 @@ def test_patching_with_the_patch_prompts_activations_at_the_last_layer_gives_the
 
 @pytest.mark.parametrize("name", ["gpt_neox", "bloom", "olmo2"])
 @pytest.mark.parametrize("positions", ["all", "last", "span"])
-def test_patching_several_sites_at_some_positions_is_forward_hooks_that_do(tiny, prompts, name, positions):
+def test_patching_several_sites_at_some_positions_is_forward_hooks_that_do(tiny, prompts, monkeypatch, name, positions):
     model, plain = tiny(name)
     generator = torch.Generator().manual_seed(3)
     new = {
@@ -124,7 +125,8 @@ def test_patching_several_sites_at_some_positions_is_forward_hooks_that_do(tiny,
 
         return {site: edit_of(x.split(prompts.lengths.tolist())[row]) for site, x in new.items()}
 
-    found = patch(model, prompts, new, positions=spans if positions == "span" else positions, max_tokens=15)
+    monkeypatch.setattr(model, "max_tokens", 15)
+    found = patch(model, prompts, new, positions=spans if positions == "span" else positions)
     close(found, expected_scores(plain, prompts, "logit_difference", hooks))
 
 

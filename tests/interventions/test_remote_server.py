@@ -15,6 +15,7 @@ import interventions.remote.backend as backend
 import interventions.remote.server as server
 from interventions import (
     CheckpointLoadError,
+    Estimator,
     InterventionError,
     KeyRefusedError,
     Model,
@@ -90,8 +91,8 @@ def test_numbers_come_from_the_server_and_equal_those_of_a_local_run(tiny, away,
     torch.testing.assert_close(log_likelihoods(there, RAGGED), log_likelihoods(here, RAGGED), **CLOSE)
     clean = decompose(here, prompts)
     for method in ("ig", "exact"):
-        expected = indirect_effects(here, prompts, Site(1), clean, method=method).per_feature()
-        found = indirect_effects(there, prompts, Site(1), clean, method=method).per_feature()
+        expected = indirect_effects(here, prompts, Site(1), clean, Estimator(method)).per_feature()
+        found = indirect_effects(there, prompts, Site(1), clean, Estimator(method)).per_feature()
         torch.testing.assert_close(found, expected, **CLOSE)
     expected = ablate(here, prompts, Site(1), clean, [3, [3, 5]]).metric
     torch.testing.assert_close(ablate(there, prompts, Site(1), clean, [3, [3, 5]]).metric, expected, **CLOSE)
@@ -124,10 +125,11 @@ def test_only_tokens_at_the_site_come_back(stub, away):
 
 def test_two_activations_go_up_and_one_gradient_comes_down_whatever_the_number_of_nodes(away, prompts, decompose, tiny):
     model, clean = away(), decompose(tiny("gpt_neox").model, prompts)
+    model.max_tokens = 1 << 14
     sizes = []
     for steps in (2, 64):
         before = model.remote.traffic.sent, model.remote.traffic.received, model.remote.traffic.requests
-        indirect_effects(model, prompts, Site(1), clean, method="ig", steps=steps, max_tokens=1 << 14)
+        indirect_effects(model, prompts, Site(1), clean, Estimator("ig", steps=steps))
         after = model.remote.traffic.sent, model.remote.traffic.received, model.remote.traffic.requests
         sizes.append([b - a for a, b in zip(before, after, strict=True)])
     (sent, received, _), (sent_64, received_64, _) = sizes
@@ -143,11 +145,11 @@ def test_a_sandboxed_server_is_found_out_and_gets_exact_effects(stub, tiny, away
         found = indirect_effects(there, prompts, Site(1), clean)
     assert found.method == "exact"
     assert there.remote.facts["gpt_neox"]["gradients"] is False
-    expected = indirect_effects(here, prompts, Site(1), clean, method="exact")
+    expected = indirect_effects(here, prompts, Site(1), clean, Estimator("exact"))
     torch.testing.assert_close(found.per_feature(), expected.per_feature(), **CLOSE)
     for method in ("ig", "atp"):
         with pytest.raises(NoGradientsError, match="method='exact'"):
-            indirect_effects(there, prompts, Site(1), clean, method=method)
+            indirect_effects(there, prompts, Site(1), clean, Estimator(method))
 
 
 def test_a_server_that_is_said_to_be_sandboxed_is_not_asked(stub, away, prompts):

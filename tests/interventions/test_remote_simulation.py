@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from interventions import (
-    Baseline,
+    Estimator,
     InterventionError,
     MixedModelsError,
     Model,
@@ -92,8 +92,8 @@ def test_patches_and_clamped_features_are_those_of_a_local_run(both, prompts, de
 def test_effects_are_those_of_a_local_run(both, prompts, decompose, method, component):
     here, away = both
     clean, site = decompose(here, prompts), Site(1, component)
-    expected = indirect_effects(here, prompts, site, clean, method=method, steps=5)
-    found = indirect_effects(away, prompts, site, clean, method=method, steps=5)
+    expected = indirect_effects(here, prompts, site, clean, Estimator(method, steps=5))
+    found = indirect_effects(away, prompts, site, clean, Estimator(method, steps=5))
     torch.testing.assert_close(found.per_feature(), expected.per_feature(), **CLOSE)
     torch.testing.assert_close(found.error, expected.error, **CLOSE)
     assert expected.per_feature().abs().max() > 1e-2
@@ -102,11 +102,10 @@ def test_effects_are_those_of_a_local_run(both, prompts, decompose, method, comp
 def test_effects_by_a_metric_of_the_whole_vocabulary_are_those_of_a_local_run(both, prompts, decompose):
     here, away = both
     clean = decompose(here, prompts)
-    to = Baseline.mean(clean)
-    arguments = {"metric": "cross_entropy", "steps": 3}
-    expected = indirect_effects(here, prompts, Site(1), clean, to, **arguments).per_feature()
+    estimator = Estimator(baseline="mean", metric="cross_entropy", steps=3)
+    expected = indirect_effects(here, prompts, Site(1), clean, estimator).per_feature()
     torch.testing.assert_close(
-        indirect_effects(away, prompts, Site(1), clean, to, **arguments).per_feature(), expected, **CLOSE
+        indirect_effects(away, prompts, Site(1), clean, estimator).per_feature(), expected, **CLOSE
     )
 
 

@@ -18,8 +18,9 @@ from crosstime.runs.recipe.tables import at_least, build, copied, merged, one_of
 from crosstime.suites.compute import Compute
 from crosstime.suites.tiny import TinyConfig
 from interventions import METRICS, Remote, Site
+from interventions.baselines import BASELINES
 from interventions.errors import InterventionError
-from interventions.estimator import BASELINES, METHODS
+from interventions.estimator import METHODS
 from interventions.quadrature import RULES as QUADRATURES
 from tasks.answer_tokens import RULES
 from tasks.start_token import STARTS

@@ -13,7 +13,7 @@ from crosstime.effects.relie import classify
 from crosstime.errors import CrosscoderError
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
-from interventions import Baseline, InterventionError, Model, Prompts, Site, indirect_effects
+from interventions import Baseline, Estimator, InterventionError, Model, Prompts, Site, indirect_effects
 from tasks import MinimalPair, Task, TokenizedTask, load
 
 PAIRS = 14
@@ -95,7 +95,7 @@ def test_effects_are_those_of_each_checkpoint_by_itself(
     for c, revision in enumerate(suite.revisions):
         to = Baseline.patch(patched[c]) if baseline == "patch" else Baseline.zero(clean[c])
         with Model.open(suite[revision].source) as model:
-            expected = indirect_effects(model, Prompts.of(task), Site(0), clean[c], to, method=method)
+            expected = indirect_effects(model, Prompts.of(task), Site(0), clean[c], Estimator(method, to))
         assert expected.per_feature().abs().max() > 1e-4
         torch.testing.assert_close(found.ie()[c], expected.per_feature(), rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(found.effects[c].error, expected.error, rtol=1e-3, atol=1e-4)
