@@ -5,6 +5,7 @@
 from . import errors as errors
 
 # Crosscoders
+from .activations.data_config import DataConfig as DataConfig
 from .activations.harvest import harvest as harvest
 from .activations.store import ActivationStore as ActivationStore
 from .crosscoders.crosscoder import CrossCoder as CrossCoder
@@ -41,6 +42,8 @@ from .suites.tiny import TinyConfig as TinyConfig
 from .suites.tiny import train_tiny_suite as train_tiny_suite
 from .training.jumprelu import JumpReLUConfig as JumpReLUConfig
 from .training.l1 import L1Config as L1Config
+from .training.loggers import Logging as Logging
+from .training.resume import Checkpointing as Checkpointing
 from .training.topk import BatchTopKConfig as BatchTopKConfig
 from .training.topk import TopKConfig as TopKConfig
 from .training.train import train as train

@@ -35,7 +35,8 @@ def main(folder: Path) -> ct.Attribution:
 
     # 3. A crosscoder: one dictionary of features for the activations of all three checkpoints.
     config = ct.L1Config(n_features=128, steps=150, lr=5e-3, l1=0.5)
-    trained = ct.train(suite, ct.Site(0), text, config, batch_size=256, sequence_length=24)
+    data = ct.DataConfig(batch_size=256, sequence_length=24)
+    trained = ct.train(suite, ct.Site(0), text, config, data=data)
     print(ct.evaluate(suite, trained.crosscoder, text[:500])[["revision", "fve", "l0"]].to_string(index=False))
 
     # 4. Indirect effects: how much would the answer change if one feature were silent? RelIE is each checkpoint's

@@ -19,6 +19,7 @@ from benchmarks import naive
 from benchmarks.result import Result, Row
 from benchmarks.setting import Setting, Sizes, build, sizes_for
 from benchmarks.timing import medians, seconds
+from crosstime.activations.data_config import DataConfig
 from crosstime.activations.harvest import harvest
 from crosstime.activations.store import ActivationStore
 from crosstime.suites.compute import Compute
@@ -75,7 +76,8 @@ def measure(sizes: Sizes, device: torch.device) -> list[Row]:
         expected = torch.stack([x.reshape(*ids.shape, -1)[:, 1:].flatten(0, 1) for x in bare(setting, prompts)], 1)
         found = torch.cat([store.rows(n, 0, store.shard_tokens(n)) for n in range(len(store.manifest["shards"]))])
         difference = ((found.float() - expected.float()).abs() / expected.float().abs().clamp_min(1e-3)).max()
-        read = seconds(lambda: list(store.batches(batch_size=256, capacity=4096)))
+        data = DataConfig(batch_size=256, buffer_tokens=4096, buffer_dtype="bfloat16")
+        read = seconds(lambda: list(store.batches(data)))
     ours, plain = (ids.numel() / times[name] for name in ("ours", "bare"))
     case = f"{setting.site}, {sizes.dtype}"
     return [

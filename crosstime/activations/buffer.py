@@ -1,4 +1,4 @@
-"""Shuffled batches of the activations of several checkpoints on the same tokens, made on the fly."""
+"""Shuffled batches of the activations of several checkpoints on the same tokens, computed on the fly."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from crosstime.activations.data_config import DataConfig
 from crosstime.errors import CrosscoderError
 from crosstime.machine.processes import ALONE, Processes
-from crosstime.suites.compute import Compute
+from crosstime.suites.compute import DTYPES, Compute
 from crosstime.suites.suite import Suite
-from interventions import Sequences, Site, fetch
+from interventions import Model, Sequences, Site, fetch
 
 
 @dataclass(frozen=True, eq=False)
 class BufferState:
-    """All that a buffer needs to go on serving the same batches in another process.
+    """Everything that a buffer needs to continue with the same batches in another process.
 
     Attributes:
-        held: activations not served yet, in the order in which they would be.
-        generator: state of the shuffling.
-        scales: s_c.
-        tokens: tokens taken in so far.
-        sequences: how many pieces were taken from the source: sequences of a text, blocks of a store.
-        digest: of what was taken from the text, or of the store.
-        exhausted: nothing more will be taken in.
+        activations: activations that have not been served yet, in the order in which they will be.
+        generator: state of the random generator that shuffles.
+        scales: ``s_c = sqrt(D) / E||x_c||``.
+        tokens: number of tokens read so far.
+        sequences: how far the source has been read: number of sequences of a text, or of blocks of a store.
+        digest: digest of the text read so far, or of the store.
+        exhausted: whether the source has nothing more to read.
     """
 
-    held: Float[Tensor, "T C D"]
+    activations: Float[Tensor, "T C D"]
     generator: UInt8[Tensor, " G"]
     scales: Float[Tensor, " C"]
     tokens: int
@@ -42,132 +43,149 @@ class BufferState:
 
 
 class ShuffledBuffer(ABC):
-    """Batches ``B C D`` of activations drawn at random from a buffer, wherever its rows come from.
+    """Iterator over batches ``B C D`` of activations that are drawn at random from a buffer.
 
-    When half of the buffer is used, it is filled up and shuffled anew, so that neighbouring pieces of the source
-    mix. The same arguments give the same batches, and `state` goes on from where another buffer was.
+    When half of the buffer has been served, it is refilled and reshuffled, so that tokens that are neighbours in the
+    source end up in different batches. The same arguments give the same batches, and a buffer that starts from the
+    `state` of another one continues where that one stopped. Subclasses say where activations come from.
 
     Args:
-        n_checkpoints, d_model: C and D.
-        batch_size: B, in tokens.
-        capacity: tokens that the buffer holds, up to whole pieces (memory: capacity x C x D x 4 bytes).
-        limit: tokens that will be taken in all; no more than these are kept. None: no limit.
-        seed: of the shuffling.
-        dtype: in which activations are held; bfloat16 and float16 halve the memory.
+        n_checkpoints: C.
+        d_model: D.
+        data: batch size, buffer size (memory: buffer_tokens x C x D numbers, plus the rest of a sequence or block),
+            dtype and seed.
+        limit: total number of tokens to serve; None for no limit.
 
     Attributes:
         scales: ``s_c = sqrt(D) / E||x_c||``.
-        tokens: tokens taken in so far.
+        tokens: number of tokens read so far.
 
     Raises:
-        CrosscoderError: a batch without a token, or a buffer smaller than a batch.
+        CrosscoderError: the buffer is smaller than a batch.
     """
 
     scales: Float[Tensor, " C"]
 
-    def __init__(
-        self,
-        n_checkpoints: int,
-        d_model: int,
-        *,
-        batch_size: int,
-        capacity: int,
-        limit: int | None,
-        seed: int,
-        dtype: torch.dtype,
-    ) -> None:
-        if batch_size < 1:
-            raise CrosscoderError(f"A batch needs at least one token, not {batch_size}.")
-        if capacity < batch_size:
-            raise CrosscoderError(f"A buffer of {capacity:,} tokens cannot give batches of {batch_size:,}.")
-        self.batch_size, self.capacity, self.limit = batch_size, capacity, limit
+    def __init__(self, n_checkpoints: int, d_model: int, data: DataConfig, *, limit: int | None) -> None:
+        if data.buffer_tokens < data.batch_size:
+            raise CrosscoderError(
+                f"A buffer of {data.buffer_tokens:,} tokens cannot serve batches of {data.batch_size:,}."
+            )
+        self.data, self.limit = data, limit
         self.tokens = 0
-        self._generator = torch.Generator().manual_seed(seed)
-        self._held = torch.empty(0, n_checkpoints, d_model, dtype=dtype)
-        self._order, self._left = torch.empty(0, dtype=torch.int64), 0
+        self._generator = torch.Generator().manual_seed(data.seed)
+        self._dtype = DTYPES[data.buffer_dtype]
+        self._activations = torch.empty(0, n_checkpoints, d_model, dtype=self._dtype)
+        self._order = torch.empty(0, dtype=torch.int64)
+        self._n_unserved = 0
         self._exhausted = False
 
-    @abstractmethod
-    def _more(self, wanted: int, dtype: torch.dtype) -> Float[Tensor, "T C D"]:
-        """At least `wanted` further rows, in whole pieces; fewer where the source ends."""
+    @property
+    def batch_size(self) -> int:
+        """B, the number of tokens in a batch."""
+        return self.data.batch_size
 
     @abstractmethod
-    def _place(self) -> tuple[int, str]:
-        """How many pieces were taken from the source, and a digest that tells the source from others."""
+    def _read(self, n_tokens: int) -> Float[Tensor, "T C D"]:
+        """Read whole sequences or blocks until they have at least `n_tokens` tokens, or the source ends."""
+
+    @abstractmethod
+    def _position(self) -> tuple[int, str]:
+        """How far the source has been read, and a digest that identifies the source."""
 
     def __iter__(self) -> Iterator[Float[Tensor, "B C D"]]:
         return self
 
     def __next__(self) -> Float[Tensor, "B C D"]:
-        if not self._exhausted and (self._left <= self.capacity // 2 or self._left < self.batch_size):
-            self._fill()
-        if self._left < self.batch_size:
+        half_served = self._n_unserved <= self.data.buffer_tokens // 2
+        if not self._exhausted and (half_served or self._n_unserved < self.batch_size):
+            self._refill()
+        if self._n_unserved < self.batch_size:
             raise StopIteration
-        start = len(self._held) - self._left
-        self._left -= self.batch_size
-        return self._held[self._order[start : start + self.batch_size]]
+
+        start = len(self._activations) - self._n_unserved
+        self._n_unserved -= self.batch_size
+        return self._activations[self._order[start : start + self.batch_size]]
 
     def state(self) -> BufferState:
-        """Where the buffer is, to go on from there later; costs a copy of what it holds."""
+        """Snapshot of the buffer, from which another buffer can continue; copies the activations not served yet."""
+        sequences, digest = self._position()
         return BufferState(
-            self._unused().clone(), self._generator.get_state(), self.scales, self.tokens, *self._place(),
-            self._exhausted,
-        )  # fmt: skip
+            activations=self._unserved().clone(),
+            generator=self._generator.get_state(),
+            scales=self.scales,
+            tokens=self.tokens,
+            sequences=sequences,
+            digest=digest,
+            exhausted=self._exhausted,
+        )
 
-    def _resume(self, state: BufferState) -> None:
-        self._held = state.held.to(self._held.dtype)
-        self._order, self._left = torch.arange(len(self._held)), len(self._held)
+    def _restore(self, state: BufferState) -> None:
+        self._activations = state.activations.to(self._dtype)
+        self._order = torch.arange(len(self._activations))
+        self._n_unserved = len(self._activations)
         self._generator.set_state(state.generator)
         self.scales, self.tokens, self._exhausted = state.scales, state.tokens, state.exhausted
 
-    def _unused(self) -> Float[Tensor, "T C D"]:
-        return self._held[self._order[len(self._held) - self._left :]] if len(self._held) else self._held
+    def _unserved(self) -> Float[Tensor, "T C D"]:
+        if not len(self._activations):
+            return self._activations
+        return self._activations[self._order[len(self._activations) - self._n_unserved :]]
 
-    def _fill(self) -> None:
-        """Keep what is unused, take in the rest of the capacity, shuffle all of it anew."""
-        unused = self._unused()
-        del self._held
-        wanted = self.capacity - len(unused)
+    def _refill(self) -> None:
+        """Keep the tokens not served yet, read the rest of the buffer's size, and shuffle all of them."""
+        # Free the served tokens before reading new ones, so that the buffer is in memory only once.
+        unserved = self._unserved()
+        del self._activations
+
+        # Read new tokens, whole sequences at a time, and cut them at the limit.
+        n_missing = self.data.buffer_tokens - len(unserved)
         if self.limit is not None:
-            wanted = min(wanted, self.limit - self.tokens)
-        taken = self._more(wanted, unused.dtype)
-        self._exhausted |= len(taken) < wanted
+            n_missing = min(n_missing, self.limit - self.tokens)
+        activations = self._read(n_missing)
+        self._exhausted |= len(activations) < n_missing
         if self.limit is not None:
-            taken = taken[: self.limit - self.tokens]
-        self.tokens += len(taken)
+            activations = activations[: self.limit - self.tokens]
+        self.tokens += len(activations)
         self._exhausted |= self.limit is not None and self.tokens >= self.limit
-        self._held = torch.cat([unused, taken])
-        self._order = torch.randperm(len(self._held), generator=self._generator)
-        self._left = len(self._held)
+
+        # Shuffle old and new tokens together.
+        self._activations = torch.cat([unserved, activations])
+        self._order = torch.randperm(len(self._activations), generator=self._generator)
+        self._n_unserved = len(self._activations)
 
 
 class ActivationBuffer(ShuffledBuffer):
-    """Batches ``B C D`` of activations at one site, all C checkpoints aligned token for token.
+    """Batches ``B C D`` of activations at one site, the C checkpoints aligned token by token.
 
-    A chunk of sequences is run through one checkpoint after the other, so one model is in memory at a
-    time. The first token of each sequence is dropped: its activations are of another size than all
-    others and would dominate scales and loss. Nothing is written to disk; `crosstime.activations.harvest` does that.
+    Sequences are run through one checkpoint after the other, so that only one model is in memory at a time. The first
+    token of each sequence is dropped: the norm of its activation is far larger than all others and would dominate
+    scales and loss. Nothing is written to disk (`crosstime.harvest` does that).
 
     Args:
         suite: the C checkpoints.
         site: where activations are read.
-        sequences: token sequences of one length, for as long as there are any.
-        batch_size, capacity, limit, seed, dtype: see `ShuffledBuffer`.
+        sequences: token sequences of equal length.
+        data: batch size, buffer size, dtype and seed of the buffer.
         compute: how the checkpoints are run.
-        on_harvest: called with (tokens read, tokens to read) counted over all checkpoints.
-        state: go on where another buffer was; `sequences` begins anew and is read up to that place.
-        processes: those that harvest together, each its share of the sequences; all of them get all activations.
+        limit: total number of tokens to serve; None serves as many as there are.
+        state: state of another buffer to continue from. `sequences` must start at the beginning of the same text, and
+            is advanced to where that buffer stopped.
+        processes: processes that run the checkpoints together, each on its share of the sequences. All of them receive
+            all activations.
+        on_harvest: progress callback, called with (tokens read, tokens to read) of one filling, counted over all
+            checkpoints.
 
     Attributes:
-        scales: ``s_c = sqrt(D) / E||x_c||`` over the first filling.
-        tokens: tokens harvested so far.
+        scales: ``s_c = sqrt(D) / E||x_c||`` over the first filling of the buffer.
+        tokens: number of tokens read so far.
 
     Raises:
-        CrosscoderError: no sequence, a buffer smaller than a batch, or a state that was left with other text.
+        CrosscoderError: there is no sequence, the buffer is smaller than a batch, or `state` belongs to another text.
 
     Examples:
-        >>> buffer = ActivationBuffer(suite, Site(1), sequences, batch_size=1024)  # doctest: +SKIP
-        >>> for x in buffer:  # doctest: +SKIP
+        >>> buffer = ActivationBuffer(suite, Site(1), sequences, DataConfig(batch_size=1024))  # doctest: +SKIP
+        >>> for step, x in enumerate(buffer):  # doctest: +SKIP
         ...     trainer.update(step, x)
     """
 
@@ -176,72 +194,76 @@ class ActivationBuffer(ShuffledBuffer):
         suite: Suite,
         site: Site,
         sequences: Iterator[Int[Tensor, " S"]],
+        data: DataConfig = DataConfig(),
         *,
-        batch_size: int,
-        capacity: int = 1 << 18,
         compute: Compute = Compute(),
         limit: int | None = None,
-        seed: int = 0,
-        on_harvest: Callable[[int, int], None] | None = None,
-        dtype: torch.dtype = torch.float32,
         state: BufferState | None = None,
         processes: Processes = ALONE,
+        on_harvest: Callable[[int, int], None] | None = None,
     ) -> None:
-        super().__init__(
-            len(suite), suite.d_model, batch_size=batch_size, capacity=capacity, limit=limit, seed=seed, dtype=dtype
-        )
-        self.suite, self.site = suite, site
-        self.compute, self.on_harvest, self._processes = compute, on_harvest, processes
-        self._sequences, self._taken, self._digest = iter(sequences), 0, hashlib.sha256()
+        super().__init__(len(suite), suite.d_model, data, limit=limit)
+        self.suite, self.site, self.compute = suite, site, compute
+        self._processes, self._on_harvest = processes, on_harvest
+        self._sequences = iter(sequences)
+        self._n_sequences = 0
+        self._digest = hashlib.sha256()
+
+        # Continue from the state of another buffer, or fill the buffer and measure the scales.
         if state is not None:
             self._skip_to(state)
+            self._restore(state)
             return
-        self._fill()
-        if not len(self._held):
+        self._refill()
+        if not len(self._activations):
             raise CrosscoderError("The corpus has no sequence of at least two tokens to train on.")
-        norms = self._held.float().norm(dim=-1).mean(dim=0)
-        self.scales = suite.d_model**0.5 / norms
+        self.scales = suite.d_model**0.5 / self._activations.float().norm(dim=-1).mean(dim=0)
 
     def _skip_to(self, state: BufferState) -> None:
         for _ in range(state.sequences):
-            if self._take() is None:
+            if self._next_sequence() is None:
                 break
         if self._digest.hexdigest() != state.digest:
             raise CrosscoderError(
                 "The text is not the one that training was interrupted on: its first "
-                f"{state.sequences:,} sequences differ. Give the same text, or start anew."
+                f"{state.sequences:,} sequences differ. Give the same text, or train from the beginning."
             )
-        self._resume(state)
 
-    def _place(self) -> tuple[int, str]:
-        return self._taken, self._digest.hexdigest()
+    def _position(self) -> tuple[int, str]:
+        return self._n_sequences, self._digest.hexdigest()
 
-    def _take(self) -> Int[Tensor, " S"] | None:
-        row = next(self._sequences, None)
-        if row is not None:
-            self._taken += 1
-            self._digest.update(row.numpy().tobytes())
-        return row
+    def _next_sequence(self) -> Int[Tensor, " S"] | None:
+        sequence = next(self._sequences, None)
+        if sequence is not None:
+            self._n_sequences += 1
+            self._digest.update(sequence.numpy().tobytes())
+        return sequence
 
-    def _more(self, wanted: int, dtype: torch.dtype) -> Float[Tensor, "T C D"]:
-        rows: list[tuple[int, ...]] = []
+    def _read(self, n_tokens: int) -> Float[Tensor, "T C D"]:
+        sequences: list[tuple[int, ...]] = []
         count = 0
-        while count < wanted and (row := self._take()) is not None:
-            if len(row) > 1:
-                rows.append(tuple(row.tolist()))
-                count += len(row) - 1
-        return self._processes.gathered(self._harvest(self._processes.share(rows), dtype))
+        while count < n_tokens and (sequence := self._next_sequence()) is not None:
+            if len(sequence) > 1:
+                sequences.append(tuple(sequence.tolist()))
+                count += len(sequence) - 1
+        return self._processes.gathered(self._harvest(self._processes.share(sequences)))
 
-    def _harvest(self, rows: Sequence[tuple[int, ...]], dtype: torch.dtype) -> Float[Tensor, "T C D"]:
-        if not rows:
-            return torch.empty(0, len(self.suite), self.suite.d_model, dtype=dtype)
-        sequences = Sequences(list(rows))
-        kept = sequences.position_of_token > 0
-        out = torch.empty(int(kept.sum()), len(self.suite), self.suite.d_model, dtype=dtype)
-        for index, checkpoint in enumerate(self.suite):
-            with self.compute.open(self.suite, checkpoint.revision) as model:
-                found = fetch(model, sequences, [self.site])
-            out[:, index] = found[self.site][kept].to(dtype)
-            if self.on_harvest is not None:
-                self.on_harvest((index + 1) * len(out), len(self.suite) * len(out))
-        return out
+    def _harvest(self, token_ids: Sequence[tuple[int, ...]]) -> Float[Tensor, "T C D"]:
+        """Activations of all tokens but each sequence's first, at all checkpoints."""
+        if not token_ids:
+            return torch.empty(0, len(self.suite), self.suite.d_model, dtype=self._dtype)
+        sequences = Sequences(list(token_ids))
+        not_first = sequences.position_of_token > 0
+        activations = torch.empty(int(not_first.sum()), len(self.suite), self.suite.d_model, dtype=self._dtype)
+
+        finished: list[int] = []
+
+        def read(checkpoint_index: int, model: Model) -> None:
+            at_checkpoint = fetch(model, sequences, [self.site])[self.site]
+            activations[:, checkpoint_index] = at_checkpoint[not_first].to(self._dtype)
+            finished.append(checkpoint_index)
+            if self._on_harvest is not None:
+                self._on_harvest(len(finished) * len(activations), len(self.suite) * len(activations))
+
+        self.compute.each(self.suite, read)
+        return activations

@@ -1,4 +1,4 @@
-"""How activations are batched for training: one value that functions, recipes and the command line share."""
+"""How activations are batched and shuffled for training: one value that functions and recipes share."""
 
 from __future__ import annotations
 
@@ -11,23 +11,26 @@ from user_input.nearest import nearest
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The data of a training: batches, sequences, and the buffer in which tokens are shuffled.
+    """The data of a training run: batches, sequences, and the buffer in which tokens are shuffled.
 
     Attributes:
-        batch_size: tokens of one training step.
-        sequence_length: tokens of one sequence of text; a store of activations has its own.
-        buffer_tokens: tokens that are held in memory and shuffled together.
-        buffer_dtype: float32, bfloat16 or float16: the dtype in which they are held.
-        validation: share of the documents that training does not see; a batch of them is measured for the log.
+        batch_size: tokens per training step.
+        sequence_length: tokens per sequence of text. Ignored when training on an activation store, whose sequences are
+            already cut.
+        buffer_tokens: tokens that the shuffle buffer holds in memory.
+        buffer_dtype: dtype in which the buffer holds activations: float32, bfloat16 or float16.
+        validation: fraction of the documents held out of training. Losses on one batch of them are logged.
+        seed: seed of the order in which documents and tokens are drawn. The crosscoder's initialization has its own,
+            `TrainerConfig.seed`.
 
     Raises:
-        CrosscoderError: a dtype that is not one of these, or a validation share outside [0, 1).
+        CrosscoderError: a size that is too small, an unknown dtype, or a validation fraction outside [0, 1).
 
     Examples:
         >>> DataConfig(batch_size=512, sequence_length=32).buffer_tokens
         262144
 
-    Source: batch and sequence length are those of CTT (arXiv 2509.05291), appendix.
+    Source: batch size and sequence length are those of CTT (arXiv 2509.05291), section 3.3.
     """
 
     batch_size: int = 4096
@@ -35,13 +38,23 @@ class DataConfig:
     buffer_tokens: int = 1 << 18
     buffer_dtype: str = "float32"
     validation: float = 0.0
+    seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise CrosscoderError(f"batch_size must be at least 1, not {self.batch_size}.")
+        if self.sequence_length < 2:
+            raise CrosscoderError(
+                f"sequence_length must be at least 2 tokens, not {self.sequence_length}: the first token of each "
+                "sequence is left out of training."
+            )
+        if self.buffer_tokens < 1:
+            raise CrosscoderError(f"buffer_tokens must be at least 1, not {self.buffer_tokens}.")
         if self.buffer_dtype not in DTYPES:
             raise CrosscoderError(
-                f"There is no buffer_dtype {self.buffer_dtype!r}: {nearest(self.buffer_dtype, DTYPES)}"
+                f"there is no buffer_dtype {self.buffer_dtype!r}: {nearest(self.buffer_dtype, DTYPES)}"
             )
         if not 0 <= self.validation < 1:
             raise CrosscoderError(
-                f"validation is a share of the documents, at least 0 and below 1, not {self.validation}."
+                f"validation is a fraction of the documents, at least 0 and below 1, not {self.validation}."
             )

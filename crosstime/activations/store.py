@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from crosstime.activations.buffer import BufferState, ShuffledBuffer
+from crosstime.activations.data_config import DataConfig
 from crosstime.activations.manifest import check_manifest
 from crosstime.errors import RunError, StoreError
 from crosstime.machine.storage import read_json, read_tensors
@@ -188,20 +189,14 @@ class ActivationStore(Shown):
 
     def batches(
         self,
+        data: DataConfig = DataConfig(),
         *,
-        batch_size: int,
-        capacity: int = 1 << 18,
         limit: int | None = None,
-        seed: int = 0,
         repeat: bool = False,
-        dtype: torch.dtype | None = None,
         state: BufferState | None = None,
     ) -> StoredBatches:
-        """Shuffled batches, for training: what an `ActivationBuffer` gives without running a model."""
-        return StoredBatches(
-            self, batch_size=batch_size, capacity=capacity, limit=limit, seed=seed, repeat=repeat, dtype=dtype,
-            state=state,
-        )  # fmt: skip
+        """Shuffled batches for training: what an `ActivationBuffer` serves, without running a model."""
+        return StoredBatches(self, data, limit=limit, repeat=repeat, state=state)
 
     def _files(self) -> list[dict[str, Any]]:
         shards = self.manifest["shards"]
@@ -223,73 +218,70 @@ class StoredBatches(ShuffledBuffer):
     """Batches ``B C D`` from a store: blocks of neighbouring tokens in random order, mixed in a buffer.
 
     Args:
-        store: where the activations are.
-        batch_size, capacity, limit, seed: see `ShuffledBuffer`.
-        repeat: begin again, in another order, when every block was read.
-        dtype: in which activations are held and served; None keeps the store's.
-        state: go on where another one was.
+        store: the store that is read.
+        data: batch size, buffer size, dtype and seed of the buffer.
+        limit: total number of tokens to serve; None for no limit.
+        repeat: start over, in another order, when every block has been read.
+        state: state of another buffer on the same store to continue from.
 
     Raises:
-        CrosscoderError: a buffer smaller than a batch.
-        StoreError: a damaged file, or a state that was left with another store.
+        CrosscoderError: the buffer is smaller than a batch.
+        StoreError: a file is damaged, or `state` belongs to another store.
 
     Examples:
-        >>> for x in StoredBatches(store, batch_size=4096):  # doctest: +SKIP
+        >>> for step, x in enumerate(StoredBatches(store, DataConfig(batch_size=4096))):  # doctest: +SKIP
         ...     trainer.update(step, x)
     """
 
     def __init__(
         self,
         store: ActivationStore,
+        data: DataConfig = DataConfig(),
         *,
-        batch_size: int,
-        capacity: int = 1 << 18,
         limit: int | None = None,
-        seed: int = 0,
         repeat: bool = False,
-        dtype: torch.dtype | None = None,
         state: BufferState | None = None,
     ) -> None:
-        held = store.dtype if dtype is None else dtype
-        super().__init__(
-            len(store.revisions), store.d_model, batch_size=batch_size, capacity=capacity, limit=limit, seed=seed,
-            dtype=held,
-        )  # fmt: skip
-        self.store, self.seed, self.repeat = store, seed, repeat
+        super().__init__(len(store.revisions), store.d_model, data, limit=limit)
+        self.store, self.repeat = store, repeat
         self.scales = store.scales
         self._blocks = [
             (shard, start, min(start + BLOCK, store.shard_tokens(shard)))
             for shard in range(len(store.manifest["shards"]))
             for start in range(0, store.shard_tokens(shard), BLOCK)
         ]
-        self._taken, self._round = 0, (-1, torch.empty(0, dtype=torch.int64))
+        self._n_blocks = 0
+        self._epoch = -1
+        self._block_order = torch.empty(0, dtype=torch.int64)
+
+        # Continue from the state of another buffer.
         if state is not None:
             if state.digest != store.digest:
                 raise StoreError(
-                    f"the store {store.folder} is not the one that training was interrupted on; give the same, or "
-                    "start anew"
+                    f"the store {store.folder} is not the one that training was interrupted on: give the same store, "
+                    "or train from the beginning"
                 )
-            self._taken = state.sequences
-            self._resume(state)
+            self._n_blocks = state.sequences
+            self._restore(state)
 
-    def _place(self) -> tuple[int, str]:
-        return self._taken, self.store.digest
+    def _position(self) -> tuple[int, str]:
+        return self._n_blocks, self.store.digest
 
-    def _more(self, wanted: int, dtype: torch.dtype) -> Float[Tensor, "T C D"]:
-        found = [torch.empty(0, len(self.store.revisions), self.store.d_model, dtype=dtype)]
+    def _read(self, n_tokens: int) -> Float[Tensor, "T C D"]:
+        blocks = [torch.empty(0, len(self.store.revisions), self.store.d_model, dtype=self._dtype)]
         count = 0
-        while count < wanted and (self.repeat or self._taken < len(self._blocks)):
-            found.append(self.store.rows(*self._next_block()).to(dtype))
-            count += len(found[-1])
-        return torch.cat(found)
+        while count < n_tokens and (self.repeat or self._n_blocks < len(self._blocks)):
+            blocks.append(self.store.rows(*self._next_block()).to(self._dtype))
+            count += len(blocks[-1])
+        return torch.cat(blocks)
 
     def _next_block(self) -> tuple[int, int, int]:
-        number, place = divmod(self._taken, len(self._blocks))
-        if self._round[0] != number:
-            generator = torch.Generator().manual_seed(self.seed + (number + 1) * 1_000_003)
-            self._round = number, torch.randperm(len(self._blocks), generator=generator)
-        self._taken += 1
-        return self._blocks[int(self._round[1][place])]
+        epoch, index = divmod(self._n_blocks, len(self._blocks))
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(self.data.seed + (epoch + 1) * 1_000_003)
+            self._epoch, self._block_order = epoch, torch.randperm(len(self._blocks), generator=generator)
+        self._n_blocks += 1
+        return self._blocks[int(self._block_order[index])]
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:

@@ -61,6 +61,8 @@ def train(
 
     On several GPUs or machines: torchrun --no-python --nproc-per-node 8 crosstime train ...
     """
+    from dataclasses import replace
+
     from rich.console import Console
 
     from crosstime.cli.options import compute_for, open_suite
@@ -77,16 +79,16 @@ def train(
     opened, compute = open_suite(suite, revisions), compute_for(device, dtype, max_tokens)
     text = _text(corpus)
     stored = not isinstance(text, list)
+    data = recipe.data_config(sequence_length=length, seed=seed)
     trained = fit(
         opened,
         Site.parse(site),
         text,
         recipe.config(),
-        **recipe.options() | {"validation": 0.0 if stored else held_out},
-        sequence_length=length,
-        state=out / STATE,
-        metrics=out,
-        seed=seed,
+        data=replace(data, validation=0.0 if stored else held_out),
+        precision=recipe.precision,
+        checkpointing=recipe.checkpointing(out / STATE),
+        logging=recipe.logging(out),
         compute=compute,
     )
     if not joined(compute.torch_device).first:

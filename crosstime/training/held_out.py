@@ -1,4 +1,4 @@
-"""Documents that training does not see, and what a crosscoder in training makes of their activations."""
+"""Documents held out of training, and the losses of a crosscoder in training on their activations."""
 
 from __future__ import annotations
 
@@ -12,61 +12,68 @@ from torch import Tensor
 from crosstime.errors import CorpusError
 from crosstime.training.trainer import Trainer, squared_error
 
-_BYTES = 8
+_HASH_BYTES = 8
 
 
-def kept_out(document: str, share: float, *, salt: str = "") -> bool:
-    """Whether a document is one of the held-out ones: a fixed `share` of all, chosen by what it says.
+def is_held_out(document: str, fraction: float, *, salt: str = "") -> bool:
+    """Whether a document belongs to the held-out fraction of a text, decided by a hash of its content.
 
-    A document is on the same side whatever stands before it, in every round and in every process, and so is its twin.
-    Another `salt` chooses others, independently.
+    The decision depends on nothing but the document, so it is the same in every epoch and every process, and duplicates
+    of a document are on the same side of the split.
+
+    Args:
+        document: the text of the document.
+        fraction: expected fraction of documents that are held out.
+        salt: prefix of what is hashed; another salt gives another, independent split.
 
     Examples:
-        >>> sum(kept_out(f"document {number}", 0.1) for number in range(1000))
+        >>> sum(is_held_out(f"document {number}", 0.1) for number in range(1000))
         107
     """
-    digest = hashlib.blake2b((salt + document).encode(), digest_size=_BYTES).digest()
-    return int.from_bytes(digest, "little") < share * 256**_BYTES
+    digest = hashlib.blake2b((salt + document).encode(), digest_size=_HASH_BYTES).digest()
+    return int.from_bytes(digest, "little") < fraction * 256**_HASH_BYTES
 
 
-def without_held_out(documents: Iterable[str], share: float, *, salt: str = "") -> Iterator[str]:
-    """The documents for training."""
-    return (document for document in documents if not kept_out(document, share, salt=salt))
+def without_held_out(documents: Iterable[str], fraction: float, *, salt: str = "") -> Iterator[str]:
+    """The documents to train on: those that `is_held_out` does not hold out."""
+    return (document for document in documents if not is_held_out(document, fraction, salt=salt))
 
 
-def held_out(documents: Iterable[str], share: float, *, salt: str = "") -> Iterator[str]:
+def held_out(documents: Iterable[str], fraction: float, *, salt: str = "") -> Iterator[str]:
     """The documents that training does not see.
 
     Raises:
-        CorpusError: while reading, at the end, if there was none.
+        CorpusError: no document is held out (raised when the iterator reaches the end).
     """
-    none, count = True, 0
+    n_documents = n_held_out = 0
     for document in documents:
-        count += 1
-        if kept_out(document, share, salt=salt):
-            none = False
+        n_documents += 1
+        if is_held_out(document, fraction, salt=salt):
+            n_held_out += 1
             yield document
-    if none:
-        raise CorpusError(f"none of the {count:,} documents is held out by a share of {share:g}: hold out a larger one")
+    if not n_held_out:
+        raise CorpusError(
+            f"none of the {n_documents:,} documents is held out by a fraction of {fraction:g}: hold out a larger one"
+        )
 
 
-class HeldOut:
-    """Activations of held-out text, to see during training what it does on text that it was not fitted to.
+class ValidationBatch:
+    """One batch of activations of held-out text, on which losses are measured during training.
 
     Args:
-        x: a batch, in the models' own scale.
+        x: activations in the models' own scale.
     """
 
     def __init__(self, x: Float[Tensor, "B C D"]) -> None:
         self.x = x
 
     @torch.no_grad()
-    def measure(self, trainer: Trainer, step: int) -> dict[str, float]:
-        """Losses on the held-out batch.
+    def losses(self, trainer: Trainer, step: int) -> dict[str, float]:
+        """Losses of the crosscoder on the batch.
 
         Returns:
-            held_out_loss: what training minimises. held_out_l2: the squared error of the crosscoder as it would be
-            used after training, with its thresholds; the training of BatchTopK chooses features otherwise.
+            ``held_out_loss``, the training loss, and ``held_out_l2``, the squared error of the crosscoder as it is used
+            after training. The two select features differently where a kind learns a threshold (BatchTopK).
         """
         crosscoder, processes = trainer.crosscoder, trainer.processes
         x = processes.rows(self.x).to(crosscoder.W_dec)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from torch import Tensor
 from crosstime.crosscoders.activation_functions import Activation, JumpReLU
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.errors import CrosscoderError
+from crosstime.machine.processes import ALONE, Processes
 from crosstime.training.direction_norms import total_norms
 from crosstime.training.trainer import (
     Losses,
@@ -57,9 +58,9 @@ class JumpReLUConfig(TrainerConfig):
         """See `TrainerConfig.activation`."""
         return JumpReLU(self.n_features, threshold=self.threshold, bandwidth=self.bandwidth)
 
-    def trainer(self, crosscoder: CrossCoder, **how: Any) -> Trainer:
+    def trainer(self, crosscoder: CrossCoder, *, processes: Processes = ALONE, precision: str = "float32") -> Trainer:
         """See `TrainerConfig.trainer`."""
-        return JumpReLUTrainer(crosscoder, self, **how)
+        return JumpReLUTrainer(crosscoder, self, processes=processes, precision=precision)
 
 
 class JumpReLUTrainer(Trainer):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from crosstime.crosscoders.activation_functions import Activation, ReLU
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.errors import CrosscoderError
+from crosstime.machine.processes import ALONE, Processes
 from crosstime.training.direction_norms import total_norms
 from crosstime.training.trainer import (
     Losses,
@@ -49,9 +50,9 @@ class L1Config(TrainerConfig):
         """See `TrainerConfig.activation`."""
         return ReLU()
 
-    def trainer(self, crosscoder: CrossCoder, **how: Any) -> Trainer:
+    def trainer(self, crosscoder: CrossCoder, *, processes: Processes = ALONE, precision: str = "float32") -> Trainer:
         """See `TrainerConfig.trainer`."""
-        return L1Trainer(crosscoder, self, **how)
+        return L1Trainer(crosscoder, self, processes=processes, precision=precision)
 
 
 class L1Trainer(Trainer):

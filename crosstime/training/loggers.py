@@ -1,4 +1,4 @@
-"""Where the numbers of a training go while it runs: JSON Lines, and what else is asked for."""
+"""Where the metrics of a training run are written while it runs: JSON Lines, TensorBoard, Weights & Biases."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import importlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any, Protocol, TextIO, runtime_checkable
+from typing import Protocol, TextIO, TypeAlias, runtime_checkable
 
 from crosstime.errors import CrosscoderError, RunError
 from crosstime.machine.storage import atomic_path
@@ -16,44 +17,44 @@ from user_input.nearest import nearest
 from user_input.parse_json import parse_json
 
 FILE = "metrics.jsonl"
-Numbers = Mapping[str, int | float]
+Row: TypeAlias = Mapping[str, int | float]
 
 
 @runtime_checkable
 class Logger(Protocol):
-    """Takes one row of numbers after the other; the key ``step`` is what they are drawn against."""
+    """Receives rows of metrics, whose key ``step`` is the x-axis of the others."""
 
-    def write(self, row: Numbers) -> None:
-        """Take a row."""
+    def write(self, row: Row) -> None:
+        """Write one row."""
 
     def close(self) -> None:
-        """Take no more."""
+        """Flush and close."""
 
 
 class JsonLines:
-    """One JSON object a line, on the disk as soon as it is written.
+    """Writes one JSON object per line, flushed after every row.
+
+    The file is not touched before the first row, so that a training run that fails to start leaves an earlier run's
+    file intact.
 
     Args:
-        path: the file; its rows from step `start` on are dropped first, since a training that goes on there will
-            write them again.
+        path: the file. Rows from step `start` on are dropped from it first, since a resumed run writes them again.
         start: the first step that will be written.
 
-    The file is touched when the first row comes, so that a training that cannot begin leaves another's as it was.
-
     Raises:
-        RunError: while writing: the file cannot be written.
+        RunError: while writing, if the file cannot be written.
     """
 
     def __init__(self, path: Path, start: int) -> None:
         self._path, self._start = path, start
         self._file: TextIO | None = None
 
-    def write(self, row: Numbers) -> None:
+    def write(self, row: Row) -> None:
         """See `Logger.write`."""
         try:
             if self._file is None:
-                self._file = self._opened()
-            self._file.write(json.dumps({name: _plain(value) for name, value in row.items()}) + "\n")
+                self._file = self._open()
+            self._file.write(json.dumps({name: _json_number(value) for name, value in row.items()}) + "\n")
             self._file.flush()
         except OSError as error:
             raise RunError(f"cannot write {self._path}: {error.strerror}") from error
@@ -63,20 +64,21 @@ class JsonLines:
         if self._file is not None:
             self._file.close()
 
-    def _opened(self) -> TextIO:
-        kept = [line for line in _lines(self._path) if _step(line) < self._start] if self._start else []
+    def _open(self) -> TextIO:
+        earlier = [line for line in _lines(self._path) if _step(line) < self._start] if self._start else []
         with atomic_path(self._path) as temporary:
-            temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+            temporary.write_text("".join(f"{line}\n" for line in earlier), encoding="utf-8")
         return self._path.open("a", encoding="utf-8")
 
 
 class TensorBoard:
-    """Curves for TensorBoard, which is an extra: ``pip install 'crosstime[tensorboard]'``."""
+    """Writes TensorBoard scalars; needs the extra ``pip install 'crosstime[tensorboard]'``."""
 
     def __init__(self, folder: Path, start: int) -> None:
-        self._writer = _extra("torch.utils.tensorboard", "tensorboard").SummaryWriter(str(folder), purge_step=start)
+        module = _import_extra("torch.utils.tensorboard", "tensorboard")
+        self._writer = module.SummaryWriter(str(folder), purge_step=start)
 
-    def write(self, row: Numbers) -> None:
+    def write(self, row: Row) -> None:
         """See `Logger.write`."""
         for name, value in row.items():
             if name != "step":
@@ -88,17 +90,17 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run of wandb, which is an extra: ``pip install 'crosstime[wandb]'``.
+    """Logs to a wandb run; needs the extra ``pip install 'crosstime[wandb]'``.
 
-    Nothing leaves the machine unless the environment says ``WANDB_MODE=online``.
+    Runs offline unless the environment variable ``WANDB_MODE`` says ``online``.
     """
 
     def __init__(self, folder: Path, start: int) -> None:
         mode = os.environ.get("WANDB_MODE", "offline")
         folder.mkdir(parents=True, exist_ok=True)
-        self._run = _extra("wandb", "wandb").init(project="crosstime", dir=str(folder), mode=mode)
+        self._run = _import_extra("wandb", "wandb").init(project="crosstime", dir=str(folder), mode=mode)
 
-    def write(self, row: Numbers) -> None:
+    def write(self, row: Row) -> None:
         """See `Logger.write`."""
         self._run.log({name: value for name, value in row.items() if name != "step"}, step=int(row["step"]))
 
@@ -111,38 +113,59 @@ LOGGERS: dict[str, type[TensorBoard] | type[WeightsAndBiases]] = {
     "tensorboard": TensorBoard,
     "wandb": WeightsAndBiases,
 }
-"""What can be asked for beside JSON Lines."""
+"""Loggers that can be used in addition to JSON Lines, by name."""
 
 
-class Metrics:
-    """All loggers of one training, as a context that closes them.
+@dataclass(frozen=True)
+class Logging:
+    """Where the metrics of a training run are written.
 
-    Args:
-        folder: ``metrics.jsonl`` is written there, and each other logger has a folder of its name; None: nowhere.
-        loggers: names in `LOGGERS`.
-        start: the step at which training begins or goes on.
+    Attributes:
+        folder: folder of ``metrics.jsonl``, and of one subfolder for every other logger; None writes nothing.
+        loggers: names of further loggers, ``tensorboard`` or ``wandb``; each needs the extra of its name.
 
     Raises:
-        CrosscoderError: an unknown logger, one that is not installed, or loggers without a folder.
+        CrosscoderError: an unknown logger, or loggers without a folder.
 
     Examples:
-        >>> with Metrics(Path("runs/mine")) as metrics:  # doctest: +SKIP
+        >>> Logging("runs/mine", ("tensorboard",)).loggers
+        ('tensorboard',)
+    """
+
+    folder: str | Path | None = None
+    loggers: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.loggers:
+            if name not in LOGGERS:
+                raise CrosscoderError(f"There is no logger {name!r}: {nearest(name, LOGGERS)}")
+        if self.folder is None and self.loggers:
+            raise CrosscoderError(f"Logging to {', '.join(self.loggers)} needs a folder for the metrics.")
+
+
+class MetricsWriter:
+    """Context manager that writes rows of metrics to all loggers of a training run, and closes them at the end.
+
+    Args:
+        logging: the folder and the loggers.
+        start: the step at which training starts or resumes.
+
+    Raises:
+        CrosscoderError: the package of a logger is not installed.
+
+    Examples:
+        >>> with MetricsWriter(Logging("runs/mine")) as metrics:  # doctest: +SKIP
         ...     metrics.write({"step": 0, "loss": 1.5})
     """
 
-    def __init__(self, folder: str | Path | None, loggers: Sequence[str] = (), *, start: int = 0) -> None:
-        for name in loggers:
-            if name not in LOGGERS:
-                raise CrosscoderError(f"There is no logger {name!r}: {nearest(name, LOGGERS)}")
-        if folder is None:
-            if loggers:
-                raise CrosscoderError(f"Logging to {', '.join(loggers)} needs a folder for the metrics.")
-            self._loggers: list[Logger] = []
-            return
-        self._loggers = [LOGGERS[name](Path(folder) / name, start) for name in loggers]
-        self._loggers.append(JsonLines(Path(folder) / FILE, start))
+    def __init__(self, logging: Logging, *, start: int = 0) -> None:
+        self._loggers: list[Logger] = []
+        if logging.folder is not None:
+            folder = Path(logging.folder)
+            self._loggers += [LOGGERS[name](folder / name, start) for name in logging.loggers]
+            self._loggers.append(JsonLines(folder / FILE, start))
 
-    def __enter__(self) -> Metrics:
+    def __enter__(self) -> MetricsWriter:
         return self
 
     def __exit__(
@@ -151,13 +174,13 @@ class Metrics:
         for logger in self._loggers:
             logger.close()
 
-    def write(self, row: Numbers) -> None:
-        """Give a row to every logger."""
+    def write(self, row: Row) -> None:
+        """Write a row to every logger."""
         for logger in self._loggers:
             logger.write(row)
 
 
-def _extra(module: str, extra: str) -> ModuleType:
+def _import_extra(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -169,13 +192,13 @@ def _lines(path: Path) -> list[str]:
 
 
 def _step(line: str) -> float:
-    """A line's step; a line that a kill cut short counts as later than all."""
+    """The step of a line; infinity for a line that was truncated when the process was killed."""
     try:
         return float(parse_json(line)["step"])
     except (ValueError, KeyError, TypeError):
         return float("inf")
 
 
-def _plain(value: Any) -> Any:
-    """NaN and infinities have no form in JSON."""
+def _json_number(value: int | float) -> int | float | None:
+    """The number, or None for NaN and infinities, which JSON cannot express."""
     return value if not isinstance(value, float) or value - value == 0 else None

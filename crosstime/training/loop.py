@@ -1,127 +1,139 @@
-"""The training loop: batches in, steps of the trainer, rows of numbers out."""
+"""The training loop of a crosscoder.
+
+For every step of the configuration:
+
+1. Take the next batch of activations ``B C D``, shuffled over the text; each process keeps its rows of the batch.
+2. Take one optimiser step on it (`Trainer.update`): forward pass, loss of the crosscoder's kind, backward pass, mean of
+   the gradients over processes, gradient clipping, Adam, learning-rate schedule.
+3. Stop if training has diverged: the loss is not finite, or the reconstruction error is a million times that of
+   predicting zero.
+4. About a hundred times in all, log the losses, and those on the validation batch if there is one.
+5. At regular intervals, save the state of the training run, so that an interrupted run resumes at the step after.
+
+Reading a loss waits for the device, so on a GPU steps 3 to 5 only look at the steps that are logged or saved.
+
+Source: CTT (arXiv 2509.05291), section 3.3; Lindsey et al., *Sparse Crosscoders* (Transformer Circuits, 2024).
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from typing import Protocol, runtime_checkable
+from typing import TypeAlias
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from crosstime.activations.buffer import BufferState
+from crosstime.activations.buffer import ShuffledBuffer
 from crosstime.errors import CrosscoderError
 from crosstime.machine.progress import Bar
-from crosstime.training.held_out import HeldOut
-from crosstime.training.loggers import Metrics
-from crosstime.training.resume import Keeper
+from crosstime.training.held_out import ValidationBatch
+from crosstime.training.loggers import MetricsWriter
+from crosstime.training.resume import Checkpointer
 from crosstime.training.trainer import Trainer
 
 LOG_ROWS = 100
-EXPLODED = 1e6
-"""Reconstruction error, as a multiple of C D (what predicting zero gives), at which training has diverged."""
+"""Number of log rows of a training run, approximately."""
 
-Log = list[dict[str, int | float]]
+DIVERGED = 1e6
+"""Reconstruction error, as a multiple of C D (the error of predicting zero), above which training has diverged."""
 
-
-@runtime_checkable
-class Batches(Protocol):
-    """Where activations come from: on the fly, or from a disk; an iterator of batches ``B C D``.
-
-    Attributes:
-        scales: s_c.
-        batch_size: B.
-        tokens: taken from the source so far.
-    """
-
-    scales: Float[Tensor, " C"]
-    batch_size: int
-    tokens: int
-
-    def __next__(self) -> Float[Tensor, "B C D"]:
-        """The next batch."""
-
-    def state(self) -> BufferState:
-        """All that is needed to serve the batches after this one in another process."""
+Log: TypeAlias = list[dict[str, int | float]]
 
 
-def fit(
+def run_loop(
     trainer: Trainer,
-    batches: Batches,
-    keeper: Keeper,
-    metrics: Metrics,
+    batches: ShuffledBuffer,
+    checkpointer: Checkpointer,
+    metrics: MetricsWriter,
     *,
     start: int = 0,
     log: Log | None = None,
-    held_out: HeldOut | None = None,
+    validation: ValidationBatch | None = None,
     bar: Bar | None = None,
 ) -> Log:
-    """Take the steps from `start` to the configuration's last.
+    """Train from step `start` to the last step of the configuration.
 
     Args:
-        trainer: takes the steps, alone or as one of several processes.
-        batches: whole batches; each process takes its rows of them.
-        keeper: saves the training now and then.
-        metrics: gets every row of the log, with learning rate, tokens seen and seconds since `start`.
-        log: rows that were logged before `start`.
-        held_out: measured whenever something is logged.
+        trainer: takes the optimiser steps, alone or as one of several processes.
+        batches: whole batches, of which each process takes its rows.
+        checkpointer: saves the state of the run at regular intervals.
+        metrics: receives every log row, with learning rate, number of tokens and seconds since `start`.
+        start: number of steps that have been taken already.
+        log: log rows of those steps.
+        validation: batch of held-out activations whose losses are logged as well.
+        bar: progress bar.
 
     Returns:
-        About a hundred rows, evenly over the steps.
+        About a hundred rows, evenly spaced over the steps.
 
     Raises:
-        CrosscoderError: the batches end too early, or the loss explodes or is not a number.
+        CrosscoderError: the corpus has too few tokens for all steps, or training diverged.
     """
     config, processes, bar = trainer.settings, trainer.processes, bar or Bar()
     device = trainer.crosscoder.W_dec.device
-    every = max(1, config.steps // LOG_ROWS)
-    rows: Log = list(log or [])
+    log_every = max(1, config.steps // LOG_ROWS)
+    log = list(log or [])
     began = time.perf_counter()
     bar.advance(start)
+
     for step in range(start, config.steps):
-        x = next(batches, None)
-        if x is None:
-            raise CrosscoderError(
-                f"The corpus gives {batches.tokens:,} tokens, but {config.steps:,} steps of {batches.batch_size:,} "
-                f"need {config.steps * batches.batch_size:,}: give more text, or take fewer steps."
-            )
-        trainer.update(step, _moved(processes.rows(x), device))
-        saving = keeper.due(step, config.steps)
-        logging = step % every == 0 or step == config.steps - 1
+        # Take an optimiser step on the next batch.
+        x = _next_batch(batches, config.steps)
+        trainer.update(step, _to_device(processes.rows(x), device))
+
+        # Check for divergence, on a GPU only where the device is waited for anyway.
+        saving = checkpointer.is_due(step, config.steps)
+        logging = step % log_every == 0 or step == config.steps - 1
         if saving or logging or device.type == "cpu":
-            _refuse_diverged(trainer, step, keeper)
+            _check_divergence(trainer, step, checkpointer)
+
+        # Log the losses.
         if logging:
-            rows.append({"step": step, **trainer.get_logging_parameters()})
-            if held_out is not None:
-                rows[-1] |= held_out.measure(trainer, step)
-            metrics.write(
-                rows[-1]
-                | {
-                    "lr": config.lr * config.lr_factor(step),
-                    "tokens": (step + 1) * batches.batch_size,
-                    "seconds": time.perf_counter() - began,
-                }
-            )
-            bar.note(f"loss {rows[-1]['loss']:.3g}, {rows[-1]['l0']:.0f} features a token")
+            row: dict[str, int | float] = {"step": step, **trainer.get_logging_parameters()}
+            if validation is not None:
+                row |= validation.losses(trainer, step)
+            log.append(row)
+            progress = {
+                "lr": config.lr * config.lr_factor(step),
+                "tokens": (step + 1) * batches.batch_size,
+                "seconds": time.perf_counter() - began,
+            }
+            metrics.write(row | progress)
+            bar.note(f"loss {row['loss']:.3g}, {row['l0']:.0f} features per token")
+
+        # Save the state, from which the run resumes at the next step.
         if saving:
-            keeper.save(trainer, batches.state(), step + 1, rows)
+            checkpointer.save(trainer, batches.state(), step + 1, log)
         bar.advance()
-    return rows
+
+    return log
 
 
-def _moved(x: Tensor, device: torch.device) -> Tensor:
-    # Only from pinned memory does a copy to the GPU not wait for what the GPU is doing.
+def _next_batch(batches: ShuffledBuffer, n_steps: int) -> Tensor:
+    x = next(batches, None)
+    if x is None:
+        raise CrosscoderError(
+            f"The corpus gives {batches.tokens:,} tokens, but {n_steps:,} steps of {batches.batch_size:,} "
+            f"need {n_steps * batches.batch_size:,}: give more text, or take fewer steps."
+        )
+    return x
+
+
+def _to_device(x: Tensor, device: torch.device) -> Tensor:
+    # A copy to the GPU is asynchronous only from pinned memory.
     return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
 
 
-def _refuse_diverged(trainer: Trainer, step: int, keeper: Keeper) -> None:
-    losses, crosscoder = trainer.last, trainer.crosscoder
-    loss, l2 = losses.loss.item(), losses.l2.item()
-    if math.isfinite(loss) and l2 < EXPLODED * crosscoder.n_checkpoints * crosscoder.origin.d_model:
+def _check_divergence(trainer: Trainer, step: int, checkpointer: Checkpointer) -> None:
+    losses, crosscoder = trainer.last_losses, trainer.crosscoder
+    if losses is None:
         return
-    kept = f" The last good state is kept in {keeper.path}." if keeper.kept else ""
+    loss, l2 = losses.loss.item(), losses.l2.item()
+    if math.isfinite(loss) and l2 < DIVERGED * crosscoder.n_checkpoints * crosscoder.origin.d_model:
+        return
+    last_state = f" The last good state is in {checkpointer.path}." if checkpointer.has_state else ""
     raise CrosscoderError(
         f"Training diverged at step {step}: the loss is {loss:.3g}. Take a smaller learning rate than "
-        f"{trainer.settings.lr:g}, or a longer warm-up.{kept}"
+        f"{trainer.settings.lr:g}, or a longer warm-up.{last_state}"
     )

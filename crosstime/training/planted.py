@@ -140,12 +140,7 @@ def train_planted(planted: Planted, config: TrainerConfig, *, batch_size: int = 
     scales = planted.directions.shape[2] ** 0.5 / sample.norm(dim=-1).mean(0)
     _, n_checkpoints, width = planted.directions.shape
     origin = Origin("planted", tuple(f"c{c}" for c in range(n_checkpoints)), Site(0), width)
-    trainer = config.trainer(
-        CrossCoder(
-            origin, config.n_features, scales, activation=config.activation(), n_shared=config.n_shared,
-            decoder_norm=config.decoder_norm, seed=config.seed,
-        )
-    )  # fmt: skip
+    trainer = config.trainer(config.crosscoder(origin, scales))
     for step in range(config.steps):
         trainer.update(step, planted.activations(planted.codes(batch_size, generator), generator))
     return trainer.crosscoder.eval()

@@ -1,4 +1,4 @@
-"""An interrupted training as one file: weights, optimiser, counters and the place in the data."""
+"""Saved states of a training run: weights, optimiser, counters and position in the data, in one file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Shaped
@@ -22,177 +21,222 @@ from user_input.parse_json import parse_json
 
 FORMAT = "crosstime-training-1"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+_BUFFER_TENSORS = {"held": "activations", "generator": "generator", "scales": "scales"}
+"""Name in the file, and attribute of `BufferState`, of each tensor of the buffer."""
+
+_BUFFER_COUNTS = ("tokens", "sequences", "digest", "exhausted")
+_FACTS = {"step": int, "identity": dict, "log": list, "buffer": dict}
+"""What the file's header holds beside the tensors, and of what type."""
+
+
+@dataclass(frozen=True)
+class Checkpointing:
+    """Where and how often the state of a training run is saved.
+
+    Attributes:
+        path: checkpoint to save to and resume from; never deleted automatically. None saves nothing.
+        every: number of steps between two saves.
+
+    Raises:
+        CrosscoderError: `every` is below 1.
+
+    Examples:
+        >>> Checkpointing("training.safetensors").every
+        1000
+    """
+
+    path: str | Path | None = None
+    every: int = 1_000
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise CrosscoderError(f"Checkpointing.every must be at least 1 step, not {self.every}.")
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingState:
-    """Everything that the rest of a training depends on.
+    """Everything that the rest of a training run depends on.
 
     Attributes:
-        step: the next one.
-        identity: configuration, checkpoints, site and buffer; only the same may go on.
+        step: the next step to take.
+        identity: configuration, checkpoints, site and buffer; a run resumes only if its own are the same.
         log: rows logged so far.
-        tensors: of crosscoder, optimiser and trainer, by name.
-        buffer: place in the data.
+        tensors: tensors of crosscoder, optimiser and trainer, by name.
+        buffer: position in the data.
     """
 
     step: int
-    identity: dict[str, Any]
+    identity: dict[str, object]
     log: list[dict[str, int | float]]
     tensors: dict[str, Shaped[Tensor, ...]]
     buffer: BufferState
 
     @classmethod
     def of(
-        cls, trainer: Trainer, buffer: BufferState, step: int, log: list[dict[str, int | float]], **options: Any
+        cls,
+        trainer: Trainer,
+        buffer: BufferState,
+        step: int,
+        log: list[dict[str, int | float]],
+        settings: Mapping[str, object],
     ) -> TrainingState:
-        """The state after ``step`` steps.
+        """The state of a run after `step` steps.
+
+        Args:
+            trainer: the trainer with its crosscoder and optimiser.
+            buffer: state of the training batches.
+            step: number of steps taken.
+            log: rows logged so far.
+            settings: plain values that decide about the result, apart from those in the crosscoder's origin.
 
         Raises:
-            CrosscoderError: a weight is not a finite number; such a state is not worth keeping.
+            CrosscoderError: a weight is not finite, so that the state must not replace the last good one.
         """
         crosscoder = trainer.crosscoder
         for name, parameter in crosscoder.named_parameters():
             if not parameter.isfinite().all():
                 raise CrosscoderError(f"Training diverged by step {step}: {name} has numbers that are not finite.")
+
+        # Weights, optimiser moments and the trainer's own counters.
         tensors = {f"crosscoder.{name}": tensor for name, tensor in crosscoder.state_dict().items()}
         for name, parameter in crosscoder.named_parameters():
             moments = trainer.optimizer.state[parameter]
             tensors |= {f"optimizer.{name}.{moment}": moments[moment] for moment in _MOMENTS}
-        tensors |= {f"trainer.{name}": value for name, value in trainer.counters().items()}
-        return cls(step, _identity(crosscoder.origin, options), list(log), tensors, buffer)
+        tensors |= {f"trainer.{name}": counter for name, counter in trainer.counters().items()}
+        return cls(step, _identity(crosscoder.origin, settings), list(log), tensors, buffer)
 
-    def put_into(self, trainer: Trainer) -> None:
-        """Give a new trainer of the same configuration the state of the one that was interrupted.
+    def restore(self, trainer: Trainer) -> None:
+        """Put the saved weights, moments and counters into a new trainer of the same configuration.
 
         Raises:
-            CrosscoderError: a tensor is missing, or does not fit.
+            CrosscoderError: a tensor is missing, or has another shape or dtype.
         """
         crosscoder = trainer.crosscoder
-        crosscoder.load_state_dict(self._part("crosscoder", crosscoder.state_dict()))
+        crosscoder.load_state_dict(self._tensors_of("crosscoder", crosscoder.state_dict()))
+
         for name, parameter in crosscoder.named_parameters():
-            like = {moment: torch.tensor(0.0) if moment == "step" else parameter for moment in _MOMENTS}
-            moments = self._part(f"optimizer.{name}", like)
-            # The fused optimiser walks through memory: moments must lie in it as the parameter does.
+            expected = {moment: torch.tensor(0.0) if moment == "step" else parameter for moment in _MOMENTS}
+            moments = self._tensors_of(f"optimizer.{name}", expected)
+            # The fused optimiser walks through memory, so the moments need the parameter's strides.
             trainer.optimizer.state[parameter] = {
                 "step": moments.pop("step").clone().to(parameter.device),
                 **{moment: torch.empty_like(parameter.detach()).copy_(value) for moment, value in moments.items()},
             }
+
         device = crosscoder.W_dec.device
-        counters = self._part("trainer", trainer.counters())
+        counters = self._tensors_of("trainer", trainer.counters())
         trainer.resume(self.step, {name: counter.to(device) for name, counter in counters.items()})
 
-    def _part(self, part: str, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors of a part of the trainer, which must be as those in their places are."""
-        for name, wanted in like.items():
-            found = self.tensors.get(f"{part}.{name}")
-            if found is None or found.shape != wanted.shape or found.dtype != wanted.dtype:
+    def _tensors_of(self, part: str, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The saved tensors of one part of the trainer, checked against the shapes and dtypes of `expected`."""
+        for name, like in expected.items():
+            tensor = self.tensors.get(f"{part}.{name}")
+            if tensor is None or tensor.shape != like.shape or tensor.dtype != like.dtype:
                 raise CrosscoderError(
-                    f"Cannot resume training: its saved state has no {part}.{name} that fits this crosscoder; remove "
-                    "it to start anew."
+                    f"Cannot resume training: its saved state has no {part}.{name} that fits this crosscoder; delete "
+                    "the file to train from the beginning."
                 )
-        return {name: self.tensors[f"{part}.{name}"] for name in like}
+        return {name: self.tensors[f"{part}.{name}"] for name in expected}
 
-    def refuse_other(self, origin: Origin, **options: Any) -> None:
-        """Make sure that the state was left by this configuration.
+    def refuse_other(self, origin: Origin, settings: Mapping[str, object]) -> None:
+        """Make sure that a run with the same configuration saved the state.
 
         Raises:
-            CrosscoderError: it was not; the sentence lists what differs.
+            CrosscoderError: the configuration differs; the message lists the differences.
         """
-        asked = _identity(origin, options)
-        differ = [
-            f"{name} was {self.identity.get(name)!r} and is now {asked.get(name)!r}"
-            for name in sorted(asked.keys() | self.identity.keys())
-            if asked.get(name) != self.identity.get(name)
+        identity = _identity(origin, settings)
+        differences = [
+            f"{name} was {self.identity.get(name)!r} and is now {identity.get(name)!r}"
+            for name in sorted(identity.keys() | self.identity.keys())
+            if identity.get(name) != self.identity.get(name)
         ]
-        if differ:
+        if differences:
             raise CrosscoderError(
                 f"The training that was interrupted at step {self.step} had another configuration: "
-                f"{'; '.join(differ)}. Ask for the same, or remove the saved state to start anew."
+                f"{'; '.join(differences)}. Use the same configuration, or delete the saved state to train from the "
+                "beginning."
             )
 
     def save(self, path: str | Path) -> None:
-        """Write one safetensors file, whole or not at all.
+        """Write the state to one safetensors file, atomically.
 
         Raises:
-            RunError: it cannot be written; a state saved there before is left as it was.
+            RunError: the file cannot be written; a state that was saved there before is intact.
         """
-        buffer = {f"buffer.{name}": getattr(self.buffer, name) for name in ("held", "generator", "scales")}
-        counts = {name: getattr(self.buffer, name) for name in ("tokens", "sequences", "digest", "exhausted")}
+        buffer = {f"buffer.{name}": getattr(self.buffer, attribute) for name, attribute in _BUFFER_TENSORS.items()}
+        counts = {name: getattr(self.buffer, name) for name in _BUFFER_COUNTS}
         facts = {"step": self.step, "identity": self.identity, "log": self.log, "buffer": counts}
         write_tensors(Path(path), self.tensors | buffer, {"format": FORMAT, "facts": json.dumps(facts)})
 
     @classmethod
     def load(cls, path: str | Path) -> TrainingState:
-        """Read what `save` wrote.
+        """Read a state that `save` wrote.
 
         Raises:
-            CrosscoderError: the file is damaged or of another kind.
+            CrosscoderError: the file is damaged, or is not the saved state of a training run.
         """
         try:
             tensors, metadata = read_tensors(path)
             if metadata.get("format") != FORMAT:
                 raise RunError(f"{path} is not the state of a training: its format is {metadata.get('format')!r}")
             facts = parse_json(metadata["facts"])
-            parts = {name: tensors.pop(f"buffer.{name}") for name in ("held", "generator", "scales")}
-            for name, kind in (("step", int), ("identity", dict), ("log", list), ("buffer", dict)):
+            for name, kind in _FACTS.items():
                 if not isinstance(facts[name], kind):
                     raise TypeError(f"{path} is damaged at {name!r}")
-            return cls(facts["step"], facts["identity"], facts["log"], tensors, BufferState(**parts, **facts["buffer"]))
+            buffer = {attribute: tensors.pop(f"buffer.{name}") for name, attribute in _BUFFER_TENSORS.items()}
+            return cls(
+                facts["step"], facts["identity"], facts["log"], tensors, BufferState(**buffer, **facts["buffer"])
+            )
         except (RunError, KeyError, TypeError, ValueError) as error:
             raise CrosscoderError(f"Cannot resume training: {first_line(error)}") from error
 
 
 @dataclass(frozen=True)
-class Keeper:
-    """Saves a training now and then, and finds what an interrupted one left.
+class Checkpointer:
+    """Saves the state of a training run at regular intervals, and loads what an interrupted run saved.
 
     Attributes:
-        path: the file; None: nothing is kept.
-        every: steps between two savings.
-        options: all that decides about the result beside the crosscoder's origin, as plain values.
-
-    Raises:
-        CrosscoderError: an interval below one step.
+        checkpointing: where and how often.
+        settings: plain values that decide about the result, apart from those in the crosscoder's origin.
     """
 
-    path: Path | None
-    every: int
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.every < 1:
-            raise CrosscoderError(f"save_every must be at least 1 step, not {self.every}.")
+    checkpointing: Checkpointing
+    settings: Mapping[str, object] = field(default_factory=dict)
 
     @property
-    def kept(self) -> bool:
-        """Whether there is something to go on from."""
+    def path(self) -> Path | None:
+        """The file; None if nothing is saved."""
+        return None if self.checkpointing.path is None else Path(self.checkpointing.path)
+
+    @property
+    def has_state(self) -> bool:
+        """Whether there is a saved state to resume from."""
         return self.path is not None and self.path.exists()
 
     def load(self, origin: Origin) -> TrainingState | None:
-        """What an interrupted training left; None if nothing.
+        """The state that an interrupted run saved; None if there is none.
 
         Raises:
-            CrosscoderError: it is damaged, or was left by another configuration.
+            CrosscoderError: the file is damaged, or was saved by a run with another configuration.
         """
-        if not self.kept:
+        if self.path is None or not self.path.exists():
             return None
-        found = TrainingState.load(self.path)
-        found.refuse_other(origin, **self.options)
-        return found
+        state = TrainingState.load(self.path)
+        state.refuse_other(origin, self.settings)
+        return state
 
-    def due(self, step: int, steps: int) -> bool:
-        """Whether to save after a step; not after the last."""
-        return self.path is not None and (step + 1) % self.every == 0 and step + 1 < steps
+    def is_due(self, step: int, n_steps: int) -> bool:
+        """Whether to save after a step. The last step is never saved, because training ends there."""
+        return self.path is not None and (step + 1) % self.checkpointing.every == 0 and step + 1 < n_steps
 
     def save(self, trainer: Trainer, buffer: BufferState, step: int, log: list[dict[str, int | float]]) -> None:
-        """Save what there is after `step` steps; of several processes the first does."""
-        if trainer.processes.first:
-            TrainingState.of(trainer, buffer, step, log, **self.options).save(self.path)
+        """Save the state after `step` steps; of several processes, the first one saves."""
+        if self.path is not None and trainer.processes.first:
+            TrainingState.of(trainer, buffer, step, log, self.settings).save(self.path)
 
 
-def _identity(origin: Origin, options: dict[str, Any]) -> dict[str, Any]:
+def _identity(origin: Origin, settings: Mapping[str, object]) -> dict[str, object]:
     values = asdict(origin)
-    flat = values.pop("training") | values | options | {"site": str(origin.site), "torch": torch.__version__}
-    # What JSON makes of it, so that a state in memory and one from a file compare equal.
-    return json.loads(json.dumps(flat))
+    flat = values.pop("training") | values | dict(settings) | {"site": str(origin.site), "torch": torch.__version__}
+    # Through JSON, so that the state in memory compares equal to one from a file.
+    return dict(json.loads(json.dumps(flat)))

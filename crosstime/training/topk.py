@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from einops import rearrange
@@ -14,6 +14,7 @@ from crosstime.crosscoders.activation_functions import Activation, BatchTopK, To
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.sparse_codes import SPARSE_BELOW, Active, encode_at, top_of_all, top_of_each
 from crosstime.errors import CrosscoderError
+from crosstime.machine.processes import ALONE, Processes
 from crosstime.training.trainer import Losses, Measured, Trainer, TrainerConfig, squared_error
 
 _REVIEW_DEAD_EVERY = 32
@@ -69,9 +70,9 @@ class TopKConfig(TrainerConfig):
         """See `TrainerConfig.activation`."""
         return TopK(self.n_features, k=self.k)
 
-    def trainer(self, crosscoder: CrossCoder, **how: Any) -> Trainer:
+    def trainer(self, crosscoder: CrossCoder, *, processes: Processes = ALONE, precision: str = "float32") -> Trainer:
         """See `TrainerConfig.trainer`."""
-        return TopKTrainer(crosscoder, self, **how)
+        return TopKTrainer(crosscoder, self, processes=processes, precision=precision)
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,9 @@ class BatchTopKConfig(TopKConfig):
         """See `TrainerConfig.activation`."""
         return BatchTopK(self.n_features, k=self.k)
 
-    def trainer(self, crosscoder: CrossCoder, **how: Any) -> Trainer:
+    def trainer(self, crosscoder: CrossCoder, *, processes: Processes = ALONE, precision: str = "float32") -> Trainer:
         """See `TrainerConfig.trainer`."""
-        return BatchTopKTrainer(crosscoder, self, **how)
+        return BatchTopKTrainer(crosscoder, self, processes=processes, precision=precision)
 
 
 class TopKTrainer(Trainer):
@@ -118,8 +119,15 @@ class TopKTrainer(Trainer):
 
     settings: TopKConfig
 
-    def __init__(self, crosscoder: CrossCoder, config: TopKConfig, **how: Any) -> None:
-        super().__init__(crosscoder, config, **how)
+    def __init__(
+        self,
+        crosscoder: CrossCoder,
+        config: TopKConfig,
+        *,
+        processes: Processes = ALONE,
+        precision: str = "float32",
+    ) -> None:
+        super().__init__(crosscoder, config, processes=processes, precision=precision)
         self.dead = torch.zeros_like(self.tokens_since_fired, dtype=torch.bool)
         self.n_dead = 0
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from crosstime.crosscoders.activation_functions import Activation
-from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.crosscoders.crosscoder import CrossCoder, Origin
 from crosstime.errors import CrosscoderError
 from crosstime.machine.processes import ALONE, Processes
 from user_input.nearest import nearest
@@ -71,8 +71,25 @@ class TrainerConfig(ABC):
         """The activation function that this kind trains."""
 
     @abstractmethod
-    def trainer(self, crosscoder: CrossCoder, **how: Any) -> Trainer:
-        """The trainer of this kind; `how` are the keyword arguments of `Trainer`."""
+    def trainer(self, crosscoder: CrossCoder, *, processes: Processes = ALONE, precision: str = "float32") -> Trainer:
+        """A trainer of this kind for a crosscoder; see `Trainer` for the arguments."""
+
+    def crosscoder(self, origin: Origin, scales: Float[Tensor, " C"] | None = None) -> CrossCoder:
+        """A newly initialised crosscoder of this kind and size.
+
+        Args:
+            origin: checkpoints, site and width.
+            scales: s_c; ones if None.
+        """
+        return CrossCoder(
+            origin,
+            self.n_features,
+            scales,
+            activation=self.activation(),
+            n_shared=self.n_shared,
+            decoder_norm=self.decoder_norm,
+            seed=self.seed,
+        )
 
     def summary(self) -> str:
         """Kind and what sets its sparsity, in two words.
@@ -205,7 +222,7 @@ class Trainer(ABC):
             crosscoder.parameters(), lr=config.lr * config.lr_factor(0), betas=(0.9, 0.999), fused=fused
         )
         self.tokens_since_fired = torch.zeros(config.n_features, dtype=torch.long, device=crosscoder.W_dec.device)
-        self.last: Losses | None = None
+        self.last_losses: Losses | None = None
 
     @property
     def config(self) -> dict[str, Any]:
@@ -214,13 +231,13 @@ class Trainer(ABC):
 
     def get_logging_parameters(self) -> dict[str, float]:
         """Parts of the last loss and the share of features that did not fire for 100,000 tokens."""
-        if self.last is None:
+        if self.last_losses is None:
             return {}
         return {
-            "loss": self.last.loss.item(),
-            "l2": self.last.l2.item(),
-            "sparsity": self.last.sparsity.item(),
-            "l0": self.last.l0.item(),
+            "loss": self.last_losses.loss.item(),
+            "l2": self.last_losses.l2.item(),
+            "sparsity": self.last_losses.sparsity.item(),
+            "l0": self.last_losses.l0.item(),
             "dead": (self.tokens_since_fired > DEAD_AFTER).double().mean().item(),
         }
 
@@ -251,12 +268,12 @@ class Trainer(ABC):
         self.optimizer.step()
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.lr * self.settings.lr_factor(step + 1)
-        self.last = found.losses.over(self.processes)
+        self.last_losses = found.losses.over(self.processes)
         with torch.no_grad():
             self.tokens_since_fired += len(x) * self.processes.size
             self.tokens_since_fired.masked_fill_(self.processes.largest(found.fired), 0)
             self._after(found, step)
-        return self.last.loss
+        return self.last_losses.loss
 
     def counters(self) -> dict[str, Tensor]:
         """What the trainer itself remembers from step to step, beside weights and optimiser."""

@@ -8,6 +8,7 @@ from multiprocessing.context import BaseContext
 
 import pytest
 
+from crosstime.activations.data_config import DataConfig
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
@@ -78,5 +79,5 @@ def learning_crosscoder(learning_suite: Suite) -> CrossCoder:
     from crosstime.training.train import train
 
     config = L1Config(n_features=24, steps=60, lr=1e-2, l1=0.3)
-    options = {"batch_size": 64, "sequence_length": 12}
-    return train(learning_suite, Site(0), list(sentences(300, seed=1)), config, **options).crosscoder
+    data = DataConfig(batch_size=64, sequence_length=12)
+    return train(learning_suite, Site(0), list(sentences(300, seed=1)), config, data=data).crosscoder

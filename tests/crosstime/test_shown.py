@@ -96,7 +96,7 @@ def results(learning_suite, learning_crosscoder, tmp_path_factory) -> dict[str, 
     decomposed = ct.decompose_task(suite, crosscoder, task)
     alike = ct.similarity(suite, ct.Site(0), text, n_sequences=4, sequence_length=8)
     config = ct.L1Config(n_features=8, steps=4)
-    options = {"batch_size": 32, "sequence_length": 8}
+    data = ct.DataConfig(batch_size=32, sequence_length=8)
     folder = tmp_path_factory.mktemp("store") / "store"
     return {
         "suite": suite,
@@ -104,7 +104,7 @@ def results(learning_suite, learning_crosscoder, tmp_path_factory) -> dict[str, 
         "decomposed": decomposed,
         "attribution": ct.attribute(suite, crosscoder, decomposed, steps=2),
         "choice": ct.select(2, similarity=alike),
-        "trained": ct.train(suite, ct.Site(0), text, config, **options),
+        "trained": ct.train(suite, ct.Site(0), text, config, data=data),
         "text": decompose_text(suite, crosscoder, text, sample=TextSample(4, 8)),
         "store": ct.harvest(suite, ct.Site(0), text, folder, tokens=64, sequence_length=8),
     }

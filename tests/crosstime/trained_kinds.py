@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from crosstime.activations.data_config import DataConfig
 from crosstime.machine.storage import write_json, write_tensors
 from crosstime.suites.suite import Suite
 from crosstime.training.jumprelu import JumpReLUConfig
 from crosstime.training.l1 import L1Config
+from crosstime.training.loggers import Logging
+from crosstime.training.resume import Checkpointing
 from crosstime.training.topk import BatchTopKConfig
 from crosstime.training.train import Trained, train
 from interventions import Site
 from tasks.agreement import sentences
 
+DATA = DataConfig(batch_size=32, sequence_length=8, validation=0.2)
 SHARED = {"steps": 16, "lr": 3e-3, "seed": 5, "n_features": 96}
 CONFIGS = {
     "l1": L1Config(l1=0.05, n_shared=3, **SHARED),
@@ -30,11 +35,16 @@ def all_kinds(suite: Suite, folder: Path) -> dict[str, Trained]:
     text = list(sentences(200, seed=3))
     return {
         kind: train(
-            suite, Site(0), text, config, batch_size=32, sequence_length=8, buffer_tokens=400 if kind == "l1" else 512,
-            validation=0.2, state=folder / f"{kind}.safetensors", save_every=10, metrics=folder / kind,
+            suite,
+            Site(0),
+            text,
+            config,
+            data=replace(DATA, buffer_tokens=400 if kind == "l1" else 512),
+            checkpointing=Checkpointing(folder / f"{kind}.safetensors", every=10),
+            logging=Logging(folder / kind),
         )
         for kind, config in CONFIGS.items()
-    }  # fmt: skip
+    }
 
 
 if __name__ == "__main__":

@@ -14,12 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crosstime.activations.buffer import BufferState
+from crosstime.activations.data_config import DataConfig
 from crosstime.activations.store import ActivationStore, StoredBatches
 from crosstime.crosscoders.crosscoder import CrossCoder, Origin
 from crosstime.errors import StoreError
 from crosstime.machine.storage import read_tensors, write_tensors
 from crosstime.training.l1 import L1Config
-from crosstime.training.resume import Keeper, TrainingState
+from crosstime.training.resume import Checkpointer, Checkpointing, TrainingState
 from interventions import Site
 
 pytestmark = pytest.mark.fuzz
@@ -65,7 +66,7 @@ def state_bytes(tmp_path_factory) -> bytes:
         torch.zeros(2, C, D), torch.Generator().get_state(), torch.ones(C), tokens=8, sequences=2, digest="00",
         exhausted=False,
     )  # fmt: skip
-    TrainingState.of(trainer, buffer, 1, [{"step": 0, "loss": 1.5}], precision="float32").save(path)
+    TrainingState.of(trainer, buffer, 1, [{"step": 0, "loss": 1.5}], {"precision": "float32"}).save(path)
     return path.read_bytes()
 
 
@@ -74,7 +75,7 @@ def use(folder: Path) -> None:
     store = ActivationStore.open(folder)
     store.verify()
     assert store.scales.shape == (len(store.revisions),)
-    assert sum(len(x) for x in StoredBatches(store, batch_size=4, capacity=8)) <= store.n_tokens
+    assert sum(len(x) for x in StoredBatches(store, DataConfig(batch_size=4, buffer_tokens=8))) <= store.n_tokens
     store.tokens(0)
 
 
@@ -136,10 +137,10 @@ def test_shards_that_are_not_what_was_written(good: tuple[Path, dict], tmp_path:
 
 def resume(path: Path) -> None:
     """Go on from a state for a step, as a training does."""
-    found = Keeper(path, 5, {"precision": "float32"}).load(ORIGIN)
+    state = Checkpointer(Checkpointing(path, 5), {"precision": "float32"}).load(ORIGIN)
     trainer = CONFIG.trainer(CrossCoder(ORIGIN, 4))
-    found.put_into(trainer)
-    trainer.update(found.step, torch.randn(6, C, D))
+    state.restore(trainer)
+    trainer.update(state.step, torch.randn(6, C, D))
 
 
 @fuzzed

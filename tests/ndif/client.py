@@ -62,7 +62,7 @@ def near(checkpoints) -> ct.Suite:
 def crosscoder(near) -> ct.CrossCoder:
     config = ct.L1Config(n_features=128, steps=40, lr=2e-3, l1=0.5)
     text = list(sentences(2_000, seed=1, attractor_share=0.2))
-    return ct.train(near, SITE, text, config, batch_size=256, sequence_length=16).crosscoder
+    return ct.train(near, SITE, text, config, data=ct.DataConfig(batch_size=256, sequence_length=16)).crosscoder
 
 
 @pytest.fixture(scope="session")

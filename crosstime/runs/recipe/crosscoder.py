@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
+from crosstime.activations.data_config import DataConfig
 from crosstime.errors import CrosscoderError
-from crosstime.suites.compute import DTYPES
 from crosstime.training.jumprelu import JumpReLUConfig
 from crosstime.training.kinds import KINDS, kind_named
 from crosstime.training.l1 import L1Config
-from crosstime.training.loggers import LOGGERS
+from crosstime.training.loggers import LOGGERS, Logging
+from crosstime.training.resume import Checkpointing
 from crosstime.training.topk import BatchTopKConfig, TopKConfig
 from crosstime.training.trainer import PRECISIONS, TrainerConfig
 from user_input.nearest import nearest
@@ -31,39 +33,50 @@ class CrosscoderRecipe(TrainerConfig):
         loggers: where metrics go beside ``metrics.jsonl``: tensorboard, wandb.
     """
 
-    batch_size: int = 4096
-    buffer_tokens: int = 1 << 18
-    buffer_dtype: str = "float32"
-    save_every: int = 1_000
-    validation: float = 0.0
+    batch_size: int = DataConfig.batch_size
+    buffer_tokens: int = DataConfig.buffer_tokens
+    buffer_dtype: str = DataConfig.buffer_dtype
+    save_every: int = Checkpointing.every
+    validation: float = DataConfig.validation
     precision: str | None = None
     loggers: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("batch_size", "buffer_tokens", "save_every"):
-            if getattr(self, name) < 1:
-                raise CrosscoderError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        if self.buffer_dtype not in DTYPES:
-            named = nearest(self.buffer_dtype, DTYPES)
-            raise CrosscoderError(f"there is no buffer_dtype {self.buffer_dtype!r}: {named}")
+        self.data_config()
+        if self.save_every < 1:
+            raise CrosscoderError(f"save_every must be at least 1, not {self.save_every}.")
         if self.precision is not None and self.precision not in PRECISIONS:
             raise CrosscoderError(f"there is no precision {self.precision!r}: {nearest(self.precision, PRECISIONS)}")
         for name in self.loggers:
             if name not in LOGGERS:
                 raise CrosscoderError(f"there is no logger {name!r}: {nearest(name, LOGGERS)}")
-        if not 0 <= self.validation < 1:
-            raise CrosscoderError(f"validation must be at least 0 and below 1, not {self.validation}.")
 
     def config(self) -> TrainerConfig:
         """The hyper-parameters alone, for `crosstime.train`."""
         kind = KINDS[self.kind]
         return kind(**{each.name: getattr(self, each.name) for each in fields(kind)})
 
-    def options(self) -> dict[str, Any]:
-        """The other keys, as keyword arguments of `crosstime.train`."""
-        own = {each.name for each in fields(KINDS[self.kind])}
-        return {each.name: getattr(self, each.name) for each in fields(self) if each.name not in own}
+    def data_config(
+        self, *, sequence_length: int = DataConfig.sequence_length, seed: int = DataConfig.seed
+    ) -> DataConfig:
+        """Batches and buffer; sequence length and seed stand in other tables of the recipe."""
+        return DataConfig(
+            batch_size=self.batch_size,
+            sequence_length=sequence_length,
+            buffer_tokens=self.buffer_tokens,
+            buffer_dtype=self.buffer_dtype,
+            validation=self.validation,
+            seed=seed,
+        )
+
+    def checkpointing(self, path: Path) -> Checkpointing:
+        """Where and how often the state of the training run is saved."""
+        return Checkpointing(path, self.save_every)
+
+    def logging(self, folder: Path) -> Logging:
+        """Where the metrics are written."""
+        return Logging(folder, self.loggers)
 
 
 @dataclass(frozen=True)

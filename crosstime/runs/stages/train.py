@@ -36,10 +36,16 @@ class Train(Stage):
         """See `crosstime.train`; it keeps its state among the pieces, and goes on from it."""
         recipe, settings = experiment.recipe, experiment.recipe.crosscoder
         trained = train(
-            experiment.compared, experiment.site, experiment.store or experiment.corpus(), settings.config(),
-            **settings.options(), sequence_length=recipe.corpus.sequence_length, state=pieces.path("state.safetensors"),
-            metrics=experiment.folder, seed=recipe.seed, compute=experiment.compute,
-        )  # fmt: skip
+            experiment.compared,
+            experiment.site,
+            experiment.store or experiment.corpus(),
+            settings.config(),
+            data=settings.data_config(sequence_length=recipe.corpus.sequence_length, seed=recipe.seed),
+            precision=settings.precision,
+            checkpointing=settings.checkpointing(pieces.path("state.safetensors")),
+            logging=settings.logging(experiment.folder),
+            compute=experiment.compute,
+        )
         if experiment.processes.first:
             experiment.write("training", trained.log)
             trained.crosscoder.save(experiment.folder / CROSSCODER)

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from crosstime.activations.buffer import ActivationBuffer
+from crosstime.activations.data_config import DataConfig
 from crosstime.errors import CrosscoderError
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
@@ -44,8 +46,11 @@ def expected(suite: Suite) -> torch.Tensor:
     return torch.stack(found, dim=1)
 
 
-def buffer_of(suite: Suite, count: int = 40, **options) -> ActivationBuffer:
-    return ActivationBuffer(suite, SITE, iter(rows(count)), **{"batch_size": 10, "capacity": 120, **options})
+DATA = DataConfig(batch_size=10, buffer_tokens=120)
+
+
+def buffer_of(suite: Suite, count: int = 40, data: DataConfig = DATA, **options) -> ActivationBuffer:
+    return ActivationBuffer(suite, SITE, iter(rows(count)), data, **options)
 
 
 def places(served: torch.Tensor, expected: torch.Tensor) -> list[int]:
@@ -85,27 +90,27 @@ def test_tokens_are_served_in_another_order_than_the_text(suite: Suite, expected
 
 def test_no_token_is_served_twice_however_batch_and_capacity_fit(suite: Suite, expected: torch.Tensor):
     for batch_size, capacity in ((22, 22), (40, 61), (90, 120), (200, 200)):
-        served = torch.cat(list(buffer_of(suite, batch_size=batch_size, capacity=capacity)))
+        served = torch.cat(list(buffer_of(suite, data=DataConfig(batch_size=batch_size, buffer_tokens=capacity))))
         found = places(served, expected)
         assert len(found) == len(set(found)) == 200 // batch_size * batch_size, (batch_size, capacity)
 
 
 def test_scales_are_the_root_of_the_width_over_the_mean_norm(suite: Suite, expected: torch.Tensor):
-    buffer = buffer_of(suite, capacity=1000)
+    buffer = buffer_of(suite, data=replace(DATA, buffer_tokens=1000))
     for c in range(2):
         norms = [sum(value**2 for value in row) ** 0.5 for row in expected[:, c].tolist()]
         assert buffer.scales[c].item() == pytest.approx(4.0 / (sum(norms) / len(norms)), rel=1e-4)
 
 
 def test_scales_are_those_of_the_first_filling(suite: Suite, expected: torch.Tensor):
-    buffer = buffer_of(suite, capacity=100)
+    buffer = buffer_of(suite, data=replace(DATA, buffer_tokens=100))
     for _ in buffer:
         pass
     torch.testing.assert_close(buffer.scales, 4.0 / expected[:100].norm(dim=-1).mean(0), rtol=1e-4, atol=0)
 
 
 def test_the_same_seed_serves_the_same_batches(suite: Suite):
-    first, again, other = (torch.cat(list(buffer_of(suite, seed=seed))) for seed in (1, 1, 2))
+    first, again, other = (torch.cat(list(buffer_of(suite, data=replace(DATA, seed=seed)))) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -127,7 +132,7 @@ def test_an_endless_text_is_read_no_further_than_the_limit(suite: Suite):
             taken += 1
             yield row
 
-    buffer = ActivationBuffer(suite, SITE, endless(), batch_size=10, capacity=60, limit=100)
+    buffer = ActivationBuffer(suite, SITE, endless(), replace(DATA, buffer_tokens=60), limit=100)
     assert sum(len(batch) for batch in buffer) == 100
     assert taken == 100 // (LENGTH - 1)
 
@@ -155,7 +160,7 @@ def test_one_model_is_open_at_a_time_and_each_once_a_filling(suite: Suite, monke
         return model
 
     monkeypatch.setattr(Compute, "open", counting)
-    buffer = buffer_of(suite, capacity=100)
+    buffer = buffer_of(suite, data=replace(DATA, buffer_tokens=100))
     assert opened == list(suite.revisions)
     batches = [next(buffer) for _ in range(5)]
     assert opened == list(suite.revisions)
@@ -168,7 +173,7 @@ def test_one_model_is_open_at_a_time_and_each_once_a_filling(suite: Suite, monke
 
 def test_harvesting_is_reported_over_all_checkpoints(suite: Suite):
     told: list[tuple[int, int]] = []
-    buffer_of(suite, capacity=50, on_harvest=lambda done, total: told.append((done, total)))
+    buffer_of(suite, data=replace(DATA, buffer_tokens=50), on_harvest=lambda done, total: told.append((done, total)))
     assert told == [(50, 100), (100, 100)]
 
 
@@ -181,13 +186,9 @@ def test_a_short_text_is_served_as_far_as_it_goes(suite: Suite):
 @pytest.mark.parametrize("text", [[], [torch.tensor([5])]])
 def test_a_text_without_a_second_token_is_refused(suite: Suite, text: list[torch.Tensor]):
     with pytest.raises(CrosscoderError, match="no sequence of at least two tokens"):
-        ActivationBuffer(suite, SITE, iter(text), batch_size=1)
+        ActivationBuffer(suite, SITE, iter(text), DataConfig(batch_size=1))
 
 
-@pytest.mark.parametrize(
-    ("batch_size", "message"),
-    [(121, "A buffer of 120 tokens cannot give batches of 121"), (0, "at least one token, not 0")],
-)
-def test_a_batch_that_does_not_fit_the_buffer_is_refused(suite: Suite, batch_size: int, message: str):
-    with pytest.raises(CrosscoderError, match=message):
-        buffer_of(suite, batch_size=batch_size)
+def test_a_batch_that_does_not_fit_the_buffer_is_rejected(suite: Suite):
+    with pytest.raises(CrosscoderError, match="A buffer of 120 tokens cannot serve batches of 121"):
+        buffer_of(suite, data=replace(DATA, batch_size=121))

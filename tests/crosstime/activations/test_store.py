@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from crosstime.activations import store as module
+from crosstime.activations.data_config import DataConfig
 from crosstime.activations.harvest import harvest
 from crosstime.activations.store import ActivationStore, read_manifest, store_at
 from crosstime.errors import CrosscoderError, StoreError
@@ -21,6 +23,7 @@ from interventions import Site
 from tasks.agreement import sentences
 
 TEXT = list(sentences(180, seed=3))
+DATA = DataConfig(batch_size=50, buffer_tokens=400)
 OPTIONS = {"tokens": 200 * 7, "sequence_length": 8, "shard_tokens": 300, "dtype": "float32"}
 
 
@@ -49,26 +52,26 @@ def places(served: torch.Tensor, every: torch.Tensor) -> list[int]:
 
 
 def test_every_token_is_served_once(store: ActivationStore, every: torch.Tensor):
-    served = torch.cat(list(store.batches(batch_size=50, capacity=400)))
+    served = torch.cat(list(store.batches(DATA)))
     assert len(served) == 1400
     assert sorted(places(served, every)) == list(range(1400))
 
 
 def test_tokens_come_mixed_from_all_over_the_text(store: ActivationStore, every: torch.Tensor):
-    found = places(next(store.batches(batch_size=50, capacity=400)), every)
+    found = places(next(store.batches(DATA)), every)
     assert found != sorted(found)
     assert max(found) - min(found) > 700
     assert len({number // 64 for number in found}) >= 4
 
 
 def test_the_same_seed_serves_the_same_batches(store: ActivationStore):
-    first, again, other = (next(store.batches(batch_size=50, capacity=400, seed=seed)) for seed in (1, 1, 2))
+    first, again, other = (next(store.batches(replace(DATA, seed=seed))) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
 def test_repeating_goes_on_in_another_order(store: ActivationStore, every: torch.Tensor):
-    served = list(islice(store.batches(batch_size=1400, capacity=1400, repeat=True), 2))
+    served = list(islice(store.batches(DataConfig(batch_size=1400, buffer_tokens=1400), repeat=True), 2))
     first, second = (places(batch, every) for batch in served)
     assert sorted(first) == sorted(second) == list(range(1400))
     assert first != second
@@ -76,19 +79,19 @@ def test_repeating_goes_on_in_another_order(store: ActivationStore, every: torch
 
 @pytest.mark.parametrize("limit", [120, 1000, 3000])
 def test_no_more_tokens_are_served_than_the_limit(store: ActivationStore, limit: int):
-    batches = store.batches(batch_size=40, capacity=400, limit=limit, repeat=True)
+    batches = store.batches(replace(DATA, batch_size=40), limit=limit, repeat=True)
     assert sum(len(batch) for batch in batches) == limit
     assert batches.tokens == limit
 
 
 @pytest.mark.parametrize("served", [1, 6, 9, 30])
 def test_a_state_goes_on_with_the_same_batches(store: ActivationStore, served: int):
-    options = {"batch_size": 50, "capacity": 400, "limit": 2500, "repeat": True, "seed": 3}
-    whole = list(store.batches(**options))
-    begun = store.batches(**options)
+    data = replace(DATA, seed=3)
+    whole = list(store.batches(data, limit=2500, repeat=True))
+    begun = store.batches(data, limit=2500, repeat=True)
     for _ in range(served):
         next(begun)
-    rest = list(store.batches(**options, state=begun.state()))
+    rest = list(store.batches(data, limit=2500, repeat=True, state=begun.state()))
     assert len(rest) == 50 - served
     assert all(torch.equal(mine, theirs) for mine, theirs in zip(rest, whole[served:], strict=True))
 
@@ -96,18 +99,18 @@ def test_a_state_goes_on_with_the_same_batches(store: ActivationStore, served: i
 def test_the_state_of_another_store_is_refused(store, brief_suite: Suite, tmp_path: Path, opened):
     other = harvest(brief_suite, Site(0), TEXT, tmp_path / "other", **OPTIONS | {"tokens": 700})
     with pytest.raises(StoreError, match="is not the one that training was interrupted on"):
-        store.batches(batch_size=5, state=other.batches(batch_size=5).state())
+        store.batches(DATA, state=other.batches(DATA).state())
 
 
 def test_another_dtype_can_be_asked_for(store: ActivationStore):
-    served = next(store.batches(batch_size=50, capacity=400, dtype=torch.bfloat16))
+    served = next(store.batches(replace(DATA, buffer_dtype="bfloat16")))
     assert served.dtype == torch.bfloat16
-    assert torch.equal(served, next(store.batches(batch_size=50, capacity=400)).bfloat16())
+    assert torch.equal(served, next(store.batches(DATA)).bfloat16())
 
 
 def test_a_batch_larger_than_the_buffer_is_refused(store: ActivationStore):
-    with pytest.raises(CrosscoderError, match="A buffer of 40 tokens cannot give batches of 50"):
-        store.batches(batch_size=50, capacity=40)
+    with pytest.raises(CrosscoderError, match="A buffer of 40 tokens cannot serve batches of 50"):
+        store.batches(replace(DATA, buffer_tokens=40))
 
 
 def test_a_damaged_shard_is_named_when_it_is_read(tmp_path: Path, brief_suite: Suite, opened):
@@ -115,13 +118,12 @@ def test_a_damaged_shard_is_named_when_it_is_read(tmp_path: Path, brief_suite: S
     path = tmp_path / "mine" / "shard-00003-1.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(StoreError, match=r"shard-00003-1\.safetensors is damaged"):
-        list(ActivationStore.open(tmp_path / "mine").batches(batch_size=50, capacity=400))
+        list(ActivationStore.open(tmp_path / "mine").batches(DATA))
 
 
 def test_a_crosscoder_is_trained_on_a_store_with_its_scales(store: ActivationStore, brief_suite: Suite):
     config = L1Config(n_features=12, steps=60, lr=3e-3, l1=0.05)
-    options = {"batch_size": 32, "sequence_length": 8, "buffer_tokens": 500}
-    trained = train(brief_suite, Site(0), store, config, **options)
+    trained = train(brief_suite, Site(0), store, config, data=DataConfig(batch_size=32, buffer_tokens=500))
     assert torch.equal(trained.crosscoder.scales, store.scales)
     assert trained.log.loss.iloc[-1] < 0.7 * trained.log.loss.iloc[0]
 
@@ -144,7 +146,7 @@ def test_a_store_of_other_weights_under_the_same_names_is_refused(store: Activat
     with pytest.raises(StoreError, match=message):
         store.refuse_other(again, Site(0))
     with pytest.raises(StoreError, match=message):
-        train(again, Site(0), store, L1Config(n_features=12, steps=2), batch_size=32)
+        train(again, Site(0), store, L1Config(n_features=12, steps=2), data=DataConfig(batch_size=32))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from crosstime.activations.data_config import DataConfig
 from crosstime.crosscoders.crosscoder import CrossCoder, Origin
 from crosstime.crosscoders.decompose import DecomposedTask, decompose_task
 from crosstime.effects.ablate import ablate
@@ -36,7 +37,7 @@ def suite(tmp_path_factory) -> Suite:
 def crosscoder(suite: Suite) -> CrossCoder:
     config = L1Config(n_features=20, steps=60, lr=1e-2, l1=0.2)
     text = list(sentences(300, seed=1))
-    return train(suite, Site(0), text, config, batch_size=64, sequence_length=12).crosscoder
+    return train(suite, Site(0), text, config, data=DataConfig(batch_size=64, sequence_length=12)).crosscoder
 
 
 @pytest.fixture(scope="module")

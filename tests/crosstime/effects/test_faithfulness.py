@@ -30,7 +30,7 @@ def suite(tmp_path_factory) -> ct.Suite:
 def crosscoder(suite) -> ct.CrossCoder:
     config = ct.L1Config(n_features=20, steps=60, lr=1e-2, l1=0.2)
     text = list(sentences(300, seed=1))
-    return ct.train(suite, Site(0), text, config, batch_size=64, sequence_length=12).crosscoder
+    return ct.train(suite, Site(0), text, config, data=ct.DataConfig(batch_size=64, sequence_length=12)).crosscoder
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ def suite(tmp_path_factory) -> ct.Suite:
 @pytest.fixture(scope="module")
 def crosscoder(suite) -> ct.CrossCoder:
     config = ct.L1Config(n_features=24, steps=60, lr=1e-2, l1=0.2)
-    return ct.train(suite, Site(0), TEXT, config, batch_size=64, sequence_length=12).crosscoder
+    return ct.train(suite, Site(0), TEXT, config, data=ct.DataConfig(batch_size=64, sequence_length=12)).crosscoder
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import pytest
 import torch
 from trained_kinds import CONFIGS, all_kinds
 
+from crosstime.activations.data_config import DataConfig
 from crosstime.errors import CrosscoderError, ProcessError
 from crosstime.machine.processes import ALONE, Processes, joined, own_device
 from crosstime.machine.storage import read_tensors
@@ -60,7 +61,7 @@ def test_each_process_takes_the_gpu_that_torchrun_gave_it(monkeypatch):
 def test_a_batch_that_cannot_be_shared_evenly_is_refused(suite: Suite, monkeypatch):
     monkeypatch.setattr("crosstime.training.train.joined", lambda device: Processes(0, 3))
     with pytest.raises(CrosscoderError, match=r"3 processes cannot share a batch of 32 tokens evenly"):
-        train(suite, Site(0), ["text ."], CONFIGS["l1"], batch_size=32, sequence_length=8)
+        train(suite, Site(0), ["text ."], CONFIGS["l1"], data=DataConfig(batch_size=32, sequence_length=8))
 
 
 @pytest.mark.parametrize(

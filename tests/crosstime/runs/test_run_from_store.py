@@ -61,9 +61,7 @@ def test_a_run_trains_on_a_store_what_training_on_it_gives(learning_suite: Suite
     store = ActivationStore.open(folder / "store")
     assert torch.equal(done.crosscoder.scales, store.scales)
     compared = learning_suite.select(["step0", "step40"])
-    trained = ct.train(
-        compared, Site(0), store, ct.L1Config(**TRAINED), sequence_length=12, **SIZE
-    )  # fmt: skip
+    trained = ct.train(compared, Site(0), store, ct.L1Config(**TRAINED), data=ct.DataConfig(**SIZE))
     assert torch.equal(done.crosscoder.W_dec, trained.crosscoder.W_dec)
 
 

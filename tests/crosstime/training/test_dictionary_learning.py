@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from crosstime.activations.buffer import ActivationBuffer
+from crosstime.activations.data_config import DataConfig
 from crosstime.crosscoders.crosscoder import CrossCoder, Origin
 from crosstime.suites.suite import Suite
 from crosstime.training.kinds import KINDS
@@ -34,7 +35,7 @@ def suite(brief_suite: Suite) -> Suite:
 def test_its_loop_trains_every_kind_on_our_buffer(kind: str, suite: Suite, tmp_path, capsys):
     generator = torch.Generator().manual_seed(4)
     rows = torch.randint(1, 300, (60, 8), generator=generator)
-    buffer = ActivationBuffer(suite, Site(0), iter(rows), batch_size=32, capacity=200)
+    buffer = ActivationBuffer(suite, Site(0), iter(rows), DataConfig(batch_size=32, buffer_tokens=200))
     options = {"k": 4} if kind == "topk" else {"k": 4, "k_start": None} if kind == "batchtopk" else {}
     config = KINDS[kind](n_features=32, steps=10, lr=1e-2, **options)
     origin = Origin(suite.name, suite.revisions, Site(0), suite.d_model)

@@ -7,7 +7,7 @@ import torch
 
 from crosstime.crosscoders.crosscoder import CrossCoder, Origin
 from crosstime.errors import CorpusError
-from crosstime.training.held_out import HeldOut, held_out, kept_out, without_held_out
+from crosstime.training.held_out import ValidationBatch, held_out, is_held_out, without_held_out
 from crosstime.training.kinds import KINDS
 from interventions import Site
 
@@ -35,8 +35,8 @@ def test_another_salt_holds_out_others_independently():
 
 
 def test_a_share_of_none_holds_out_nothing():
-    assert not any(kept_out(document, 0.0) for document in TEXT)
-    with pytest.raises(CorpusError, match=r"none of the 2,000 documents is held out by a share of 0"):
+    assert not any(is_held_out(document, 0.0) for document in TEXT)
+    with pytest.raises(CorpusError, match=r"none of the 2,000 documents is held out by a fraction of 0"):
         list(held_out(TEXT, 0.0))
 
 
@@ -52,7 +52,7 @@ def test_held_out_losses_are_those_of_training_and_of_the_crosscoder_as_it_will_
         trainer.update(step, torch.randn(32, 2, 6, generator=torch.Generator().manual_seed(step)))
     before = {name: tensor.clone() for name, tensor in crosscoder.state_dict().items()}
     x = torch.randn(32, 2, 6, generator=torch.Generator().manual_seed(99))
-    found = HeldOut(x).measure(trainer, 10)
+    found = ValidationBatch(x).losses(trainer, 10)
     missed = (x - crosscoder(x)) * crosscoder.scales.unsqueeze(-1)
     assert found["held_out_l2"] == pytest.approx(missed.square().sum((1, 2)).mean().item(), rel=1e-4)
     assert found["held_out_loss"] == pytest.approx(trainer.loss(x, 10).item(), rel=1e-5)

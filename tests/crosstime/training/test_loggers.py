@@ -9,7 +9,7 @@ import types
 import pytest
 
 from crosstime.errors import CrosscoderError, RunError
-from crosstime.training.loggers import LOGGERS, Metrics
+from crosstime.training.loggers import LOGGERS, Logging, MetricsWriter
 
 
 def module(**names: object) -> types.ModuleType:
@@ -24,7 +24,7 @@ def lines(folder) -> list[dict]:
 
 
 def test_a_row_is_on_the_disk_as_soon_as_it_is_written(tmp_path):
-    with Metrics(tmp_path / "new" / "run") as metrics:
+    with MetricsWriter(Logging(tmp_path / "new" / "run")) as metrics:
         for step in range(3):
             metrics.write({"step": step, "loss": 1.5 / (step + 1)})
             assert len(lines(tmp_path / "new" / "run")) == step + 1
@@ -33,32 +33,32 @@ def test_a_row_is_on_the_disk_as_soon_as_it_is_written(tmp_path):
 
 
 def test_a_training_that_goes_on_replaces_the_rows_that_it_does_again(tmp_path):
-    with Metrics(tmp_path) as metrics:
+    with MetricsWriter(Logging(tmp_path)) as metrics:
         for step in range(5):
             metrics.write({"step": step, "loss": 1.0})
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 5, "lo')  # what a kill leaves
-    with Metrics(tmp_path, start=3) as metrics:
+    with MetricsWriter(Logging(tmp_path), start=3) as metrics:
         metrics.write({"step": 3, "loss": 2.0})
     assert [(row["step"], row["loss"]) for row in lines(tmp_path)] == [(0, 1.0), (1, 1.0), (2, 1.0), (3, 2.0)]
 
 
 def test_a_new_training_drops_the_rows_of_another(tmp_path):
     for loss in (1.0, 2.0):
-        with Metrics(tmp_path) as metrics:
+        with MetricsWriter(Logging(tmp_path)) as metrics:
             metrics.write({"step": 0, "loss": loss})
     assert lines(tmp_path) == [{"step": 0, "loss": 2.0}]
 
 
 def test_numbers_that_json_has_no_form_for_are_null(tmp_path):
-    with Metrics(tmp_path) as metrics:
+    with MetricsWriter(Logging(tmp_path)) as metrics:
         metrics.write({"step": 0, "loss": float("nan"), "l0": float("inf")})
     assert lines(tmp_path) == [{"step": 0, "loss": None, "l0": None}]
 
 
 def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with Metrics(None) as metrics:
+    with MetricsWriter(Logging(None)) as metrics:
         metrics.write({"step": 0, "loss": 1.0})
     assert not list(tmp_path.iterdir())
 
@@ -66,22 +66,22 @@ def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"cannot make the folder .*file"):
-        Metrics(tmp_path / "file" / "run").write({"step": 0})
+        MetricsWriter(Logging(tmp_path / "file" / "run")).write({"step": 0})
 
 
 def test_a_training_that_cannot_begin_leaves_the_rows_of_another(tmp_path):
-    with Metrics(tmp_path) as metrics:
+    with MetricsWriter(Logging(tmp_path)) as metrics:
         metrics.write({"step": 0, "loss": 1.0})
-    with Metrics(tmp_path):
+    with MetricsWriter(Logging(tmp_path)):
         pass
     assert lines(tmp_path) == [{"step": 0, "loss": 1.0}]
 
 
 def test_an_unknown_logger_or_one_without_a_folder_is_refused(tmp_path):
     with pytest.raises(CrosscoderError, match="no logger 'tensorbord': did you mean 'tensorboard'"):
-        Metrics(tmp_path, ["tensorbord"])
+        Logging(tmp_path, ["tensorbord"])
     with pytest.raises(CrosscoderError, match="Logging to wandb needs a folder"):
-        Metrics(None, ["wandb"])
+        Logging(None, ["wandb"])
     assert not list(tmp_path.iterdir())
 
 
@@ -89,7 +89,7 @@ def test_an_unknown_logger_or_one_without_a_folder_is_refused(tmp_path):
 def test_a_logger_that_is_not_installed_says_what_to_install(tmp_path, monkeypatch, name: str, module: str):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(CrosscoderError, match=rf"Logging to {name} needs a package: pip install 'crosstime\[{name}\]'"):
-        Metrics(tmp_path, [name])
+        MetricsWriter(Logging(tmp_path, [name]))
 
 
 def test_tensorboard_gets_every_number_at_its_step_and_forgets_what_is_done_again(tmp_path, monkeypatch):
@@ -106,7 +106,7 @@ def test_tensorboard_gets_every_number_at_its_step_and_forgets_what_is_done_agai
             seen.append("closed")
 
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module(SummaryWriter=SummaryWriter))
-    with Metrics(tmp_path, ["tensorboard"], start=4) as metrics:
+    with MetricsWriter(Logging(tmp_path, ["tensorboard"]), start=4) as metrics:
         metrics.write({"step": 4, "loss": 1.0, "l0": 3.0})
     assert seen == [(str(tmp_path / "tensorboard"), 4), ("loss", 1.0, 4), ("l0", 3.0, 4), "closed"]
     assert len(lines(tmp_path)) == 1
@@ -124,7 +124,7 @@ def test_wandb_stays_on_the_machine_unless_the_environment_says_otherwise(
     monkeypatch.delenv("WANDB_MODE", raising=False)
     if environment is not None:
         monkeypatch.setenv("WANDB_MODE", environment)
-    with Metrics(tmp_path, ["wandb"]) as metrics:
+    with MetricsWriter(Logging(tmp_path, ["wandb"])) as metrics:
         metrics.write({"step": 7, "loss": 1.0})
     assert seen == [mode, ({"loss": 1.0}, 7), "finished"]
 

@@ -5,17 +5,21 @@ A table of activations stands for the models: what matters here is what is done 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from crosstime.activations.buffer import ActivationBuffer
+from crosstime.activations.data_config import DataConfig
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.errors import CrosscoderError
+from crosstime.suites.compute import DTYPES
 from crosstime.suites.suite import Suite
 from crosstime.training.jumprelu import JumpReLUConfig
 from crosstime.training.l1 import L1Config
+from crosstime.training.resume import Checkpointing
 from crosstime.training.topk import BatchTopKConfig, TopKTrainer
 from crosstime.training.train import train
 from crosstime.training.trainer import Trainer, TrainerConfig
@@ -23,7 +27,7 @@ from interventions import Site
 from tasks.agreement import sentences
 
 TEXT = list(sentences(200, seed=3))
-OPTIONS = {"batch_size": 32, "sequence_length": 8, "buffer_tokens": 200}
+DATA = DataConfig(batch_size=32, sequence_length=8, buffer_tokens=200)
 SHARED = {"n_features": 12, "steps": 40, "lr": 3e-3, "lr_warmup": 0.2, "seed": 5}
 CONFIGS = {
     "l1": L1Config(l1=0.05, **SHARED),
@@ -45,13 +49,16 @@ def suite(brief_suite: Suite) -> Suite:
 def _activations_of_a_table(monkeypatch) -> None:
     table = torch.randn(400, 2, 16, generator=torch.Generator().manual_seed(7))
 
-    def harvest(self: ActivationBuffer, rows: list[tuple[int, ...]], dtype: torch.dtype) -> torch.Tensor:
-        return table[torch.tensor([token for row in rows for token in row[1:]])].to(dtype)
+    def harvest(self: ActivationBuffer, rows: list[tuple[int, ...]]) -> torch.Tensor:
+        ids = torch.tensor([token for row in rows for token in row[1:]])
+        return table[ids].to(DTYPES[self.data.buffer_dtype])
 
     monkeypatch.setattr(ActivationBuffer, "_harvest", harvest)
 
 
-def interrupted(suite: Suite, config: TrainerConfig, state: Path, monkeypatch, at: int, **options) -> None:
+def interrupted(
+    suite: Suite, config: TrainerConfig, state: Path, monkeypatch, at: int, data: DataConfig = DATA
+) -> None:
     real = Trainer.update
 
     def failing(self: Trainer, step: int, x: torch.Tensor) -> torch.Tensor:
@@ -62,7 +69,7 @@ def interrupted(suite: Suite, config: TrainerConfig, state: Path, monkeypatch, a
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "update", failing)
         with pytest.raises(Stop):
-            train(suite, Site(0), TEXT, config, state=state, save_every=7, **OPTIONS | options)
+            train(suite, Site(0), TEXT, config, data=data, checkpointing=Checkpointing(state, 7))
 
 
 def same(found: CrossCoder, expected: CrossCoder) -> bool:
@@ -71,11 +78,11 @@ def same(found: CrossCoder, expected: CrossCoder) -> bool:
 
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_a_resumed_training_ends_with_the_same_weights_and_log(kind: str, suite: Suite, tmp_path, monkeypatch):
-    whole = train(suite, Site(0), TEXT, CONFIGS[kind], **OPTIONS)
+    whole = train(suite, Site(0), TEXT, CONFIGS[kind], data=DATA)
     state = tmp_path / "state.safetensors"
     for at in (9, 23):  # two interruptions, neither of them just after a saving
         interrupted(suite, CONFIGS[kind], state, monkeypatch, at)
-    resumed = train(suite, Site(0), TEXT, CONFIGS[kind], state=state, save_every=7, **OPTIONS)
+    resumed = train(suite, Site(0), TEXT, CONFIGS[kind], data=DATA, checkpointing=Checkpointing(state, 7))
     assert same(resumed.crosscoder, whole.crosscoder)
     assert resumed.log.equals(whole.log)
     assert resumed.tokens == whole.tokens
@@ -87,7 +94,7 @@ def test_resuming_does_not_do_again_what_was_done(suite: Suite, tmp_path, monkey
     steps: list[int] = []
     real = Trainer.update
     monkeypatch.setattr(Trainer, "update", lambda self, step, x: steps.append(step) or real(self, step, x))
-    train(suite, Site(0), TEXT, CONFIGS["l1"], state=state, save_every=7, **OPTIONS)
+    train(suite, Site(0), TEXT, CONFIGS["l1"], data=DATA, checkpointing=Checkpointing(state, 7))
     assert steps == list(range(21, 40))
 
 
@@ -95,7 +102,7 @@ def test_auxk_was_at_work_in_the_resumed_training(suite: Suite, monkeypatch):
     seen: list[int] = []
     real = TopKTrainer._auxk
     monkeypatch.setattr(TopKTrainer, "_auxk", lambda self, *given: seen.append(self.n_dead) or real(self, *given))
-    train(suite, Site(0), TEXT, CONFIGS["batchtopk"], **OPTIONS)
+    train(suite, Site(0), TEXT, CONFIGS["batchtopk"], data=DATA)
     assert seen
 
 
@@ -105,17 +112,38 @@ def test_another_configuration_is_refused_and_the_differences_listed(suite: Suit
     with pytest.raises(
         CrosscoderError, match=r"interrupted at step 7 .*l1 was 0\.05 and is now 0\.07; steps was 40"
     ) as e:
-        train(suite, Site(0), TEXT, L1Config(l1=0.07, **SHARED | {"steps": 50}), state=state, **OPTIONS)
+        train(
+            suite,
+            Site(0),
+            TEXT,
+            L1Config(l1=0.07, **SHARED | {"steps": 50}),
+            data=DATA,
+            checkpointing=Checkpointing(state),
+        )
     assert "batch_size" not in str(e.value)
     with pytest.raises(CrosscoderError, match=r"buffer_tokens was 200 and is now 300"):
-        train(suite, Site(0), TEXT, CONFIGS["l1"], state=state, **OPTIONS | {"buffer_tokens": 300})
+        train(
+            suite,
+            Site(0),
+            TEXT,
+            CONFIGS["l1"],
+            data=replace(DATA, buffer_tokens=300),
+            checkpointing=Checkpointing(state),
+        )
 
 
 def test_another_text_is_refused(suite: Suite, tmp_path, monkeypatch):
     state = tmp_path / "state.safetensors"
     interrupted(suite, CONFIGS["l1"], state, monkeypatch, 9)
     with pytest.raises(CrosscoderError, match="text is not the one that training was interrupted on"):
-        train(suite, Site(0), [line + " yes" for line in TEXT], CONFIGS["l1"], state=state, **OPTIONS)
+        train(
+            suite,
+            Site(0),
+            [line + " yes" for line in TEXT],
+            CONFIGS["l1"],
+            data=DATA,
+            checkpointing=Checkpointing(state),
+        )
 
 
 def test_a_damaged_state_is_named(suite: Suite, tmp_path, monkeypatch):
@@ -123,10 +151,10 @@ def test_a_damaged_state_is_named(suite: Suite, tmp_path, monkeypatch):
     interrupted(suite, CONFIGS["l1"], state, monkeypatch, 9)
     state.write_bytes(state.read_bytes()[:-9])
     with pytest.raises(CrosscoderError, match=r"Cannot resume training: .*state\.safetensors is not a whole"):
-        train(suite, Site(0), TEXT, CONFIGS["l1"], state=state, **OPTIONS)
-    CrossCoder.save(train(suite, Site(0), TEXT, CONFIGS["l1"], **OPTIONS).crosscoder, state)
+        train(suite, Site(0), TEXT, CONFIGS["l1"], data=DATA, checkpointing=Checkpointing(state))
+    CrossCoder.save(train(suite, Site(0), TEXT, CONFIGS["l1"], data=DATA).crosscoder, state)
     with pytest.raises(CrosscoderError, match="is not the state of a training"):
-        train(suite, Site(0), TEXT, CONFIGS["l1"], state=state, **OPTIONS)
+        train(suite, Site(0), TEXT, CONFIGS["l1"], data=DATA, checkpointing=Checkpointing(state))
 
 
 @pytest.mark.parametrize("poison", [float("nan"), 1e20])
@@ -141,26 +169,23 @@ def test_a_loss_that_explodes_stops_training_with_its_step_and_keeps_the_last_st
 
     monkeypatch.setattr(Trainer, "update", poisoned)
     with pytest.raises(
-        CrosscoderError, match=r"diverged at step 16: .*last good state is kept in .*state\.safetensors"
+        CrosscoderError, match=r"diverged at step 16: .*last good state is in .*state\.safetensors"
     ):
-        train(suite, Site(0), TEXT, CONFIGS["l1"], state=state, save_every=7, **OPTIONS)
+        train(suite, Site(0), TEXT, CONFIGS["l1"], data=DATA, checkpointing=Checkpointing(state, 7))
     monkeypatch.setattr(Trainer, "update", real)
-    resumed = train(suite, Site(0), TEXT, CONFIGS["l1"], state=state, save_every=7, **OPTIONS)
-    assert same(resumed.crosscoder, train(suite, Site(0), TEXT, CONFIGS["l1"], **OPTIONS).crosscoder)
+    resumed = train(suite, Site(0), TEXT, CONFIGS["l1"], data=DATA, checkpointing=Checkpointing(state, 7))
+    assert same(resumed.crosscoder, train(suite, Site(0), TEXT, CONFIGS["l1"], data=DATA).crosscoder)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_a_buffer_of_half_precision_trains_and_resumes(dtype: str, suite: Suite, tmp_path, monkeypatch):
-    state = tmp_path / "state.safetensors"
-    interrupted(suite, CONFIGS["l1"], state, monkeypatch, 9, buffer_dtype=dtype)
-    options = OPTIONS | {"buffer_dtype": dtype}
-    resumed = train(suite, Site(0), TEXT, CONFIGS["l1"], state=state, **options).crosscoder
-    assert same(resumed, train(suite, Site(0), TEXT, CONFIGS["l1"], **options).crosscoder)
-    assert not same(resumed, train(suite, Site(0), TEXT, CONFIGS["l1"], **OPTIONS).crosscoder)
+    state, data = tmp_path / "state.safetensors", replace(DATA, buffer_dtype=dtype)
+    interrupted(suite, CONFIGS["l1"], state, monkeypatch, 9, data)
+    resumed = train(suite, Site(0), TEXT, CONFIGS["l1"], data=data, checkpointing=Checkpointing(state)).crosscoder
+    assert same(resumed, train(suite, Site(0), TEXT, CONFIGS["l1"], data=data).crosscoder)
+    assert not same(resumed, train(suite, Site(0), TEXT, CONFIGS["l1"], data=DATA).crosscoder)
 
 
-def test_a_dtype_or_interval_that_is_none_is_refused(suite: Suite):
-    with pytest.raises(CrosscoderError, match="no buffer_dtype 'bf16'"):
-        train(suite, Site(0), TEXT, CONFIGS["l1"], **OPTIONS, buffer_dtype="bf16")
-    with pytest.raises(CrosscoderError, match="save_every must be at least 1 step, not 0"):
-        train(suite, Site(0), TEXT, CONFIGS["l1"], **OPTIONS, save_every=0)
+def test_an_interval_below_one_step_is_rejected():
+    with pytest.raises(CrosscoderError, match=r"Checkpointing\.every must be at least 1 step, not 0"):
+        Checkpointing(every=0)

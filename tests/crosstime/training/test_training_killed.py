@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from crosstime.activations.data_config import DataConfig
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.suites.suite import Suite
 from crosstime.training.l1 import L1Config
@@ -30,8 +31,10 @@ import sys, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
+from crosstime.activations.data_config import DataConfig
 from crosstime.suites.suite import Suite
 from crosstime.training.l1 import L1Config
+from crosstime.training.resume import Checkpointing
 from crosstime.training.trainer import Trainer
 from crosstime.training.train import train
 from interventions import Site
@@ -42,8 +45,12 @@ if slow:
     Trainer.update = lambda self, step, x: time.sleep(0.2) or real(self, step, x)
 config = L1Config(n_features=12, steps=40, lr=3e-3, l1=0.05, seed=5)
 trained = train(
-    Suite.open(suite), Site(0), list(sentences(200, seed=3)), config, batch_size=32, sequence_length=8,
-    buffer_tokens=400, state=folder / "state.safetensors", save_every=3,
+    Suite.open(suite),
+    Site(0),
+    list(sentences(200, seed=3)),
+    config,
+    data=DataConfig(batch_size=32, sequence_length=8, buffer_tokens=400),
+    checkpointing=Checkpointing(folder / "state.safetensors", every=3),
 )
 trained.crosscoder.save(folder / "crosscoder.safetensors")
 """
@@ -74,9 +81,8 @@ def test_kill_9_and_resume_gives_bit_identical_weights(suite: Suite, tmp_path):
     torch.set_num_threads(1)
     config = L1Config(n_features=12, steps=40, lr=3e-3, l1=0.05, seed=5)
     try:
-        whole = train(
-            suite, Site(0), list(sentences(200, seed=3)), config, batch_size=32, sequence_length=8, buffer_tokens=400,
-        )  # fmt: skip
+        data = DataConfig(batch_size=32, sequence_length=8, buffer_tokens=400)
+        whole = train(suite, Site(0), list(sentences(200, seed=3)), config, data=data)
     finally:
         torch.set_num_threads(threads)
     for name, weight in whole.crosscoder.state_dict().items():
