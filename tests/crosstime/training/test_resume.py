@@ -168,9 +168,7 @@ def test_a_loss_that_explodes_stops_training_with_its_step_and_keeps_the_last_st
         return real(self, step, x * poison if step == 16 else x)
 
     monkeypatch.setattr(Trainer, "update", poisoned)
-    with pytest.raises(
-        CrosscoderError, match=r"diverged at step 16: .*last good state is in .*state\.safetensors"
-    ):
+    with pytest.raises(CrosscoderError, match=r"diverged at step 16: .*last good state is in .*state\.safetensors"):
         train(suite, Site(0), TEXT, CONFIGS["l1"], data=DATA, checkpointing=Checkpointing(state, 7))
     monkeypatch.setattr(Trainer, "update", real)
     resumed = train(suite, Site(0), TEXT, CONFIGS["l1"], data=DATA, checkpointing=Checkpointing(state, 7))
