@@ -26,7 +26,8 @@ from crosstime.activations.store import (
 )
 from crosstime.errors import StoreError
 from crosstime.machine.progress import Bar, track
-from crosstime.machine.storage import write_json, write_tensors
+from crosstime.machine.storage import write_json
+from crosstime.machine.tensors import write_tensors
 from crosstime.suites.compute import DTYPES, Compute
 from crosstime.suites.corpus import TextSource, documents, sequences
 from crosstime.suites.suite import Suite, tokenizer_hash

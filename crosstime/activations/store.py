@@ -22,7 +22,8 @@ from crosstime.activations.buffer import BufferState, ShuffledBuffer
 from crosstime.activations.data_config import DataConfig
 from crosstime.activations.manifest import check_manifest
 from crosstime.errors import RunError, StoreError
-from crosstime.machine.storage import read_json, read_tensors
+from crosstime.machine.storage import read_json
+from crosstime.machine.tensors import read_tensors
 from crosstime.shown import Shown
 from crosstime.suites.compute import DTYPES
 from crosstime.suites.suite import Suite

@@ -23,7 +23,7 @@ from crosstime.cli import (
     tasks,
     train,
 )
-from crosstime.machine.resource_errors import plain_errors
+from crosstime.machine.resource_errors import explain_resource_errors
 
 app = typer.Typer(
     name="crosstime",
@@ -52,7 +52,7 @@ app.add_typer(tasks.app, name="tasks")
 def main() -> None:
     """Run the command line; a mistake of the user's, or a full disk or memory, ends in one sentence and exit code 2."""
     try:
-        with plain_errors("this command"):
+        with explain_resource_errors("this command"):
             app()
     except ValueError as error:
         from crosstime.errors import USER_ERRORS

@@ -68,7 +68,7 @@ def train(
     from crosstime.cli.options import compute_for, open_suite
     from crosstime.cli.tables import evaluation_table
     from crosstime.crosscoders.evaluate import evaluate
-    from crosstime.machine.processes import joined
+    from crosstime.machine.processes import join_processes
     from crosstime.machine.storage import write_table
     from crosstime.suites.corpus import TextSample
     from crosstime.training.train import train as fit
@@ -91,7 +91,7 @@ def train(
         logging=recipe.logging(out),
         compute=compute,
     )
-    if not joined(compute.torch_device).first:
+    if not join_processes(compute.torch_device).first:
         return
     trained.crosscoder.save(out / "crosscoder.safetensors")
     write_table(out / "training.csv", trained.log)

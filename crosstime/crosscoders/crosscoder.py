@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from crosstime.crosscoders.activation_functions import Activation, ReLU, activation_named
 from crosstime.crosscoders.hub import OnHub
 from crosstime.errors import CrosscoderError, RunError
-from crosstime.machine.storage import read_tensors, write_tensors
+from crosstime.machine.tensors import read_tensors, write_tensors
 from crosstime.shown import Shown
 from interventions import Codes, Decomposition, Site
 from user_input.first_line import first_line
@@ -292,7 +292,7 @@ class CrossCoder(Shown, nn.Module, OnHub):
             crosscoder.load_state_dict(tensors, assign=True)
         except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise CrosscoderError(
-                f"{path} is not a whole crosscoder file: {type(error).__name__}: {first_line(error)}"
+                f"{path} is not a valid crosscoder file: {type(error).__name__}: {first_line(error)}"
             ) from error
         return crosscoder.eval()
 

@@ -101,7 +101,7 @@ def top_of_all(weighted: Float[Tensor, "B F"], count: int, processes: Processes 
     flat = weighted.reshape(-1)
     if processes.size > 1:
         best = flat.topk(min(len(flat), count * processes.size), sorted=False).values
-        bound = processes.gathered(best).topk(count * processes.size, sorted=False).values.min()
+        bound = processes.all_gather(best).topk(count * processes.size, sorted=False).values.min()
         return ((flat >= bound) & (flat > 0)).nonzero().squeeze(1)
     if flat.device.type == "cpu" and count * 4 < len(flat) and len(flat) > 1 << 16:
         sample = flat[::_SAMPLED]

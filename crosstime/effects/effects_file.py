@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from crosstime.errors import RunError
-from crosstime.machine.storage import read_tensors, write_tensors
+from crosstime.machine.tensors import read_tensors, write_tensors
 from interventions import Effects
 from interventions.estimator import METHODS
 from user_input.first_line import first_line

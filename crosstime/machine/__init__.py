@@ -1,6 +1,7 @@
-"""What the machine underneath gives: files, processes, progress bars.
+"""Files, processes, progress bars: what a program needs of the machine that it runs on.
 
-Files are written atomically (`storage`), processes are those of ``torchrun`` (`processes`), and running out of memory
-or disk becomes one sentence (`resource_errors`). Imports `crosstime.errors` and nothing else of crosstime. Add here
-what concerns the machine and would be the same in any other scientific project.
+JSON and tables are written atomically (`storage`), tensors too and checked when they are read (`tensors`), the group of
+processes is that of ``torchrun`` (`processes`), and running out of memory or disk space becomes one sentence
+(`resource_errors`). Imports `crosstime.errors` and nothing else of crosstime. Add here what would be the same in any
+other scientific project.
 """

@@ -11,14 +11,15 @@ from torch import Tensor
 
 
 def long_table(axes: Mapping[str, Sequence[Any]], values: Mapping[str, Tensor | np.ndarray]) -> pd.DataFrame:
-    """A table with one row for every combination of the axes' labels, the last axis fastest.
+    """A table with one row for every combination of the axes' labels; the labels of the last axis change fastest.
 
     Args:
-        axes: labels of each axis by the column's name, in the order of the axes.
-        values: arrays by the column's name, whose shape is that of the axes, or broadcasts to it.
+        axes: name of the column and labels of each axis, in the order of the axes.
+        values: name of the column and array of each quantity; the array's shape is that of the axes, or broadcasts to
+            it.
 
     Raises:
-        ValueError: an array whose shape does not broadcast to that of the axes.
+        ValueError: the shape of an array does not broadcast to that of the axes.
 
     Examples:
         >>> import torch
@@ -34,7 +35,7 @@ def long_table(axes: Mapping[str, Sequence[Any]], values: Mapping[str, Tensor | 
     columns: dict[str, Any] = {}
     for (name, labels), index in zip(axes.items(), indices, strict=True):
         columns[name] = [labels[i] for i in index]
-    for name, array in values.items():
-        plain = array.detach().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)
-        columns[name] = np.broadcast_to(plain, shape).reshape(-1)
+    for name, quantity in values.items():
+        array = quantity.detach().cpu().numpy() if isinstance(quantity, Tensor) else np.asarray(quantity)
+        columns[name] = np.broadcast_to(array, shape).reshape(-1)
     return pd.DataFrame(columns)

@@ -1,4 +1,4 @@
-"""The processes that work together under ``torchrun``: who they are, how work is shared, how results are joined."""
+"""The processes that ``torchrun`` starts for one program: ranks, shares of work, and collective operations."""
 
 from __future__ import annotations
 
@@ -16,20 +16,24 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from crosstime.errors import ProcessError
+from crosstime.machine.resource_errors import RESUMABLE
 from user_input.first_line import first_line
 
 Item = TypeVar("Item")
 
+TIMEOUT = timedelta(days=7)
+"""How long a process waits for the others: the first does whole stages of a run while the others are idle."""
+
 
 @dataclass(frozen=True)
 class Processes:
-    """One of the processes that work together, as each of them sees itself.
+    """The group of processes that work together, seen from one of them.
 
-    A process that is alone has nothing to wait for: every method gives back what it got.
+    In a group of one, nothing is communicated and every method returns its argument.
 
     Attributes:
-        rank: which this is, from 0.
-        size: how many there are.
+        rank: index of this process, from 0.
+        size: number of processes.
 
     Examples:
         >>> ALONE.share(["a", "b"]), Processes(rank=1, size=2).share(["a", "b", "c"])
@@ -45,99 +49,102 @@ class Processes:
         return self.rank == 0
 
     def share(self, items: Sequence[Item]) -> Sequence[Item]:
-        """This process' part of a list; the parts are in the order of the ranks and differ by one in length."""
-        longer = len(items) % self.size
-        start = self.rank * (len(items) // self.size) + min(self.rank, longer)
-        return items[start : start + len(items) // self.size + (self.rank < longer)]
+        """This process's contiguous share of a list; the lengths of all shares differ by at most one."""
+        remainder = len(items) % self.size
+        start = self.rank * (len(items) // self.size) + min(self.rank, remainder)
+        return items[start : start + len(items) // self.size + (self.rank < remainder)]
 
     def rows(self, batch: Shaped[Tensor, "B ..."]) -> Shaped[Tensor, "b ..."]:
-        """This process' rows of a batch; as many as every other's where `size` divides the batch."""
+        """This process's rows of a batch; each process has the same number if `size` divides B."""
         return batch[self.rank :: self.size]
 
     def mean_(self, *tensors: Shaped[Tensor, ...]) -> None:
-        """Replace tensors by their means over all processes."""
-        if self.size > 1:
-            # All are on their way at once, so that the largest does not hold up the others.
-            with self._others():
-                for waiting in [dist.all_reduce(tensor, async_op=True) for tensor in tensors]:
-                    waiting.wait()
-            for tensor in tensors:
-                tensor.div_(self.size)
+        """Replace each tensor by its mean over all processes, in place."""
+        if self.size == 1:
+            return
+        # All reductions are started before the first is waited for, so that a large tensor does not delay the others
+        with self._explain_lost_process():
+            for operation in [dist.all_reduce(tensor, async_op=True) for tensor in tensors]:
+                operation.wait()
+        for tensor in tensors:
+            tensor.div_(self.size)
 
-    def largest(self, tensor: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
-        """The largest number of all processes at each place; of truth values, whether any is true."""
+    def maximum(self, tensor: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
+        """Elementwise maximum over all processes; of booleans, whether any is true."""
         if self.size == 1:
             return tensor
-        # Truth values are no numbers to the backends.
-        found = tensor.to(torch.uint8) if tensor.dtype == torch.bool else tensor.clone()
-        with self._others():
-            dist.all_reduce(found, dist.ReduceOp.MAX)
-        return found.to(tensor.dtype)
+        # The backends do not reduce booleans
+        reduced = tensor.to(torch.uint8) if tensor.dtype == torch.bool else tensor.clone()
+        with self._explain_lost_process():
+            dist.all_reduce(reduced, dist.ReduceOp.MAX)
+        return reduced.to(tensor.dtype)
 
-    def gathered(self, part: Shaped[Tensor, "N ..."]) -> Shaped[Tensor, "M ..."]:
-        """The parts of all processes one after the other; they may differ in their first axis."""
+    def all_gather(self, shard: Shaped[Tensor, "N ..."]) -> Shaped[Tensor, "M ..."]:
+        """The shards of all processes, concatenated in the order of the ranks; their first axes may differ in size."""
         if self.size == 1:
-            return part
-        lengths = [torch.zeros(1, dtype=torch.long, device=part.device) for _ in range(self.size)]
-        with self._others():
-            dist.all_gather(lengths, torch.tensor([len(part)], device=part.device))
+            return shard
+
+        # Tell each other the lengths, so that all shards can be padded to the longest
+        lengths = [torch.zeros(1, dtype=torch.long, device=shard.device) for _ in range(self.size)]
+        with self._explain_lost_process():
+            dist.all_gather(lengths, torch.tensor([len(shard)], device=shard.device))
         longest = int(max(lengths))
-        # As bytes, since not every backend carries half precision.
-        row = part.new_empty(1, *part.shape[1:]).nbytes
-        padded = torch.zeros(longest, row, dtype=torch.uint8, device=part.device)
-        padded[: len(part)] = part.contiguous().view(torch.uint8).reshape(len(part), row)
-        parts = [torch.empty_like(padded) for _ in range(self.size)]
-        with self._others():
-            dist.all_gather(parts, padded)
-        joined = torch.cat([each[: int(length)] for each, length in zip(parts, lengths, strict=True)])
-        return joined.reshape(-1).view(part.dtype).reshape(-1, *part.shape[1:])
+
+        # Send bytes, since not every backend supports half precision
+        row_bytes = shard.new_empty(1, *shard.shape[1:]).nbytes
+        padded = torch.zeros(longest, row_bytes, dtype=torch.uint8, device=shard.device)
+        padded[: len(shard)] = shard.contiguous().view(torch.uint8).reshape(len(shard), row_bytes)
+        shards = [torch.empty_like(padded) for _ in range(self.size)]
+        with self._explain_lost_process():
+            dist.all_gather(shards, padded)
+
+        # Drop the padding and restore dtype and shape
+        joined = torch.cat([received[: int(length)] for received, length in zip(shards, lengths, strict=True)])
+        return joined.reshape(-1).view(shard.dtype).reshape(-1, *shard.shape[1:])
 
     @contextmanager
-    def _others(self) -> Iterator[None]:
-        """Say in one sentence that another process is gone; what went wrong with it, it said itself."""
+    def _explain_lost_process(self) -> Iterator[None]:
+        """Say in one sentence that another process is gone; that process reports its own error itself."""
         try:
             yield
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
             raise ProcessError(
-                f"process {self.rank} of {self.size} stops, for another one was killed or has failed "
-                f"({first_line(error)[:150]}); what is finished is kept, and the same command goes on from there"
+                f"process {self.rank} of {self.size} stops, because another process was killed or failed "
+                f"({first_line(error)[:150]}); {RESUMABLE}"
             ) from error
 
 
-PATIENCE = timedelta(days=7)
-"""How long processes wait for one another: the first does whole stages of a run while the others have nothing to do."""
-
 ALONE = Processes()
-"""The one process of a program that ``torchrun`` did not start."""
+"""The group of a program that was not started by ``torchrun``."""
 
 
-def joined(device: torch.device) -> Processes:
-    """Join the processes that ``torchrun`` started, if it did; once joined, they stay so until the program ends.
+def join_processes(device: torch.device) -> Processes:
+    """Join the group of processes that ``torchrun`` started, if it did; the group lasts until the program ends.
 
-    Tensors of the CPU go by gloo, those of a GPU by nccl.
+    Tensors on the CPU are communicated by gloo, those on a GPU by nccl.
 
     Raises:
-        ProcessError: the processes cannot be joined.
+        ProcessError: the group cannot be joined.
 
     Examples:
-        >>> joined(torch.device("cpu"))
+        >>> join_processes(torch.device("cpu"))
         Processes(rank=0, size=1)
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 and not (dist.is_available() and dist.is_initialized()):
         return ALONE
     if not dist.is_initialized():
         try:
-            dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+            dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
         except (RuntimeError, ValueError) as error:
             raise ProcessError(f"The processes of torchrun cannot be joined: {first_line(error)}") from error
         atexit.register(dist.destroy_process_group)
     return Processes(dist.get_rank(), dist.get_world_size())
 
 
-def own_device(device: torch.device) -> torch.device:
-    """The GPU of this process, where ``torchrun`` started one for each; otherwise `device` as it is."""
+def local_device(device: torch.device) -> torch.device:
+    """The GPU of this process if ``torchrun`` started one process per GPU; otherwise `device` itself."""
     if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
         return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     return device

@@ -1,4 +1,4 @@
-"""One kind of progress bar for everything that takes long."""
+"""Progress bars on standard error, and the one setting that shows or hides them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 
 class Bar:
-    """A running bar; without a person watching it does nothing.
+    """A progress bar; one that is hidden accepts all calls and does nothing.
+
+    Args:
+        progress: rich's display; None for a hidden bar.
+        task: the bar's task in that display; its first task if None.
 
     Examples:
         >>> with track("Counting", 3) as bar:
@@ -20,7 +24,8 @@ class Bar:
     """
 
     def __init__(self, progress: Progress | None = None, task: TaskID | None = None) -> None:
-        self._progress, self._task = progress, task
+        self._progress = progress
+        self._task = TaskID(0) if task is None else task
         self._parts: dict[int, tuple[int, int]] = {}
 
     def advance(self, by: int = 1) -> None:
@@ -29,35 +34,42 @@ class Bar:
             self._progress.advance(self._task, by)
 
     def note(self, text: str) -> None:
-        """Show `text` behind the bar: the loss, or what is being done."""
+        """Show `text` after the bar, such as the current loss or checkpoint."""
         if self._progress is not None:
             self._progress.update(self._task, note=text)
 
-    def of(self, done: int, total: int) -> None:
-        """Set how much of how much is done; `interventions` reports in this form."""
+    def update(self, done: int, total: int) -> None:
+        """Set the number of finished units and their total; functions of `interventions` report in this form."""
         if self._progress is not None:
             self._progress.update(self._task, completed=done, total=total)
 
-    def part(self, index: int, parts: int) -> Callable[[int, int], None]:
-        """The same for one of several parts, which may run one after another or all at once."""
+    def part(self, index: int, n_parts: int) -> Callable[[int, int], None]:
+        """`update` for one of several parts of the work, which may run in sequence or concurrently.
+
+        The total of the bar is estimated as that of the largest part so far, times the number of parts.
+
+        Args:
+            index: of the part.
+            n_parts: number of parts.
+        """
 
         def report(done: int, total: int) -> None:
             self._parts[index] = done, total
-            known = list(self._parts.values())
-            self.of(sum(part[0] for part in known), parts * max(part[1] for part in known))
+            done_of_parts, totals = zip(*self._parts.values(), strict=True)
+            self.update(sum(done_of_parts), n_parts * max(totals))
 
         return report
 
 
 _shown: bool | None = None
-"""Whether bars are shown; None shows them where standard error is a terminal."""
+"""Whether bars are shown; None shows them if standard error is a terminal."""
 
 
 class show_progress:
-    """Show progress bars, hide them, or (None, the default) show them where standard error is a terminal.
+    """Show progress bars (True), hide them (False), or show them if standard error is a terminal (None, the default).
 
-    One setting for the whole library. As a context manager, the setting before is restored at the end of the block.
-    Under ``torchrun`` only the first process ever shows a bar.
+    This one setting holds for the whole library. As a context manager, it restores the previous setting at the end of
+    the block. Under ``torchrun`` only the first process ever shows a bar.
 
     Args:
         shown: True, False or None.
@@ -70,30 +82,31 @@ class show_progress:
 
     def __init__(self, shown: bool | None) -> None:
         global _shown
-        self._before = _shown
+        self._previous = _shown
         _shown = shown
 
     def __enter__(self) -> None:
-        """Nothing more to do: the setting is made."""
+        """The setting is in effect since the call."""
 
     def __exit__(self, *_: object) -> None:
         global _shown
-        _shown = self._before
+        _shown = self._previous
 
 
 @contextmanager
 def track(description: str, total: int | None) -> Iterator[Bar]:
-    """Show a progress bar on standard error while the block runs, as `show_progress` says.
+    """Show a progress bar on standard error while the block runs, if `show_progress` says so.
 
     Args:
         description: what is being done.
-        total: number of units; None where it is not known yet.
+        total: number of units; None if it is not known yet.
     """
     console = Console(stderr=True)
-    wanted = console.is_terminal if _shown is None else _shown
-    if not wanted or os.environ.get("RANK", "0") != "0":
+    visible = console.is_terminal if _shown is None else _shown
+    if not visible or os.environ.get("RANK", "0") != "0":
         yield Bar()
         return
+
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: JSON, CSV tables and safetensors, written atomically."""
+"""JSON files and CSV tables, written atomically: a file is either complete or absent."""
 
 from __future__ import annotations
 
@@ -13,41 +13,37 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import torch
-from jaxtyping import Shaped
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from crosstime.errors import RunError
 from user_input.first_line import first_line
 from user_input.parse_json import LONGEST, JsonError, parse_json
 
-# From 3.1 on pandas always reads floats exactly, and warns about the option that used to ask for it.
+# Since 3.1, pandas always reads floats exactly, and warns about the option that used to ask for it.
 _PANDAS = tuple(int(part) for part in pd.__version__.split(".")[:2])
 _EXACT_FLOATS: dict[str, Any] = {} if _PANDAS >= (3, 1) else {"float_precision": "round_trip"}
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
-"""What a disk says when it takes no more. Other errors of the system are the caller's, unless about the temporary."""
+
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+"""Errors that mean that the disk accepts no more data."""
 
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Lend a temporary sibling of `path` to write a file or a folder at, and rename it to `path` at the end.
+    """Yield a temporary path in the folder of `path` to write a file or a folder at, and rename it at the end.
 
-    Readers see the old content or the new, never a part. When the block raises, the temporary is removed
-    and `path` is as it was. Missing parent folders are made. The temporary keeps the suffix of `path`, for
-    writers that choose their format by it. A folder already at `path` is replaced as a whole.
+    Readers see the old content or the new, never a part of it. If the block raises, the temporary is removed and
+    `path` stays as it was. Missing parent folders are created, and a folder that exists at `path` is replaced as a
+    whole. The temporary has the suffix of `path`, for writers that choose their format by the suffix.
 
     Raises:
-        RunError: when the block wrote nothing, `path` cannot be written to, or the disk is full.
+        RunError: the block wrote nothing, `path` cannot be written to, or the disk is full.
 
     Examples:
         >>> with atomic_path("out/notes.txt") as temporary:
-        ...     temporary.write_text("whole or absent")
+        ...     temporary.write_text("complete or absent")
     """
     target = Path(path)
     temporary = target.with_name(f".tmp-{secrets.token_hex(4)}-{target.name}")
@@ -55,13 +51,15 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot make the folder {target.parent}: {error.strerror}") from error
+
     try:
         yield temporary
         if not temporary.exists():
             raise RunError(f"nothing was written for {target}")
         _replace(temporary, target)
     except OSError as error:
-        if error.errno not in _DISK and not str(error.filename or "").startswith(str(temporary)):
+        # Other errors of the system belong to the caller's block, unless they concern the temporary
+        if error.errno not in _DISK_ERRORS and not str(error.filename or "").startswith(str(temporary)):
             raise
         raise RunError(f"cannot write {target}: {error.strerror}; nothing of it is left") from error
     finally:
@@ -69,7 +67,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a name from a file stands for something in a folder, and leads nowhere else.
+    """Whether a name from a file stands for an entry of its folder, and cannot lead anywhere else.
 
     Examples:
         >>> [is_plain_name(name) for name in ("step64", "..", "a/b", "")]
@@ -79,13 +77,13 @@ def is_plain_name(name: str) -> bool:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write `value` as UTF-8 JSON; dataclasses, paths and numpy numbers are taken, NaN becomes null.
+    """Write `value` as UTF-8 JSON; dataclasses, paths and numpy numbers are converted, and NaN becomes null.
 
     Raises:
-        RunError: when `value` holds something JSON has no form for (an infinity, a tensor, ...).
+        RunError: `value` holds something that JSON cannot represent, such as an infinity or a tensor.
     """
     try:
-        text = json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(_jsonable(value), indent=1, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise RunError(f"cannot write {path} as JSON: {error}") from error
     with atomic_path(path) as temporary:
@@ -93,41 +91,41 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a UTF-8 JSON file.
+    """Read a UTF-8 JSON file within the limits of `user_input.parse_json.parse_json`.
 
     Raises:
-        RunError: when the file is missing, unreadable or not JSON (`user_input.parse_json.parse_json`).
+        RunError: the file is missing, unreadable, or not JSON.
     """
-    with _reading(path, "JSON", JsonError, UnicodeDecodeError):
+    with reading_errors(path, "JSON file", JsonError, UnicodeDecodeError):
         if Path(path).stat().st_size > LONGEST:
             raise JsonError(f"longer than the {LONGEST:,} bytes that are read")
         return parse_json(Path(path).read_text(encoding="utf-8"))
 
 
 def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
-    """Write a table as CSV, without its index; `read_table` gives every float64 back bit for bit.
+    """Write a table as CSV, without its index; `read_table` restores every float64 bit for bit.
 
-    NaN is an empty cell. An empty string cannot be told from NaN and is read back as NaN.
+    NaN is written as an empty cell. An empty string looks the same, and is read back as NaN.
     """
     texts = table.select_dtypes(exclude=["number", "bool"])
-    # A carriage return ends a row for the reader unless it is quoted, which the writer does not do by itself.
-    returns = any(texts[column].map(lambda text: "\r" in str(text)).any() for column in texts)
-    quoting = csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL
+    # A reader takes a carriage return for the end of a row unless it is quoted, which pandas does not do by itself
+    has_returns = any(texts[column].map(lambda text: "\r" in str(text)).any() for column in texts)
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if has_returns else csv.QUOTE_MINIMAL
     with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n", quoting=quoting)
 
 
 def read_table(path: str | os.PathLike[str], *, dtypes: Mapping[str, Any] | None = None) -> pd.DataFrame:
-    """Read a CSV table; only empty cells are NaN, so that the strings "NA" and "null" survive.
+    """Read a CSV table; only empty cells become NaN, so that the strings "NA" and "null" survive.
 
     Args:
         path: the CSV file.
-        dtypes: column name -> dtype, for columns whose text would pass for numbers (``{"token": str}``).
+        dtypes: dtype by column, for columns of text that looks like numbers (``{"token": str}``).
 
     Raises:
-        RunError: when the file is missing, empty or not a table, or a column does not fit its dtype.
+        RunError: the file is missing, empty, or not a table, or a column does not fit its dtype.
     """
-    with _reading(path, "CSV table", ValueError):
+    with reading_errors(path, "CSV table", ValueError):
         return pd.read_csv(
             path,
             dtype=dict(dtypes) if dtypes else None,
@@ -137,87 +135,52 @@ def read_table(path: str | os.PathLike[str], *, dtypes: Mapping[str, Any] | None
         )
 
 
-def write_tensors(
-    path: str | os.PathLike[str],
-    tensors: Mapping[str, Shaped[Tensor, ...]],
-    metadata: Mapping[str, str] | None = None,
-) -> None:
-    """Write named tensors and a dictionary of strings as one safetensors file.
-
-    Values, dtypes and shapes are kept; device, gradient and shared storage are not.
-
-    Raises:
-        RunError: it cannot be written: a full disk, a missing right; nothing is left of it.
-    """
-    owned: dict[str, Tensor] = {}
-    storages: set[int] = set()
-    for name, tensor in tensors.items():
-        plain = tensor.detach().cpu().contiguous()
-        # safetensors refuses views and twins of one storage, which to the caller are plain tensors.
-        if plain.untyped_storage().nbytes() != plain.nbytes or plain.data_ptr() in storages:
-            plain = plain.clone()
-        storages.add(plain.data_ptr())
-        owned[name] = plain
-    with atomic_path(path) as temporary:
-        try:
-            save_file(owned, temporary, metadata=dict(metadata or {}))
-        except SafetensorError as error:
-            raise RunError(f"cannot write {Path(path)}: {error}; nothing of it is left") from error
-        # safetensors writes for the owner's eyes only, unlike every other file here.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-
-
-def read_tensors(
-    path: str | os.PathLike[str], *, device: str | torch.device = "cpu"
-) -> tuple[dict[str, Shaped[Tensor, ...]], dict[str, str]]:
-    """Read a safetensors file: the tensors by name, and the strings stored with them.
-
-    Raises:
-        RunError: when the file is missing, cut short or not a safetensors file.
-    """
-    with (
-        _reading(path, "safetensors file", SafetensorError),
-        safe_open(Path(path), framework="pt", device=str(device)) as file,
-    ):
-        return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-
-
 @contextmanager
-def _reading(path: str | os.PathLike[str], kind: str, *broken: type[Exception]) -> Iterator[None]:
+def reading_errors(path: str | os.PathLike[str], kind: str, *invalid: type[Exception]) -> Iterator[None]:
+    """Turn any error of the block, which reads a file, into one sentence that names the file.
+
+    Args:
+        path: the file.
+        kind: what the file should be, for the sentence.
+        invalid: errors that the block raises for content that is damaged or of another kind.
+
+    Raises:
+        RunError: the file is missing, invalid, or cannot be read.
+    """
     if not Path(path).is_file():
         raise RunError(f"there is no {kind} at {path}")
     try:
         yield
-    except broken as error:
-        raise RunError(f"{path} is not a whole {kind}: {first_line(error)}") from error
+    except invalid as error:
+        raise RunError(f"{path} is not a valid {kind}: {first_line(error)}") from error
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _plain(value: Any) -> Any:
+def _jsonable(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and math.isnan(value):
         return None
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: _jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_jsonable(item) for item in value]
     return str(value) if isinstance(value, os.PathLike) else value
 
 
 def _replace(temporary: Path, target: Path) -> None:
-    """Flush `temporary` to the disk and give it the name `target`, whatever stood there."""
+    """Sync `temporary` to the disk and rename it to `target`, replacing what exists there."""
     retired = target.with_name(f".old-{secrets.token_hex(4)}-{target.name}")
     try:
+        # Write the content to the disk before the name points to it
         for path in (temporary, *temporary.rglob("*")) if temporary.is_dir() else (temporary,):
-            _flush(path)
+            _sync(path)
+
+        # A folder cannot be renamed onto a folder that is not empty, so the old one is moved away first
         if target.is_dir():
-            # A rename cannot land on a folder that has content; the old one steps aside first.
             target.rename(retired)
         try:
             temporary.replace(target)
@@ -225,7 +188,7 @@ def _replace(temporary: Path, target: Path) -> None:
             if retired.exists():
                 retired.rename(target)
             raise
-        _flush(target.parent)
+        _sync(target.parent)
     except OSError as error:
         raise RunError(f"cannot write {target}: {error.strerror}") from error
     finally:
@@ -233,7 +196,7 @@ def _replace(temporary: Path, target: Path) -> None:
             _remove(retired)
 
 
-def _flush(path: Path) -> None:
+def _sync(path: Path) -> None:
     if os.name == "nt" and path.is_dir():  # Windows cannot open a folder
         return
     descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.machine.processes import joined
-from crosstime.machine.resource_errors import plain_errors
+from crosstime.machine.processes import join_processes
+from crosstime.machine.resource_errors import explain_resource_errors
 from crosstime.runs.experiment import Experiment
 from crosstime.runs.ledger import PARTIAL
 from crosstime.runs.lock import only_run
@@ -94,8 +94,8 @@ def run(
         is_file = isinstance(recipe, Path) or recipe.endswith(".toml")
         recipe = Recipe.load(recipe) if is_file else Recipe.named(recipe)
     check_names(tuple(force))
-    with plain_errors("starting"):
-        processes = joined(recipe.compute.torch_device)
+    with explain_resource_errors("starting"):
+        processes = join_processes(recipe.compute.torch_device)
         experiment = Experiment(recipe, Path(folder) / recipe.name, processes=processes)
         with only_run(experiment.folder) if processes.first else nullcontext(), _old_objects_left_alone():
             _do_all(experiment, force, announce)
@@ -116,7 +116,7 @@ def _do_all(experiment: Experiment, force: Sequence[str], announce: Callable[[st
         for name in force:
             ledger.force(name)
     for stage in stages_of(recipe):
-        with plain_errors(f"stage {stage.name!r}"):
+        with explain_resource_errors(f"stage {stage.name!r}"):
             made = _do(experiment, stage)
             if first:
                 announce(f"{'made' if made else 'kept'} {stage.title}")

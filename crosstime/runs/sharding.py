@@ -35,12 +35,12 @@ def own(parts: Sequence[Item], processes: Processes) -> list[Item]:
 
 def wait(processes: Processes) -> None:
     """Go on when every process has come here."""
-    processes.largest(torch.zeros(1))
+    processes.maximum(torch.zeros(1))
 
 
 def agree(answer: bool, processes: Processes) -> bool:
     """What the first process says, on all of them."""
-    return bool(processes.largest(torch.tensor([int(answer and processes.first)])).item())
+    return bool(processes.maximum(torch.tensor([int(answer and processes.first)])).item())
 
 
 def blocks(count: int, size: int = BLOCK) -> list[range]:

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from crosstime.machine.progress import track
-from crosstime.machine.storage import read_tensors, write_tensors
+from crosstime.machine.tensors import read_tensors, write_tensors
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
 from interventions import Bootstrap, Model, Prompts, Sequences, bootstrap_interval, log_likelihoods, score

@@ -98,7 +98,7 @@ class TrainingData:
                 limit=self.limit,
                 state=state,
                 processes=self.processes,
-                on_harvest=bar.of,
+                on_harvest=bar.update,
             )
 
     def validation_batch(self) -> ValidationBatch | None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from crosstime.activations.buffer import BufferState
 from crosstime.crosscoders.crosscoder import Origin
 from crosstime.errors import CrosscoderError, RunError
-from crosstime.machine.storage import read_tensors, write_tensors
+from crosstime.machine.tensors import read_tensors, write_tensors
 from crosstime.training.trainer import Trainer
 from user_input.first_line import first_line
 from user_input.parse_json import parse_json

@@ -210,7 +210,7 @@ class BatchTopKTrainer(TopKTrainer):
     def _after(self, found: Measured, step: int) -> None:
         super()._after(found, step)
         threshold = self.crosscoder.activation.threshold
-        smallest = -self.processes.largest(-found.cut)
+        smallest = -self.processes.maximum(-found.cut)
         smallest = torch.where(smallest.isfinite(), smallest, threshold)
         settled = self.settings.k_at(step) == self.settings.k and step > 0
         memory = torch.where(threshold > 0, self.settings.threshold_memory if settled else 0.0, 0.0)

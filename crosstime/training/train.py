@@ -12,7 +12,7 @@ import torch
 from crosstime.activations.data_config import DataConfig
 from crosstime.activations.store import ActivationStore
 from crosstime.crosscoders.crosscoder import CrossCoder, Origin
-from crosstime.machine.processes import joined, own_device
+from crosstime.machine.processes import join_processes, local_device
 from crosstime.machine.progress import track
 from crosstime.shown import Shown
 from crosstime.suites.compute import Compute
@@ -105,9 +105,9 @@ def train(
     Source: CTT (arXiv 2509.05291), section 3.3.
     """
     # Resolve device, precision and the processes of torchrun.
-    device = own_device(compute.torch_device)
+    device = local_device(compute.torch_device)
     precision = precision or _best_precision(device)
-    processes = joined(device)
+    processes = join_processes(device)
     if isinstance(corpus, ActivationStore):
         data = replace(data, sequence_length=corpus.sequence_length)
 

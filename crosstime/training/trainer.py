@@ -271,7 +271,7 @@ class Trainer(ABC):
         self.last_losses = found.losses.over(self.processes)
         with torch.no_grad():
             self.tokens_since_fired += len(x) * self.processes.size
-            self.tokens_since_fired.masked_fill_(self.processes.largest(found.fired), 0)
+            self.tokens_since_fired.masked_fill_(self.processes.maximum(found.fired), 0)
             self._after(found, step)
         return self.last_losses.loss
 

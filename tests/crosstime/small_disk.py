@@ -19,7 +19,7 @@ import crosstime as ct
 from crosstime.activations import harvest as harvesting
 from crosstime.activations.store import ActivationStore
 from crosstime.errors import USER_ERRORS
-from crosstime.machine.storage import read_tensors
+from crosstime.machine.tensors import read_tensors
 from crosstime.suites.suite import Suite
 from interventions import Site
 from tasks.agreement import sentences

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 import crosstime as ct
-from crosstime.machine.storage import read_tensors
+from crosstime.machine.tensors import read_tensors
 from crosstime.runs.stages import attribute as attributing
 from crosstime.runs.stages import report as reporting
 from crosstime.training.trainer import Trainer

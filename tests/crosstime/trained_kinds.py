@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from crosstime.activations.data_config import DataConfig
-from crosstime.machine.storage import write_json, write_tensors
+from crosstime.machine.storage import write_json
+from crosstime.machine.tensors import write_tensors
 from crosstime.suites.suite import Suite
 from crosstime.training.jumprelu import JumpReLUConfig
 from crosstime.training.l1 import L1Config

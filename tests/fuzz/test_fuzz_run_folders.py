@@ -15,7 +15,8 @@ from crosstime.crosscoders.crosscoder import CrossCoder, Origin
 from crosstime.effects.effects_file import read_effects, write_effects
 from crosstime.errors import SuiteError
 from crosstime.features.annotation import read_annotations
-from crosstime.machine.storage import read_table, read_tensors, write_tensors
+from crosstime.machine.storage import read_table
+from crosstime.machine.tensors import read_tensors, write_tensors
 from crosstime.runs.experiment import chosen_revisions
 from crosstime.runs.jobs import JobFile
 from crosstime.runs.ledger import Ledger, damaged, read_manifest

@@ -18,7 +18,7 @@ from crosstime.activations.data_config import DataConfig
 from crosstime.activations.store import ActivationStore, StoredBatches
 from crosstime.crosscoders.crosscoder import CrossCoder, Origin
 from crosstime.errors import StoreError
-from crosstime.machine.storage import read_tensors, write_tensors
+from crosstime.machine.tensors import read_tensors, write_tensors
 from crosstime.training.l1 import L1Config
 from crosstime.training.resume import Checkpointer, Checkpointing, TrainingState
 from interventions import Site

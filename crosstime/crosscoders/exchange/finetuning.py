@@ -31,7 +31,8 @@ from crosstime.crosscoders.exchange.format import (
 )
 from crosstime.crosscoders.exchange.settings import Settings
 from crosstime.errors import CrosscoderError
-from crosstime.machine.storage import atomic_path, write_json, write_tensors
+from crosstime.machine.storage import atomic_path, write_json
+from crosstime.machine.tensors import write_tensors
 from interventions import Site
 
 WEIGHTS, CONFIGURATION = "model.safetensors", "config.json"

@@ -17,7 +17,7 @@ from torch import Tensor
 from crosstime.crosscoders.activation_functions import Activation
 from crosstime.crosscoders.crosscoder import CrossCoder, Origin
 from crosstime.errors import CrosscoderError, RunError
-from crosstime.machine.storage import read_tensors
+from crosstime.machine.tensors import read_tensors
 from interventions import Site
 from user_input.first_line import first_line
 

@@ -29,7 +29,8 @@ from crosstime.crosscoders.exchange.format import (
 from crosstime.crosscoders.exchange.hooks import hook_of, site_of
 from crosstime.crosscoders.exchange.settings import Settings
 from crosstime.errors import CrosscoderError
-from crosstime.machine.storage import atomic_path, write_json, write_tensors
+from crosstime.machine.storage import atomic_path, write_json
+from crosstime.machine.tensors import write_tensors
 from user_input.nearest import nearest
 
 WEIGHTS, CONFIGURATION = "sae_weights.safetensors", "cfg.json"

@@ -51,7 +51,7 @@ class Settings:
         try:
             return cls._object(place, parse_json(text))
         except JsonError as error:
-            raise CrosscoderError(f"{place} is not a whole JSON: {error}") from error
+            raise CrosscoderError(f"{place} is not valid JSON: {error}") from error
 
     def text(self, key: str) -> str | None:
         """A text."""

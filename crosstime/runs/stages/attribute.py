@@ -11,7 +11,7 @@ import pandas as pd
 from crosstime.effects.attribute import attribute
 from crosstime.effects.effects_file import read_effects, write_effects
 from crosstime.errors import RunError
-from crosstime.machine.storage import write_tensors
+from crosstime.machine.tensors import write_tensors
 from crosstime.runs.experiment import Experiment, effects_file
 from crosstime.runs.parts import Pieces
 from crosstime.runs.sharding import BLOCK, blocks, joined_effects, own, some_prompts, wait

@@ -153,7 +153,7 @@ def test_a_store_of_other_weights_under_the_same_names_is_refused(store: Activat
     ("content", "message"),
     [
         (None, "there is no store of activations in"),
-        ("{", "is not a whole JSON"),
+        ("{", "is not a valid JSON file"),
         ('{"format": "x"}', "is not the manifest of a store of activations"),
         ('{"format": "crosstime-activations-1"}', "is not whole: it has no 'made_from'"),
     ],

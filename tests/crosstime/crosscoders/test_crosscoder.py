@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from crosstime.crosscoders.crosscoder import FORMAT, CrossCoder, Origin, fraction_of_variance_explained
 from crosstime.errors import CrosscoderError
-from crosstime.machine.storage import read_tensors
+from crosstime.machine.tensors import read_tensors
 from interventions import Site
 
 C, D, F = 3, 4, 6
@@ -161,7 +161,7 @@ def test_a_file_cut_short_is_refused(tmp_path):
     whole = path.read_bytes()
     for length in (0, 5, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(CrosscoderError, match="is not a whole safetensors file"):
+        with pytest.raises(CrosscoderError, match="is not a valid safetensors file"):
             CrossCoder.load(path)
 
 
@@ -210,7 +210,7 @@ def test_a_damaged_crosscoder_file_gives_one_sentence(tmp_path, name: str):
     tensors, metadata = read_tensors(path)
     damaged(name, tensors, metadata)
     save_file(tensors, path, metadata)
-    with pytest.raises(CrosscoderError, match="is not a whole crosscoder file") as caught:
+    with pytest.raises(CrosscoderError, match="is not a valid crosscoder file") as caught:
         CrossCoder.load(path)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)

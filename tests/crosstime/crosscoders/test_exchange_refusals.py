@@ -97,10 +97,10 @@ def test_damaged_files_are_named(tmp_path: Path):
     with pytest.raises(CrosscoderError, match=r"0\.pt is (damaged|refused)"):
         exchange.read(tmp_path)
     (tmp_path / "0_cfg.json").write_text("{")
-    with pytest.raises(CrosscoderError, match=r"0_cfg\.json is not a whole JSON"):
+    with pytest.raises(CrosscoderError, match=r"0_cfg\.json is not a valid JSON file"):
         exchange.read(tmp_path)
     (tmp_path / "mine.safetensors").write_bytes(b"no")
-    with pytest.raises(CrosscoderError, match=r"mine\.safetensors is not a whole safetensors file"):
+    with pytest.raises(CrosscoderError, match=r"mine\.safetensors is not a valid safetensors file"):
         exchange.read(tmp_path / "mine.safetensors")
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(CrosscoderError, match="holds no named tensors, but list"):

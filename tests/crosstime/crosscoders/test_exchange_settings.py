@@ -37,7 +37,7 @@ def test_values_are_read_by_kind_and_what_is_absent_or_null_says_nothing():
         (lambda: GOOD.table("name"), "cfg.json: name must be an object, not 'gpt2'"),
         (lambda: GOOD.table("more").text("k"), "cfg.json, more: k must be a text, not 2"),
         (lambda: Settings.parse("a.safetensors, origin", "[1]"), "a.safetensors, origin must hold a JSON object"),
-        (lambda: Settings.parse("a.safetensors, origin", "{"), "a.safetensors, origin is not a whole JSON"),
+        (lambda: Settings.parse("a.safetensors, origin", "{"), "a.safetensors, origin is not valid JSON"),
         (lambda: Settings("cfg.json", {"k": "x" * 9000}).whole("k"), "must be a whole number, not 'xxxx"),
     ],
 )

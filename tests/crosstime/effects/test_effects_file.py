@@ -8,7 +8,7 @@ import torch
 
 from crosstime.effects.effects_file import read_effects, write_effects
 from crosstime.errors import RunError
-from crosstime.machine.storage import write_tensors
+from crosstime.machine.tensors import write_tensors
 from interventions import Effects
 
 

@@ -165,7 +165,7 @@ def test_the_progress_of_parts_adds_up_in_any_order():
     seen = []
 
     class Seen(Bar):
-        def of(self, done, total):
+        def update(self, done, total):
             seen.append((done, total))
 
     bar = Seen()

@@ -14,8 +14,8 @@ from trained_kinds import CONFIGS, all_kinds
 
 from crosstime.activations.data_config import DataConfig
 from crosstime.errors import CrosscoderError, ProcessError
-from crosstime.machine.processes import ALONE, Processes, joined, own_device
-from crosstime.machine.storage import read_tensors
+from crosstime.machine.processes import ALONE, Processes, join_processes, local_device
+from crosstime.machine.tensors import read_tensors
 from crosstime.suites.suite import Suite
 from crosstime.training.train import train
 from interventions import Site
@@ -44,28 +44,29 @@ def test_rows_of_a_batch_are_parted_among_all():
 
 def test_a_process_that_is_alone_gets_back_what_it_gave():
     x = torch.arange(6.0).reshape(3, 2)
-    assert ALONE.gathered(x) is x
-    assert ALONE.largest(x) is x
+    assert ALONE.all_gather(x) is x
+    assert ALONE.maximum(x) is x
     ALONE.mean_(x)
     assert torch.equal(x, torch.arange(6.0).reshape(3, 2))
-    assert joined(torch.device("cpu")) == ALONE
+    assert join_processes(torch.device("cpu")) == ALONE
 
 
 def test_each_process_takes_the_gpu_that_torchrun_gave_it(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "3")
-    assert own_device(torch.device("cuda")) == torch.device("cuda:3")
-    assert own_device(torch.device("cuda:1")) == torch.device("cuda:1")
-    assert own_device(torch.device("cpu")) == torch.device("cpu")
+    assert local_device(torch.device("cuda")) == torch.device("cuda:3")
+    assert local_device(torch.device("cuda:1")) == torch.device("cuda:1")
+    assert local_device(torch.device("cpu")) == torch.device("cpu")
 
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused(suite: Suite, monkeypatch):
-    monkeypatch.setattr("crosstime.training.train.joined", lambda device: Processes(0, 3))
+    monkeypatch.setattr("crosstime.training.train.join_processes", lambda device: Processes(0, 3))
     with pytest.raises(CrosscoderError, match=r"3 processes cannot share a batch of 32 tokens evenly"):
         train(suite, Site(0), ["text ."], CONFIGS["l1"], data=DataConfig(batch_size=32, sequence_length=8))
 
 
 @pytest.mark.parametrize(
-    "wait", [lambda p: p.mean_(torch.ones(2)), lambda p: p.largest(torch.ones(2)), lambda p: p.gathered(torch.ones(2))]
+    "wait",
+    [lambda p: p.mean_(torch.ones(2)), lambda p: p.maximum(torch.ones(2)), lambda p: p.all_gather(torch.ones(2))],
 )
 def test_a_process_that_has_lost_another_says_so_in_one_sentence(wait, monkeypatch):
     def gone(*arguments, **options):
@@ -76,9 +77,9 @@ def test_a_process_that_has_lost_another_says_so_in_one_sentence(wait, monkeypat
     with pytest.raises(ProcessError) as caught:
         wait(Processes(1, 2))
     assert str(caught.value).startswith(
-        "process 1 of 2 stops, for another one was killed or has failed ([pair.cc:554] Co"
+        "process 1 of 2 stops, because another process was killed or failed ([pair.cc:554] Co"
     )
-    assert str(caught.value).endswith("the same command goes on from there")
+    assert str(caught.value).endswith("the same command resumes from there")
     assert "\n" not in str(caught.value)
 
 

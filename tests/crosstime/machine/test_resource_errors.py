@@ -9,7 +9,7 @@ import torch
 
 from crosstime.cli import main
 from crosstime.errors import RunError
-from crosstime.machine.resource_errors import plain_errors
+from crosstime.machine.resource_errors import explain_resource_errors
 
 
 def exhausted() -> BaseException:
@@ -29,16 +29,16 @@ def exhausted() -> BaseException:
     ],
 )
 def test_what_gave_out_is_said_in_one_sentence(error, sentence: str):
-    with pytest.raises(RunError) as caught, plain_errors("stage 'train'"):
+    with pytest.raises(RunError) as caught, explain_resource_errors("stage 'train'"):
         raise error()
     assert str(caught.value).startswith(sentence)
-    assert str(caught.value).endswith("the same command goes on from there")
+    assert str(caught.value).endswith("the same command resumes from there")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes do not fit"), KeyError("x"), ValueError("y"), RunError("z")])
 def test_any_other_error_passes(error: Exception):
-    with pytest.raises(type(error)) as caught, plain_errors("stage 'train'"):
+    with pytest.raises(type(error)) as caught, explain_resource_errors("stage 'train'"):
         raise error
     assert caught.value is error
 

@@ -10,15 +10,8 @@ import pytest
 import torch
 
 from crosstime.errors import RunError
-from crosstime.machine.storage import (
-    atomic_path,
-    read_json,
-    read_table,
-    read_tensors,
-    write_json,
-    write_table,
-    write_tensors,
-)
+from crosstime.machine.storage import atomic_path, read_json, read_table, write_json, write_table
+from crosstime.machine.tensors import read_tensors, write_tensors
 
 
 def entries(folder: Path) -> set[str]:
@@ -168,7 +161,7 @@ def test_a_broken_file_is_one_sentence(tmp_path: Path, read, content: bytes):
         content = b"a,b\n1,2\n1,2,3\n"
     path = tmp_path / "broken"
     path.write_bytes(content)
-    with pytest.raises(RunError, match="is not a whole") as caught:
+    with pytest.raises(RunError, match="is not a valid") as caught:
         read(path)
     assert "\n" not in str(caught.value)
 
@@ -177,5 +170,5 @@ def test_a_safetensors_file_cut_short_is_refused(tmp_path: Path):
     path = tmp_path / "t.safetensors"
     write_tensors(path, {"a": torch.zeros(100)})
     path.write_bytes(path.read_bytes()[:-50])
-    with pytest.raises(RunError, match="is not a whole safetensors file"):
+    with pytest.raises(RunError, match="is not a valid safetensors file"):
         read_tensors(path)

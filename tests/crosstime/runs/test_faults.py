@@ -170,7 +170,7 @@ def test_what_the_machine_ran_out_of_is_said_and_what_is_finished_is_kept(
     with pytest.raises(RunError) as caught:
         ct.run(home / "small.toml", tmp_path, announce=lines.append)
     assert str(caught.value).startswith(sentence)
-    assert "what is finished is kept" in str(caught.value)
+    assert "finished work is kept" in str(caught.value)
     assert lines == ["kept a tiny suite of checkpoints", "kept accuracy of every checkpoint", "kept the crosscoder"]
 
 

@@ -13,7 +13,7 @@ from small_run import contents, half_written, home_of, recipe, short_page
 import crosstime as ct
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.errors import CrosstimeError, RunError
-from crosstime.machine.storage import read_tensors
+from crosstime.machine.tensors import read_tensors
 from crosstime.runs.ledger import MANIFEST
 from crosstime.runs.parts import checksum
 from crosstime.runs.recipe.recipe import Recipe

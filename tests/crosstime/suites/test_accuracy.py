@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from crosstime.machine.storage import read_tensors
+from crosstime.machine.tensors import read_tensors
 from crosstime.suites.accuracy import accuracy
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite

@@ -7,7 +7,7 @@ import torch
 
 from crosstime.crosscoders.crosscoder import CrossCoder, Origin
 from crosstime.errors import CrosscoderError
-from crosstime.machine.storage import read_tensors, write_tensors
+from crosstime.machine.tensors import read_tensors, write_tensors
 from crosstime.training.kinds import KINDS, kind_named
 from crosstime.training.trainer import TrainerConfig
 from interventions import Site

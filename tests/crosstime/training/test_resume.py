@@ -150,7 +150,7 @@ def test_a_damaged_state_is_named(suite: Suite, tmp_path, monkeypatch):
     state = tmp_path / "state.safetensors"
     interrupted(suite, CONFIGS["l1"], state, monkeypatch, 9)
     state.write_bytes(state.read_bytes()[:-9])
-    with pytest.raises(CrosscoderError, match=r"Cannot resume training: .*state\.safetensors is not a whole"):
+    with pytest.raises(CrosscoderError, match=r"Cannot resume training: .*state\.safetensors is not a valid"):
         train(suite, Site(0), TEXT, CONFIGS["l1"], data=DATA, checkpointing=Checkpointing(state))
     CrossCoder.save(train(suite, Site(0), TEXT, CONFIGS["l1"], data=DATA).crosscoder, state)
     with pytest.raises(CrosscoderError, match="is not the state of a training"):

@@ -64,8 +64,8 @@ def test_the_other_process_says_that_one_is_gone_and_a_new_start_goes_on(
     assert [process.exitcode for process in both] == [[-9, 2], [2, -9]][victim]
     said = (home / f"said-{1 - victim}").read_text()
     (sentence,) = [line for line in said.splitlines() if line.startswith("crosstime:")]
-    assert f"process {1 - victim} of 2 stops, for another one was killed or has failed" in sentence
-    assert "the same command goes on from there" in sentence
+    assert f"process {1 - victim} of 2 stops, because another process was killed or failed" in sentence
+    assert "the same command resumes from there" in sentence
     assert "Traceback" not in said
     finished = started_at(runs)
     assert list(finished) == ["suite", "select"]

@@ -1,0 +1,208 @@
+"""Files of named tensors, and the checks that keep a file from being trusted.
+
+A file may have been written by anybody, so its tensors are compared with what is expected, by name, shape and dtype,
+where the file is read. Code behind that point relies on its tensors and does not check them again. All readers of
+tensors in crosstime use the checks of this module.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+
+import torch
+from jaxtyping import Shaped
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from crosstime.errors import RunError
+from crosstime.machine.storage import atomic_path, reading_errors
+from user_input.first_line import first_line
+
+REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Dtypes of real numbers."""
+
+WHOLE = (torch.int32, torch.int64)
+"""Dtypes of indices and counts."""
+
+
+class TensorError(ValueError):
+    """A tensor that is missing, unknown, or not as expected; the message says which, but not in which file."""
+
+
+def write_tensors(
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, Shaped[Tensor, ...]],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write named tensors and a dictionary of strings as one safetensors file, atomically.
+
+    Values, dtypes and shapes are kept; device, gradient and shared storage are not.
+
+    Raises:
+        RunError: the file cannot be written, because the disk is full or a permission is missing. Nothing of it is
+            left.
+
+    Examples:
+        >>> write_tensors("out.safetensors", {"weight": torch.eye(2)}, {"format": "example"})  # doctest: +SKIP
+    """
+    # safetensors rejects views and tensors that share a storage, which are ordinary tensors to the caller
+    independent: dict[str, Tensor] = {}
+    storages: set[int] = set()
+    for name, tensor in tensors.items():
+        dense = tensor.detach().cpu().contiguous()
+        if dense.untyped_storage().nbytes() != dense.nbytes or dense.data_ptr() in storages:
+            dense = dense.clone()
+        storages.add(dense.data_ptr())
+        independent[name] = dense
+
+    with atomic_path(path) as temporary:
+        try:
+            save_file(independent, temporary, metadata=dict(metadata or {}))
+        except SafetensorError as error:
+            raise RunError(f"cannot write {Path(path)}: {error}; nothing of it is left") from error
+        # safetensors makes the file readable for its owner only, unlike every other file of a run
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+
+
+def read_tensors(
+    path: str | os.PathLike[str], *, device: str | torch.device = "cpu"
+) -> tuple[dict[str, Shaped[Tensor, ...]], dict[str, str]]:
+    """Read a safetensors file: the tensors by name, and the strings stored with them.
+
+    Raises:
+        RunError: the file is missing, truncated, or not a safetensors file.
+
+    Examples:
+        >>> tensors, metadata = read_tensors("out.safetensors")  # doctest: +SKIP
+    """
+    with (
+        reading_errors(path, "safetensors file", SafetensorError),
+        safe_open(Path(path), framework="pt", device=str(device)) as file,
+    ):
+        return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+
+
+def read_pickled_tensors(path: str | os.PathLike[str]) -> dict[str, Shaped[Tensor, ...]]:
+    """Read the named tensors of a file that `torch.save` wrote, without running any code in it.
+
+    Values that are not tensors are left out.
+
+    Raises:
+        RunError: the file is missing or damaged, would run code, or does not hold plain named tensors.
+    """
+    if not Path(path).is_file():
+        raise RunError(f"there is no file of tensors at {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise RunError(
+            f"{path} is refused: it is a pickle of more than tensors, which could run any code when it is read; ask "
+            "for a file of tensors alone"
+        ) from error
+    except Exception as error:  # the instructions of a damaged pickle can raise anything
+        raise RunError(f"{path} is damaged: {first_line(error)[:200]}") from error
+
+    pairs = content.items() if isinstance(content, dict) else ()
+    tensors = {name: value for name, value in pairs if isinstance(value, Tensor) and isinstance(name, str)}
+    if not tensors:
+        raise RunError(f"{path} holds no named tensors, but {type(content).__name__}")
+    for name, tensor in tensors.items():
+        if not _is_plain(tensor):
+            raise RunError(f"{path}: {listed([name])} is not a plain tensor of numbers")
+    return tensors
+
+
+def check_names(tensors: Collection[str], required: Iterable[str], optional: Iterable[str] = ()) -> None:
+    """Make sure that a file has the tensors that are expected, and no others.
+
+    Raises:
+        TensorError: names the tensors that are missing or unknown.
+
+    Examples:
+        >>> check_names(["weight"], required=["weight", "bias"])
+        Traceback (most recent call last):
+        crosstime.machine.tensors.TensorError: it has no tensor bias, only weight
+    """
+    required = list(required)
+    missing = [name for name in required if name not in tensors]
+    if missing:
+        raise TensorError(f"it has no tensor {listed(missing)}, only {listed(tensors)}")
+    unknown = set(tensors) - {*required, *optional}
+    if unknown:
+        raise TensorError(f"it has an unknown tensor: {listed(unknown)}")
+
+
+def check_tensor(
+    name: str,
+    tensor: Tensor | None,
+    shape: tuple[int | None, ...] | None = None,
+    dtypes: tuple[torch.dtype, ...] | None = None,
+) -> Shaped[Tensor, ...]:
+    """The tensor itself, after comparing its shape and dtype with what is expected.
+
+    Args:
+        name: of the tensor, for the error.
+        tensor: as it was read; None if the file does not have it.
+        shape: sizes of the axes, None for an axis of any size; None allows any shape.
+        dtypes: the dtypes that are allowed; None allows all.
+
+    Raises:
+        TensorError: the tensor is missing, or has another shape or dtype.
+
+    Examples:
+        >>> check_tensor("bias", torch.zeros(3), shape=(4,))
+        Traceback (most recent call last):
+        crosstime.machine.tensors.TensorError: bias has shape (3,), not (4,)
+    """
+    if tensor is None:
+        raise TensorError(f"{name} is missing")
+    if shape is not None:
+        sizes = tuple(tensor.shape)
+        matches = len(sizes) == len(shape) and all(
+            expected is None or size == expected for size, expected in zip(sizes, shape, strict=True)
+        )
+        if not matches:
+            expected = str(shape) if None not in shape else f"of {len(shape)} axes"
+            raise TensorError(f"{name} has shape {sizes}, not {expected}")
+    if dtypes is not None and tensor.dtype not in dtypes:
+        raise TensorError(f"{name} has dtype {tensor.dtype}, not {' or '.join(map(str, dtypes))}")
+    return tensor
+
+
+def check_finite(name: str, tensor: Tensor) -> Shaped[Tensor, ...]:
+    """The tensor itself, after making sure that no number in it is infinite or NaN.
+
+    Raises:
+        TensorError: a number is not finite.
+    """
+    if not tensor.isfinite().all():
+        raise TensorError(f"{name} has numbers that are not finite")
+    return tensor
+
+
+def listed(names: Iterable[str], most: int = 8) -> str:
+    """Names in alphabetical order, separated by commas; long names are shortened, and only the first are listed.
+
+    Examples:
+        >>> listed(["b", "a"]), listed("fedcba", most=2)
+        ('a, b', 'a, b and 4 more')
+    """
+    ordered = sorted(names)
+    shown = ", ".join(name if len(name) <= 60 else f"{name[:57]}..." for name in ordered[:most])
+    return (shown or "none") + (f" and {len(ordered) - most} more" if len(ordered) > most else "")
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether every element has memory of its own: the tensor is not sparse, nested, quantized or expanded.
+
+    A few bytes of a file can describe an expanded tensor of any size, which fills the memory once it is used.
+    """
+    if tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized or tensor.device.type != "cpu":
+        return False
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
