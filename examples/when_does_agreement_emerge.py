@@ -14,9 +14,10 @@ import sys
 from pathlib import Path
 
 import crosstime as ct
-from crosstime.report.charts.effects import accuracy_chart, effects_chart
+from crosstime.report.charts.accuracy import accuracy_chart
+from crosstime.report.charts.effects import effects_chart
 from crosstime.report.charts.save_chart import save_chart
-from crosstime.report.charts.shares import ternary_chart
+from crosstime.report.charts.ternary import ternary_chart
 from tasks.agreement import sentences
 
 

@@ -69,7 +69,7 @@ def accuracy(
 
 def charts(table: pd.DataFrame) -> dict[str, object]:
     """Charts of an accuracy table by file name; none where the checkpoints' training tokens are unknown."""
-    from crosstime.report.charts.effects import accuracy_chart
+    from crosstime.report.charts.accuracy import accuracy_chart
 
     if table["tokens"].isna().any():
         return {}

@@ -34,7 +34,7 @@ def ngrams(
 
     from crosstime.cli.options import compute_for, open_suite, save_charts, show_traffic
     from crosstime.machine.storage import write_table
-    from crosstime.report.charts.survey import ngram_chart
+    from crosstime.report.charts.ngrams import ngram_chart
     from crosstime.suites.ngrams import ngram_divergence
 
     compute = compute_for(device, dtype, max_tokens, remote, folder=out)

@@ -29,8 +29,8 @@ def select(
     from crosstime.cli.options import comma_separated, save_charts
     from crosstime.errors import SuiteError
     from crosstime.machine.storage import read_table, write_json
-    from crosstime.report.charts.effects import accuracy_chart
-    from crosstime.report.charts.survey import change_chart
+    from crosstime.report.charts.accuracy import accuracy_chart
+    from crosstime.report.charts.similarity import change_chart
     from crosstime.suites.select import select as choose
 
     names = {"revision": str, "other": str, "task": str}

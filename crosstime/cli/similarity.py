@@ -35,7 +35,7 @@ def similarity(
 
     from crosstime.cli.options import compute_for, open_suite, save_charts, show_traffic
     from crosstime.machine.storage import write_table
-    from crosstime.report.charts.survey import similarity_chart
+    from crosstime.report.charts.similarity import similarity_chart
     from crosstime.suites.similarity import MEASURES
     from crosstime.suites.similarity import similarity as measure
     from interventions import Site

@@ -11,7 +11,7 @@ from crosstime.errors import AnnotationError
 from crosstime.features.annotation_page import annotation_page
 from crosstime.features.kappa import cohens_kappa
 from crosstime.machine.storage import atomic_path, read_table, write_table
-from crosstime.report.page.contexts import Context
+from crosstime.report.page.context import Context
 from user_input.nearest import nearest
 
 COLUMNS = ("feature", "description", "complexity", "interpretable", "note")

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from crosstime.report.page.contexts import Context, pieces
+from crosstime.report.page.context import Context
 from crosstime.report.page.markup import Markup, element, inline, join
+from crosstime.report.page.visible_parts import visible_parts
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 60rem; margin: 2rem auto;
@@ -72,7 +73,8 @@ def _context(context: Context) -> Markup:
 
 def _token(token: str, share: float) -> Markup:
     shown = [
-        element("span", piece, class_="sign") if place % 2 else join(piece) for place, piece in enumerate(pieces(token))
+        element("span", part, class_="sign") if index % 2 else join(part)
+        for index, part in enumerate(visible_parts(token))
     ]
     share = min(1.0, max(0.0, share))
     return element(

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from crosstime.crosscoders.decompose import DecomposedTask
-from crosstime.report.page.contexts import Context
+from crosstime.report.page.context import Context
 
 if TYPE_CHECKING:
     from crosstime.crosscoders.decompose import DecomposedText

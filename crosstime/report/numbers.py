@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them: few digits, the same number of decimals down a column, no `nan`."""
+"""Format numbers for readers: few digits, the same number of decimals throughout a column, and never `nan`."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import math
 from collections.abc import Iterable
 
 MISSING = "–"
-"""Shown where there is no number."""
+"""Shown in place of a missing number."""
 
 UNDEFINED = "undefined"
-"""Shown where a ratio has no value: 0/0 in RelIE or RelDec."""
+"""Shown in place of a ratio that is not defined: 0/0 in RelIE or RelDec."""
 
 _MINUS = "\u2212"
 
 
-def decimals_for(values: Iterable[float | int], digits: int = 3, most: int = 6) -> int:
-    """Decimals that show the largest of `values` with `digits` digits, so that a column lines up.
+def decimals_for(values: Iterable[float | int], digits: int = 3, maximum: int = 6) -> int:
+    """Return the number of decimals that shows the largest of `values` with `digits` digits, so that a column lines up.
 
     Examples:
         >>> decimals_for([0.01234, 0.3]), decimals_for([1234.5]), decimals_for([0.00123])
@@ -24,11 +24,11 @@ def decimals_for(values: Iterable[float | int], digits: int = 3, most: int = 6) 
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     if largest == 0.0:
         return digits
-    return min(most, max(0, digits - 1 - math.floor(math.log10(largest))))
+    return min(maximum, max(0, digits - 1 - math.floor(math.log10(largest))))
 
 
 def number(value: float | int, decimals: int = 3, *, missing: str = MISSING, sign: bool = False) -> str:
-    """Write `value` with a true minus sign; NaN and infinities become `missing`.
+    """Format `value` with a true minus sign; NaN and infinities become `missing`.
 
     Examples:
         >>> number(-0.5), number(float("nan")), number(0.25, 2, sign=True)
@@ -45,7 +45,7 @@ def number(value: float | int, decimals: int = 3, *, missing: str = MISSING, sig
 
 
 def interval(low: float | int, high: float | int, decimals: int = 3) -> str:
-    """Write a confidence interval, or `–` where either end is missing.
+    """Format a confidence interval; a missing bound gives `–`.
 
     Examples:
         >>> interval(-0.1, 0.2, 1)
@@ -59,19 +59,19 @@ def interval(low: float | int, high: float | int, decimals: int = 3) -> str:
 def with_interval(
     value: float | int, low: float | int, high: float | int, decimals: int = 3, *, missing: str = MISSING
 ) -> str:
-    """Write a number and, where it has one, its interval.
+    """Format a number, followed by its interval if both bounds are known.
 
     Examples:
         >>> with_interval(0.1, 0.0, 0.2, 1)
         '0.1 [0.0, 0.2]'
     """
-    written = number(value, decimals, missing=missing)
-    between = interval(low, high, decimals)
-    return written if between == MISSING or written == missing else f"{written} {between}"
+    text = number(value, decimals, missing=missing)
+    bounds = interval(low, high, decimals)
+    return text if bounds == MISSING or text == missing else f"{text} {bounds}"
 
 
 def count(value: float | int) -> str:
-    """Write a large count with three digits and K, M, B or T (training tokens in the field's units).
+    """Format a large count with three digits and K, M, B or T, the units in which training tokens are given.
 
     Examples:
         >>> count(131_072), count(6_144_000), count(0)

@@ -11,8 +11,8 @@ import pytest
 import test_report_sample as sample
 
 from crosstime.report.page.browser_data import browser_data
-from crosstime.report.page.contexts import Context
-from crosstime.report.page.features import selected
+from crosstime.report.page.context import Context
+from crosstime.report.page.features import selected_features
 from crosstime.report.page.write_report import write_report
 
 pytestmark = pytest.mark.slow
@@ -48,7 +48,7 @@ def test_every_chart_draws_nothing_complains_and_nothing_is_loaded(tab: Any, sam
 def test_the_strongest_feature_is_open_and_a_link_opens_another(tab: Any, sample_report: Path) -> None:
     page = tab.open(sample_report)
     report = sample.sample()
-    first = selected(report.effects, report.temporal, report.classes, contexts=report.contexts)[0]
+    first = selected_features(report.effects, report.temporal, report.classes, contexts=report.contexts)[0]
     assert page.locator(f"{CARD} h3").inner_text().startswith(f"f{first} ")
     page = tab.open(sample_report, "#f123")
     page.reload()

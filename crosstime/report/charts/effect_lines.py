@@ -4,55 +4,62 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import pandas as pd
 
 from crosstime.errors import ReportError
 from crosstime.report.charts import labels, theme
-from crosstime.report.charts.panels import padded
-from crosstime.report.columns import ERROR_TERM, feature_name, in_order
-from crosstime.report.numbers import interval, number
+from crosstime.report.charts.panels import interval_column, padded
+from crosstime.report.columns import ERROR_TERM, distinct, feature_name
+from crosstime.report.numbers import number
 
 LABELLED = 6
-"""Features of a task that get a label, unless a chart is asked for more or fewer."""
+"""Default number of features per task that are labelled."""
 
 LABEL = 13.0
 """Height in pixels of a label and the space below it."""
 
+FLATTENING = 3.0
+"""The error term is omitted when it exceeds the largest feature by more than this factor."""
 
-def effect_lines(
-    effects: pd.DataFrame, order: Sequence[str], *, labelled: int, height: int
-) -> tuple[pd.DataFrame, list[float], str]:
-    """Prepare an effects table for drawing: names, colours, kinds and label positions.
+
+class EffectLines(NamedTuple):
+    """An effects table that is ready to draw.
+
+    Attributes:
+        table: the rows with the additional columns name, interval, colour, ink, kind ("main", "context" or "error"),
+            label and label_y.
+        domain: lower and upper end of the axis of effects.
+        note: what was omitted, or the empty string.
+    """
+
+    table: pd.DataFrame
+    domain: list[float]
+    note: str
+
+
+def effect_lines(effects: pd.DataFrame, order: Sequence[str], *, labelled: int, height: int) -> EffectLines:
+    """Choose names, colours, kinds and label positions for the lines of an effects table.
 
     Args:
-        effects: task, feature, revision, ie, low, high, checked.
-        order: the compared revisions; rows of others are dropped.
-        labelled: how many features of a task get a label at least.
-        height: of a panel in pixels, for which labels are spread.
-
-    Returns:
-        The table with the columns name, interval, colour, ink, kind ("main", "context" or "error"), label
-        and label_y; the domain of the effects; and a note where the error term was left out, or "".
+        effects: task, feature, revision, ie, low, high, as `check_table` returns them.
+        order: the compared revisions; rows of other checkpoints are dropped.
+        labelled: least number of features per task to label.
+        height: height of a panel in pixels, for which the labels are spread.
 
     Raises:
-        ReportError: when no row is of a compared revision.
+        ReportError: when the table has no row of a compared revision.
     """
-    table = effects
-    table = table[table["revision"].isin(list(order))].copy()
+    table = effects[effects["revision"].isin(list(order))].copy()
     if table.empty:
         raise ReportError(f"the effects table holds none of the checkpoints {', '.join(order)}")
-    error = table["feature"] == ERROR_TERM
-    largest, largest_error = table.loc[~error, "ie"].abs().max(), table.loc[error, "ie"].abs().max()
-    note = ""
-    if largest_error > 3 * largest:
-        note = f"error term off the scale: |IE| up to {number(float(largest_error), 2)}"
-        table = table[~error].copy()
-    tasks = in_order(table["task"])
+    table, note = _without_flattening_error(table)
     table["name"] = table["feature"].map(feature_name)
-    table["interval"] = [interval(low, high) for low, high in zip(table["low"], table["high"], strict=True)]
-    top = {task: _strongest(rows, labelled) for task, rows in table.groupby("task", sort=False)}
-    colour_of = dict(zip(coloured(table, labelled=labelled), theme.PALETTE, strict=False))
+    table["interval"] = interval_column(table)
+
+    # Colour the strongest features of all tasks; the others are context
+    colour_of = dict(zip(coloured_features(table, labelled=labelled), theme.PALETTE, strict=False))
     table["colour"] = [colour_of.get(feature, theme.FAINT) for feature in table["feature"]]
     table.loc[table["feature"] == ERROR_TERM, "colour"] = theme.MUTED
     table["ink"] = [theme.MUTED if colour == theme.FAINT else colour for colour in table["colour"]]
@@ -60,38 +67,51 @@ def effect_lines(
         "error" if feature == ERROR_TERM else "main" if feature in colour_of else "context"
         for feature in table["feature"]
     ]
+
+    # The axis holds all effects, the intervals of the coloured ones, and zero
     main = table[table["kind"] == "main"]
     low, high = padded([*table["ie"], *main["low"], *main["high"], 0.0])
+
+    # Label the lines at the last checkpoint, spread so that no two labels overlap
+    strongest = {task: _strongest(rows, labelled) for task, rows in table.groupby("task", sort=False)}
     table["label"], table["label_y"] = "", math.nan
-    for task in tasks:
-        shown = {*top[task], *colour_of, ERROR_TERM}
-        ends = table[(table["task"] == task) & table["feature"].isin(shown)].dropna(subset="ie")
+    for task in distinct(table["task"]):
+        features = {*strongest[task], *colour_of, ERROR_TERM}
+        ends = table[(table["task"] == task) & table["feature"].isin(features)].dropna(subset="ie")
         ends = ends[ends["revision"] == order[-1]]
-        spaced = labels.spread(ends["ie"].tolist(), (high - low) * LABEL / height, low, high)
         table.loc[ends.index, "label"] = ends["name"]
-        table.loc[ends.index, "label_y"] = spaced
-    return table, [low, high], note
+        table.loc[ends.index, "label_y"] = labels.spread(ends["ie"].tolist(), (high - low) * LABEL / height, low, high)
+    return EffectLines(table, [low, high], note)
 
 
-def coloured(effects: pd.DataFrame, *, labelled: int = LABELLED) -> list[int]:
-    """Return the features that have a colour, in the palette's order: the strongest of every task in turn.
+def coloured_features(effects: pd.DataFrame, *, labelled: int = LABELLED) -> list[int]:
+    """Return the features that have a colour, in the order of the palette: the strongest of each task in turn.
 
     Args:
         effects: task, feature, revision, ie, low, high.
-        labelled: how many features of a task come into question.
+        labelled: number of features per task that are considered.
     """
-    tops = [_strongest(rows, labelled) for _, rows in effects.groupby("task", sort=False)]
-    return _in_turn(tops)[: len(theme.PALETTE)]
+    strongest = [_strongest(rows, labelled) for _, rows in effects.groupby("task", sort=False)]
+    return _interleave(strongest)[: len(theme.PALETTE)]
+
+
+def _without_flattening_error(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Drop the error term if it is so large that it would flatten the features, and say so."""
+    is_error = table["feature"] == ERROR_TERM
+    largest, largest_error = table.loc[~is_error, "ie"].abs().max(), table.loc[is_error, "ie"].abs().max()
+    if not largest_error > FLATTENING * largest:
+        return table, ""
+    return table[~is_error].copy(), f"error term off the scale: |IE| up to {number(float(largest_error), 2)}"
 
 
 def _strongest(rows: pd.DataFrame, n: int) -> list[int]:
-    """Features by their largest |IE| at any checkpoint, without the error term."""
-    sizes = rows[rows["feature"] != ERROR_TERM].assign(size=lambda table: table["ie"].abs())
-    sizes = sizes.groupby("feature", sort=False)["size"].max().dropna()
+    """Return the n features with the largest |IE| at any checkpoint, without the error term."""
+    features = rows[rows["feature"] != ERROR_TERM]
+    sizes = features["ie"].abs().groupby(features["feature"], sort=False).max().dropna()
     return [int(feature) for feature in sizes.sort_values(ascending=False, kind="stable").index[:n]]
 
 
-def _in_turn(lists: Sequence[Sequence[int]]) -> list[int]:
-    """Take the first of every list, then the second of every list, ...; each value once."""
+def _interleave(lists: Sequence[Sequence[int]]) -> list[int]:
+    """Return the first value of every list, then the second of every list, ..., each value once."""
     longest = max((len(values) for values in lists), default=0)
     return list(dict.fromkeys(values[i] for i in range(longest) for values in lists if i < len(values)))

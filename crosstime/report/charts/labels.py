@@ -1,4 +1,4 @@
-"""Where labels go, so that they do not lie on each other. Vega-Lite draws labels but places none."""
+"""Place labels so that they do not overlap; Vega-Lite draws labels but does not place them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ LETTER = 6.2
 
 
 def spread(positions: Sequence[float | int], gap: float | int, low: float | int, high: float | int) -> list[float]:
-    """Move labels on one axis as little as possible until they stand `gap` apart within [low, high].
+    """Move labels along an axis as little as possible until they are `gap` apart within [low, high].
 
-    Minimises sum (y_i - p_i)^2 subject to y_(i+1) - y_i >= gap in the order of the positions: an isotonic
-    regression of p_i - i gap, by pooling neighbours. When they cannot all fit, the gap shrinks.
+    The result y minimises sum (y_i - p_i)^2 subject to y_(i+1) - y_i >= gap in the order of the positions p. This is
+    an isotonic regression of p_i - i gap, solved by pooling adjacent violators. If the labels cannot all fit, the gap
+    is reduced.
 
     Args:
-        positions: where each label would like to be, in any order and any unit.
-        gap: the least distance, in that unit.
-        low: the least position allowed.
-        high: the greatest position allowed.
+        positions: preferred position of each label, in any order and any unit.
+        gap: least distance between two labels, in that unit.
+        low: lower bound of the positions.
+        high: upper bound of the positions.
+
+    Returns:
+        The position of each label, in the order of `positions`.
 
     Examples:
         >>> spread([0.5, 0.5], gap=0.25, low=0.0, high=1.0)
@@ -31,28 +35,36 @@ def spread(positions: Sequence[float | int], gap: float | int, low: float | int,
         return []
     gap = min(gap, (high - low) / max(1, len(positions) - 1))
     order = sorted(range(len(positions)), key=lambda index: positions[index])
-    pools: list[list[float]] = []  # mean, size
+
+    # Isotonic regression: merge neighbouring pools until their means increase
+    pools: list[tuple[float, int]] = []  # mean and size
     for rank, index in enumerate(order):
-        pools.append([positions[index] - rank * gap, 1.0])
+        pools.append((positions[index] - rank * gap, 1))
         while len(pools) > 1 and pools[-2][0] >= pools[-1][0]:
             mean, size = pools.pop()
-            before, weight = pools.pop()
-            pools.append([(mean * size + before * weight) / (size + weight), size + weight])
-    fitted = [mean for mean, size in pools for _ in range(int(size))]
-    placed = [0.0] * len(positions)
+            previous_mean, previous_size = pools.pop()
+            total = size + previous_size
+            pools.append(((mean * size + previous_mean * previous_size) / total, total))
+
+    # Undo the shift by the gap, and clamp to the bounds
+    means = [mean for mean, size in pools for _ in range(size)]
     last = high - (len(positions) - 1) * gap
+    result = [0.0] * len(positions)
     for rank, index in enumerate(order):
-        placed[index] = min(max(fitted[rank], low), last) + rank * gap
-    return placed
+        result[index] = min(max(means[rank], low), last) + rank * gap
+    return result
 
 
 def stagger(centres: Sequence[float | int], widths: Sequence[float | int], margin: float = 6.0) -> list[int]:
-    """Give each label of one line the lowest row (0, 1, ...) in which it touches no other.
+    """Distribute labels over rows: each goes to the lowest row (0, 1, ...) in which it overlaps no other.
 
     Args:
         centres: horizontal centre of each label, in pixels.
         widths: width of each label, in pixels.
         margin: least distance between two labels of a row, in pixels.
+
+    Returns:
+        The row of each label.
 
     Examples:
         >>> stagger([10, 20, 100], [30, 30, 30])
@@ -70,7 +82,7 @@ def stagger(centres: Sequence[float | int], widths: Sequence[float | int], margi
     return rows
 
 
-def beside(
+def place_beside(
     points: Sequence[tuple[float | int, float | int]],
     texts: Sequence[str],
     size: tuple[float | int, float | int],
@@ -78,41 +90,43 @@ def beside(
     radius: float = 4.5,
     height: float = 12.0,
 ) -> list[tuple[float, float] | None]:
-    """Find for each point of a scatter a place for its label, or None where there is no free one.
+    """Place the labels of a scatter plot next to their points.
 
-    A label goes right of, left of, above or below its point, whichever is first to lie inside the picture
-    and on no point and no earlier label. Earlier points have precedence.
+    A label goes to the right of, to the left of, above or below its point: to the first of these positions that lies
+    inside the plot and overlaps no point and no earlier label. Earlier points take precedence.
 
     Args:
-        points: x and y in pixels, y downwards.
-        texts: the labels, of the first point, the second, ...; points beyond them are only kept clear.
-        size: width and height of the picture in pixels.
-        radius: of the drawn points.
-        height: of a label.
+        points: x and y in pixels, with y pointing down.
+        texts: label of the first point, of the second, ...; points without a label are obstacles only.
+        size: width and height of the plot in pixels.
+        radius: radius of the drawn points in pixels.
+        height: height of a label in pixels.
 
     Returns:
-        The centre of each label in pixels, or None.
+        The centre of each label in pixels, or None for a label that has no free position.
 
     Examples:
-        >>> beside([(50.0, 50.0)], ["f1"], (100.0, 100.0))
+        >>> place_beside([(50.0, 50.0)], ["f1"], (100.0, 100.0))
         [(62.2, 50.0)]
     """
-    taken: list[Box] = [(x - radius, y - radius, x + radius, y + radius) for x, y in points]
-    placed: list[tuple[float, float] | None] = []
+    occupied: list[Box] = [(x - radius, y - radius, x + radius, y + radius) for x, y in points]
+    centres: list[tuple[float, float] | None] = []
     for (x, y), text in zip(points, texts, strict=False):
-        wide = len(text) * LETTER
-        aside, above = radius + 1.5 + wide / 2, radius + height / 2
-        options = ((x + aside, y), (x - aside, y), (x, y - above), (x, y + above))
-        chosen: tuple[float, float] | None = None
-        for centre in options:
-            box = _box(centre, wide, height)
+        width = len(text) * LETTER
+        across, down = radius + 1.5 + width / 2, radius + height / 2
+        centre: tuple[float, float] | None = None
+
+        # Take the first candidate that is inside the plot and free
+        for candidate in ((x + across, y), (x - across, y), (x, y - down), (x, y + down)):
+            box = _box(candidate, width, height)
             inside = box[0] >= 0 and box[1] >= 0 and box[2] <= size[0] and box[3] <= size[1]
-            if inside and not any(_overlap(box, other) for other in taken):
-                chosen = (round(centre[0], 1), round(centre[1], 1))
-                taken.append(box)
+            if inside and not any(_overlap(box, obstacle) for obstacle in occupied):
+                centre = (round(candidate[0], 1), round(candidate[1], 1))
+                occupied.append(box)
                 break
-        placed.append(chosen)
-    return placed
+
+        centres.append(centre)
+    return centres
 
 
 def _box(centre: tuple[float, float], width: float, height: float) -> Box:
@@ -120,5 +134,5 @@ def _box(centre: tuple[float, float], width: float, height: float) -> Box:
     return x - width / 2, y - height / 2, x + width / 2, y + height / 2
 
 
-def _overlap(one: Box, other: Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

@@ -1,4 +1,4 @@
-"""How every chart looks: one palette and one altair theme, for the page, for notebooks and for print."""
+"""The look of all charts: one palette and one altair theme, for the page, for notebooks and for print."""
 
 from __future__ import annotations
 
@@ -7,46 +7,51 @@ from collections.abc import Sequence
 import altair as alt
 
 NAME = "crosstime"
-"""The theme's name in altair: ``altair.theme.enable("crosstime")`` in a notebook."""
+"""Name of the theme in altair: ``altair.theme.enable("crosstime")`` applies it in a notebook."""
 
 PALETTE = ("#1b56d6", "#c74e0d", "#0f7f5f", "#b0359f", "#1e161c", "#6a1c00")
-"""Six colours: each at least 4.5:1 on white, so that a label may wear the colour of its line, and any two
-of them told apart under deuteranopia and protanopia (CIELAB distance at least 25, Machado et al. 2009)."""
+"""Six colours with a contrast of at least 4.5:1 on white, so that a label can have the colour of its line.
+
+Any two differ by a CIELAB distance of at least 25 for readers with deuteranopia or protanopia as well, simulated after
+Machado, Oliveira and Fernandes (2009).
+"""
 
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
-"""Shape of the n-th group, so that no chart rests on colour alone."""
+"""Point shapes of the groups, so that no chart relies on colour alone."""
 
 INK, MUTED, FAINT, GRID = "#1b1f24", "#57606a", "#b6bec7", "#e6e9ed"
-"""Text, secondary text (6:1 on white), lines that are context, and grid lines."""
+"""Text, secondary text (6:1 on white), lines that give context, and grid lines."""
 
 REGION = {"absent": "#ffffff", "shared": "#f4f5f7", "specific": "#e9effc"}
-"""Background of the three classes of a relative value."""
+"""Background colour of the three classes of a relative value."""
 
 FONT = "Helvetica Neue, Helvetica, Arial, Liberation Sans, sans-serif"
 
 
-def colours(names: Sequence[str]) -> dict[str, list[str]]:
-    """Domain and range of a colour scale: the palette in order, from its start again when it is used up.
+def colour_scale(names: Sequence[str], faint: Sequence[str] = ()) -> alt.Scale:
+    """Assign the colours of the palette to `names` in order, cyclically, and grey to those listed in `faint`.
 
     Examples:
-        >>> colours(["step64", "main"])["range"]
+        >>> colour_scale(["step64", "main"]).range
         ['#1b56d6', '#c74e0d']
     """
-    return {"domain": list(names), "range": [PALETTE[i % len(PALETTE)] for i in range(len(names))]}
+    coloured = [name for name in names if name not in faint]
+    colours = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(coloured)}
+    return alt.Scale(domain=list(names), range=[colours.get(name, FAINT) for name in names])
 
 
-def shapes(names: Sequence[str]) -> dict[str, list[str]]:
-    """Domain and range of a shape scale, in step with `colours` until both run out.
+def shape_scale(names: Sequence[str]) -> alt.Scale:
+    """Assign point shapes to `names`, so that together with `colour_scale` 36 groups can be told apart.
 
-    The shapes move on by one with every round of the palette, so that 36 groups differ.
+    The shapes are shifted by one with every repetition of the palette.
     """
     n = len(SHAPES)
-    return {"domain": list(names), "range": [SHAPES[(i + i // n) % n] for i in range(len(names))]}
+    return alt.Scale(domain=list(names), range=[SHAPES[(i + i // n) % n] for i in range(len(names))])
 
 
 @alt.theme.register(NAME, enable=False)
 def theme() -> alt.theme.ThemeConfig:
-    """Return the theme as altair wants it; use it by name, ``with altair.theme.enable("crosstime"):``."""
+    """Return the configuration that altair registers under `NAME`."""
     return alt.theme.ThemeConfig(
         config={
             "font": FONT,

@@ -1,4 +1,7 @@
-"""The HTML page of a run, with its style and scripts: one file that opens offline.
+"""The HTML page of a run with its style sheet and scripts: one file that opens offline.
 
-Imports `report.charts`, `report.columns` and `report.numbers`. Add a section in `sections.py`.
+`write_report` writes the page, `sections` assembles it, `draw_charts` draws its charts, `browser` and `browser_data`
+make the feature browser, and `markup` escapes every string that is not markup.
+
+Imports `report.charts` and the modules of `report` itself. Add a section in `sections.py`.
 """

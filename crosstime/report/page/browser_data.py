@@ -1,39 +1,87 @@
-"""What the feature browser of the page is given: every feature's numbers, tokens and contexts as compact JSON."""
+"""The data of the feature browser: every feature's numbers, tokens and contexts as compact JSON.
+
+The types below are the format that `browser.js` and `cards.js` read. Numbers have four significant digits, a missing
+number is null, and every token is stored once in ``strings`` and referred to by its index.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Hashable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, TypeAlias, TypedDict
 
 import pandas as pd
 
-from crosstime.report.columns import fact_title, in_order
-from crosstime.report.page.contexts import Context, pieces
-from crosstime.report.page.features import selected, singles
+from crosstime.report.columns import distinct, fact_title
+from crosstime.report.page.context import Context
+from crosstime.report.page.features import selected_features, single_ablations
+from crosstime.report.page.visible_parts import visible_parts
+from crosstime.report.rows import rows
 
 if TYPE_CHECKING:
-    from crosstime.report.page.inputs import ReportInput
+    from crosstime.report.page.report_input import ReportInput
 
 SIDES = ("promoted", "suppressed")
+
 DIGITS = 4
 """Significant digits of a number on a card."""
+TOKEN_DIGITS = 3
+"""Significant digits of an activation or an effect at a token."""
+
+Number: TypeAlias = float | int | None
+Fact: TypeAlias = str | float | int | None
 
 
-def browser_data(report: ReportInput) -> dict[str, Any]:
-    """Return what `cards.js` and `browser.js` draw, small enough for a thousand features in one page.
+class TaskData(TypedDict):
+    """Numbers of a feature on one task: ``ie`` and ``relie`` hold (value, low, high) for each revision."""
 
-    Numbers have four significant digits, a missing one is null, and every token is written once::
+    ie: list[tuple[Number, ...]]
+    relie: list[tuple[Number, ...]]
+    change: list[Number]
+    by_ie: str
+    by_dec: str
 
-        {"id": ..., "revisions": [...], "tasks": [...], "languages": [one a task],
-         "strings": [[text, sign, text, ...], ...], "facts": [column, ...],
-         "features": [{"id": 123, "facts": [...], "norms": [one a revision], "reldec": [one a revision],
-                       "tasks": {task: {"ie": [[ie, low, high], ...], "relie": [[...], ...], "change": [...],
-                                        "by_ie": class, "by_dec": class}},
-                       "logits": [[promoted, suppressed] a revision, each [string, effect, string, effect, ...]],
-                       "contexts": [{"task": string, "source": ..., "label": ..., "tokens": [string, ...],
-                                     "activations": [...], "effects": {revision: [...]}, "right": string, ...}]}]}
+
+class ContextData(TypedDict, total=False):
+    """A context; its task, tokens and continuations are indices of strings."""
+
+    task: int
+    source: str
+    tokens: list[int]
+    activations: list[Number]
+    effects: dict[str, list[Number]]
+    label: str
+    right: int
+    wrong: int
+
+
+class FeatureData(TypedDict, total=False):
+    """A feature: norms and reldec per revision; logits per revision and side as index, effect, index, effect, ..."""
+
+    id: int
+    tasks: dict[str, TaskData]
+    norms: list[Number]
+    reldec: list[Number]
+    facts: list[Fact]
+    logits: list[list[list[Number]]]
+    contexts: list[ContextData]
+
+
+class BrowserData(TypedDict):
+    """Everything that the browser shows; ``languages`` per task, ``facts`` the titles of the facts of a feature."""
+
+    id: str
+    revisions: list[str]
+    tasks: list[str]
+    languages: list[str]
+    facts: list[str]
+    strings: list[list[str]]
+    features: list[FeatureData]
+
+
+def browser_data(report: ReportInput) -> BrowserData:
+    """Return what the feature browser shows, compact enough for a thousand features in one page.
 
     Args:
         report: the checked tables.
@@ -43,130 +91,155 @@ def browser_data(report: ReportInput) -> dict[str, Any]:
         405
     """
     tables = (report.effects, report.temporal, report.classes)
-    features = selected(*tables, contexts=report.contexts)
-    tasks = list(dict.fromkeys(name for frame in tables for name in in_order(frame["task"])))
+    features = selected_features(*tables, contexts=report.contexts)
     revisions = list(report.compared)
+    tasks = list(dict.fromkeys(name for frame in tables for name in distinct(frame["task"])))
+
+    # Look up the numbers of every feature
     strings = _Strings()
-    numbers = _numbers(report)
-    norms = _table(
-        report.temporal.drop_duplicates(["feature", "revision"]), ["feature", "revision"], ["decoder_norm", "reldec"]
-    )
+    task_data = _task_data(report)
+    decoders = report.temporal.drop_duplicates(["feature", "revision"])
+    norms = _lookup(decoders, ["feature", "revision"], ["decoder_norm", "reldec"])
     logits = _logits(report.logit_effects, strings)
-    names = [name for name in report.facts.columns if name != "feature"]
-    facts = {
-        int(row[0]): [_plain(value) for value in row[1:]]
-        for row in report.facts[["feature", *names]].itertuples(index=False, name=None)
-    }
-    listed = []
+    fact_names = [str(name) for name in report.facts.columns.drop("feature")]
+    facts = _facts(report.facts, fact_names)
+
+    # One entry per feature, without the keys that it has no values for
+    entries: list[FeatureData] = []
     for feature in features:
-        entry: dict[str, Any] = {"id": feature, "tasks": numbers.get(feature, {})}
-        found = [norms.get((feature, revision), (None, None)) for revision in revisions]
-        entry["norms"], entry["reldec"] = [one[0] for one in found], [one[1] for one in found]
+        pairs = [norms.get((feature, revision), (None, None)) for revision in revisions]
+        entry: FeatureData = {
+            "id": feature,
+            "tasks": task_data.get(feature, {}),
+            "norms": [norm for norm, _ in pairs],
+            "reldec": [reldec for _, reldec in pairs],
+        }
         if feature in facts:
             entry["facts"] = facts[feature]
         if feature in logits:
             entry["logits"] = [[logits[feature].get((revision, side), []) for side in SIDES] for revision in revisions]
         if contexts := report.contexts.get(feature):
-            ranked = sorted(contexts, key=_strength)
-            entry["contexts"] = [_context(context, strings) for context in ranked]
-        listed.append(entry)
+            entry["contexts"] = [_context_data(context, strings) for context in sorted(contexts, key=_precedence)]
+        entries.append(entry)
+
     return {
         "id": _identity(report, features),
         "revisions": revisions,
         "tasks": tasks,
         "languages": [report.languages.get(task, "") for task in tasks],
-        "facts": [fact_title(name) for name in names],
-        "strings": strings.written,
-        "features": listed,
+        "facts": [fact_title(name) for name in fact_names],
+        "strings": strings.parts,
+        "features": entries,
     }
-
-
-def _identity(report: ReportInput, features: Sequence[int]) -> str:
-    """What annotations are kept under: the same when the same report is made again, another for another crosscoder."""
-    return hashlib.sha256(repr((report.title, list(report.compared), sorted(features))).encode()).hexdigest()[:16]
 
 
 class _Strings:
-    """Every token's text once, in pieces, and its place in the list."""
+    """The distinct texts of tokens, each split into its visible parts."""
 
     def __init__(self) -> None:
-        self.written: list[list[str]] = []
-        self._place: dict[str, int] = {}
+        self.parts: list[list[str]] = []
+        self._index: dict[str, int] = {}
 
-    def place(self, token: str) -> int:
-        if token not in self._place:
-            self._place[token] = len(self.written)
-            self.written.append(pieces(token))
-        return self._place[token]
+    def index(self, token: str) -> int:
+        """Return the index of a token, which is added if it is new."""
+        if token not in self._index:
+            self._index[token] = len(self.parts)
+            self.parts.append(visible_parts(token))
+        return self._index[token]
 
 
-def _numbers(report: ReportInput) -> dict[int, dict[str, dict[str, Any]]]:
-    """Feature -> task -> what is known of it at each revision."""
+def _identity(report: ReportInput, features: Sequence[int]) -> str:
+    """Return the key under which the browser stores annotations: the same for a repeated report, else different."""
+    return hashlib.sha256(repr((report.title, list(report.compared), sorted(features))).encode()).hexdigest()[:16]
+
+
+def _task_data(report: ReportInput) -> dict[int, dict[str, TaskData]]:
+    """Return the numbers of each feature on each task."""
     keys = ["task", "feature", "revision"]
-    ie = _table(report.effects, keys, ["ie", "low", "high"])
-    relie = _table(report.temporal, keys, ["relie", "relie_low", "relie_high"])
-    change = _table(singles(report.ablation), keys, ["accuracy_change"])
-    classes = _table(report.classes, ["task", "feature"], ["class_ie", "class_dec"])
-    pairs = dict.fromkeys([key[:2] for table in (ie, relie, change) for key in table] + list(classes))
-    found: dict[int, dict[str, dict[str, Any]]] = {}
+    ie = _lookup(report.effects, keys, ["ie", "low", "high"])
+    relie = _lookup(report.temporal, keys, ["relie", "relie_low", "relie_high"])
+    change = _lookup(single_ablations(report.ablation), keys, ["accuracy_change"])
+    classes = {
+        (row.text("task"), row.integer("feature")): (row.text("class_ie"), row.text("class_dec"))
+        for row in rows(report.classes)
+    }
+
+    # Collect the pairs of task and feature in the order of the tables
+    pairs: dict[tuple[str, int], None] = {}
+    for frame in (report.effects, report.temporal, single_ablations(report.ablation), report.classes):
+        pairs |= dict.fromkeys(zip(frame["task"].tolist(), frame["feature"].tolist(), strict=True))
+
+    # Collect the numbers of each pair
+    data: dict[int, dict[str, TaskData]] = {}
+    missing = (None, None, None)
     for task, feature in pairs:
-        each = [(task, feature, revision) for revision in report.compared]
-        by_ie, by_dec = classes.get((task, feature), ("", ""))
-        found.setdefault(feature, {})[task] = {
-            "ie": [ie.get(key, (None, None, None)) for key in each],
-            "relie": [relie.get(key, (None, None, None)) for key in each],
-            "change": [change.get(key, (None,))[0] for key in each],
-            "by_ie": by_ie,
-            "by_dec": by_dec,
+        class_ie, class_dec = classes.get((task, feature), ("", ""))
+        data.setdefault(feature, {})[task] = {
+            "ie": [ie.get((task, feature, revision), missing) for revision in report.compared],
+            "relie": [relie.get((task, feature, revision), missing) for revision in report.compared],
+            "change": [change.get((task, feature, revision), missing)[0] for revision in report.compared],
+            "by_ie": class_ie,
+            "by_dec": class_dec,
         }
-    return found
+    return data
 
 
-def _logits(table: pd.DataFrame, strings: _Strings) -> dict[int, dict[tuple[str, str], list[Any]]]:
-    found: dict[int, dict[tuple[str, str], list[Any]]] = {}
-    for row in table.sort_values("rank", kind="stable").itertuples():
-        entries = found.setdefault(row.feature, {}).setdefault((row.revision, row.side), [])
-        entries += [strings.place(row.token), _plain(row.effect)]
-    return found
+def _logits(table: pd.DataFrame, strings: _Strings) -> dict[int, dict[tuple[str, str], list[Number]]]:
+    """Return the logit effects of each feature by revision and side, by rank."""
+    logits: dict[int, dict[tuple[str, str], list[Number]]] = {}
+    for row in rows(table.sort_values("rank", kind="stable")):
+        entries = logits.setdefault(row.integer("feature"), {}).setdefault((row.text("revision"), row.text("side")), [])
+        entries += [strings.index(row.text("token")), _rounded(row.number("effect"))]
+    return logits
 
 
-def _strength(context: Context) -> tuple[bool, float]:
+def _facts(table: pd.DataFrame, names: Sequence[str]) -> dict[int, list[Fact]]:
+    """Return the facts of each feature in the order of `names`."""
+    columns = [table[name].tolist() for name in names]
+    values = zip(*columns, strict=True) if columns else ([] for _ in range(len(table)))
+    return {
+        feature: [value if isinstance(value, str) else _rounded(value) for value in facts]
+        for feature, facts in zip(table["feature"].tolist(), values, strict=True)
+    }
+
+
+def _precedence(context: Context) -> tuple[bool, float]:
+    """Return a sort key: prompts of tasks before text of a corpus, then by the largest activation."""
     return context.source != "task", -float(context.peak)
 
 
-def _context(context: Context, strings: _Strings) -> dict[str, Any]:
-    entry: dict[str, Any] = {
-        "task": strings.place(context.task),
+def _context_data(context: Context, strings: _Strings) -> ContextData:
+    data: ContextData = {
+        "task": strings.index(context.task),
         "source": context.source,
-        "tokens": [strings.place(token) for token in context.tokens],
-        "activations": _rounded(context.activations, 3),
+        "tokens": [strings.index(token) for token in context.tokens],
+        "activations": [_rounded(value, TOKEN_DIGITS) for value in context.activations],
     }
     if context.effects:
-        # No effect at any token is as good as none measured, and most checkpoints of most prompts have none.
-        listed = {revision: _rounded(values, 3) for revision, values in context.effects.items()}
-        entry["effects"] = {revision: values for revision, values in listed.items() if any(values)}
+        # A revision without any effect is left out to save space: most prompts have none at most checkpoints
+        effects = {
+            revision: [_rounded(value, TOKEN_DIGITS) for value in values]
+            for revision, values in context.effects.items()
+        }
+        data["effects"] = {revision: values for revision, values in effects.items() if any(values)}
     if context.label:
-        entry["label"] = context.label
+        data["label"] = context.label
     if context.right or context.wrong:
-        entry["right"], entry["wrong"] = strings.place(context.right), strings.place(context.wrong)
-    return entry
+        data["right"], data["wrong"] = strings.index(context.right), strings.index(context.wrong)
+    return data
 
 
-def _table(frame: pd.DataFrame, keys: Sequence[str], values: Sequence[str]) -> dict[Any, tuple[Any, ...]]:
-    columns: list[Iterable[Hashable]] = [frame[key].tolist() for key in keys]
-    rows = zip(*([_plain(value) for value in frame[name].tolist()] for name in values), strict=True)
-    return dict(zip(zip(*columns, strict=True), rows, strict=True))
+def _lookup(
+    frame: pd.DataFrame, keys: Sequence[str], columns: Sequence[str]
+) -> dict[tuple[Hashable, ...], tuple[Number, ...]]:
+    """Return the rounded values of `columns` by the values of the columns `keys`."""
+    values = zip(*([_rounded(value) for value in frame[name].tolist()] for name in columns), strict=True)
+    return dict(zip(zip(*(frame[key].tolist() for key in keys), strict=True), values, strict=True))
 
 
-def _rounded(values: Sequence[float | int], digits: int) -> list[float | int | None]:
-    return [_plain(value, digits) for value in values]
-
-
-def _plain(value: Any, digits: int = DIGITS) -> Any:
-    """Text as it is; a number with a few digits, and as a whole number where it is one; NaN as null."""
-    if isinstance(value, str):
-        return value
+def _rounded(value: float | int, digits: int = DIGITS) -> Number:
+    """Round to significant digits; a whole number becomes an integer, NaN becomes None."""
     if not math.isfinite(value):
         return None
-    short = float(f"{value:.{digits}g}")
-    return int(short) if short.is_integer() and abs(short) < 1e15 else short
+    rounded = float(f"{value:.{digits}g}")
+    return int(rounded) if rounded.is_integer() and abs(rounded) < 1e15 else rounded

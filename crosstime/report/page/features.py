@@ -1,109 +1,119 @@
-"""Which features a report speaks of, in which order, and the table that stands in for their cards without scripts."""
+"""Which features a report shows, in which order, and the table that replaces their cards without scripts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from crosstime.report.columns import ERROR_TERM, feature_name
 from crosstime.report.numbers import MISSING, UNDEFINED, decimals_for
-from crosstime.report.page.contexts import Context
+from crosstime.report.page.context import Context
 from crosstime.report.page.markup import Markup, element
-from crosstime.report.page.tables import Cell, numeric, table
+from crosstime.report.page.tables import Cell, number_cell, table
 
 if TYPE_CHECKING:
-    from crosstime.report.page.inputs import ReportInput
+    from crosstime.report.page.report_input import ReportInput
 
 DRAWN = 150
-"""Most features in a chart with a line or point for each: more cannot be told apart, and make a page slow."""
+"""Most features in a chart with a line or a point per feature: more cannot be told apart, and make the page slow."""
 
 
-def selected(*tables: pd.DataFrame, contexts: Mapping[int, Sequence[Context]]) -> list[int]:
-    """Return every feature that any table or context speaks of, by largest |IE|, then by number."""
+def selected_features(*tables: pd.DataFrame, contexts: Mapping[int, Sequence[Context]]) -> list[int]:
+    """Return every feature that occurs in a table or has contexts, by largest |IE|, then by number."""
     features = {int(feature) for frame in tables for feature in frame["feature"]} | set(contexts)
     features.discard(ERROR_TERM)
     sizes: dict[int, float] = {}
     for frame in tables:
         if "ie" in frame:
-            sizes = frame.assign(ie=frame["ie"].abs()).groupby("feature")["ie"].max().dropna().to_dict()
+            largest = frame["ie"].abs().groupby(frame["feature"]).max().dropna()
+            sizes = dict(zip(largest.index.tolist(), largest.tolist(), strict=True))
     return sorted(features, key=lambda feature: (-sizes.get(feature, -1.0), feature))
 
 
-def drawn(frame: pd.DataFrame, report: ReportInput) -> pd.DataFrame:
-    """Keep the rows of the `DRAWN` features with the largest |IE|, and of the error term."""
-    kept = selected(report.effects, report.temporal, contexts={})[:DRAWN]
-    return frame[frame["feature"].isin([*kept, ERROR_TERM])]
+def strongest_rows(frame: pd.DataFrame, report: ReportInput) -> pd.DataFrame:
+    """Return the rows of the `DRAWN` features with the largest |IE|, and of the error term."""
+    features = selected_features(report.effects, report.temporal, contexts={})[:DRAWN]
+    return frame[frame["feature"].isin([*features, ERROR_TERM])]
 
 
 def strongest_note(report: ReportInput) -> str:
-    """Say so where the charts hold only the strongest features; else nothing."""
-    count = len(selected(report.effects, report.temporal, contexts={}))
+    """Return a sentence that says that the charts omit features, or the empty string if they do not."""
+    count = len(selected_features(report.effects, report.temporal, contexts={}))
     if count <= DRAWN:
         return ""
     return f"Charts with a line or a point for each feature show the {DRAWN} with the largest |IE| of {count:,}."
 
 
 def feature_link(feature: int) -> Markup:
-    """Link to a feature's card; the error term, which has none, is only named."""
+    """Link to the card of a feature; the error term has none, so it is only named."""
     name = feature_name(feature)
     return element("span", name) if feature == ERROR_TERM else element("a", name, href=f"#{name}")
 
 
-def singles(ablation: pd.DataFrame) -> pd.DataFrame:
-    """Return the ablations of one feature alone, with its number in the column ``feature``."""
-    rows = ablation[(ablation["kind"] == "single") & ablation["features"].str.isdecimal()]
-    return rows.assign(feature=rows["features"].astype("int64"))
+def single_ablations(ablation: pd.DataFrame) -> pd.DataFrame:
+    """Return the ablations of single features, with the number of the feature in the column ``feature``."""
+    single = ablation[(ablation["kind"] == "single") & ablation["features"].str.isdecimal()]
+    return single.assign(feature=single["features"].astype("int64"))
 
 
-def feature_table(
-    effects: pd.DataFrame,
-    temporal: pd.DataFrame,
-    classes: pd.DataFrame,
-    ablation: pd.DataFrame,
-    compared: Sequence[str],
-    *,
-    most: int = 100,
-) -> Markup:
-    """Show one row per feature and task, the `most` strongest: what a page without scripts has of its features."""
-    last = compared[-1]
-    ie = _lookup(effects, ("task", "feature", "revision"), "ie")
-    relie = _lookup(temporal, ("task", "feature", "revision"), "relie")
-    reldec = _lookup(temporal, ("task", "feature", "revision"), "reldec")
-    by_ie = _lookup(classes, ("task", "feature"), "class_ie")
-    by_dec = _lookup(classes, ("task", "feature"), "class_dec")
-    change = _lookup(singles(ablation), ("task", "feature", "revision"), "accuracy_change")
-    pairs = {
-        (task, int(feature)): None
-        for frame in (effects, temporal, classes)
-        for task, feature in zip(frame["task"], frame["feature"], strict=True)
-        if feature != ERROR_TERM
-    }
-    sizes = effects.assign(ie=effects["ie"].abs()).groupby(["task", "feature"])["ie"].max().dropna().to_dict()
-    strength = {pair: sizes.get(pair, 0.0) for pair in pairs}
+def feature_table(report: ReportInput, *, rows: int = 100) -> Markup:
+    """Return a table with one row per feature and task, strongest first, for a page without scripts.
+
+    Args:
+        report: the checked tables.
+        rows: largest number of rows.
+    """
+    last = report.compared[-1]
+    key = ("task", "feature", "revision")
+    ie = _numbers(report.effects, key, "ie")
+    relie, reldec = _numbers(report.temporal, key, "relie"), _numbers(report.temporal, key, "reldec")
+    change = _numbers(single_ablations(report.ablation), key, "accuracy_change")
+    class_ie = _texts(report.classes, ("task", "feature"), "class_ie")
+    class_dec = _texts(report.classes, ("task", "feature"), "class_dec")
+
+    # Order the pairs of feature and task by their largest |IE|
+    strength: dict[tuple[str, int], float] = {}
+    for frame in (report.effects, report.temporal, report.classes):
+        for task, feature in zip(frame["task"], frame["feature"], strict=True):
+            if feature != ERROR_TERM:
+                strength.setdefault((task, int(feature)), 0.0)
+    for task, feature, value in zip(*(report.effects[name] for name in ("task", "feature", "ie")), strict=True):
+        if (task, feature) in strength and not math.isnan(value):
+            strength[task, feature] = max(strength[task, feature], abs(value))
+    strongest = sorted(strength, key=lambda pair: -strength[pair])[:rows]
+
+    # One row per pair
     decimals = decimals_for(strength.values())
-    columns = ["feature", "task", *(f"IE {name}" for name in compared)]
+    cells: list[list[Cell | str]] = [
+        [
+            Cell(feature_name(feature), float(feature)),
+            task,
+            *(number_cell(ie.get((task, feature, name), math.nan), decimals) for name in report.compared),
+            number_cell(relie.get((task, feature, last), math.nan), 2, missing=UNDEFINED),
+            number_cell(reldec.get((task, feature, last), math.nan), 2, missing=UNDEFINED),
+            class_ie.get((task, feature), MISSING),
+            class_dec.get((task, feature), MISSING),
+            number_cell(change.get((task, feature, last), math.nan), 3, sign=True),
+        ]
+        for task, feature in strongest
+    ]
+    columns = ["feature", "task", *(f"IE {name}" for name in report.compared)]
     columns += [f"RelIE {last}", f"RelDec {last}", "class by RelIE", "class by RelDec", f"Δ\u00a0accuracy {last}"]
-    nothing = float("nan")
-    rows: list[list[Cell | str]] = []
-    for task, feature in sorted(pairs, key=lambda pair: -strength[pair])[:most]:
-        key = (task, feature)
-        rows.append(
-            [
-                Cell(feature_name(feature), float(feature)),
-                task,
-                *(numeric(ie.get((*key, name), nothing), decimals) for name in compared),
-                numeric(relie.get((*key, last), nothing), 2, missing=UNDEFINED),
-                numeric(reldec.get((*key, last), nothing), 2, missing=UNDEFINED),
-                by_ie.get(key, MISSING),
-                by_dec.get(key, MISSING),
-                numeric(change.get((*key, last), nothing), 3, sign=True),
-            ]
-        )
-    return table(columns, rows, caption="Selected features, one row per feature and task, strongest first")
+    return table(columns, cells, caption="Selected features, one row per feature and task, strongest first")
 
 
-def _lookup(frame: pd.DataFrame, keys: tuple[str, ...], value: str) -> dict[tuple, object]:
-    columns = zip(*(frame[key] for key in keys), strict=True) if len(frame) else ()
-    return dict(zip(columns, frame[value], strict=True))
+def _keys(frame: pd.DataFrame, columns: tuple[str, ...]) -> list[tuple[Hashable, ...]]:
+    return list(zip(*(frame[column].tolist() for column in columns), strict=True))
+
+
+def _numbers(frame: pd.DataFrame, keys: tuple[str, ...], value: str) -> dict[tuple[Hashable, ...], float]:
+    """Return a column of numbers by the values of the columns `keys`."""
+    return dict(zip(_keys(frame, keys), frame[value].astype(float).tolist(), strict=True))
+
+
+def _texts(frame: pd.DataFrame, keys: tuple[str, ...], value: str) -> dict[tuple[Hashable, ...], str]:
+    """Return a column of text by the values of the columns `keys`."""
+    return dict(zip(_keys(frame, keys), frame[value].tolist(), strict=True))

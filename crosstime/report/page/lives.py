@@ -1,4 +1,4 @@
-"""Which features emerged and which were given up: one row for each task and life."""
+"""What became of the selected features, in one row per task and life cycle."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ from crosstime.report.page.features import feature_link
 from crosstime.report.page.markup import Markup, join
 from crosstime.report.page.tables import Cell, table
 
-NAMED = 12
-"""Features of one life that are listed; there is a card of each in the browser all the same."""
+LISTED = 12
+"""Features of one life cycle that are listed; the browser has a card of every feature."""
 
 
 def lives_table(lives: pd.DataFrame) -> Markup | None:
-    """Each life of the selected features, by their effects on a task, with the features that have it.
+    """Return a table of the life cycles of the selected features by their effects, with the features that have them.
 
     Args:
         lives: task, feature, life_cycle, label and support, the features of a task in order of importance.
 
     Returns:
-        A table: task, life, how many features, how sure their lives are on average, which they are; None without rows.
+        A table of task, life cycle, number of features, their mean support, and the features; None if `lives` is empty.
     """
-    rows = []
-    for (task, label), own in lives.groupby(["task", "label"], sort=False):
-        share = len(own) / int((lives["task"] == task).sum())
+    rows: list[list[Cell | str]] = []
+    for (task, label), group in lives.groupby(["task", "label"], sort=False):
+        share = len(group) / int((lives["task"] == task).sum())
+        support = float(group["support"].mean())
         rows.append(
             [
                 str(task),
                 str(label),
-                Cell(f"{len(own)} ({number(share, 2)})", float(len(own))),
-                Cell(number(own["support"].mean(), 2), float(own["support"].mean())),
-                Cell(_links(own["feature"].tolist()), width="long"),
+                Cell(f"{len(group)} ({number(share, 2)})", float(len(group))),
+                Cell(number(support, 2), support),
+                Cell(_links(group["feature"].tolist()), width="long"),
             ]
         )
     columns = ["task", "life by effect", "features (share)", "support", "which"]
@@ -39,9 +40,5 @@ def lives_table(lives: pd.DataFrame) -> Markup | None:
 
 
 def _links(features: list[int]) -> Markup:
-    parts: list[Markup | str] = []
-    for feature in features[:NAMED]:
-        parts += [", "] * bool(parts) + [feature_link(feature)]
-    if len(features) > NAMED:
-        parts.append(f" and {len(features) - NAMED} more")
-    return join(*parts)
+    links = join(*(feature_link(feature) for feature in features[:LISTED]), separator=", ")
+    return join(links, f" and {len(features) - LISTED} more") if len(features) > LISTED else links

@@ -1,4 +1,4 @@
-"""HTML in which nothing is markup unless a function here made it: every other string is escaped."""
+"""Build HTML so that every string is escaped unless a function of this module made it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _VOID = frozenset({"img", "meta", "input", "br", "hr", "wbr"})
 
 
 class Markup(str):
-    """A string that is finished HTML; `element` and `join` escape every string that is not one."""
+    """A string of finished HTML; `element` and `join` escape every string that is not of this class."""
 
     __slots__ = ()
 
 
 Child: TypeAlias = str | Iterable[str] | None
-"""What an element may hold: text (escaped), `Markup` (kept), several of them, or nothing."""
+"""Content of an element: text (escaped), `Markup` (kept), an iterable of both, or None (skipped)."""
 
 
 def element(name: str, /, *children: Child, **attributes: str | bool | None) -> Markup:
@@ -25,20 +25,19 @@ def element(name: str, /, *children: Child, **attributes: str | bool | None) -> 
     Args:
         name: the tag.
         children: text, which is escaped; `Markup`, which is not; iterables of both; None is skipped.
-        attributes: a trailing underscore is dropped (``class_``), others become dashes (``aria_label``);
-            True writes a bare attribute, False and None leave it out.
+        attributes: a trailing underscore is dropped (``class_``), other underscores become dashes (``aria_label``);
+            True writes an attribute without a value, False and None omit it.
 
     Examples:
         >>> element("p", "a < b", class_="note")
         '<p class="note">a &lt; b</p>'
     """
-    written = "".join(_attribute(key, value) for key, value in attributes.items())
-    opening = f"<{name}{written}>"
+    opening = f"<{name}{''.join(_attribute(key, value) for key, value in attributes.items())}>"
     return Markup(opening if name in _VOID else f"{opening}{join(*children)}</{name}>")
 
 
-def join(*children: Child, between: str = "") -> Markup:
-    """Put text and markup one after the other, escaping the text.
+def join(*children: Child, separator: str = "") -> Markup:
+    """Concatenate text and markup, escaping the text.
 
     Examples:
         >>> join("a & b", element("br"))
@@ -50,14 +49,14 @@ def join(*children: Child, between: str = "") -> Markup:
             continue
         items = [child] if isinstance(child, str) else child
         parts.extend(item if isinstance(item, Markup) else html.escape(item) for item in items)
-    return Markup(between.join(parts))
+    return Markup(separator.join(parts))
 
 
 def inline(name: str, code: str, /, **attributes: str | bool | None) -> Markup:
-    """Hold a style sheet, script or JSON in an element whose content HTML does not unescape.
+    """Build an element that contains a style sheet, a script or JSON, whose content HTML does not unescape.
 
     Raises:
-        ValueError: when `code` would end the element early; JSON is made safe by `json_text` instead.
+        ValueError: when `code` would end the element early; for JSON, `script_json` prevents that.
     """
     if f"</{name}" in code.lower() or "<!--" in code:
         raise ValueError(f"the content of a <{name}> element must hold neither '</{name}' nor '<!--'")

@@ -1,4 +1,4 @@
-"""The sections of a report, top to bottom: each a few sentences, a chart and the numbers behind it."""
+"""The sections of a report from top to bottom: each has a few sentences, its charts and the numbers behind them."""
 
 from __future__ import annotations
 
@@ -7,41 +7,42 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
-from crosstime.report.charts.ablation import UNTOLD, ablated_name
+from crosstime.report.charts.ablation import ablated_name
+from crosstime.report.charts.faithfulness import WIDEST_INTERVAL
 from crosstime.report.charts.panels import ABSENT_BELOW, SPECIFIC_ABOVE
-from crosstime.report.columns import ERROR_TERM, in_order
+from crosstime.report.columns import ERROR_TERM, distinct
 from crosstime.report.numbers import UNDEFINED, count, decimals_for, with_interval
 from crosstime.report.page.browser import feature_browser
 from crosstime.report.page.features import feature_link, strongest_note
 from crosstime.report.page.lives import lives_table
 from crosstime.report.page.markup import Child, Markup, element
-from crosstime.report.page.tables import Cell, agreement, facts, numeric, table
+from crosstime.report.page.tables import Cell, agreement, definitions, number_cell, table
+from crosstime.report.rows import rows
 
 if TYPE_CHECKING:
-    from crosstime.report.page.inputs import ReportInput
+    from crosstime.report.page.report_input import ReportInput
 
+Pictures = Mapping[str, str]
+"""Data URI of each chart, by name; a chart that had nothing to draw is absent."""
 
-_SHARES = "How the features' RelIE is spread at each checkpoint; dotted rules bound the classes."
-_TERNARY = (
-    "RelIE at three checkpoints at once: a feature in a corner matters at that checkpoint only, one in the middle at "
-    "all three. Dashed: a share of 0.3, from which on a feature belongs to a checkpoint."
-)
+FOLDED_FROM = 12
+"""Rows of the ablation table above which it is folded."""
 
 
 class Section(NamedTuple):
-    """A section: its anchor, its name in the navigation, and its HTML."""
+    """A section: its anchor, its title in the navigation, and its HTML."""
 
     anchor: str
     title: str
     markup: Markup
 
 
-def sections(report: ReportInput, pictures: Mapping[str, str]) -> list[Section]:
+def sections(report: ReportInput, pictures: Pictures) -> list[Section]:
     """Return all sections of a report in order.
 
     Args:
-        report: what to show.
-        pictures: chart name -> data URI; a chart that is not among them is said to have nothing to show.
+        report: the checked tables.
+        pictures: data URI of each chart, by name; where a chart is absent, the section says so.
     """
     return [
         _section("overview", "Overview", *_overview(report, pictures)),
@@ -60,18 +61,15 @@ def _section(anchor: str, title: str, *content: Child) -> Section:
     return Section(anchor, title, element("section", element("h2", title), *content, id=anchor))
 
 
-def _text(*content: Child) -> Markup:
-    return element("p", *content)
-
-
-def _nothing(sentence: str) -> Markup:
+def _remark(sentence: str) -> Markup:
+    """Return a sentence in a muted colour, such as that there is nothing to show."""
     return element("p", sentence, class_="none")
 
 
-def _figure(name: str, pictures: Mapping[str, str], caption: str, otherwise: str) -> Markup:
-    """A chart that `charts.js` makes interactive; until then, and without scripts, its picture."""
+def _figure(name: str, pictures: Pictures, caption: str, otherwise: str) -> Markup:
+    """Return a chart as a picture, which `charts.js` makes interactive, or the sentence `otherwise` without it."""
     if name not in pictures:
-        return _nothing(otherwise)
+        return _remark(otherwise)
     picture = element("img", src=pictures[name], alt=caption, loading="lazy")
     return element(
         "figure",
@@ -80,48 +78,50 @@ def _figure(name: str, pictures: Mapping[str, str], caption: str, otherwise: str
     )
 
 
-def _overview(report: ReportInput, pictures: Mapping[str, str]) -> list[Child]:
-    caption = (
+def _optional_figure(name: str, pictures: Pictures, caption: str) -> Markup | None:
+    """Return a chart as `_figure` does, or nothing if there is none."""
+    return _figure(name, pictures, caption, "") if name in pictures else None
+
+
+def _overview(report: ReportInput, pictures: Pictures) -> list[Child]:
+    accuracy = report.accuracy[report.accuracy["revision"].isin(list(report.compared))]
+    logit_decimals = decimals_for(accuracy["logit_difference"])
+    cells: list[list[Cell | str]] = [
+        [
+            row.text("task"),
+            row.text("revision"),
+            Cell(count(row.number("tokens")), row.number("tokens")),
+            _interval_cell(row.number("accuracy"), row.number("low"), row.number("high")),
+            number_cell(row.number("logit_difference"), logit_decimals),
+            number_cell(row.number("n"), 0),
+        ]
+        for row in rows(accuracy.sort_values(["task", "tokens"], kind="stable"))
+    ]
+    columns = ["task", "checkpoint", "training tokens", "accuracy", "logit difference", "pairs"]
+    accuracy_caption = (
         "Accuracy on minimal pairs against training tokens. Bands are intervals over the pairs; dotted rules "
         "and large points mark the checkpoints that were compared."
     )
-    accuracy = report.accuracy[report.accuracy["revision"].isin(list(report.compared))]
-    logit = decimals_for(accuracy["logit_difference"])
-    rows = [
-        [
-            row.task,
-            row.revision,
-            Cell(count(row.tokens), row.tokens),
-            Cell(with_interval(row.accuracy, row.low, row.high), row.accuracy),
-            numeric(row.logit_difference, logit),
-            numeric(row.n, 0),
-        ]
-        for row in accuracy.sort_values(["task", "tokens"], kind="stable").itertuples()
-    ]
-    columns = ["task", "checkpoint", "training tokens", "accuracy", "logit difference", "pairs"]
-    alike = (
+    similarity_caption = (
         "Mean cosine between the activations of two checkpoints on the same text, at the crosscoder's site: how far "
         "the representation moves between them."
     )
     return [
-        facts(report.setup) if report.setup else None,
-        _figure("accuracy", pictures, caption, "No accuracy was measured."),
-        table(columns, rows, caption="Accuracy at the compared checkpoints") if rows else None,
-        _figure("similarity", pictures, alike, "") if "similarity" in pictures else None,
+        definitions(report.setup) if report.setup else None,
+        _figure("accuracy", pictures, accuracy_caption, "No accuracy was measured."),
+        table(columns, cells, caption="Accuracy at the compared checkpoints") if cells else None,
+        _optional_figure("similarity", pictures, similarity_caption),
     ]
 
 
-def _crosscoder(report: ReportInput, pictures: Mapping[str, str]) -> list[Child]:
-    rows = [
+def _crosscoder(report: ReportInput, pictures: Pictures) -> list[Child]:
+    cells: list[list[Cell | str]] = [
         [
-            row.revision,
-            numeric(row.fve, 3),
-            numeric(row.ce_clean, 3),
-            numeric(row.ce_spliced, 3),
-            numeric(row.ce_recovered, 3),
-            numeric(row.l0, 1),
+            row.text("revision"),
+            *(number_cell(row.number(name), 3) for name in ("fve", "ce_clean", "ce_spliced", "ce_recovered")),
+            number_cell(row.number("l0"), 1),
         ]
-        for row in report.evaluation.itertuples()
+        for row in rows(report.evaluation)
     ]
     columns = [
         "checkpoint",
@@ -133,63 +133,79 @@ def _crosscoder(report: ReportInput, pictures: Mapping[str, str]) -> list[Child]
     ]
     caption = "How faithful the crosscoder is to each checkpoint, on held-out text"
     return [
-        _text(
+        element(
+            "p",
             "One sparse dictionary is shared by the checkpoints ",
             element("strong", ", ".join(report.compared)),
             "; each has its own encoder and decoder. A feature's decoder norm at a checkpoint is how strongly the "
             "dictionary writes it there.",
         ),
-        table(columns, rows, caption=caption) if rows else _nothing("The crosscoder was not evaluated."),
+        table(columns, cells, caption=caption) if cells else _remark("The crosscoder was not evaluated."),
         _figure("training", pictures, "Training of the crosscoder.", "No training curves were kept."),
     ]
 
 
-def _effects(report: ReportInput, pictures: Mapping[str, str]) -> list[Child]:
+def _effects(report: ReportInput, pictures: Pictures) -> list[Child]:
+    error_term = report.effects[report.effects["feature"] == ERROR_TERM]
+    decimals = decimals_for(error_term["ie"])
+    cells: list[list[Cell | str]] = [
+        [
+            row.text("task"),
+            row.text("revision"),
+            _interval_cell(row.number("ie"), row.number("low"), row.number("high"), decimals),
+        ]
+        for row in rows(error_term)
+    ]
     caption = (
         "Indirect effect of each selected feature at each compared checkpoint. Coloured: the strongest, with "
         "their intervals; grey: the others; dashed: the crosscoder's error term."
     )
-    error = report.effects[report.effects["feature"] == ERROR_TERM]
-    decimals = decimals_for(error["ie"])
-    rows = [
-        [
-            row.task,
-            row.revision,
-            Cell(with_interval(row.ie, row.low, row.high, decimals), row.ie),
-        ]
-        for row in error.itertuples()
-    ]
+    note = strongest_note(report)
     return [
-        _text(
+        element(
+            "p",
             "The indirect effect (IE) of a feature is how much the metric would change if the feature took its "
             "baseline value and all else stayed. Far from zero, the feature matters to the answer. The error term "
-            "is what the crosscoder does not explain. A click on a feature in a chart shows its card."
+            "is what the crosscoder does not explain. A click on a feature in a chart shows its card.",
         ),
         _figure("effects", pictures, caption, "No indirect effects were measured."),
-        element("p", note, class_="none") if (note := strongest_note(report)) else None,
-        table(["task", "checkpoint", "IE"], rows, caption="Indirect effect of the error term") if rows else None,
+        _remark(note) if note else None,
+        table(["task", "checkpoint", "IE"], cells, caption="Indirect effect of the error term") if cells else None,
     ]
 
 
-def _temporal(report: ReportInput, pictures: Mapping[str, str]) -> list[Child]:
+def _temporal(report: ReportInput, pictures: Pictures) -> list[Child]:
+    # Captions of the charts
     which = f"of {report.compared[-1]}" if len(report.compared) <= 2 else "of each checkpoint"
-    caption = (
+    shares = "How the features' RelIE is spread at each checkpoint; dotted rules bound the classes."
+    ternary = (
+        "RelIE at three checkpoints at once: a feature in a corner matters at that checkpoint only, one in the middle "
+        "at all three. Dashed: a share of 0.3, from which on a feature belongs to a checkpoint."
+    )
+    temporal = (
         f"RelIE against RelDec {which}: below {ABSENT_BELOW} the feature is absent from the checkpoint, above "
         f"{SPECIFIC_ABOVE} specific to it. Bars are intervals of RelIE."
     )
-    lacking = report.temporal[report.temporal[["relie", "reldec"]].isna().any(axis=1)]
-    n = len(lacking[["task", "feature"]].drop_duplicates())
-    left_out: Markup | None = None
+
+    # Count the features that the chart of RelIE against RelDec omits
+    undefined = report.temporal[report.temporal[["relie", "reldec"]].isna().any(axis=1)]
+    n = len(undefined[["task", "feature"]].drop_duplicates())
+    omitted: Markup | None = None
     if n and "temporal" in pictures:
         pairs = "One pair of feature and task has" if n == 1 else f"{n} pairs of feature and task have"
-        left_out = _nothing(f"{pairs} an undefined value at some checkpoint, and no point there.")
-    tasks = in_order(report.classes["task"])
+        omitted = _remark(f"{pairs} an undefined value at some checkpoint, and no point there.")
+
+    # Cross-tabulate the classes of each task
+    classes = report.classes
     crossed = [
-        agreement(report.classes[report.classes["task"] == task], report.compared, f"Classes on {task}")
-        for task in tasks
+        agreement(classes[classes["task"] == task], report.compared, f"Classes on {task}")
+        for task in distinct(classes["task"])
     ]
+    legend = "Each cell counts features; outlined cells are those where RelIE and RelDec agree."
+
     return [
-        _text(
+        element(
+            "p",
             "RelIE is a checkpoint's share of a feature's |IE|: ",
             element("code", "|IE_c| / Σ |IE|"),
             ". RelDec is the same share of its decoder norms. Where the two disagree, the dictionary's geometry does "
@@ -197,35 +213,17 @@ def _temporal(report: ReportInput, pictures: Mapping[str, str]) -> list[Child]:
             element("em", UNDEFINED),
             ".",
         ),
-        _figure("shares", pictures, _SHARES, "No feature has a RelIE."),
-        _figure("ternary", pictures, _TERNARY, "") if "ternary" in pictures else None,
-        _figure("temporal", pictures, caption, "No feature has both a RelIE and a RelDec."),
-        left_out,
+        _figure("shares", pictures, shares, "No feature has a RelIE."),
+        _optional_figure("ternary", pictures, ternary),
+        _figure("temporal", pictures, temporal, "No feature has both a RelIE and a RelDec."),
+        omitted,
         element("h3", "Classes"),
-        element("div", crossed, class_="beside") if crossed else _nothing("No feature was classed."),
-        _text("Each cell counts features; outlined cells are those where RelIE and RelDec agree.") if crossed else None,
+        element("div", crossed, class_="beside") if crossed else _remark("No feature was classed."),
+        element("p", legend) if crossed else None,
     ]
 
 
-def _life_cycles(report: ReportInput) -> Markup | None:
-    """Life cycles down, what they were told by across; a life cycle that no feature has is left out."""
-    found = report.life_cycles[report.life_cycles["count"] > 0]
-    if found.empty:
-        return None
-    sources = in_order(found["source"])
-    shares = {
-        (cycle, source): Cell(f"{n:,.0f}: {with_interval(share, low, high, 2)}", share)
-        for source, cycle, n, share, low, high in found.itertuples(index=False, name=None)
-    }
-    nothing = Cell("\u00b7", 0.0)
-    rows = [
-        [cycle, *(shares.get((cycle, source), nothing) for source in sources)]
-        for cycle in in_order(found["life_cycle"])
-    ]
-    return table(["life cycle", *sources], rows, caption="Features of each life cycle: how many, and their share")
-
-
-def _decoders(report: ReportInput, pictures: Mapping[str, str]) -> list[Child]:
+def _decoders(report: ReportInput, pictures: Pictures) -> list[Child]:
     norms = (
         "Decoder norm of each feature at each compared checkpoint, on the scale of training. Coloured as among the "
         "indirect effects; grey: the others."
@@ -237,100 +235,131 @@ def _decoders(report: ReportInput, pictures: Mapping[str, str]) -> list[Child]:
     )
     lives = "Share of features with each life: by decoder norm of all features, by effect of those selected on a task."
     return [
-        _text(
+        element(
+            "p",
             "A decoder that grows is a feature that the model comes to write; one that turns comes to mean "
-            "something else."
+            "something else.",
         ),
         _figure("norms", pictures, norms, "No decoder norms were kept."),
-        _figure("rotation", pictures, rotation, "") if "rotation" in pictures else None,
-        _figure("decoder-steps", pictures, steps, "") if "decoder-steps" in pictures else None,
-        _figure("lives", pictures, lives, "") if "lives" in pictures else None,
+        _optional_figure("rotation", pictures, rotation),
+        _optional_figure("decoder-steps", pictures, steps),
+        _optional_figure("lives", pictures, lives),
         _life_cycles(report),
     ]
 
 
-def _ablation(report: ReportInput, pictures: Mapping[str, str]) -> list[Child]:
-    caption = (
-        "Change in accuracy when features are ablated: sets and random sets of the same size first, then single "
-        "features by the size of the change."
-    )
-    frame = report.ablation
-    logit = decimals_for(frame["logit_difference_change"])
-    rows = [
+def _life_cycles(report: ReportInput) -> Markup | None:
+    """Return a table with a row per life cycle that occurs and a column per source; None if no feature has one."""
+    occurring = report.life_cycles[report.life_cycles["count"] > 0]
+    if occurring.empty:
+        return None
+    shares: dict[tuple[str, str], Cell] = {}
+    for row in rows(occurring):
+        share = with_interval(row.number("share"), row.number("low"), row.number("high"), 2)
+        cell = Cell(f"{row.number('count'):,.0f}: {share}", row.number("share"))
+        shares[row.text("life_cycle"), row.text("source")] = cell
+
+    sources = distinct(occurring["source"])
+    none = Cell("\u00b7", 0.0)
+    cells: list[list[Cell | str]] = [
+        [life_cycle, *(shares.get((life_cycle, source), none) for source in sources)]
+        for life_cycle in distinct(occurring["life_cycle"])
+    ]
+    return table(["life cycle", *sources], cells, caption="Features of each life cycle: how many, and their share")
+
+
+def _ablation(report: ReportInput, pictures: Pictures) -> list[Child]:
+    logit_decimals = decimals_for(report.ablation["logit_difference_change"])
+    cells: list[list[Cell | str]] = [
         [
-            Cell(_ablated(row.features, row.kind)),
-            row.kind,
-            row.task,
-            row.revision,
-            numeric(row.accuracy, 3),
-            numeric(row.accuracy_change, 3, sign=True),
-            numeric(row.logit_difference, logit),
-            numeric(row.logit_difference_change, logit, sign=True),
+            Cell(_ablated(row.text("features"), row.text("kind"))),
+            row.text("kind"),
+            row.text("task"),
+            row.text("revision"),
+            number_cell(row.number("accuracy"), 3),
+            number_cell(row.number("accuracy_change"), 3, sign=True),
+            number_cell(row.number("logit_difference"), logit_decimals),
+            number_cell(row.number("logit_difference_change"), logit_decimals, sign=True),
         ]
-        for row in _sets_first(frame).itertuples()
+        for row in rows(_sets_first(report.ablation))
     ]
     columns = ["ablated", "kind", "task", "checkpoint", "accuracy", "change"]
     columns += ["logit difference", "change in logit difference"]
-    listed = table(columns, rows, caption="Ablations", id_="ablation-table", sortable=True)
-    kept = (
+    listed: Markup | None = None
+    if cells:
+        listed = table(columns, cells, caption="Ablations", id_="ablation-table", sortable=True)
+    if len(cells) > FOLDED_FROM:
+        listed = element("details", element("summary", f"All {len(cells)} ablations as a table"), listed)
+
+    ablation = (
+        "Change in accuracy when features are ablated: sets and random sets of the same size first, then single "
+        "features by the size of the change."
+    )
+    faithfulness = (
         "Left: share of the task's metric that is kept when only the top n features and the error term stay; "
         "right: share that is left when these n are taken away. Bands are intervals over prompts; where "
-        f"one is wider than {UNTOLD:g}, as at a checkpoint that does not do the task, nothing is drawn."
+        f"one is wider than {WIDEST_INTERVAL:g}, as at a checkpoint that does not do the task, nothing is drawn."
     )
     return [
-        _figure("ablation", pictures, caption, "Nothing was ablated."),
-        _figure("faithfulness", pictures, kept, "") if "faithfulness" in pictures else None,
-        element("details", element("summary", f"All {len(rows)} ablations as a table"), listed)
-        if len(rows) > 12
-        else listed
-        if rows
-        else None,
+        _figure("ablation", pictures, ablation, "Nothing was ablated."),
+        _optional_figure("faithfulness", pictures, faithfulness),
+        listed,
     ]
 
 
 def _lives(report: ReportInput) -> list[Child]:
     return [
-        _text(
+        element(
+            "p",
             "By its effect on a task a feature is present where it reaches 3/7 of its maximum. Support is the share of "
-            "resamples of the prompts in which it has the same life."
+            "resamples of the prompts in which it has the same life.",
         ),
         lives_table(report.lives),
     ]
 
 
 def _dips(report: ReportInput) -> list[Child]:
+    columns = ["without", "features", "task", "checkpoint", "accuracy", "change", "change in logit difference", "p"]
     tables: list[Child] = []
-    for (task, at, other), rows in report.dips.groupby(["dip", "at", "other"], sort=False):
-        accuracy = decimals_for(rows["accuracy"])
-        logit = decimals_for(rows["logit_difference_change"])
-        listed = [
+    for (task, at, other), dip in report.dips.groupby(["dip", "at", "other"], sort=False):
+        decimals = decimals_for(dip["accuracy"])
+        logit_decimals = decimals_for(dip["logit_difference_change"])
+        cells: list[list[Cell | str]] = [
             [
-                row.group,
-                numeric(row.n, 0),
-                row.task,
-                row.revision,
-                numeric(row.accuracy, accuracy),
-                numeric(row.accuracy_change, accuracy, sign=True),
-                Cell(with_interval(row.logit_difference_change, row.low, row.high, logit), row.logit_difference_change),
-                numeric(row.p, 3),
+                row.text("group"),
+                number_cell(row.number("n"), 0),
+                row.text("task"),
+                row.text("revision"),
+                number_cell(row.number("accuracy"), decimals),
+                number_cell(row.number("accuracy_change"), decimals, sign=True),
+                _interval_cell(
+                    row.number("logit_difference_change"), row.number("low"), row.number("high"), logit_decimals
+                ),
+                number_cell(row.number("p"), 3),
             ]
-            for row in rows.itertuples()
+            for row in rows(dip)
         ]
-        columns = ["without", "features", "task", "checkpoint", "accuracy", "change", "change in logit difference", "p"]
-        tables.append(table(columns, listed, caption=f"The dip on {task} at {at}, beside {other}"))
+        tables.append(table(columns, cells, caption=f"The dip on {task} at {at}, beside {other}"))
     return [
-        _text(
+        element(
+            "p",
             "Where a task does worse at one checkpoint than at others, features that matter there and hardly elsewhere "
             "may be what it suffers from: those that do harm are taken away together, on prompts that were not used to "
             "choose them. Controls are sets of as many other features: matched ones add as much to the activation, "
             "random ones are any that fire. Their intervals are over draws; p is the share of matched draws that do as "
-            "much or more."
+            "much or more.",
         ),
         *tables,
     ]
 
 
+def _interval_cell(value: float, low: float, high: float, decimals: int = 3) -> Cell:
+    """Return a cell of a number with its interval, sorted by the number."""
+    return Cell(with_interval(value, low, high, decimals), value)
+
+
 def _ablated(features: str, kind: str) -> Markup | str:
+    """Name what was ablated; a single feature is linked to its card."""
     if kind == "single" and features.isdecimal():
         return feature_link(int(features))
     return ablated_name(features, kind)

@@ -11,8 +11,8 @@ from crosstime.crosscoders.decompose import DecomposedText, decompose_text
 from crosstime.features.contexts import contexts, corpus_contexts, density
 from crosstime.features.logit_lens import logit_effects
 from crosstime.machine.storage import read_json
-from crosstime.report.page.contexts import Context
-from crosstime.report.page.inputs import ReportInput
+from crosstime.report.page.context import Context
+from crosstime.report.page.report_input import ReportInput
 from crosstime.report.page.write_report import write_report
 from crosstime.runs.experiment import Experiment
 from crosstime.runs.findings import emergence, summary

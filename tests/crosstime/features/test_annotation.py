@@ -16,7 +16,7 @@ from crosstime.features.annotation import (
     read_annotations,
 )
 from crosstime.features.annotation_page import annotation_page
-from crosstime.report.page.contexts import Context
+from crosstime.report.page.context import Context
 
 CONTEXTS = {
     3: [Context("agreement", ("the", " authors"), (0.0, 2.5), " are", " is", "plural")],

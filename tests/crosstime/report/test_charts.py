@@ -11,43 +11,48 @@ import numpy as np
 import pandas as pd
 import pytest
 import test_report_sample as sample
+from crosstime.report.charts.save_chart import save_chart
 
 from crosstime.errors import ReportError
-from crosstime.report.charts import ablation as ablation_charts
-from crosstime.report.charts import decoders as through_time_charts
-from crosstime.report.charts import effects as charts
-from crosstime.report.charts import save_chart as drawing
-from crosstime.report.charts import shares as share_charts
 from crosstime.report.charts import theme
-from crosstime.report.charts.effect_lines import coloured
+from crosstime.report.charts.ablation import ablation_chart
+from crosstime.report.charts.accuracy import accuracy_chart
+from crosstime.report.charts.effect_lines import coloured_features
+from crosstime.report.charts.effects import effects_chart
+from crosstime.report.charts.faithfulness import faithfulness_chart
+from crosstime.report.charts.norms import norms_chart
+from crosstime.report.charts.relie import relie_chart, relie_histogram
+from crosstime.report.charts.ternary import ternary_chart
 from crosstime.report.charts.token_axis import TokenAxis
+from crosstime.report.charts.training import training_chart
+from crosstime.report.charts.vega import script_json, specification, to_svg
 
 CHART = {
-    "accuracy": charts.accuracy_chart,
-    "effects": charts.effects_chart,
-    "temporal": charts.temporal_chart,
-    "ablation": ablation_charts.ablation_chart,
-    "training": charts.training_chart,
+    "accuracy": accuracy_chart,
+    "effects": effects_chart,
+    "temporal": relie_chart,
+    "ablation": ablation_chart,
+    "training": training_chart,
 }
 CHARTS = {
-    "accuracy": lambda: charts.accuracy_chart(sample.accuracy(), sample.COMPARED),
-    "effects": lambda: charts.effects_chart(sample.effects(), sample.COMPARED),
-    "temporal": lambda: charts.temporal_chart(sample.temporal(), sample.COMPARED),
-    "ablation": lambda: ablation_charts.ablation_chart(sample.ablation()),
-    "training": lambda: charts.training_chart(sample.training()),
+    "accuracy": lambda: accuracy_chart(sample.accuracy(), sample.COMPARED),
+    "effects": lambda: effects_chart(sample.effects(), sample.COMPARED),
+    "temporal": lambda: relie_chart(sample.temporal(), sample.COMPARED),
+    "ablation": lambda: ablation_chart(sample.ablation()),
+    "training": lambda: training_chart(sample.training()),
 }
 MORE = {
-    "shares": lambda: share_charts.shares_chart(sample.temporal(), sample.COMPARED),
-    "ternary": lambda: share_charts.ternary_chart(sample.temporal(), sample.COMPARED),
-    "norms": lambda: through_time_charts.norms_chart(sample.temporal(), sample.COMPARED),
-    "faithfulness": lambda: ablation_charts.faithfulness_chart(sample.faithfulness()),
+    "shares": lambda: relie_histogram(sample.temporal(), sample.COMPARED),
+    "ternary": lambda: ternary_chart(sample.temporal(), sample.COMPARED),
+    "norms": lambda: norms_chart(sample.temporal(), sample.COMPARED),
+    "faithfulness": lambda: faithfulness_chart(sample.faithfulness()),
 }
 ALL = {**CHARTS, **MORE}
 
 
 def rows(chart: Any, *columns: str) -> pd.DataFrame:
     """The rows of the chart's data that have all of `columns`, as Vega-Lite gets them."""
-    datasets = drawing.specification(chart)["datasets"].values()
+    datasets = specification(chart)["datasets"].values()
     return pd.DataFrame([row for data in datasets for row in data if set(columns) <= set(row)])
 
 
@@ -57,8 +62,8 @@ def texts(svg: str) -> list[str]:
 
 @pytest.fixture(scope="module", params=ALL)
 def drawn(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any], str]:
-    spec = drawing.specification(ALL[request.param]())
-    return request.param, spec, drawing.svg(spec)
+    spec = specification(ALL[request.param]())
+    return request.param, spec, to_svg(spec)
 
 
 def test_every_chart_draws_and_writes_no_missing_value(drawn: tuple[str, dict[str, Any], str]) -> None:
@@ -72,7 +77,7 @@ def test_every_chart_says_how_a_screen_may_resize_it(drawn: tuple[str, dict[str,
     _, spec, _ = drawn
     assert set(spec["usermeta"]) == {"panel", "margin", "fixed"}
     assert spec["config"]["legend"]["columns"] == 2
-    drawing.json_text(spec)  # raises on NaN
+    script_json(spec)  # raises on NaN
 
 
 @pytest.mark.parametrize("name", CHARTS)
@@ -80,36 +85,36 @@ def test_drawing_a_chart_leaves_the_users_theme_alone(name: str) -> None:
     import altair as alt
 
     before = alt.theme.active
-    drawing.specification(CHARTS[name]())
+    specification(CHARTS[name]())
     assert alt.theme.active == before
 
 
 def test_a_chart_is_saved_in_each_format_and_another_is_refused(tmp_path: Path) -> None:
-    paths = drawing.save_chart(CHARTS["training"](), tmp_path / "figures" / "training.curves")
+    paths = save_chart(CHARTS["training"](), tmp_path / "figures" / "training.curves")
     assert [path.name for path in paths] == [f"training.curves.{kind}" for kind in ("svg", "png", "pdf")]
     starts = [b"<svg", b"\x89PNG\r\n\x1a\n", b"%PDF"]
     assert all(path.read_bytes().startswith(start) for path, start in zip(paths, starts, strict=True))
     with pytest.raises(ReportError, match="svg, png, pdf, not 'jpg'"):
-        drawing.save_chart(CHARTS["training"](), tmp_path / "training", ["jpg"])
+        save_chart(CHARTS["training"](), tmp_path / "training", ["jpg"])
     assert [path.name for path in tmp_path.iterdir()] == ["figures"]
 
 
 def test_numbers_of_a_specification_have_six_digits() -> None:
     accuracy = sample.accuracy()
     accuracy["accuracy"] = accuracy["accuracy"] + 1e-9
-    found = rows(charts.accuracy_chart(accuracy), "accuracy")
+    found = rows(accuracy_chart(accuracy), "accuracy")
     assert sorted(found["accuracy"]) == sorted(sample.accuracy()["accuracy"].round(6))
 
 
 def test_the_picked_feature_is_ringed_in_every_chart_of_features() -> None:
     for name in ("effects", "temporal", "ablation", "ternary", "norms"):
-        spec = drawing.specification(ALL[name]())
-        before = drawing.svg(spec)
+        spec = specification(ALL[name]())
+        before = to_svg(spec)
         (parameter,) = spec["params"]
         parameter["value"] = sample.FEATURES[1]
-        assert drawing.svg(spec) != before, name
+        assert to_svg(spec) != before, name
         parameter["value"] = 10**9
-        assert drawing.svg(spec) == before, name
+        assert to_svg(spec) == before, name
 
 
 def test_the_histogram_counts_like_a_loop_and_leaves_undefined_values_out() -> None:
@@ -130,12 +135,12 @@ def test_a_feature_in_the_triangle_lies_at_the_weighted_mean_of_the_corners() ->
     expected = table[["r1", "r2", "r3"]].to_numpy() @ corners
     assert table[["x", "y"]].to_numpy() == pytest.approx(expected, abs=1e-5)
     with pytest.raises(ReportError, match="three checkpoints, not 2: step64, main"):
-        share_charts.ternary_chart(sample.temporal(), ("step64", "main"))
+        ternary_chart(sample.temporal(), ("step64", "main"))
 
 
 def test_norms_wear_the_colours_of_the_strongest_effects() -> None:
-    chosen = coloured(sample.effects())
-    table = rows(through_time_charts.norms_chart(sample.temporal(), coloured=chosen), "decoder_norm")
+    chosen = coloured_features(sample.effects())
+    table = rows(norms_chart(sample.temporal(), coloured=chosen), "decoder_norm")
     of_norms = {row.feature: row.colour for row in table.itertuples() if row.main}
     effects = rows(CHARTS["effects"](), "kind")
     of_effects = {row.feature: row.colour for row in effects[effects["kind"] == "main"].itertuples()}
@@ -147,35 +152,35 @@ def test_a_share_of_nothing_is_not_drawn() -> None:
     table = sample.faithfulness()
     at_first = table["revision"] == sample.COMPARED[0]
     table.loc[at_first, ["faithfulness_low", "completeness_low"]] = -40.0
-    drawn = rows(ablation_charts.faithfulness_chart(table), "value")
+    drawn = rows(faithfulness_chart(table), "value")
     assert set(drawn["revision"]) == set(sample.COMPARED[1:])
 
 
 def test_nothing_is_ringed_while_no_feature_is_picked() -> None:
-    ablation = drawing.specification(CHARTS["ablation"]())
-    svg = drawing.svg(ablation)
+    ablation = specification(CHARTS["ablation"]())
+    svg = to_svg(ablation)
     ablation["params"][0]["value"] = -5  # no feature at all
-    assert drawing.svg(ablation) == svg
+    assert to_svg(ablation) == svg
 
 
 def test_a_control_is_another_line_of_the_faithfulness_chart() -> None:
     table = sample.faithfulness()
-    with_control = rows(ablation_charts.faithfulness_chart(table), "value")
+    with_control = rows(faithfulness_chart(table), "value")
     assert set(with_control["features"]) == {"top", "random"}
     assert (with_control["n"] > 0).all()
     alone = table[table["features"] == "top"].drop(columns="features")
-    assert set(rows(ablation_charts.faithfulness_chart(alone), "value")["features"]) == {"top"}
+    assert set(rows(faithfulness_chart(alone), "value")["features"]) == {"top"}
 
 
 def test_accuracy_marks_exactly_the_compared_checkpoints() -> None:
     table = rows(CHARTS["accuracy"](), "accuracy")
     assert set(table.loc[table["compared"], "revision"]) == set(sample.COMPARED)
-    svg = drawing.svg(drawing.specification(CHARTS["accuracy"]()))
+    svg = to_svg(specification(CHARTS["accuracy"]()))
     assert [text for text in texts(svg) if text in sample.REVISIONS] == list(sample.COMPARED)
 
 
 def test_accuracy_axis_does_not_start_at_zero_when_no_model_is_that_bad() -> None:
-    assert "0.1" not in texts(drawing.svg(drawing.specification(CHARTS["accuracy"]())))
+    assert "0.1" not in texts(to_svg(specification(CHARTS["accuracy"]())))
 
 
 def test_token_axis_places_zero_leftmost_and_is_logarithmic_beyond_the_first_checkpoint() -> None:
@@ -212,13 +217,13 @@ def test_tick_labels_use_the_units_of_training_tokens() -> None:
             "logit_difference": math.nan,
         }
     )
-    written = texts(drawing.svg(drawing.specification(charts.accuracy_chart(accuracy))))
+    written = texts(to_svg(specification(accuracy_chart(accuracy))))
     assert {"0", "10M", "1B", "100B"} <= set(written)
 
 
 def test_effect_labels_of_a_panel_stand_a_line_apart_and_name_the_strongest() -> None:
     table = rows(CHARTS["effects"](), "label_y")
-    spec = drawing.specification(CHARTS["effects"]())
+    spec = specification(CHARTS["effects"]())
     low, high = _first_domain(spec, "ie")
     pixels = 320 / (high - low)
     for task, panel in table.groupby("task"):
@@ -239,14 +244,14 @@ def test_a_feature_has_one_colour_in_all_panels() -> None:
 def test_an_error_term_that_would_flatten_the_features_is_left_out_and_said_to_be() -> None:
     effects = sample.effects()
     effects.loc[effects["feature"] == -1, ["ie", "low", "high"]] *= 100
-    chart = charts.effects_chart(effects, sample.COMPARED)
+    chart = effects_chart(effects, sample.COMPARED)
     assert -1 not in set(rows(chart, "ie")["feature"])
-    assert any("error term off the scale" in text for text in texts(drawing.svg(drawing.specification(chart))))
+    assert any("error term off the scale" in text for text in texts(to_svg(specification(chart))))
     assert -1 in set(rows(CHARTS["effects"](), "ie")["feature"])
 
 
 def test_two_checkpoints_show_the_later_one_only_and_three_show_all() -> None:
-    two = charts.temporal_chart(sample.temporal(("step64", "main")), ("step64", "main"))
+    two = relie_chart(sample.temporal(("step64", "main")), ("step64", "main"))
     assert set(rows(two, "relie")["revision"]) == {"main"}
     assert set(rows(CHARTS["temporal"](), "relie")["revision"]) == set(sample.COMPARED)
 
@@ -259,7 +264,7 @@ def test_an_undefined_relie_is_not_drawn() -> None:
 
 
 def test_ablation_shows_sets_before_single_features_and_single_features_by_size() -> None:
-    chart = ablation_charts.ablation_chart(sample.ablation(), most=8)
+    chart = ablation_chart(sample.ablation(), most=8)
     for _, panel in rows(chart, "rank").groupby("task"):
         ordered = panel.sort_values("rank").drop_duplicates("row")
         assert len(ordered) == 8
@@ -287,14 +292,14 @@ def test_an_empty_table_is_a_clear_error(name: str) -> None:
 
 def test_a_missing_column_is_named_with_its_nearest_match() -> None:
     with pytest.raises(ReportError, match=r"effects table .* lacks the column 'ie' .*'ies'"):
-        charts.effects_chart(sample.effects().rename(columns={"ie": "ies"}))
+        effects_chart(sample.effects().rename(columns={"ie": "ies"}))
 
 
 def test_text_among_numbers_is_a_clear_error() -> None:
     effects = sample.effects().astype({"ie": object})
     effects.loc[0, "ie"] = "much"
     with pytest.raises(ReportError, match=r"column 'ie' .* must hold numbers"):
-        charts.effects_chart(effects)
+        effects_chart(effects)
 
 
 @pytest.mark.parametrize("colour", [*theme.PALETTE, theme.INK, theme.MUTED])

@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 
 from crosstime.errors import ReportError
-from crosstime.report.charts import save_chart as drawing
 from crosstime.report.charts import theme
-from crosstime.report.charts.evolution import decoder_steps_chart, life_cycles_chart, onsets_chart
+from crosstime.report.charts.decoder_steps import decoder_steps_chart
+from crosstime.report.charts.life_cycles import life_cycles_chart
+from crosstime.report.charts.onsets import onsets_chart
+from crosstime.report.charts.vega import script_json, specification, to_svg
 
 ORDER = ["step9", "step10", "main"]
 LIVES = ["never", "always", "emerging", "discontinued", "transient", "maintained", "intermittent"]
@@ -42,12 +44,12 @@ CHARTS = {
 
 def rows(chart: Any, *columns: str) -> pd.DataFrame:
     """The rows of the chart's data that have all of `columns`, as Vega-Lite gets them."""
-    datasets = drawing.specification(chart)["datasets"].values()
+    datasets = specification(chart)["datasets"].values()
     return pd.DataFrame([row for data in datasets for row in data if set(columns) <= set(row)])
 
 
 def texts(chart: Any) -> list[str]:
-    svg = drawing.svg(drawing.specification(chart))
+    svg = to_svg(specification(chart))
     return [node.text or "" for node in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
 
 
@@ -56,9 +58,9 @@ def test_every_chart_draws_fits_and_writes_no_missing_value(name: str):
     written = texts(CHARTS[name]())
     assert written
     assert not {text.lower() for text in written} & {"nan", "null", "undefined", "none"}
-    specification = drawing.specification(CHARTS[name]())
-    assert set(specification["usermeta"]) == {"panel", "margin", "fixed"}
-    drawing.json_text(specification)  # raises on NaN
+    spec = specification(CHARTS[name]())
+    assert set(spec["usermeta"]) == {"panel", "margin", "fixed"}
+    script_json(spec)  # raises on NaN
 
 
 def test_lives_are_bars_of_the_features_that_have_them_and_never_is_grey():
@@ -68,7 +70,7 @@ def test_lives_are_bars_of_the_features_that_have_them_and_never_is_grey():
         ("decoder norm", "never"): 0.1, ("decoder norm", "always"): 0.4, ("decoder norm", "emerging"): 0.5,
         ("IE: x", "always"): 0.2, ("IE: x", "emerging"): 0.3, ("IE: x", "discontinued"): 0.5,
     }  # fmt: skip
-    scale = drawing.specification(life_cycles_chart(SHARES))["encoding"]["color"]["scale"]
+    scale = specification(life_cycles_chart(SHARES))["encoding"]["color"]["scale"]
     painted = dict(zip(scale["domain"], scale["range"], strict=True))
     assert painted["never"] == theme.FAINT
     assert [painted[life] for life in ("always", "emerging", "discontinued")] == list(theme.PALETTE[:3])
@@ -97,7 +99,7 @@ def test_decoders_have_a_bar_a_step_and_a_bar_a_checkpoint():
 def test_bars_of_many_checkpoints_stay_apart():
     many = [f"step{n}" for n in range(40)]
     chart = decoder_steps_chart(STEPS, pd.DataFrame({"revision": many, "total": 1.0, "alive": 1}), many)
-    spec = drawing.specification(chart)["spec"]
+    spec = specification(chart)["spec"]
     assert spec["layer"][0]["mark"]["width"] * len(many) < spec["width"]
 
 

@@ -10,11 +10,12 @@ import pytest
 import test_report_sample as sample
 
 from crosstime.errors import ReportError
-from crosstime.report.charts import save_chart as drawing
-from crosstime.report.columns import checked_facts
+from crosstime.report.charts.vega import script_json
+from crosstime.report.check_table import check_facts
 from crosstime.report.page.browser_data import browser_data
-from crosstime.report.page.contexts import Context
-from crosstime.report.page.features import DRAWN, drawn, selected, strongest_note
+from crosstime.report.page.context import Context
+from crosstime.report.page.features import DRAWN, selected_features, strongest_note, strongest_rows
+from crosstime.report.page.visible_parts import visible_parts
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +70,7 @@ def test_tokens_are_written_once_and_read_back_as_they_are(data: dict) -> None:
 
 
 def visible_prompts() -> list[list[list[str]]]:
-    from crosstime.report.page.contexts import pieces
-
-    return [[pieces(token) for token in prompt] for prompt in sample.PROMPTS]
+    return [[visible_parts(token) for token in prompt] for prompt in sample.PROMPTS]
 
 
 def test_prompts_come_before_corpus_text_and_strong_before_weak(data: dict) -> None:
@@ -110,10 +109,10 @@ def test_annotations_are_kept_under_a_name_that_only_a_report_of_other_features_
 
 def test_a_thousand_features_are_small_and_charts_draw_the_strongest_only() -> None:
     report = sample.large(1000)
-    assert len(selected(report.effects, report.temporal, contexts={})) == 1000
-    packed = gzip.compress(drawing.json_text(browser_data(report)).encode(), compresslevel=6)
+    assert len(selected_features(report.effects, report.temporal, contexts={})) == 1000
+    packed = gzip.compress(script_json(browser_data(report)).encode(), compresslevel=6)
     assert len(packed) * 4 / 3 < 3_500_000
-    kept = drawn(report.effects, report)
+    kept = strongest_rows(report.effects, report)
     assert kept["feature"].nunique() == DRAWN + 1  # and the error term
     assert f"{DRAWN} with the largest |IE| of 1,000" in strongest_note(report)
     assert strongest_note(sample.sample()) == ""
@@ -121,15 +120,15 @@ def test_a_thousand_features_are_small_and_charts_draw_the_strongest_only() -> N
 
 def test_facts_are_refused_without_a_feature_or_with_one_twice() -> None:
     with pytest.raises(ReportError, match="lacks the column 'feature'; it has onset"):
-        checked_facts(pd.DataFrame({"onset": [1]}))
+        check_facts(pd.DataFrame({"onset": [1]}))
     with pytest.raises(ReportError, match="more than one row of feature 3"):
-        checked_facts(pd.DataFrame({"feature": [3, 4, 3]}))
+        check_facts(pd.DataFrame({"feature": [3, 4, 3]}))
     with pytest.raises(ReportError, match="must hold whole numbers"):
-        checked_facts(pd.DataFrame({"feature": ["x"]}))
+        check_facts(pd.DataFrame({"feature": ["x"]}))
 
 
 def test_facts_may_be_flags_numbers_and_text_with_gaps() -> None:
-    found = checked_facts(
+    found = check_facts(
         pd.DataFrame({"feature": [1, 2], "n": [1.5, math.inf], "flag": [True, False], "word": ["a", None]})
     )
     assert found["n"].isna().tolist() == [False, True]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crosstime.report.charts.labels import LETTER, beside, spread, stagger
+from crosstime.report.charts.labels import LETTER, place_beside, spread, stagger
 
 positions = st.lists(st.floats(-3, 3, allow_nan=False), min_size=1, max_size=12)
 
@@ -53,7 +53,7 @@ def test_stagger_gives_touching_labels_different_rows_and_reuses_rows() -> None:
 @settings(deadline=None)
 def test_labels_beside_points_touch_neither_points_nor_each_other(points: list[tuple[float, float]]) -> None:
     names = [f"f{1000 + place}" for place in range(len(points))]
-    places = beside(points, names, (250.0, 250.0))
+    places = place_beside(points, names, (250.0, 250.0))
     wide = 5 * LETTER
     drawn = [place for place in places if place is not None]
     for x, y in drawn:
@@ -64,7 +64,7 @@ def test_labels_beside_points_touch_neither_points_nor_each_other(points: list[t
 
 
 def test_a_lone_point_gets_its_label_on_the_right_and_one_at_the_edge_on_the_left() -> None:
-    assert beside([(50.0, 50.0)], ["f1"], (100.0, 100.0))[0] == pytest.approx((62.2, 50.0))
-    (place,) = beside([(98.0, 50.0)], ["f1"], (100.0, 100.0))
+    assert place_beside([(50.0, 50.0)], ["f1"], (100.0, 100.0))[0] == pytest.approx((62.2, 50.0))
+    (place,) = place_beside([(98.0, 50.0)], ["f1"], (100.0, 100.0))
     assert place is not None
     assert place[0] < 98

@@ -21,11 +21,13 @@ from crosstime.errors import ReportError
 from crosstime.report.columns import COLUMNS
 from crosstime.report.numbers import count, decimals_for, interval, number, with_interval
 from crosstime.report.page.browser_data import browser_data
-from crosstime.report.page.contexts import Context, pieces
-from crosstime.report.page.inputs import ReportInput
+from crosstime.report.page.context import Context
 from crosstime.report.page.markup import element, inline
+from crosstime.report.page.render import render
+from crosstime.report.page.report_input import ReportInput
 from crosstime.report.page.tables import agreement
-from crosstime.report.page.write_report import render, write_report
+from crosstime.report.page.visible_parts import visible_parts
+from crosstime.report.page.write_report import write_report
 
 
 class Page(HTMLParser):
@@ -268,13 +270,13 @@ def test_the_callers_tables_are_left_as_they_are() -> None:
 
 def test_whitespace_and_invisible_characters_can_be_seen() -> None:
     def shown(token: str) -> str:
-        return "".join(pieces(token))
+        return "".join(visible_parts(token))
 
     assert [shown(token) for token in ("\n", "\t", " ", "  ", "", "\u00a0")] == ["↵", "⇥", "␣", "␣␣", "∅", "⍽"]
     assert shown(" is") == " is"
     assert shown("is ") == "is␣"
     assert shown("\u202ea\x00") == "U+202EaU+0000"
-    assert pieces("a\nb\n\nc") == ["a", "↵", "b", "↵↵", "c"]
+    assert visible_parts("a\nb\n\nc") == ["a", "↵", "b", "↵↵", "c"]
 
 
 def test_a_context_needs_one_activation_and_one_effect_per_token() -> None:

@@ -8,8 +8,8 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from crosstime.report.page.contexts import Context
-from crosstime.report.page.inputs import ReportInput
+from crosstime.report.page.context import Context
+from crosstime.report.page.report_input import ReportInput
 
 REVISIONS = {
     "step0": 0,

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from crosstime.errors import ReportError
-from crosstime.report.charts import save_chart as drawing
-from crosstime.report.charts.survey import change_chart, ngram_chart, similarity_chart
+from crosstime.report.charts.ngrams import ngram_chart
+from crosstime.report.charts.similarity import change_chart, similarity_chart
+from crosstime.report.charts.vega import script_json, specification, to_svg
 
 ORDER = ("step9", "step10", "main")
 COSINE = np.array([[1.0, 0.71, -0.12], [0.71, 1.0, 0.53], [-0.12, 0.53, 1.0]])
@@ -50,12 +51,12 @@ CHARTS = {
 
 def rows(chart: Any, *columns: str) -> pd.DataFrame:
     """The rows of the chart's data that have all of `columns`, as Vega-Lite gets them."""
-    datasets = drawing.specification(chart)["datasets"].values()
+    datasets = specification(chart)["datasets"].values()
     return pd.DataFrame([row for data in datasets for row in data if set(columns) <= set(row)])
 
 
 def texts(chart: Any) -> list[str]:
-    svg = drawing.svg(drawing.specification(chart))
+    svg = to_svg(specification(chart))
     found = [node.text or "" for node in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
     # Vega writes a minus sign where Python writes a hyphen.
     return [text.replace("\N{MINUS SIGN}", "-") for text in found]
@@ -66,12 +67,12 @@ def test_every_chart_draws_and_writes_no_missing_value(name: str):
     written = texts(CHARTS[name]())
     assert written
     assert not {text.lower() for text in written} & {"nan", "null", "undefined", "none"}
-    drawing.json_text(drawing.specification(CHARTS[name]()))  # raises on NaN
+    script_json(specification(CHARTS[name]()))  # raises on NaN
 
 
 @pytest.mark.parametrize("name", CHARTS)
 def test_every_chart_says_how_a_screen_may_resize_it(name: str):
-    assert set(drawing.specification(CHARTS[name]())["usermeta"]) == {"panel", "margin", "fixed"}
+    assert set(specification(CHARTS[name]())["usermeta"]) == {"panel", "margin", "fixed"}
 
 
 @pytest.mark.parametrize(
@@ -89,23 +90,23 @@ def test_a_heat_map_writes_each_number_under_the_name_of_its_measure(measure: st
 
 
 def test_checkpoints_stand_in_the_order_of_training_on_both_axes():
-    encoding = drawing.specification(similarity_chart(SIMILARITY))["layer"][0]["encoding"]
+    encoding = specification(similarity_chart(SIMILARITY))["layer"][0]["encoding"]
     assert encoding["x"]["scale"]["domain"] == encoding["y"]["scale"]["domain"] == list(ORDER)
     assert texts(similarity_chart(SIMILARITY)).count("main") == 2
 
 
 def test_changes_have_no_row_of_the_last_checkpoint_and_no_column_of_the_first():
     chart = change_chart(CHANGES, ["step9", "main"])
-    encoding = drawing.specification(chart)["layer"][0]["encoding"]
+    encoding = specification(chart)["layer"][0]["encoding"]
     assert encoding["x"]["scale"]["domain"] == list(ORDER[1:])
     assert encoding["y"]["scale"]["domain"] == list(ORDER[:-1])
     assert [texts(chart).count(name) for name in ORDER] == [1, 2, 1]
 
 
 def test_the_colours_reach_from_the_lowest_value_below_nought_to_one():
-    scale = drawing.specification(similarity_chart(SIMILARITY))["layer"][0]["encoding"]["color"]["scale"]
+    scale = specification(similarity_chart(SIMILARITY))["layer"][0]["encoding"]["color"]["scale"]
     assert scale["domain"] == [-0.12, 1.0]
-    scale = drawing.specification(change_chart(CHANGES, ["step9", "main"]))["layer"][0]["encoding"]["color"]["scale"]
+    scale = specification(change_chart(CHANGES, ["step9", "main"]))["layer"][0]["encoding"]["color"]["scale"]
     assert scale["domain"] == [0.0, 1.38]
 
 
@@ -135,7 +136,7 @@ def test_n_gram_lines_hold_every_checkpoint_and_rules_their_entropies():
     rules = everything[everything["tokens"].isna()]
     assert dict(zip(rules["line"], rules["nats"], strict=True)) == {"unigram entropy": 4.5, "bigram entropy": 2.7}
     assert {"unigram entropy", "bigram entropy", "KL from unigrams", "KL from bigrams", "loss"} <= set(texts(chart))
-    low, high = drawing.specification(chart)["layer"][0]["encoding"]["y"]["scale"]["domain"]
+    low, high = specification(chart)["layer"][0]["encoding"]["y"]["scale"]["domain"]
     assert low == 0
     assert high > 6.1
 

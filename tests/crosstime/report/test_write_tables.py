@@ -1,4 +1,4 @@
-"""Tables for papers: whole, escaped, and the same numbers as in the report."""
+"""Tables for papers: whole, escape, and the same numbers as in the report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import test_report_sample as sample
 
 from crosstime.machine.storage import read_table
 from crosstime.report.columns import COLUMNS
-from crosstime.report.page.table_files import CAPTIONS, escaped, latex, write_tables
+from crosstime.report.page.write_tables import CAPTIONS, escape, latex, write_tables
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_numbers_of_a_column_share_their_decimals_and_missing_ones_are_dashes() 
     assert rows == ["a & 0.12 & 1 \\\\", "b & $-$2.00 & 20 \\\\", "c & -- & 300 \\\\"]
 
 
-def test_text_that_latex_would_read_is_escaped() -> None:
-    assert escaped("a_b & 5% #1 $x$ {y} \\z ~^") == (
+def test_text_that_latex_would_read_is_escape() -> None:
+    assert escape("a_b & 5% #1 $x$ {y} \\z ~^") == (
         "a\\_b \\& 5\\% \\#1 \\$x\\$ \\{y\\} \\textbackslash{}z \\textasciitilde{}\\textasciicircum{}"
     )

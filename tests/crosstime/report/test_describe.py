@@ -9,16 +9,18 @@ import pytest
 import test_report_sample as sample
 
 from crosstime.errors import ReportError
-from crosstime.report.charts import save_chart as drawing
-from crosstime.report.charts.decoders import norms_chart
-from crosstime.report.charts.described import described
-from crosstime.report.charts.effects import accuracy_chart, effects_chart, temporal_chart
-from crosstime.report.charts.shares import ternary_chart
+from crosstime.report.charts.accuracy import accuracy_chart
+from crosstime.report.charts.describe import describe
+from crosstime.report.charts.effects import effects_chart
+from crosstime.report.charts.norms import norms_chart
+from crosstime.report.charts.relie import relie_chart
+from crosstime.report.charts.ternary import ternary_chart
+from crosstime.report.charts.vega import specification, to_svg
 
 NOTES = pd.DataFrame({"feature": [7, 404], "description": ["plural <b>nouns</b>", "a verb"], "complexity": [2.0, 1.0]})
 CHARTS = {
     "effects": lambda: effects_chart(sample.effects(), sample.COMPARED),
-    "temporal": lambda: temporal_chart(sample.temporal(), sample.COMPARED),
+    "temporal": lambda: relie_chart(sample.temporal(), sample.COMPARED),
     "ternary": lambda: ternary_chart(sample.temporal(), sample.COMPARED),
     "norms": lambda: norms_chart(sample.temporal(), sample.COMPARED),
 }
@@ -33,8 +35,8 @@ def fields(part: Any) -> list[list[str]]:
 
 @pytest.mark.parametrize("name", CHARTS)
 def test_every_feature_of_a_chart_has_its_description(name: str):
-    plain, chart = CHARTS[name](), described(CHARTS[name](), NOTES)
-    spec = drawing.specification(chart)
+    plain, chart = CHARTS[name](), describe(CHARTS[name](), NOTES)
+    spec = specification(chart)
     rows = [row for listed in spec["datasets"].values() for row in listed if "feature" in row]
     assert {row["feature"] for row in rows} >= {7, 404}
     for row in rows:
@@ -42,12 +44,12 @@ def test_every_feature_of_a_chart_has_its_description(name: str):
     named = [found for found in fields(spec) if "name" in found]
     assert named
     assert all(found[-1] == "description" for found in named)
-    assert all("description" not in found for found in fields(drawing.specification(plain)))
-    assert drawing.svg(spec).startswith("<svg")
+    assert all("description" not in found for found in fields(specification(plain)))
+    assert to_svg(spec).startswith("<svg")
 
 
 def test_what_cannot_be_described_is_refused():
     with pytest.raises(ReportError, match="lack the column 'description'"):
-        described(CHARTS["effects"](), NOTES[["feature"]])
+        describe(CHARTS["effects"](), NOTES[["feature"]])
     with pytest.raises(ReportError, match="no features"):
-        described(accuracy_chart(sample.accuracy()), NOTES)
+        describe(accuracy_chart(sample.accuracy()), NOTES)

@@ -1,9 +1,8 @@
-"""Every table of a report for a paper: as LaTeX with aligned numbers, and as CSV."""
+"""Write the tables of a report as CSV, and as LaTeX with aligned numbers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from crosstime.report.columns import COLUMNS
 from crosstime.report.numbers import decimals_for
 
 if TYPE_CHECKING:
-    from crosstime.report.page.inputs import ReportInput
+    from crosstime.report.page.report_input import ReportInput
 
 _SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\\": "\\textbackslash{}",
@@ -40,55 +39,55 @@ CAPTIONS = {
     "lives": "Lives of the selected features by their effects.",
     "dips": "Ablation of features that are given up, or have emerged, where a task dips.",
 }
-"""Table of a report -> its caption in LaTeX; the others are too long for a paper, and CSV only."""
+"""Caption in LaTeX of each table that is short enough for a paper; the other tables are written as CSV only."""
 
 
 def write_tables(report: ReportInput, folder: Path) -> list[Path]:
-    """Write each table that is not empty as ``NAME.csv`` and, if it may stand in a paper, ``NAME.tex``.
+    """Write each table that is not empty as ``NAME.csv`` and, if it has a caption, as ``NAME.tex``.
 
     Args:
-        report: whose tables.
-        folder: where to.
+        report: the checked tables.
+        folder: an existing folder.
 
     Returns:
-        What was written.
+        The paths of the files.
     """
-    written = []
+    paths: list[Path] = []
     for name in (*COLUMNS, "facts"):
         frame: pd.DataFrame = getattr(report, name)
         if frame.empty:
             continue
-        written.append(folder / f"{name}.csv")
-        write_table(written[-1], frame)
+        paths.append(folder / f"{name}.csv")
+        write_table(paths[-1], frame)
         if name in CAPTIONS:
-            written.append(folder / f"{name}.tex")
-            written[-1].write_text(latex(frame, CAPTIONS[name], f"tab:{name}"), encoding="utf-8")
-    return written
+            paths.append(folder / f"{name}.tex")
+            paths[-1].write_text(latex(frame, CAPTIONS[name], f"tab:{name}"), encoding="utf-8")
+    return paths
 
 
 def latex(frame: pd.DataFrame, caption: str, label: str) -> str:
-    """Write a table as LaTeX that needs the packages booktabs and longtable.
+    """Return a table as LaTeX, which needs the packages booktabs and longtable.
 
-    Text is escaped. The numbers of a column share one number of decimals, three significant digits for the
-    largest of them; whole numbers have none, and a missing value is a dash.
+    Text is escaped. The numbers of a column share one number of decimals, chosen so that the largest of them has three
+    significant digits; whole numbers have no decimals, and a missing value is a dash.
 
     Args:
         frame: the table.
-        caption: LaTeX, as it is.
-        label: to refer to it by.
+        caption: caption in LaTeX; it is not escaped.
+        label: label to refer to the table.
 
     Examples:
         >>> print(latex(pd.DataFrame({"task": ["a_b"], "n": [3]}), "Pairs.", "tab:pairs").splitlines()[5])
         a\\_b & 3 \\\\
     """
-    columns: Mapping[str, list[str]] = {str(name): _column(frame[name]) for name in frame.columns}
-    numeric = [pd.api.types.is_numeric_dtype(frame[name]) for name in frame.columns]
-    head = " & ".join(escaped(name.replace("_", " ")) for name in columns)
+    columns = {str(name): _column(frame[name]) for name in frame.columns}
+    alignment = "".join("r" if pd.api.types.is_numeric_dtype(frame[name]) else "l" for name in frame.columns)
+    headings = " & ".join(escape(name.replace("_", " ")) for name in columns)
     lines = [
-        f"\\begin{{longtable}}{{{''.join('r' if right else 'l' for right in numeric)}}}",
+        f"\\begin{{longtable}}{{{alignment}}}",
         f"\\caption{{{caption}}}\\label{{{label}}}\\\\",
         "\\toprule",
-        f"{head} \\\\",
+        f"{headings} \\\\",
         "\\midrule\\endhead",
         *(" & ".join(row) + " \\\\" for row in zip(*columns.values(), strict=True)),
         "\\bottomrule",
@@ -97,11 +96,11 @@ def latex(frame: pd.DataFrame, caption: str, label: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def escaped(text: str) -> str:
+def escape(text: str) -> str:
     """Escape text for LaTeX.
 
     Examples:
-        >>> escaped("SV-#_1 & 50%")
+        >>> escape("SV-#_1 & 50%")
         'SV-\\\\#\\\\_1 \\\\& 50\\\\%'
     """
     return "".join(_SPECIAL.get(character, character) for character in text)
@@ -109,7 +108,7 @@ def escaped(text: str) -> str:
 
 def _column(values: pd.Series) -> list[str]:
     if not pd.api.types.is_numeric_dtype(values):
-        return [escaped(str(value)) for value in values]
+        return [escape(str(value)) for value in values]
     finite = [float(value) for value in values if math.isfinite(value)]
     decimals = 0 if all(value.is_integer() for value in finite) else decimals_for(finite)
     return [f"{value:.{decimals}f}".replace("-", "$-$") if math.isfinite(value) else "--" for value in values]

@@ -1,0 +1,63 @@
+"""Draw the charts of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import altair as alt
+
+from crosstime.errors import ReportError
+from crosstime.report.charts.ablation import ablation_chart
+from crosstime.report.charts.accuracy import accuracy_chart
+from crosstime.report.charts.decoder_steps import decoder_steps_chart
+from crosstime.report.charts.effect_lines import coloured_features
+from crosstime.report.charts.effects import effects_chart
+from crosstime.report.charts.faithfulness import faithfulness_chart
+from crosstime.report.charts.life_cycles import life_cycles_chart
+from crosstime.report.charts.norms import norms_chart
+from crosstime.report.charts.relie import relie_chart, relie_histogram
+from crosstime.report.charts.similarity import similarity_chart
+from crosstime.report.charts.ternary import ternary_chart
+from crosstime.report.charts.training import training_chart
+from crosstime.report.page.features import strongest_rows
+
+if TYPE_CHECKING:
+    from crosstime.report.page.report_input import ReportInput
+
+
+def draw_charts(report: ReportInput) -> dict[str, alt.TopLevelMixin]:
+    """Return the charts of a report by name, without those that have nothing to draw.
+
+    Args:
+        report: the checked tables.
+    """
+    compared = report.compared
+    effects, temporal = strongest_rows(report.effects, report), strongest_rows(report.temporal, report)
+    colours = coloured_features(effects)
+    steps, dimensionality = report.rotation_steps, report.dimensionality
+    draw: dict[str, Callable[[], alt.TopLevelMixin]] = {
+        "accuracy": partial(accuracy_chart, report.accuracy, compared),
+        "similarity": partial(similarity_chart, report.similarity),
+        "training": partial(training_chart, report.training),
+        "effects": partial(effects_chart, effects, compared),
+        "shares": partial(relie_histogram, report.temporal, compared),
+        "ternary": partial(ternary_chart, temporal, compared),
+        "temporal": partial(relie_chart, temporal, compared),
+        "norms": partial(norms_chart, temporal, compared, coloured=colours),
+        "rotation": partial(similarity_chart, report.rotation),
+        "decoder-steps": partial(decoder_steps_chart, steps, dimensionality, compared),
+        "lives": partial(life_cycles_chart, report.life_cycles),
+        "ablation": partial(ablation_chart, report.ablation),
+        "faithfulness": partial(faithfulness_chart, report.faithfulness),
+    }
+
+    charts: dict[str, alt.TopLevelMixin] = {}
+    for name, draw_chart in draw.items():
+        try:
+            charts[name] = draw_chart()
+        except ReportError:
+            # The tables were checked before, so the only remaining error is that there is nothing to draw
+            continue
+    return charts
