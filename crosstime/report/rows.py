@@ -16,7 +16,7 @@ class Row:
         ('agreement', 0.5)
     """
 
-    def __init__(self, cells: Mapping[str, str | float]) -> None:
+    def __init__(self, cells: Mapping[str, str | float | int]) -> None:
         self._cells = cells
 
     def text(self, column: str) -> str:

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import test_report_sample as sample
-from crosstime.report.charts.save_chart import save_chart
 
 from crosstime.errors import ReportError
 from crosstime.report.charts import theme
@@ -22,6 +21,7 @@ from crosstime.report.charts.effects import effects_chart
 from crosstime.report.charts.faithfulness import faithfulness_chart
 from crosstime.report.charts.norms import norms_chart
 from crosstime.report.charts.relie import relie_chart, relie_histogram
+from crosstime.report.charts.save_chart import save_chart
 from crosstime.report.charts.ternary import ternary_chart
 from crosstime.report.charts.token_axis import TokenAxis
 from crosstime.report.charts.training import training_chart
