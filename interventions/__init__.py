@@ -1,17 +1,22 @@
-"""Fetch, patch and splice activations of causal language models, and measure what features cause.
+"""Causal experiments on one checkpoint of a language model: read, patch and ablate activations, measure effects.
 
-Built on nnsight. Knows models and dictionaries of features; knows nothing of task files, checkpoints
-over time, or reports.
+Built on nnsight. This package knows models, prompts and dictionaries of features. It knows no files, no checkpoints
+over time and no reports, and of this project's other packages it imports `user_input` alone.
+
+Where to add things: an architecture in `architectures.py` (or `register` it), a metric in `metrics.py`, a baseline in
+`baselines.py`, a quadrature rule in `quadrature.py`, a method of estimating effects in `effects.py` and `estimator.py`.
 """
 
-from interventions.ablation import Ablation, ablate
+from interventions.ablate import Ablation, ablate
 from interventions.activations import cross_entropy, fetch, score
 from interventions.architectures import Architecture, register
 from interventions.baselines import Baseline
 from interventions.bootstrap import Bootstrap, bootstrap_interval, interval, resampled_means
 from interventions.budget import MAX_TOKENS
-from interventions.circuits import Circuit, circuit
-from interventions.codes import Codes, Decomposition
+from interventions.circuit import Circuit, circuit
+from interventions.clamp import clamp
+from interventions.codes import Codes
+from interventions.decomposition import Decomposition
 from interventions.effects import Effects, indirect_effects
 from interventions.errors import (
     ArchitectureError,
@@ -37,12 +42,13 @@ from interventions.estimator import Estimator
 from interventions.logit_lens import readout
 from interventions.metrics import METRICS, Metric, metric_named
 from interventions.model import Model
-from interventions.patching import patch
+from interventions.patch import patch
 from interventions.predictions import log_likelihoods, reduce_predictions
 from interventions.prompts import Prompts, Sequences
 from interventions.remote import Remote, Traffic
 from interventions.site import Site
-from interventions.steering import Steered, clamp, steer, transplant
+from interventions.steer import Steered, steer
+from interventions.transplant import transplant
 
 __project__ = "crosstime"
 

@@ -1,4 +1,4 @@
-"""What a feature's activation is replaced by: nothing, its mean, another prompt's, or the patch prompt's."""
+"""Baselines: the state that features and error term are moved to by effects and ablations."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interventions.codes import Codes, Decomposition
-from interventions.errors import InterventionError, not_one_of
+from interventions.codes import Codes
+from interventions.decomposition import Decomposition
+from interventions.errors import InterventionError
 from interventions.prompts import Sequences
+from user_input.nearest import nearest
 
 BASELINES = ("zero", "mean", "resample", "patch")
-"""Baselines that have a name; any other is given as a `Baseline`."""
+"""Names of baselines; any other is given as a `Baseline`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +26,7 @@ class Baseline:
     Attributes:
         codes: f', the features' activations.
         error: e', the error term.
-        x: the activation that they make, ``codes @ directions + bias + error``.
+        x: the activation that they decode to, ``codes @ directions + bias + error``.
 
     Examples:
         >>> Baseline.zero(decomposition)  # doctest: +SKIP
@@ -39,33 +41,47 @@ class Baseline:
 
     @classmethod
     def zero(cls, clean: Decomposition) -> Baseline:
-        """No feature fires and there is no error, so only the decoder's bias is left (CTT)."""
+        """No feature fires and the error term is zero, so that only the decoder's bias is left (CTT)."""
         x = clean.bias.expand_as(clean.x)
         return cls(Codes.empty(clean.codes), clean.x.new_zeros(()).expand_as(clean.x), x)
 
     @classmethod
     def mean(cls, clean: Decomposition, over: Decomposition | None = None) -> Baseline:
-        """Every feature and the error at their means over the tokens of a data set (default: these prompts')."""
+        """Every feature and the error term at their means over all tokens of a data set.
+
+        Args:
+            clean: decomposition of the prompts' activations.
+            over: decomposition of the data set; by default the prompts themselves.
+        """
         over = clean if over is None else over
         codes = Codes.constant(over.codes.mean(), clean.codes.n_tokens)
         return cls(codes, over.error.mean(0).expand_as(clean.x), over.x.mean(0).expand_as(clean.x))
 
     @classmethod
     def resample(cls, clean: Decomposition, prompts: Sequences, *, seed: int = 0) -> Baseline:
-        """Every prompt takes the state of another one, drawn at random.
+        """Every prompt takes the state of another prompt, drawn at random.
 
-        Prompts are laid over each other at their last tokens; a token before the other prompt's first takes
-        that first token's state.
+        The two prompts are aligned at their last tokens. Tokens that have no counterpart in a shorter donor take the
+        state of its first token.
+
+        Args:
+            clean: decomposition of the prompts' activations.
+            prompts: the prompts.
+            seed: of the draw.
 
         Raises:
             InterventionError: there is only one prompt.
         """
-        n = len(prompts)
-        if n < 2:
+        n_prompts = len(prompts)
+        if n_prompts < 2:
             raise InterventionError("Resampling needs at least two prompts to draw from.")
+
+        # Draw a donor for each prompt: a shift of at least one never gives the prompt itself.
         generator = torch.Generator().manual_seed(seed)
-        shift = torch.randint(1, n, (n,), generator=generator)
-        donor = (torch.arange(n) + shift) % n
+        shift = torch.randint(1, n_prompts, (n_prompts,), generator=generator)
+        donor = (torch.arange(n_prompts) + shift) % n_prompts
+
+        # Find the donor's token at the same distance from the end.
         row = prompts.sequence_of_token
         from_end = prompts.lengths[row] - prompts.position_of_token
         position = (prompts.lengths[donor][row] - from_end).clamp(min=0)
@@ -92,9 +108,9 @@ class Baseline:
         Args:
             name: one of `BASELINES`.
             clean: decomposition of the prompts' activations.
-            prompts: the prompts; ``resample`` needs their lengths.
+            prompts: the prompts.
             patched: decomposition of the patch prompts, for ``patch``.
-            seed: of ``resample``.
+            seed: of the draw, for ``resample``.
 
         Raises:
             InterventionError: there is no baseline of that name, ``patch`` without `patched`, or ``resample`` with a
@@ -107,7 +123,7 @@ class Baseline:
         if name == "resample":
             return cls.resample(clean, prompts, seed=seed)
         if name != "patch":
-            raise InterventionError(not_one_of("baseline", name, BASELINES))
+            raise InterventionError(f"There is no baseline {name!r}: {nearest(name, BASELINES)}")
         if patched is None:
             raise InterventionError(
                 "Baseline 'patch' needs the decomposition of the patch prompts: use Baseline.patch(decomposition)."
@@ -116,7 +132,7 @@ class Baseline:
 
     @classmethod
     def of(cls, baseline: str | Baseline, clean: Decomposition, prompts: Sequences) -> Baseline:
-        """A baseline as it is, or by its name; see `named`.
+        """Resolve what a caller gives: a `Baseline` is returned as it is, a name goes to `named`.
 
         Raises:
             InterventionError: an unknown name, or a baseline with another number of tokens or features.
@@ -132,14 +148,19 @@ class Baseline:
         return baseline
 
     def change(self, clean: Decomposition, features: Iterable[int] | None = None) -> Codes:
-        """``f' - f`` of every feature on every token; or of some, which saves much where all features have a mean.
+        """``f' - f`` of every feature on every token.
+
+        Args:
+            clean: the clean state f.
+            features: only these features; by default all. A mean baseline has an entry for every feature on every
+                token, so that a selection saves most of the memory.
 
         Raises:
             FeatureError: a feature that does not exist.
         """
         if features is None:
             return self.codes + (-clean.codes)
-        chosen = sorted(set(features))
-        for feature in chosen:
+        selected = sorted(set(features))
+        for feature in selected:
             clean.codes.check(feature)
-        return self.codes.of(chosen) + (-clean.codes.of(chosen))
+        return self.codes.select(selected) + (-clean.codes.select(selected))

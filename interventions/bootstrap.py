@@ -1,4 +1,4 @@
-"""Bootstrap over prompts: how far a mean would move with other prompts of the same kind."""
+"""Bootstrap over prompts: how much a mean would vary with other prompts of the same kind."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ MOST_COUNTS = 1 << 22
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How intervals are estimated: by the percentile bootstrap over prompts.
+    """Options of the percentile bootstrap over prompts.
 
     Attributes:
-        resamples: number of resamples.
-        seed: of the resamples; a function that also draws random controls draws them from the same seed.
+        resamples: number R of resamples.
+        seed: of the resamples. A function that also draws random controls uses the same seed for them.
         level: coverage of the intervals, between 0 and 1.
 
     Raises:

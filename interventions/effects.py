@@ -36,8 +36,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interventions.baselines import Baseline
-from interventions.codes import Decomposition, check_feature
-from interventions.errors import InterventionError, NoGradientsError, not_one_of
+from interventions.codes import check_feature
+from interventions.decomposition import Decomposition
+from interventions.errors import InterventionError, NoGradientsError
 from interventions.estimator import Estimator
 from interventions.model import Model
 from interventions.path import Path, Progress
@@ -45,6 +46,7 @@ from interventions.prompts import Prompts
 from interventions.replacement import replace
 from interventions.site import Site
 from interventions.upward import Upward
+from user_input.nearest import nearest
 
 AGGREGATIONS = ("sum", "ctt")
 CTT_THRESHOLD = 0.1
@@ -90,7 +92,7 @@ class Effects:
         if aggregation == "sum":
             return total.index_add(0, self.feature, self.value.double()) / len(self.clean)
         if aggregation != "ctt":
-            raise InterventionError(not_one_of("aggregation", aggregation, AGGREGATIONS))
+            raise InterventionError(f"There is no aggregation {aggregation!r}: {nearest(aggregation, AGGREGATIONS)}")
         if self.position is None:
             raise InterventionError("Aggregation 'ctt' needs effects per position; use method 'ig' or 'atp'.")
         feature, value = self._merge_entries(self.position)
@@ -271,7 +273,7 @@ def _available_method(method: str | None, model: Model) -> str:
     Raises:
         NoGradientsError: a method that needs gradients, on a server without them.
     """
-    if method == "exact" or model.gradients:
+    if method == "exact" or model.remote is None or model.gradients:
         return method or "ig"
     if method is not None:
         raise NoGradientsError(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-
 
 class InterventionError(ValueError):
     """Base of every error that `interventions` raises on purpose."""
@@ -76,16 +73,3 @@ class NoGradientsError(RemoteError):
 
 class MixedModelsError(RemoteError):
     """A request that reaches into a second model; a server would silently run both on one."""
-
-
-def not_one_of(what: str, given: object, allowed: Iterable[str]) -> str:
-    """Say that a name is not allowed, which names are, and which of them may have been meant.
-
-    Examples:
-        >>> not_one_of("metric", "logit_diff", ["logit_difference", "cross_entropy"])
-        "There is no metric 'logit_diff'; there are logit_difference, cross_entropy. Did you mean 'logit_difference'?"
-    """
-    names = list(allowed)
-    close = difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"There is no {what} {given!r}; there are {', '.join(names)}.{hint}"

@@ -1,4 +1,4 @@
-"""What a direction of the residual stream writes into the logits, from the weights alone."""
+"""The logit lens of directions: which tokens they promote, computed from the weights alone."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from interventions.model import Model
 
 @torch.no_grad()
 def readout(model: Model, directions: Float[Tensor, "K D"], *, fold_norm: bool = True) -> Float[Tensor, "K V"]:
-    """The direct effect of residual directions on every token's logit: the logit lens of a direction.
+    """The direct effect of directions of the residual stream on the logit of every token.
 
-    ``W_U (g * d)``, less its mean over the vocabulary, which no probability depends on. With `fold_norm` g is
-    the final norm's weight, and d is centred first where that norm centres (a LayerNorm, not an RMSNorm); the
-    division by the residual stream's size, which differs from token to token, is left out, so that effects of
-    one checkpoint compare with each other and only roughly with another's. Layers in between are left out too.
+    ``W_U (g * d)``, minus its mean over the vocabulary, on which no probability depends. With `fold_norm`, g is the
+    weight of the final norm, and d is centred first if that norm subtracts the mean (a LayerNorm does, an RMSNorm does
+    not). Two things are left out: the blocks above the direction's site, and the norm's division by the size of the
+    residual stream. That size differs between tokens and checkpoints, so that effects can be compared within one
+    checkpoint, and only roughly between checkpoints.
 
     Args:
-        model: the checkpoint; its weights must be here, not on a server.
+        model: the checkpoint; its weights must be in this process, not on a server.
         directions: K directions of width D.
-        fold_norm: False multiplies the unembedding with the direction as it is.
+        fold_norm: if False, the unembedding is multiplied with the direction as it is.
+
+    Returns:
+        The effect of one unit of each direction on each of V logits.
 
     Raises:
         InterventionError: the model runs on a server.
@@ -37,21 +41,25 @@ def readout(model: Model, directions: Float[Tensor, "K D"], *, fold_norm: bool =
         raise InterventionError(f"{model.name} runs on a server, so its unembedding cannot be read here.")
     if directions.shape[1] != model.d_model:
         raise ShapeError(f"Directions have width {directions.shape[1]}, but {model.name} has {model.d_model}.")
-    unembedding = model.unembedding.weight.float()
-    moved = directions.to(unembedding)
+    unembedding = model.unembedding.get_parameter("weight").float()
+    inputs = directions.to(unembedding)
+
+    # Fold the final norm into the directions.
     if fold_norm:
         norm = model.module.get_submodule(model.architecture.norm)
         probe = torch.randn(1, model.d_model, generator=torch.Generator().manual_seed(0))
-        if _centres(norm, probe.to(unembedding.device, model.dtype)):
-            moved = moved - moved.mean(-1, keepdim=True)
+        if _subtracts_mean(norm, probe.to(unembedding.device, model.dtype)):
+            inputs = inputs - inputs.mean(-1, keepdim=True)
         weight = getattr(norm, "weight", None)
-        if weight is not None:
-            moved = moved * weight.float()
-    logits = moved @ unembedding.T
+        if isinstance(weight, Tensor):
+            inputs = inputs * weight.float()
+
+    # Unembed.
+    logits = inputs @ unembedding.T
     return logits - logits.mean(-1, keepdim=True)
 
 
-def _centres(norm: torch.nn.Module, probe: Float[Tensor, "1 D"]) -> bool:
-    """Whether a norm takes the mean away: then adding a constant to its input changes nothing."""
+def _subtracts_mean(norm: torch.nn.Module, probe: Float[Tensor, "1 D"]) -> bool:
+    """Whether a norm subtracts the mean of its input, so that adding a constant to the input changes nothing."""
     difference = (norm(probe + 1) - norm(probe)).abs().max()
     return bool(difference < 0.01 * norm(probe).abs().max())

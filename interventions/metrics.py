@@ -1,4 +1,4 @@
-"""What a prompt's answer is scored by."""
+"""Metrics: one number for each prompt, from the logits at its last token."""
 
 from __future__ import annotations
 
@@ -9,23 +9,32 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interventions.errors import InterventionError, ShapeError, not_one_of
+from interventions.errors import InterventionError, ShapeError
+from user_input.nearest import nearest
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A number per prompt, from the logits at its last token.
+    """A function of the logits at a prompt's last token and of its two answers.
 
     Attributes:
-        name: what tables call it.
-        from_answers: the metric as a function of the two answers' logits, ``f(right B, wrong B) -> B``;
-            with it only two rows of the unembedding are computed.
-        from_vocabulary: the metric as a function of all logits, ``f(logits B V, right B, wrong B) -> B``.
+        name: its name in tables.
+        from_answers: the metric as a function of the two answers' logits, ``f(right B, wrong B) -> B``. With it, only
+            two rows of the unembedding are computed.
+        from_vocabulary: the metric as a function of all logits, ``f(logits B V, right B, wrong B) -> B``. It is used
+            only where `from_answers` is None.
+
+    Raises:
+        InterventionError: neither function is given.
     """
 
     name: str
     from_answers: Callable[[Tensor, Tensor], Tensor] | None = None
     from_vocabulary: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        if self.from_answers is None and self.from_vocabulary is None:
+            raise InterventionError(f"Metric {self.name!r} needs a function: from_answers or from_vocabulary.")
 
     def __call__(
         self, logits: Float[Tensor, "B V"], right: Int[Tensor, " B"], wrong: Int[Tensor, " B"]
@@ -33,32 +42,36 @@ class Metric:
         """The metric of each row of `logits`.
 
         Raises:
-            ShapeError: the metric's function does not return one number a prompt.
+            ShapeError: the metric's function does not return one number for each prompt.
 
         Examples:
             >>> LOGIT_DIFFERENCE(torch.tensor([[1.0, 4.0]]), torch.tensor([0]), torch.tensor([1]))
             tensor([3.])
         """
         if self.from_answers is not None:
-            pick = lambda token: logits.gather(1, token.unsqueeze(1)).squeeze(1)  # noqa: E731
-            return self.check(self.from_answers(pick(right), pick(wrong)), len(right))
+            right_logit, wrong_logit = (logits.gather(1, token.unsqueeze(1)).squeeze(1) for token in (right, wrong))
+            return self.check(self.from_answers(right_logit, wrong_logit), len(right))
+        assert self.from_vocabulary is not None  # see __post_init__
         return self.check(self.from_vocabulary(logits, right, wrong), len(right))
 
     def check(self, value: object, n: int) -> Float[Tensor, " B"]:
-        """Refuse a result that is not one number a prompt."""
+        """Refuse a result that is not one number for each of n prompts.
+
+        Raises:
+            ShapeError: the result is no tensor, or has another shape.
+        """
         if not isinstance(value, Tensor) or value.shape != (n,):
-            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            received = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ShapeError(
-                f"Metric {self.name!r} must give one number for each of {n} prompts, shape ({n},); got {got}."
+                f"Metric {self.name!r} must give one number for each of {n} prompts, shape ({n},); got {received}."
             )
         return value
 
 
 def _probability_difference(logits: Tensor, right: Tensor, wrong: Tensor) -> Tensor:
     probabilities = logits.float().softmax(-1)
-    index = torch.stack([right, wrong], 1)
-    picked = probabilities.gather(1, index)
-    return picked[:, 1] - picked[:, 0]
+    of_answers = probabilities.gather(1, torch.stack([right, wrong], 1))
+    return of_answers[:, 1] - of_answers[:, 0]
 
 
 def _cross_entropy(logits: Tensor, right: Tensor, wrong: Tensor) -> Tensor:
@@ -69,7 +82,7 @@ LOGIT_DIFFERENCE = Metric("logit_difference", from_answers=lambda right, wrong: 
 """m = logit(wrong) - logit(right): negative where the model prefers the right answer (CTT)."""
 
 LOG_PROB_DIFFERENCE = Metric("log_prob_difference", from_answers=lambda right, wrong: wrong - right)
-"""m = log p(wrong) - log p(right); the normaliser cancels, so it equals the logit difference exactly."""
+"""m = log p(wrong) - log p(right), in nats; the normaliser cancels, so that it equals the logit difference."""
 
 PROBABILITY_DIFFERENCE = Metric("probability_difference", from_vocabulary=_probability_difference)
 """m = p(wrong) - p(right)."""
@@ -81,19 +94,18 @@ METRICS = {
     metric.name: metric for metric in (LOGIT_DIFFERENCE, LOG_PROB_DIFFERENCE, PROBABILITY_DIFFERENCE, CROSS_ENTROPY)
 }
 
-
 AnyMetric = str | Metric | Callable[[Tensor, Tensor, Tensor], Tensor]
-"""A metric by name, as it is, or as the caller's function of (logits B V, right B, wrong B) that gives B."""
+"""The name of a metric, a `Metric`, or a function of ``(logits B V, right B, wrong B)`` that returns B numbers."""
 
 
 def metric_named(metric: AnyMetric) -> Metric:
-    """A metric by name, as it is, or from the caller's function of (logits, right, wrong).
+    """The `Metric` of a name, or of a function of ``(logits, right, wrong)``; a `Metric` is returned as it is.
 
-    Every metric must grow as the model gets worse at the right answer, so that a feature which helps
-    has a positive effect when it is taken away.
+    A metric must increase as the model gets worse at the right answer, so that a feature that helps the model has a
+    positive effect when it is ablated.
 
     Raises:
-        InterventionError: no metric of that name.
+        InterventionError: there is no metric of that name.
 
     Examples:
         >>> metric_named("cross_entropy") is CROSS_ENTROPY
@@ -104,15 +116,14 @@ def metric_named(metric: AnyMetric) -> Metric:
     if callable(metric):
         return Metric(getattr(metric, "__name__", "custom"), from_vocabulary=metric)
     if metric not in METRICS:
-        raise InterventionError(not_one_of("metric", metric, METRICS))
+        raise InterventionError(f"There is no metric {metric!r}: {nearest(metric, METRICS)}")
     return METRICS[metric]
 
 
 def answered_right(metric: Float[Tensor, "*P"]) -> Float[Tensor, "*P"]:
-    """1 where the right answer has the higher logit, m = logit(wrong) - logit(right) < 0; 1/2 for a tie.
+    """Accuracy of each prompt from its logit difference m: 1 where m < 0, 1/2 for a tie, otherwise 0.
 
     Examples:
-        >>> import torch
         >>> answered_right(torch.tensor([-1.0, 0.0, 2.0])).tolist()
         [1.0, 0.5, 0.0]
     """

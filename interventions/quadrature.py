@@ -7,19 +7,27 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interventions.errors import InterventionError, not_one_of
+from interventions.errors import InterventionError
+from user_input.nearest import nearest
 
 RULES = ("gauss-legendre", "midpoint", "left")
 
 
 def nodes_and_weights(rule: str, steps: int) -> tuple[Float[Tensor, " K"], Float[Tensor, " K"]]:
-    """Where the gradient is taken, and with which weight: ``integral_0^1 g(a) da = sum_k w_k g(a_k)``.
+    """Nodes and weights of a quadrature rule on [0, 1]: ``integral_0^1 g(a) da ~ sum_k w_k g(a_k)``.
 
-    `left` is the left Riemann sum that CTT uses with 10 steps, `midpoint` the midpoint rule, and
-    `gauss-legendre` is exact for polynomials of degree 2 steps - 1, so it needs the fewest steps.
+    ``left`` is the left Riemann sum, which CTT uses with 10 steps; ``midpoint`` is the midpoint rule; and
+    ``gauss-legendre`` is exact for polynomials up to degree ``2 * steps - 1``, so that it needs the fewest steps.
+
+    Args:
+        rule: one of `RULES`.
+        steps: number K of nodes.
+
+    Returns:
+        The nodes a_k in ascending order and the weights w_k, which add up to 1.
 
     Raises:
-        InterventionError: an unknown rule, or less than one step.
+        InterventionError: an unknown rule, or fewer than one step.
 
     Examples:
         >>> nodes_and_weights("left", 4)[0].tolist()
@@ -37,5 +45,5 @@ def nodes_and_weights(rule: str, steps: int) -> tuple[Float[Tensor, " K"], Float
         nodes = (np.arange(steps) + (0.5 if rule == "midpoint" else 0.0)) / steps
         weights = np.full(steps, 1 / steps)
     else:
-        raise InterventionError(not_one_of("quadrature rule", rule, RULES))
+        raise InterventionError(f"There is no quadrature rule {rule!r}: {nearest(rule, RULES)}")
     return torch.tensor(nodes, dtype=torch.float64), torch.tensor(weights, dtype=torch.float64)

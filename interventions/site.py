@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from interventions.errors import SiteError, not_one_of
+from interventions.errors import SiteError
+from user_input.nearest import nearest
 
 COMPONENTS = ("attn", "mlp", "resid")
 """In the order in which a block computes them."""
@@ -31,7 +32,7 @@ class Site:
 
     def __post_init__(self) -> None:
         if self.component not in COMPONENTS:
-            raise SiteError(not_one_of("component", self.component, COMPONENTS))
+            raise SiteError(f"There is no component {self.component!r}: {nearest(self.component, COMPONENTS)}")
 
     def __str__(self) -> str:
         return f"{self.component}.{self.layer}"

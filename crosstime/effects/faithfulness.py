@@ -17,7 +17,7 @@ from crosstime.machine.progress import track
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
 from interventions import Bootstrap, Circuit, bootstrap_interval, circuit
-from interventions.circuits import SIZES
+from interventions.circuit import SIZES
 from interventions.metrics import answered_right
 from tasks import Task, TokenizedTask
 from user_input.nearest import nearest

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from interventions.errors import InterventionError, not_one_of
+from interventions.errors import InterventionError
+from user_input.nearest import nearest
 
 if TYPE_CHECKING:
     from nnsight import TransformersModel
@@ -113,7 +114,7 @@ class Remote:
         if self.sandboxed not in SANDBOXED:
             raise InterventionError(f"sandboxed is 'auto', true or false, not {self.sandboxed!r}.")
         if self.wire is not None and self.wire not in WIRES:
-            raise InterventionError(not_one_of("wire dtype", self.wire, WIRES))
+            raise InterventionError(f"There is no wire dtype {self.wire!r}: {nearest(self.wire, WIRES)}")
 
     @classmethod
     def of(cls, place: Remote | str | bool | None) -> Remote | None:

@@ -273,10 +273,10 @@ def test_more_nodes_are_spent_only_where_completeness_asks_for_them(tiny, prompt
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "igg"}, r"no method 'igg'.*Did you mean 'ig'\?"),
-        ({"metric": "cross_entrop"}, r"Did you mean 'cross_entropy'\?"),
-        ({"quadrature": "mid-point"}, r"Did you mean 'midpoint'\?"),
-        ({"baseline": "pach"}, r"no baseline 'pach'.*Did you mean 'patch'\?"),
+        ({"method": "igg"}, r"no method 'igg'.*did you mean 'ig'\?"),
+        ({"metric": "cross_entrop"}, r"did you mean 'cross_entropy'\?"),
+        ({"quadrature": "mid-point"}, r"did you mean 'midpoint'\?"),
+        ({"baseline": "pach"}, r"no baseline 'pach'.*did you mean 'patch'\?"),
         ({"steps": 0}, "at least one step"),
         ({"tolerance": 0.0}, r"must be positive, not 0\.0"),
     ],

@@ -56,5 +56,5 @@ def test_a_metric_of_another_shape_is_refused(value, got):
 
 
 def test_an_unknown_metric_gets_its_nearest_match():
-    with pytest.raises(InterventionError, match=r"'logit_diference'.*Did you mean 'logit_difference'\?"):
+    with pytest.raises(InterventionError, match=r"'logit_diference'.*did you mean 'logit_difference'\?"):
         metric_named("logit_diference")

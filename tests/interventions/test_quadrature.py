@@ -47,7 +47,7 @@ def test_the_midpoint_rule_converges_with_the_square_of_its_steps():
 
 
 def test_an_unknown_rule_gets_its_nearest_match():
-    with pytest.raises(InterventionError, match=r"'gauss-legender'.*Did you mean 'gauss-legendre'\?"):
+    with pytest.raises(InterventionError, match=r"'gauss-legender'.*did you mean 'gauss-legendre'\?"):
         nodes_and_weights("gauss-legender", 4)
 
 

@@ -159,7 +159,7 @@ def test_a_remote_is_what_callers_write(monkeypatch):
     made = Remote("local", wire="float16")
     assert Remote.of(made) is made
     assert made.wire_dtype == torch.float16
-    with pytest.raises(InterventionError, match="Did you mean 'bfloat16'"):
+    with pytest.raises(InterventionError, match="did you mean 'bfloat16'"):
         Remote("local", wire="bfloat")
     with pytest.raises(InterventionError, match="auto"):
         Remote("local", sandboxed="maybe")

@@ -97,7 +97,7 @@ def test_rows_choices_means_and_constants_are_those_of_the_matrix(seed, n_tokens
     others = [feature for feature in range(n_features) if feature not in chosen]
     expected = dense.clone()
     expected[:, others] = 0.0
-    assert torch.equal(sparse.of(chosen).dense(), expected)
+    assert torch.equal(sparse.select(chosen).dense(), expected)
     torch.testing.assert_close(sparse.mean(), dense.mean(0))
     assert torch.equal(Codes.constant(dense[0], 4).dense(), dense[0].expand(4, -1))
     assert bool((Codes.constant(dense[0], 4).token.diff() >= 0).all())

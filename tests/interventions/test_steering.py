@@ -8,9 +8,7 @@ import plain_torch
 import pytest
 import torch
 
-from interventions import InterventionError, Prompts, ShapeError, Site
-from interventions.circuits import circuit
-from interventions.steering import clamp, steer, transplant
+from interventions import InterventionError, Prompts, ShapeError, Site, circuit, clamp, steer, transplant
 
 LAYER = Site(1)
 

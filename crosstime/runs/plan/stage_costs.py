@@ -13,7 +13,7 @@ from crosstime.runs.recipe.recipe import TINY, Recipe
 from crosstime.runs.sharding import BLOCK
 from crosstime.runs.stages.evaluate import evaluated
 from crosstime.suites.compute import DTYPES
-from interventions.circuits import SIZES
+from interventions.circuit import SIZES
 
 PAIRS = {
     "ctt/blimp-sva": 4000, "ctt/clams-en-fr": 4760, "ctt/multiblimp-all": 2640, "blimp": 1000, "clams": 5000,

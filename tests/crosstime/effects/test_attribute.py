@@ -290,7 +290,7 @@ def test_a_suite_is_brought_into_the_crosscoders_order(suite: Suite):
 def test_an_unknown_baseline_or_method_is_refused(suite: Suite, crosscoder: CrossCoder, decomposed: DecomposedTask):
     with pytest.raises(CrosscoderError, match="no baseline 'pach': did you mean 'patch'"):
         attribute(suite, crosscoder, decomposed, baseline="pach")
-    with pytest.raises(InterventionError, match=r"no method 'igg'.*Did you mean 'ig'"):
+    with pytest.raises(InterventionError, match=r"no method 'igg'.*did you mean 'ig'"):
         attribute(suite, crosscoder, decomposed, method="igg")
 
 

@@ -10,7 +10,7 @@ from crosstime.errors import CrosscoderError
 from crosstime.features.logit_lens import logit_effects, token_text
 from interventions import readout
 from interventions.errors import ShapeError
-from interventions.logit_lens import _centres
+from interventions.logit_lens import _subtracts_mean
 
 
 @pytest.fixture(scope="module")
@@ -69,5 +69,5 @@ def test_a_feature_that_does_not_exist_and_no_tokens_at_all_are_refused(learning
 @torch.no_grad()
 def test_an_rms_norm_is_not_centred_and_a_layer_norm_is():
     probe = torch.randn(1, 32, generator=torch.Generator().manual_seed(1))
-    assert _centres(torch.nn.LayerNorm(32), probe)
-    assert not _centres(torch.nn.RMSNorm(32), probe)
+    assert _subtracts_mean(torch.nn.LayerNorm(32), probe)
+    assert not _subtracts_mean(torch.nn.RMSNorm(32), probe)

@@ -153,7 +153,7 @@ def test_a_whole_number_serves_as_a_number(tmp_path):
         ("name=..", ("name: it names the run's folder",)),
         ('name=""', ("name: it names the run's folder",)),
         ("seed=-1", ("seed must be at least 0, not -1",)),
-        ("compare.site=head.1", ("compare.site: There is no component 'head'; there are attn, mlp, resid",)),
+        ("compare.site=head.1", ("compare.site: There is no component 'head': Allowed: attn, mlp, resid",)),
         ("compare.site=resid", ("compare.site: A site is written COMPONENT.LAYER",)),
         ("crosscoder.n_features=0", ("[crosscoder] n_features must be positive",)),
         ("crosscoder.batch_size=0", ("[crosscoder] batch_size must be at least 1",)),

@@ -1,4 +1,4 @@
-"""Replace activations at any sites and positions, and score the prompts."""
+"""Patch activations at any sites and positions, and score the prompts."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ def patch(
     *,
     positions: str | Sequence[tuple[int, int]] = "all",
 ) -> Float[Tensor, " P"]:
-    """The metric of every prompt when activations are replaced at one site or several in one pass.
+    """The metric of every prompt when the activations at one or several sites are replaced in one forward pass.
 
     Args:
-        model, prompts: P prompts with their answers.
-        activations: site -> flat activations, one row for every token of the prompts (rows of tokens that
-            `positions` leaves out are not used).
+        model: the checkpoint.
+        prompts: P prompts with right and wrong answers.
+        activations: site -> flat activations, one row for every token of the prompts. Rows of tokens that `positions`
+            leaves out are not used.
         metric: what is read at the last token.
         positions: ``all``, ``last``, or a token span (first, end) for each prompt.
 
@@ -45,6 +46,7 @@ def patch(
         >>> patch(model, prompts, {Site(1): decomposition.reconstruction})  # doctest: +SKIP
         >>> patch(model, prompts, {Site(0, "mlp"): x, Site(1, "attn"): y}, positions="last")  # doctest: +SKIP
     """
+    # Check the shapes.
     model.check_tokens(prompts)
     expected = (prompts.n_tokens, model.d_model)
     for site, x in activations.items():
@@ -53,24 +55,29 @@ def patch(
                 f"Patching {len(prompts)} prompts at {site} takes activations of shape {expected}, one row a token; "
                 f"got {tuple(x.shape)}."
             )
+
+    # With a single site that is replaced as a whole, only the blocks above it need to run.
     if len(activations) == 1 and positions == "all":
         ((site, x),) = activations.items()
         return Upward(model, prompts, site, metric).score(x)
-    metric, kept = metric_named(metric), prompts.at(positions).unsqueeze(1)
-    out = torch.empty(len(prompts))
+
+    # Otherwise run the whole model, and replace the chosen positions on the way.
+    metric, chosen = metric_named(metric), prompts.at(positions).unsqueeze(1)
+    scores = torch.empty(len(prompts))
 
     def work(batch: Batch, budget: int) -> None:
-        mask = batch.pad(kept.float()).bool().to(model.device)
+        mask = batch.pad(chosen.float()).bool().to(model.device)
         edits = {
             site: _replacement(batch.pad(x).to(model.device, model.dtype), mask) for site, x in activations.items()
         }
-        found = scored(model, prompts, batch.rows, metric, partial(run, model, batch.to(model.device), edits))
-        out[batch.rows] = found.float().cpu()
+        forward = partial(run, model, batch.to(model.device), edits)
+        scores[batch.rows] = scored(model, prompts, batch.rows, metric, forward).float().cpu()
 
     with torch.no_grad():
         for_each_batch(prompts, model.max_tokens, work)
-    return out
+    return scores
 
 
 def _replacement(x: Tensor, mask: Tensor) -> Edit:
+    """An edit that puts x at the positions of the mask."""
     return lambda value: torch.where(mask.to(value.device), x.to(value), value)
