@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
 from crosstime import CrossCoder
-from crosstime.crosscoders.crosscoder import Origin
+from crosstime.crosscoders.origin import Origin
 from interventions import MAX_TOKENS, Model, Prompts, Site, fetch
 
 

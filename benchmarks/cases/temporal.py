@@ -11,7 +11,7 @@ from torch import nn
 from benchmarks.memory import HOW, footprint
 from benchmarks.result import Result, Row
 from crosstime import CrossCoder, Site
-from crosstime.crosscoders.crosscoder import Origin
+from crosstime.crosscoders.origin import Origin
 from crosstime.evolution.decoders import decoder_evolution
 
 MEGABYTE = 1 << 20

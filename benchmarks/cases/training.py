@@ -25,7 +25,7 @@ from benchmarks.peers.running import MISSING, Peer, against, environment
 from benchmarks.result import Result, Row
 from benchmarks.timing import medians
 from crosstime import BatchTopKConfig, CrossCoder, L1Config
-from crosstime.crosscoders.crosscoder import Origin
+from crosstime.crosscoders.origin import Origin
 from crosstime.training.trainer import Trainer, TrainerConfig
 from interventions import Site
 

@@ -1,10 +1,9 @@
-"""Crosscoders on the Hugging Face Hub: a repository with the weights, a readable configuration and a card."""
+"""Crosscoders on the Hugging Face Hub: a repository with the weights, a readable configuration and a model card."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
 
@@ -14,25 +13,58 @@ from user_input.first_line import first_line
 
 WEIGHTS, CONFIGURATION = "model.safetensors", "config.json"
 
+Module = TypeVar("Module", bound="OnHub")
+
+_CARD = """---
+library_name: crosstime
+tags:
+- crosscoder
+- interpretability
+---
+
+# Crosscoder of {suite} at {site}
+
+{n_features:,} features ({activation}) of the checkpoints {revisions}, width {d_model:,}.
+
+```python
+import crosstime as ct
+
+crosscoder = ct.CrossCoder.from_pretrained("ORG/NAME")
+```
+"""
+
 
 class OnHub(PyTorchModelHubMixin):
-    """`save_pretrained`, `push_to_hub` and `from_pretrained` of a crosscoder.
+    """`save_pretrained`, `push_to_hub` and `from_pretrained` for a crosscoder.
 
-    ``model.safetensors`` is what `CrossCoder.save` writes and all that is read; ``config.json`` says the same of the
-    crosscoder in words, for people and for the Hub.
+    ``model.safetensors`` is the file that `CrossCoder.save` writes, and the only one that is read. ``config.json``
+    describes the crosscoder for people and for the Hub.
 
     Examples:
         >>> crosscoder.push_to_hub("ORG/NAME", private=True)  # doctest: +SKIP
         >>> CrossCoder.from_pretrained("ORG/NAME", revision="main")  # doctest: +SKIP
     """
 
-    def _save_pretrained(self, save_directory: Path) -> None:
-        self.save(save_directory / WEIGHTS)
-        write_json(save_directory / CONFIGURATION, self._facts())
+    def save(self, path: str | Path) -> None:
+        """Write the crosscoder to one file; the class that uses this mixin does it."""
+        raise NotImplementedError
 
     @classmethod
-    def from_pretrained(
-        cls,
+    def load(cls: type[Module], path: str | Path) -> Module:
+        """Read what `save` wrote; the class that uses this mixin does it."""
+        raise NotImplementedError
+
+    def facts(self) -> dict[str, Any]:
+        """The crosscoder described in plain values; the class that uses this mixin does it."""
+        raise NotImplementedError
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        self.save(save_directory / WEIGHTS)
+        write_json(save_directory / CONFIGURATION, self.facts())
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]  # the file describes the model, so there are no **model_kwargs
+        cls: type[Module],
         source: str | Path,
         *,
         revision: str | None = None,
@@ -40,32 +72,38 @@ class OnHub(PyTorchModelHubMixin):
         token: str | bool | None = None,
         force_download: bool = False,
         local_files_only: bool = False,
-    ) -> OnHub:
-        """Load a crosscoder from a folder of `save_pretrained`, or from a repository on the Hub.
+    ) -> Module:
+        """Load a crosscoder from a folder that `save_pretrained` wrote, or from a repository on the Hub.
 
         Args:
-            source: the folder, or the repository's id.
+            source: the folder, or the id of the repository.
             revision: branch, tag or commit of the repository.
-            cache_dir, token, force_download, local_files_only: as `huggingface_hub.hf_hub_download` takes them; with
-                ``local_files_only`` nothing is asked of the Hub.
+            cache_dir, token, force_download, local_files_only: as for `huggingface_hub.hf_hub_download`; with
+                ``local_files_only`` the Hub is not contacted.
 
         Raises:
-            CrosscoderError: neither is there, or what is there is no crosscoder.
+            CrosscoderError: there is no such folder or repository, or it does not hold a crosscoder.
 
         Examples:
             >>> CrossCoder.from_pretrained("ORG/NAME", local_files_only=True)  # doctest: +SKIP
         """
         if Path(source).is_dir():
             return cls.load(Path(source) / WEIGHTS)
+
         from httpx import HTTPError
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HFValidationError
 
         try:
             path = hf_hub_download(
-                str(source), WEIGHTS, revision=revision, cache_dir=cache_dir, token=token,
-                force_download=force_download, local_files_only=local_files_only,
-            )  # fmt: skip
+                str(source),
+                WEIGHTS,
+                revision=revision,
+                cache_dir=cache_dir,
+                token=token,
+                force_download=force_download,
+                local_files_only=local_files_only,
+            )
         except (OSError, HFValidationError, HTTPError) as error:
             raise CrosscoderError(
                 f"there is no folder {source}, and the Hub has no crosscoder {source}: {first_line(error)}"
@@ -73,18 +111,6 @@ class OnHub(PyTorchModelHubMixin):
         return cls.load(path)
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
-        """The repository's README: what the crosscoder is, and how to load it."""
-        facts = self._facts()
-        return ModelCard(
-            "---\nlibrary_name: crosstime\ntags:\n- crosscoder\n- interpretability\n---\n\n"
-            f"# Crosscoder of {facts['suite']} at {facts['site']}\n\n"
-            f"{facts['n_features']:,} features ({facts['activation']}) of the checkpoints "
-            f"{', '.join(facts['revisions'])}, width {facts['d_model']:,}.\n\n"
-            "```python\nimport crosstime as ct\n\ncrosscoder = ct.CrossCoder.from_pretrained(\"ORG/NAME\")\n```\n"
-        )  # fmt: skip
-
-    def _facts(self) -> dict[str, Any]:
-        return asdict(self.origin) | {
-            "site": str(self.origin.site), "activation": self.activation.name, "n_features": self.n_features,
-            "settings": self.activation.settings(), "n_shared": self.n_shared, "scales": self.scales.tolist(),
-        }  # fmt: skip
+        """The README of the repository: what the crosscoder is, and how to load it."""
+        facts = self.facts()
+        return ModelCard(_CARD.format(**facts | {"revisions": ", ".join(facts["revisions"])}))

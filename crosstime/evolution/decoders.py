@@ -40,7 +40,7 @@ def decoder_evolution(crosscoder: CrossCoder, *, fraction: float = PRESENT) -> d
         mean and median over the features present, alive (how many these are).
 
     Examples:
-        >>> from crosstime.crosscoders.crosscoder import Origin
+        >>> from crosstime.crosscoders.origin import Origin
         >>> from interventions import Site
         >>> crosscoder = CrossCoder(Origin("tiny", ("step64", "main"), Site(1), d_model=8), n_features=16)
         >>> decoder_evolution(crosscoder)["evolution"].onset.unique().tolist()

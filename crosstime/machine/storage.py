@@ -42,7 +42,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         RunError: the block wrote nothing, `path` cannot be written to, or the disk is full.
 
     Examples:
-        >>> with atomic_path("out/notes.txt") as temporary:
+        >>> with atomic_path("out/notes.txt") as temporary:  # doctest: +SKIP
         ...     temporary.write_text("complete or absent")
     """
     target = Path(path)

@@ -63,7 +63,8 @@ class L1Trainer(Trainer):
         loss = mean over tokens of  sum_c ||s_c x_c - s_c x̂_c||² + l1 * sum_i f_i sum_c ||W_dec[i, c]||
 
     Examples:
-        >>> from crosstime.crosscoders.crosscoder import CrossCoder, Origin
+        >>> from crosstime.crosscoders.crosscoder import CrossCoder
+        >>> from crosstime.crosscoders.origin import Origin
         >>> from interventions import Site
         >>> crosscoder = CrossCoder(Origin("tiny", ("a", "b"), Site(0), 8), 16)
         >>> trainer = L1Trainer(crosscoder, L1Config(n_features=16, steps=10))

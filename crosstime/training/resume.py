@@ -12,7 +12,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from crosstime.activations.buffer import BufferState
-from crosstime.crosscoders.crosscoder import Origin
+from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError, RunError
 from crosstime.machine.tensors import read_tensors, write_tensors
 from crosstime.training.trainer import Trainer

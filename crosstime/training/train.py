@@ -11,7 +11,8 @@ import torch
 
 from crosstime.activations.data_config import DataConfig
 from crosstime.activations.store import ActivationStore
-from crosstime.crosscoders.crosscoder import CrossCoder, Origin
+from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.crosscoders.origin import Origin
 from crosstime.machine.processes import join_processes, local_device
 from crosstime.machine.progress import track
 from crosstime.shown import Shown

@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from crosstime.crosscoders.activation_functions import Activation
-from crosstime.crosscoders.crosscoder import CrossCoder, Origin
+from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
 from crosstime.machine.processes import ALONE, Processes
 from user_input.nearest import nearest

@@ -11,7 +11,8 @@ from broken_input import edits, fuzzed, refuses_politely, replaced, tensors_like
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosstime.crosscoders.crosscoder import CrossCoder, Origin
+from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.crosscoders.origin import Origin
 from crosstime.effects.effects_file import read_effects, write_effects
 from crosstime.errors import SuiteError
 from crosstime.features.annotation import read_annotations

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from crosstime.activations.buffer import BufferState
 from crosstime.activations.data_config import DataConfig
 from crosstime.activations.store import ActivationStore, StoredBatches
-from crosstime.crosscoders.crosscoder import CrossCoder, Origin
+from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.crosscoders.origin import Origin
 from crosstime.errors import StoreError
 from crosstime.machine.tensors import read_tensors, write_tensors
 from crosstime.training.l1 import L1Config

@@ -15,7 +15,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from crosstime.crosscoders.activation_functions import Activation
-from crosstime.crosscoders.crosscoder import CrossCoder, Origin
+from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError, RunError
 from crosstime.machine.tensors import read_tensors
 from interventions import Site

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from crosstime.crosscoders import crosscoder as home
+from crosstime.crosscoders import crosscoder_file
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.exchange.format import Format, Known, scales_from
 from crosstime.crosscoders.hub import WEIGHTS
@@ -23,7 +23,7 @@ def _holds(path: Path) -> bool:
         return False
     try:
         with safe_open(file, framework="pt") as opened:
-            return (opened.metadata() or {}).get("format") == home.FORMAT
+            return (opened.metadata() or {}).get("format") == crosscoder_file.FORMAT
     except (SafetensorError, OSError):
         # Whole or not, a single safetensors file is ours to read, and to say what is wrong with it.
         return not path.is_dir()

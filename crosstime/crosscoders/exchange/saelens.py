@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from crosstime.crosscoders.activation_functions import Activation, BatchTopK, JumpReLU, TopK
-from crosstime.crosscoders.crosscoder import CrossCoder, Origin
+from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.exchange.format import (
     Format,
     Known,
@@ -28,6 +28,7 @@ from crosstime.crosscoders.exchange.format import (
 )
 from crosstime.crosscoders.exchange.hooks import hook_of, site_of
 from crosstime.crosscoders.exchange.settings import Settings
+from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
 from crosstime.machine.storage import atomic_path, write_json
 from crosstime.machine.tensors import write_tensors

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from crosstime.activations.store import ActivationStore
-from crosstime.crosscoders.crosscoder import CrossCoder, Origin
+from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.crosscoders.origin import Origin
 from crosstime.suites.tiny import TinyConfig, train_tiny_suite
 from interventions import Site
 from tasks.agreement import sentences

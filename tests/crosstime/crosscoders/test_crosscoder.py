@@ -6,7 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from crosstime.crosscoders.crosscoder import FORMAT, CrossCoder, Origin, fraction_of_variance_explained
+from crosstime.crosscoders.crosscoder import CrossCoder, fraction_of_variance_explained
+from crosstime.crosscoders.crosscoder_file import FORMAT
+from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
 from crosstime.machine.tensors import read_tensors
 from interventions import Site

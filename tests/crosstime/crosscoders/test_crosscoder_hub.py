@@ -13,7 +13,8 @@ from huggingface_hub import HfApi
 
 from crosstime.crosscoders import exchange
 from crosstime.crosscoders.activation_functions import BatchTopK
-from crosstime.crosscoders.crosscoder import CrossCoder, Origin
+from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
 from interventions import Site
 

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from crosstime.crosscoders import exchange
 from crosstime.crosscoders.activation_functions import Activation, BatchTopK, JumpReLU, ReLU, TopK
-from crosstime.crosscoders.crosscoder import CrossCoder, Origin
+from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.exchange.hooks import hook_of, site_of
+from crosstime.crosscoders.origin import Origin
 from interventions import Site
 
 D, F, T = 6, 15, 40

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 
 from crosstime.crosscoders import exchange
 from crosstime.crosscoders.activation_functions import BatchTopK, JumpReLU, TopK
-from crosstime.crosscoders.crosscoder import CrossCoder, Origin
+from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
 from interventions import Site
 

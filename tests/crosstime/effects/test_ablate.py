@@ -7,8 +7,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from crosstime.activations.data_config import DataConfig
-from crosstime.crosscoders.crosscoder import CrossCoder, Origin
+from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.decompose import DecomposedTask, decompose_task
+from crosstime.crosscoders.origin import Origin
 from crosstime.effects.ablate import ablate
 from crosstime.errors import CrosscoderError
 from crosstime.suites.suite import Suite

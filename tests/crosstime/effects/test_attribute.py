@@ -6,8 +6,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from crosstime.crosscoders.crosscoder import CrossCoder, Origin
+from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.decompose import DecomposedTask, decompose_task, fitting
+from crosstime.crosscoders.origin import Origin
 from crosstime.effects.attribute import ERROR_TERM, Attribution, attribute
 from crosstime.effects.relie import classify
 from crosstime.errors import CrosscoderError

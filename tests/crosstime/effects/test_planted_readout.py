@@ -7,7 +7,8 @@ import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 import crosstime as ct
-from crosstime.crosscoders.crosscoder import CrossCoder, Origin
+from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.crosscoders.origin import Origin
 from crosstime.suites.tiny import train_tokenizer
 from crosstime.training.planted import Planted, planted_effects
 from interventions import Site

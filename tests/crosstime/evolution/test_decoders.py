@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from crosstime.crosscoders.crosscoder import CrossCoder, Origin
+from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.crosscoders.origin import Origin
 from crosstime.evolution import dimensionality
 from crosstime.evolution import rotation as rotating
 from crosstime.evolution.decoders import decoder_evolution

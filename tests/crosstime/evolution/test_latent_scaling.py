@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from crosstime.crosscoders.crosscoder import CrossCoder, Origin
+from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
 from crosstime.evolution.latent_scaling import latent_scaling, scale_latents
 from interventions import Site

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from crosstime.crosscoders.crosscoder import CrossCoder, Origin
+from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
 from crosstime.evolution import match_features as matching
 from crosstime.evolution.match_features import match_directions, match_features, seed_agreement

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from crosstime.crosscoders.crosscoder import CrossCoder, Origin
+from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.decompose import DecomposedText
+from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CorpusError
 from crosstime.features import feature_kinds as feature_scores
 from crosstime.features.feature_kinds import explained_by, feature_kinds, language_shares

@@ -11,7 +11,8 @@ import torch
 
 from crosstime.activations.buffer import ActivationBuffer
 from crosstime.activations.data_config import DataConfig
-from crosstime.crosscoders.crosscoder import CrossCoder, Origin
+from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.crosscoders.origin import Origin
 from crosstime.suites.suite import Suite
 from crosstime.training.kinds import KINDS
 from crosstime.training.l1 import L1Config

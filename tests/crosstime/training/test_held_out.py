@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from crosstime.crosscoders.crosscoder import CrossCoder, Origin
+from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CorpusError
 from crosstime.training.held_out import ValidationBatch, held_out, is_held_out, without_held_out
 from crosstime.training.kinds import KINDS

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from crosstime.crosscoders.crosscoder import CrossCoder, Origin
+from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
 from crosstime.machine.tensors import read_tensors, write_tensors
 from crosstime.training.kinds import KINDS, kind_named

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from crosstime.crosscoders.crosscoder import CrossCoder, Origin
+from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.crosscoders.origin import Origin
 from crosstime.training.jumprelu import JumpReLUConfig
 from crosstime.training.topk import BatchTopKConfig, TopKConfig, TopKTrainer
 from crosstime.training.trainer import Trainer, TrainerConfig

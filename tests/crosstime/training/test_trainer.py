@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from crosstime.crosscoders.crosscoder import CrossCoder, Origin
+from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
 from crosstime.training.l1 import L1Config, L1Trainer
 from interventions import Site

@@ -1,0 +1,113 @@
+"""The file of a crosscoder: its tensors as safetensors, and the rest of the module as metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxtyping import Shaped
+from torch import Tensor
+
+from crosstime.crosscoders.activation_functions import Activation, activation_named
+from crosstime.crosscoders.origin import Origin
+from crosstime.errors import CrosscoderError, RunError
+from crosstime.machine.tensors import REAL, check_names, check_tensor, read_tensors, write_tensors
+from user_input.first_line import first_line
+from user_input.parse_json import parse_json
+
+FORMAT = "crosstime-crosscoder-1"
+
+
+@dataclass(frozen=True, eq=False)
+class CrosscoderFile:
+    """Everything that `CrossCoder` is rebuilt from.
+
+    Attributes:
+        origin: checkpoints, site and width.
+        activation: an activation function of the right kind and size; its tensors are among `tensors`.
+        n_shared: number of features with one direction for all checkpoints.
+        tensors: the state dict of the module.
+    """
+
+    origin: Origin
+    activation: Activation
+    n_shared: int
+    tensors: Mapping[str, Shaped[Tensor, ...]]
+
+    @property
+    def n_features(self) -> int:
+        """F."""
+        return self.tensors["W_dec"].shape[0]
+
+    def write(self, path: str | Path) -> None:
+        """Write the file atomically.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        metadata = {
+            "format": FORMAT,
+            "activation": self.activation.name,
+            "settings": json.dumps(self.activation.settings()),
+            "n_shared": str(self.n_shared),
+            "origin": json.dumps(self.origin.to_json()),
+        }
+        write_tensors(path, self.tensors, metadata)
+
+    @classmethod
+    def read(cls, path: str | Path) -> CrosscoderFile:
+        """Read a file and check it, so that what it says and what it holds agree.
+
+        Raises:
+            CrosscoderError: the file is missing, damaged, or not a crosscoder of this format.
+        """
+        try:
+            tensors, metadata = read_tensors(path)
+        except RunError as error:
+            raise CrosscoderError(f"cannot load a crosscoder: {error}") from error
+        if metadata.get("format") != FORMAT:
+            raise CrosscoderError(
+                f"{path} is not a crosscoder file: its format is {metadata.get('format')!r}, not {FORMAT!r}."
+            )
+        try:
+            return cls._checked(tensors, metadata)
+        except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+            reason = f"it has no {error}" if isinstance(error, KeyError) else first_line(error)
+            raise CrosscoderError(f"{path} is not a valid crosscoder file: {reason}") from error
+
+    @classmethod
+    def _checked(cls, tensors: dict[str, Tensor], metadata: Mapping[str, str]) -> CrosscoderFile:
+        origin = Origin.from_json(parse_json(metadata["origin"]))
+        n_checkpoints, d_model = len(origin.revisions), origin.d_model
+
+        # Compare the weights with the origin, before anything of the size that the file claims is allocated
+        n_features = check_tensor("W_dec", tensors.get("W_dec"), (None, None, None)).shape[0]
+        shapes: dict[str, tuple[int, ...]] = {
+            "W_dec": (n_features, n_checkpoints, d_model),
+            "W_enc": (n_checkpoints, d_model, n_features),
+            "b_enc": (n_features,),
+            "b_dec": (n_checkpoints, d_model),
+            "scales": (n_checkpoints,),
+        }
+        for name, shape in shapes.items():
+            check_tensor(name, tensors.get(name), shape, REAL)
+
+        # Rebuild the activation function, and check its tensors too
+        settings = parse_json(metadata.get("settings", "{}"))
+        if not isinstance(settings, dict):
+            raise TypeError("the settings of its activation function are not an object")
+        activation = activation_named(metadata["activation"], n_features, settings)
+        shapes |= {f"activation.{name}": tuple(tensor.shape) for name, tensor in activation.state_dict().items()}
+        if "norms_before_folding" in tensors:
+            shapes["norms_before_folding"] = (n_checkpoints, n_features)
+        check_names(tensors, shapes)
+        for name, shape in shapes.items():
+            check_tensor(name, tensors[name], shape, REAL)
+
+        # The shared features must exist
+        n_shared = int(metadata.get("n_shared", "0"))
+        if n_checkpoints < 1 or n_features < 1 or not 0 <= n_shared <= n_features:
+            raise ValueError(f"it has {n_checkpoints} checkpoints, {n_features} features and {n_shared} shared ones")
+        return cls(origin, activation, n_shared, tensors)
