@@ -35,11 +35,12 @@ from .runs.recipe.recipe import Recipe as Recipe
 from .runs.run import run as run
 from .suites.accuracy import accuracy as accuracy
 from .suites.compute import Compute as Compute
+from .suites.corpus import TextSample as TextSample
 from .suites.select import select as select
 from .suites.similarity import similarity as similarity
 from .suites.suite import Suite as Suite
-from .suites.tiny import TinyConfig as TinyConfig
-from .suites.tiny import train_tiny_suite as train_tiny_suite
+from .suites.tiny_config import TinyConfig as TinyConfig
+from .suites.train_tiny_suite import train_tiny_suite as train_tiny_suite
 from .training.jumprelu import JumpReLUConfig as JumpReLUConfig
 from .training.l1 import L1Config as L1Config
 from .training.loggers import Logging as Logging

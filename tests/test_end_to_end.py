@@ -10,6 +10,7 @@ import pytest
 import crosstime as ct
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.run import RunResult
+from interventions import Bootstrap
 from tasks.errors import NoSharedPromptError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -100,7 +101,7 @@ def as_measured(task: ct.tasks.Task, suite: ct.Suite) -> ct.tasks.TokenizedTask:
 
 def test_accuracy_over_training_is_what_is_known(suite: ct.Suite):
     name, known = KNOWN[suite.name]
-    table = ct.accuracy(suite, as_measured(ct.tasks.load(name, DATA), suite), resamples=20)
+    table = ct.accuracy(suite, as_measured(ct.tasks.load(name, DATA), suite), bootstrap=Bootstrap(20))
     assert len(table) == len(suite) == len(known)
     for revision, found, expected in zip(table.revision, table.accuracy, known, strict=True):
         assert found == pytest.approx(expected, abs=0.02), revision

@@ -12,7 +12,9 @@ import pytest
 
 import tasks
 from crosstime.suites.accuracy import accuracy
-from crosstime.suites.tiny import TinyConfig, train_tiny_suite
+from crosstime.suites.tiny_config import TinyConfig
+from crosstime.suites.train_tiny_suite import train_tiny_suite
+from interventions import Bootstrap
 from tasks import UnknownTaskError, registry
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -128,7 +130,7 @@ def test_the_plug_in_is_tokenized_with_its_patch_prompts_and_scored(tmp_path: Pa
     ends = [suite.tokenizer.decode(prompt).split()[-2:] for prompt in tokenized.patch]
     assert {end[-1] for end in ends} == {"is"}
     assert {end[0] for end in ends} == {"France", "Italy", "Poland"}
-    table = accuracy(suite, task, resamples=20)
+    table = accuracy(suite, task, bootstrap=Bootstrap(20))
     assert table["task"].tolist() == ["capitals/europe"] * 2
     assert table["n"].tolist() == [6, 6]
     assert table["accuracy"].between(0, 1).all()

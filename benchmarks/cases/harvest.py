@@ -22,8 +22,9 @@ from benchmarks.timing import medians, seconds
 from crosstime.activations.data_config import DataConfig
 from crosstime.activations.harvest import harvest
 from crosstime.activations.store import ActivationStore
+from crosstime.suites.checkpoints import Checkpoint
 from crosstime.suites.compute import Compute
-from crosstime.suites.suite import Checkpoint, Suite
+from crosstime.suites.suite import Suite
 from interventions import MAX_TOKENS, Model, Prompts
 
 LENGTH = 64

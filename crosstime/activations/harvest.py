@@ -29,8 +29,10 @@ from crosstime.machine.progress import Bar, track
 from crosstime.machine.storage import write_json
 from crosstime.machine.tensors import write_tensors
 from crosstime.suites.compute import DTYPES, Compute
-from crosstime.suites.corpus import TextSource, documents, sequences
-from crosstime.suites.suite import Suite, tokenizer_hash
+from crosstime.suites.corpus import documents, sequences
+from crosstime.suites.fingerprint import tokenizer_hash
+from crosstime.suites.read_lines import TextSource
+from crosstime.suites.suite import Suite
 from interventions import Model, Sequences, Site, fetch
 from user_input.nearest import nearest
 

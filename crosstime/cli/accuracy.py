@@ -45,6 +45,7 @@ def accuracy(
     from crosstime.cli.tables import accuracy_table
     from crosstime.machine.storage import write_table
     from crosstime.suites.accuracy import accuracy as measure
+    from interventions import Bootstrap
 
     compute = compute_for(device, dtype, max_tokens, remote, folder=out)
     loaded = [replace(tasks.load(name, path, limit=limit, seed=seed), prepend=prepend) for name in names]
@@ -53,7 +54,7 @@ def accuracy(
         loaded,
         sentences=sentences,
         cache=out / "cache",
-        seed=seed,
+        bootstrap=Bootstrap(seed=seed),
         compute=compute,
     )
     write_table(out / "accuracy.csv", table)

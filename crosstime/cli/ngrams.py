@@ -35,14 +35,14 @@ def ngrams(
     from crosstime.cli.options import compute_for, open_suite, save_charts, show_traffic
     from crosstime.machine.storage import write_table
     from crosstime.report.charts.ngrams import ngram_chart
-    from crosstime.suites.ngrams import ngram_divergence
+    from crosstime.suites.corpus import TextSample
+    from crosstime.suites.ngram_divergence import ngram_divergence
 
     compute = compute_for(device, dtype, max_tokens, remote, folder=out)
     found = ngram_divergence(
         open_suite(suite, revisions),
         text,
-        n_sequences=sequences,
-        sequence_length=length,
+        TextSample(sequences, length),
         counted_sequences=counted,
         compute=compute,
     )

@@ -36,6 +36,7 @@ def similarity(
     from crosstime.cli.options import compute_for, open_suite, save_charts, show_traffic
     from crosstime.machine.storage import write_table
     from crosstime.report.charts.similarity import similarity_chart
+    from crosstime.suites.corpus import TextSample
     from crosstime.suites.similarity import MEASURES
     from crosstime.suites.similarity import similarity as measure
     from interventions import Site
@@ -45,8 +46,7 @@ def similarity(
         open_suite(suite, revisions),
         Site.parse(site),
         text,
-        n_sequences=sequences,
-        sequence_length=length,
+        TextSample(sequences, length),
         compute=compute,
     )
     write_table(out / "similarity.csv", found)

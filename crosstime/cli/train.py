@@ -124,7 +124,7 @@ def _recipe(kind: str, given: dict[str, Any], settings: list[str], seed: int) ->
 def _text(corpus: list[str]) -> Any:
     """The sources as `crosstime.train` takes them: a list of texts, or one store of activations."""
     from crosstime.activations.store import store_at
-    from crosstime.suites.corpus import read_lines
+    from crosstime.suites.read_lines import read_lines
 
     if (store := store_at(corpus)) is not None:
         return store

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,7 +31,8 @@ from crosstime.errors import CrosscoderError
 from crosstime.machine.progress import track
 from crosstime.shown import Shown
 from crosstime.suites.compute import Compute
-from crosstime.suites.corpus import TextSample, TextSource, documents, sequences
+from crosstime.suites.corpus import TextSample
+from crosstime.suites.read_lines import TextSource
 from crosstime.suites.suite import Suite
 from interventions import Baseline, Codes, Decomposition, Model, Prompts, Sequences, Site, fetch
 from interventions.baselines import BASELINES
@@ -40,7 +40,7 @@ from tasks import Task, TokenizedTask
 from user_input.nearest import nearest
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    pass
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -213,25 +213,12 @@ def decompose_text(
         >>> text.codes.n_tokens == int(text.token_mask.sum())  # doctest: +SKIP
         True
     """
-    text = corpus if isinstance(corpus, Sequences) else sample_sequences(corpus, suite.tokenizer, sample)
+    text = corpus if isinstance(corpus, Sequences) else sample.read(corpus, suite.tokenizer)
     checkpoints = fitting(suite, crosscoder)
     token_mask = text.position_of_token > 0
     site = crosscoder.origin.site
     (activations,) = _read_activations(checkpoints, site, [text], compute, "Reading text", token_mask)
     return DecomposedText(text, tuple(crosscoder.decompose(activations)), token_mask)
-
-
-def sample_sequences(
-    corpus: TextSource | Iterable[str], tokenizer: PreTrainedTokenizerBase, sample: TextSample
-) -> Sequences:
-    """The first packed sequences of a corpus; fewer than the sample asks for if the text is shorter.
-
-    Raises:
-        CorpusError: the text is missing or broken, or does not fill one sequence.
-    """
-    lines, _ = documents(corpus)
-    rows = islice(sequences(lines, tokenizer, sample.sequence_length), sample.n_sequences)
-    return Sequences([tuple(row.tolist()) for row in rows])
 
 
 def _read_activations(

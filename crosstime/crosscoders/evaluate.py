@@ -11,11 +11,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder, fraction_of_variance_explained
-from crosstime.crosscoders.decompose import fitting, sample_sequences
+from crosstime.crosscoders.decompose import fitting
 from crosstime.errors import CrosscoderError
 from crosstime.machine.progress import track
 from crosstime.suites.compute import Compute
-from crosstime.suites.corpus import TextSample, TextSource
+from crosstime.suites.corpus import TextSample
+from crosstime.suites.read_lines import TextSource
 from crosstime.suites.suite import Suite
 from interventions import Decomposition, Model, cross_entropy, fetch
 
@@ -96,7 +97,7 @@ def evaluate_seeds(
     """
     _check_comparable(crosscoders)
     checkpoints, site = fitting(suite, crosscoders[0]), crosscoders[0].origin.site
-    text = sample_sequences(corpus, suite.tokenizer, sample)
+    text = sample.read(corpus, suite.tokenizer)
 
     with track("Evaluating the crosscoder", 2 * len(checkpoints)) as bar:
         # Read the activations and the losses that do not depend on the crosscoder

@@ -22,7 +22,8 @@ from crosstime.evolution.onsets import onset_by_kind
 from crosstime.evolution.specificity import specificity_test
 from crosstime.features.feature_kinds import feature_kinds, language_shares
 from crosstime.suites.compute import Compute
-from crosstime.suites.corpus import TextSample, TextSource
+from crosstime.suites.corpus import TextSample
+from crosstime.suites.read_lines import TextSource
 from crosstime.suites.suite import Suite
 
 DECODER = "decoder norm"

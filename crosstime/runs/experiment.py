@@ -26,7 +26,8 @@ from crosstime.runs.plan.known_models import refuse_broken
 from crosstime.runs.recipe.recipe import GENERATED, TINY, CorpusRecipe, Recipe, TaskRecipe
 from crosstime.suites.checkpoints import Checkpoint
 from crosstime.suites.compute import Compute
-from crosstime.suites.corpus import corpus_hash, read_lines
+from crosstime.suites.corpus import corpus_hash
+from crosstime.suites.read_lines import read_lines
 from crosstime.suites.suite import Suite
 from interventions import Site
 from tasks import Task, TokenizedTask, load

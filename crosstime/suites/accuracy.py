@@ -1,4 +1,4 @@
-"""How well each checkpoint of a suite does a task: at the answer token, and by whole sentences."""
+"""Accuracy of every checkpoint of a suite on minimal pairs: at the answer token, and by whole sentences."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -18,16 +17,17 @@ from torch import Tensor
 
 from crosstime.machine.progress import track
 from crosstime.machine.tensors import read_tensors, write_tensors
+from crosstime.suites.checkpoints import COLUMN_DTYPES
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
 from interventions import Bootstrap, Model, Prompts, Sequences, bootstrap_interval, log_likelihoods, score
 from interventions.metrics import answered_right
 from tasks import SentencePairs, Task, TokenizedTask, whole_sentences
 
-# Part of every cache key: raise it when the same inputs would give other scores.
-_FORMAT = 1
-# Metrics whose means are resampled together: 256 of them take 40 MB at 10,000 resamples.
-_AT_ONCE = 256
+_CACHE_VERSION = 1
+"""Part of every cache key; increase it when the same inputs would give other scores."""
+_RESAMPLED_TOGETHER = 256
+"""Metrics whose means are resampled together; 256 of them take 40 MB with 10,000 resamples."""
 
 
 def accuracy(
@@ -36,110 +36,122 @@ def accuracy(
     *,
     sentences: bool = False,
     cache: Path | None = None,
-    resamples: int = 10_000,
-    seed: int = 0,
+    bootstrap: Bootstrap = Bootstrap(),
     compute: Compute = Compute(),
 ) -> pd.DataFrame:
-    """Minimal-pair accuracy of every checkpoint on every task, one checkpoint in memory at a time.
+    """Measure the accuracy of every checkpoint on every task, with one checkpoint in memory at a time.
 
-    A prompt is answered right when the right answer's logit is above the wrong one's; a tie counts one half. With
-    `sentences`, a pair also counts as right when its acceptable sentence has the higher summed log-likelihood after
-    BOS, else EOS: the accuracy of lm-evaluation-harness on BLiMP, but for ties, which it counts as right. Tasks
-    whose sentences share no prompt have this accuracy only.
+    A prompt is answered correctly if the logit of the right answer is above that of the wrong answer; a tie counts one
+    half. With `sentences`, a pair is also scored by the summed log-likelihoods of its two sentences after BOS (EOS if
+    the tokenizer has no BOS), and counts as correct if that of the acceptable sentence is higher. This is the accuracy
+    that lm-evaluation-harness reports on BLiMP, except that there a tie counts as correct. Tasks whose sentences share
+    no prompt have only this accuracy.
 
     Args:
-        suite: whose checkpoints.
-        tasks: one or several, in token ids or not. Whole sentences are scored of every pair of a task; of a task
-            in token ids, or with quotas, of the pairs that were kept.
-        sentences: also score whole sentences: two more sequences a pair.
-        cache: a folder in which the scores of each checkpoint and task are kept, so that what was measured once is
-            not measured again, nor after an interruption.
-        resamples, seed: of the bootstrap over pairs.
+        suite: the checkpoints.
+        tasks: one or several tasks, tokenized or not. Whole sentences are scored for every pair of a task, but only
+            for the kept pairs if the task is tokenized or has quotas.
+        sentences: also score whole sentences, at the cost of two more sequences per pair.
+        cache: folder in which the scores of each checkpoint and task are saved, so that they are not measured again,
+            even after an interruption.
+        bootstrap: bootstrap over pairs that gives the intervals.
         compute: how the checkpoints are run.
 
     Returns:
-        One row for each checkpoint and task: revision, step, tokens, task, n, accuracy, low, high (95 % bootstrap
-        interval), logit_difference (right minus wrong, mean; the same number as the mean difference of
+        One row for each checkpoint and task: revision, step, tokens, task, n, accuracy, low, high (bootstrap interval
+        of the accuracy), logit_difference (mean of right minus wrong; equal to the mean difference of
         log-probabilities, in nats), difference_low, difference_high. With `sentences` also sentence_n,
-        sentence_accuracy, sentence_low, sentence_high, sentence_difference (nats, right minus wrong, mean).
+        sentence_accuracy, sentence_low, sentence_high, sentence_difference (mean of right minus wrong, in nats).
 
     Raises:
         SuiteError: the checkpoints' tokenizers differ.
-        EmptyTaskError: a task of which no pair is left.
-        NoSharedPromptError: a task without prompts, and `sentences` is false.
+        EmptyTaskError: no pair of a task is left.
+        NoSharedPromptError: a task has no prompts, and `sentences` is false.
         RunError: the cache cannot be written, or holds a damaged file.
 
     Examples:
         >>> accuracy(suite, tasks.load("agreement/simple", limit=200))  # doctest: +SKIP
     """
-    listed = [tasks] if isinstance(tasks, Task | TokenizedTask) else list(tasks)
-    asked = [_Asked.of(task, suite.tokenizer, sentences) for task in listed]
-    files = [_cache_files(cache, suite.select([revision]), asked, compute) for revision in suite.revisions]
-    scores = [[_kept(file) for file in of_one] for of_one in files]
-    missing = [c for c, of_one in enumerate(scores) if None in of_one]
-    with track("Accuracy", len(missing) * len(asked)) as bar:
+    # Tokenize the tasks
+    task_list = [tasks] if isinstance(tasks, Task | TokenizedTask) else list(tasks)
+    texts = [_TaskText.of(task, suite, sentences=sentences) for task in task_list]
 
-        def measure(place: int, model: Model) -> None:
-            c = missing[place]
-            for index, each in enumerate(asked):
-                if scores[c][index] is None:
-                    bar.note(f"{suite.revisions[c]}, {each.name}")
-                    scores[c][index] = each.scores(model)
-                    if (file := files[c][index]) is not None:
-                        write_tensors(file, scores[c][index], {"revision": suite.revisions[c], "task": each.name})
+    # Read the scores of earlier measurements
+    files: dict[tuple[int, int], Path] = {}
+    if cache is not None:
+        for c, revision in enumerate(suite.revisions):
+            checkpoint = suite.select([revision])
+            files |= {(c, t): cache / _cache_name(checkpoint, text, compute) for t, text in enumerate(texts)}
+    scores = {key: read_tensors(file)[0] for key, file in files.items() if file.is_file()}
+
+    # Run the checkpoints that lack scores
+    missing = [c for c in range(len(suite)) if any((c, t) not in scores for t in range(len(texts)))]
+    with track("Accuracy", len(missing) * len(texts)) as bar:
+
+        def measure(index: int, model: Model) -> None:
+            c = missing[index]
+            for t, text in enumerate(texts):
+                if (c, t) not in scores:
+                    bar.note(f"{suite.revisions[c]}, {text.name}")
+                    scores[c, t] = text.scores(model)
+                    if (c, t) in files:
+                        write_tensors(files[c, t], scores[c, t], {"revision": suite.revisions[c], "task": text.name})
                 bar.advance()
 
         if missing:
             compute.each(suite.select([suite.revisions[c] for c in missing]), measure)
-    rows = [
-        {"revision": checkpoint.revision, "step": checkpoint.step, "tokens": checkpoint.tokens, "task": each.name}
-        for checkpoint in suite
-        for each in asked
-    ]
-    measured = [found for of_one in scores for found in of_one]
-    at_answer = [found.get("metric", torch.empty(0)) for found in measured]
-    columns = [pd.DataFrame(rows), pd.DataFrame(_means(at_answer, resamples, seed))]
+
+    # Average over pairs
+    ordered = [scores[c, t] for c in range(len(suite)) for t in range(len(texts))]
+    rows = [checkpoint.as_row() | {"task": text.name} for checkpoint in suite for text in texts]
+    at_answer = _means([score.get("metric", torch.empty(0)) for score in ordered], bootstrap)
+    columns = [pd.DataFrame(rows), pd.DataFrame(at_answer)]
     if sentences:
-        whole = pd.DataFrame(_means([found["wrong"] - found["right"] for found in measured], resamples, seed))
-        columns.append(whole[list(_SENTENCE)].rename(columns=_SENTENCE))
-    return pd.concat(columns, axis=1).astype({"step": "Int64", "tokens": "Int64"})
+        by_sentence = pd.DataFrame(_means([score["wrong"] - score["right"] for score in ordered], bootstrap))
+        columns.append(by_sentence[list(_SENTENCE_COLUMNS)].rename(columns=_SENTENCE_COLUMNS))
+    return pd.concat(columns, axis=1).astype(COLUMN_DTYPES)
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
-    """A task as its checkpoints are asked it: prompts, whole sentences, or both."""
+class _TaskText:
+    """What checkpoints read of a task: its prompts, its whole sentences, or both."""
 
     name: str
     prompts: Prompts | None
     sentences: SentencePairs | None
 
     @classmethod
-    def of(cls, task: Task | TokenizedTask, tokenizer: Any, sentences: bool) -> _Asked:
-        tokenized = task if isinstance(task, TokenizedTask) else None
-        if isinstance(task, Task) and (task.shared_prefix or not sentences):
-            tokenized = task.tokenize(tokenizer)
-        whole = None
-        if sentences:
-            kept = task.pairs
-            if tokenized is not None and (isinstance(task, TokenizedTask) or task.quotas is not None):
-                kept = tokenized.pairs
-            whole = whole_sentences(Task(task.name, "und", "these pairs", kept), tokenizer)
-        return cls(task.name, None if tokenized is None else Prompts.of(tokenized), whole)
+    def of(cls, task: Task | TokenizedTask, suite: Suite, *, sentences: bool) -> _TaskText:
+        # Find the prompts
+        tokenized = None
+        if isinstance(task, TokenizedTask):
+            tokenized = task
+        elif task.shared_prefix or not sentences:
+            tokenized = task.tokenize(suite.tokenizer)
+        prompts = None if tokenized is None else Prompts.of(tokenized)
+        if not sentences:
+            return cls(task.name, prompts, None)
+
+        # Find the sentences of the same pairs
+        pairs = task.pairs
+        if tokenized is not None and isinstance(task, Task) and task.quotas is not None:
+            pairs = tokenized.pairs
+        whole = whole_sentences(Task(task.name, "und", "these pairs", pairs), suite.tokenizer)
+        return cls(task.name, prompts, whole)
 
     def scores(self, model: Model) -> dict[str, Tensor]:
-        """The metric of every prompt, and the log-likelihood of every sentence."""
-        found = {}
+        """The metric of every prompt, and the log-likelihoods of every right and every wrong sentence."""
+        scores = {}
         if self.prompts is not None:
-            found["metric"] = score(model, self.prompts)
+            scores["metric"] = score(model, self.prompts)
         if self.sentences is not None:
-            both = Sequences((*self.sentences.right, *self.sentences.wrong))
-            right, wrong = log_likelihoods(model, both).split(len(self.sentences))
-            found |= {"right": right, "wrong": wrong}
-        return found
+            all_sentences = Sequences((*self.sentences.right, *self.sentences.wrong))
+            scores["right"], scores["wrong"] = log_likelihoods(model, all_sentences).split(len(self.sentences))
+        return scores
 
     @cached_property
     def digest(self) -> str:
-        """Of everything that a model is shown and asked."""
+        """Hash of all token ids that a model reads, and of the answers."""
         prompts, whole = self.prompts, self.sentences
         content = [
             None if prompts is None else [prompts.ids, list(prompts.right), list(prompts.wrong)],
@@ -148,21 +160,14 @@ class _Asked:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _cache_files(cache: Path | None, checkpoint: Suite, asked: Sequence[_Asked], compute: Compute) -> list[Path | None]:
-    """Where the scores of each task at one checkpoint, the only one of its suite, are kept."""
-    if cache is None:
-        return [None] * len(asked)
-    contents = [[_FORMAT, checkpoint.fingerprint, compute.precision, each.digest] for each in asked]
-    names = (hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24] for content in contents)
-    return [cache / f"{name}.safetensors" for name in names]
+def _cache_name(checkpoint: Suite, text: _TaskText, compute: Compute) -> str:
+    """Name of the file with the scores of one task at one checkpoint, which is given as a suite of its own."""
+    content = [_CACHE_VERSION, checkpoint.fingerprint, compute.precision, text.digest]
+    return f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]}.safetensors"
 
 
-def _kept(file: Path | None) -> dict[str, Tensor] | None:
-    return read_tensors(file)[0] if file is not None and file.is_file() else None
-
-
-_MEANS = ("accuracy", "low", "high", "logit_difference", "difference_low", "difference_high")
-_SENTENCE = {
+_MEAN_COLUMNS = ("accuracy", "low", "high", "logit_difference", "difference_low", "difference_high")
+_SENTENCE_COLUMNS = {
     "n": "sentence_n",
     "accuracy": "sentence_accuracy",
     "low": "sentence_low",
@@ -171,27 +176,32 @@ _SENTENCE = {
 }
 
 
-def _means(metrics: Sequence[Float[Tensor, " _"]], resamples: int, seed: int) -> list[dict[str, float | int]]:
-    """Accuracy and mean difference of pairs, from each metric, wrong minus right; NaN where there is no pair.
+def _means(metrics: Sequence[Float[Tensor, " _"]], bootstrap: Bootstrap) -> list[dict[str, float | int]]:
+    """Accuracy and mean difference with their intervals, for each metric (wrong minus right); NaN where it is empty.
 
-    Which pairs a resample draws depends on their number alone: metrics of as many pairs share the draws, which cost
-    far more than the means.
+    The pairs that a resample draws depend only on the number of pairs. Metrics of equal length therefore share the
+    draws, which cost far more than the means.
     """
-    found = [{"n": len(metric)} | dict.fromkeys(_MEANS, float("nan")) for metric in metrics]
-    for places in _alike(len(metric) for metric in metrics):
-        both = [torch.stack([answered_right(metrics[i]), -metrics[i].double()], 1) for i in places]
-        values = torch.stack(both, 1)
-        low, high = bootstrap_interval(values, Bootstrap(resamples, seed))
+    rows: list[dict[str, float | int]] = [
+        {"n": len(metric)} | dict.fromkeys(_MEAN_COLUMNS, float("nan")) for metric in metrics
+    ]
+    for group in _groups_of_equal_size([len(metric) for metric in metrics]):
+        # Resample all metrics of the group at once
+        values = torch.stack([torch.stack([answered_right(metrics[i]), -metrics[i].double()], 1) for i in group], 1)
+        low, high = bootstrap_interval(values, bootstrap)
+
+        # Fill their rows
         bounds = torch.stack([values.mean(0), low, high], -1).flatten(1)
-        for i, numbers in zip(places, bounds.tolist(), strict=True):
-            found[i] |= dict(zip(_MEANS, numbers, strict=True))
-    return found
+        for i, numbers in zip(group, bounds.tolist(), strict=True):
+            rows[i] |= dict(zip(_MEAN_COLUMNS, numbers, strict=True))
+    return rows
 
 
-def _alike(sizes: Iterable[int]) -> list[list[int]]:
-    """Places of equal sizes, at most `_AT_ONCE` together; those of size 0 left out."""
-    places: defaultdict[int, list[int]] = defaultdict(list)
-    for place, size in enumerate(sizes):
+def _groups_of_equal_size(sizes: Iterable[int]) -> list[list[int]]:
+    """Indices of equal sizes, at most `_RESAMPLED_TOGETHER` in a group; those of size 0 are in none."""
+    indices: defaultdict[int, list[int]] = defaultdict(list)
+    for index, size in enumerate(sizes):
         if size:
-            places[size].append(place)
-    return [group[start : start + _AT_ONCE] for group in places.values() for start in range(0, len(group), _AT_ONCE)]
+            indices[size].append(index)
+    step = _RESAMPLED_TOGETHER
+    return [equal[start : start + step] for equal in indices.values() for start in range(0, len(equal), step)]

@@ -10,23 +10,25 @@ from typing import Any
 from crosstime.errors import SuiteError
 from crosstime.machine.storage import is_plain_name, read_json
 from crosstime.suites.hub import branches
-from crosstime.suites.revisions import Progress, in_training_order, progress
+from crosstime.suites.revisions import TrainingProgress, in_training_order, training_progress
 from user_input.nearest import nearest
 
 INDEX = "suite.json"
-"""Of a folder: which sub-folders are checkpoints, with their steps and tokens."""
+"""File of a suite's folder that lists its checkpoints with their steps and tokens."""
+COLUMN_DTYPES = {"step": "Int64", "tokens": "Int64"}
+"""Dtypes of the columns of `Checkpoint.as_row` that may have missing values."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One moment of training.
+    """One point of training.
 
     Attributes:
-        revision: the name by which it is known in the suite, results and figures.
-        step: optimizer steps done, or None.
-        tokens: tokens seen, or None.
-        source: what `from_pretrained` takes: the checkpoint's folder, or a Hub repository id.
-        hub_revision: the branch, tag or commit on the Hub; None for a folder.
+        revision: the name of the checkpoint in the suite, results and figures.
+        step: number of optimizer steps, or None if unknown.
+        tokens: number of training tokens, or None if unknown.
+        source: what `from_pretrained` takes: the folder of the checkpoint, or a Hub repository id.
+        hub_revision: branch, tag or commit on the Hub; None for a folder.
     """
 
     revision: str
@@ -37,51 +39,139 @@ class Checkpoint:
 
     @property
     def load_arguments(self) -> dict[str, Any]:
-        """Keyword arguments for any `from_pretrained` beside `source`: revision, or local files only."""
+        """Keyword arguments that any `from_pretrained` needs in addition to `source`."""
         if self.hub_revision is None:
             return {"local_files_only": True}
         return {"revision": self.hub_revision}
 
+    def as_row(self) -> dict[str, str | int | None]:
+        """The columns by which tables identify a checkpoint: revision, step and tokens."""
+        return {"revision": self.revision, "step": self.step, "tokens": self.tokens}
 
-def in_folder(
+
+def checkpoints_in_folder(
     folder: Path, tokens: Mapping[str, int] | None, tokens_per_step: int | None
 ) -> tuple[dict[str, Checkpoint], str | None]:
-    """The checkpoints of a folder by revision, in order of training, and the name that its ``suite.json`` gives.
+    """The checkpoints of a folder by revision, in the order of training, and the suite's name in ``suite.json``.
+
+    Args:
+        folder: the folder of a suite.
+        tokens: training tokens by revision; they override every other source.
+        tokens_per_step: training tokens of one optimizer step.
 
     Raises:
-        SuiteError: there is none, or ``suite.json`` is damaged or names one that is not there.
+        SuiteError: the folder has no checkpoint, or ``suite.json`` is damaged or names a checkpoint that is missing.
     """
+    # List the sub-folders that are checkpoints
     index = _read_index(folder / INDEX) if (folder / INDEX).is_file() else {}
-    stored = {entry["revision"]: entry for entry in index.get("revisions", ())}
-    names = tuple(stored) or tuple(
-        sub.name for sub in folder.iterdir() if (sub / "config.json").is_file() and not sub.name.startswith(".")
+    entries = {entry["revision"]: entry for entry in index.get("revisions", ())}
+    names = tuple(entries) or tuple(
+        path.name for path in folder.iterdir() if (path / "config.json").is_file() and not path.name.startswith(".")
     )
     if not names:
         if (folder / "config.json").is_file():
             raise SuiteError(f"{folder} is a single checkpoint: a suite is the folder of its checkpoints' folders")
         raise SuiteError(f"no checkpoint in {folder}: none of its sub-folders has a config.json")
-    found: dict[str, Progress] = {}
+
+    # Find out how long each was trained
+    progress: dict[str, TrainingProgress] = {}
     for name in names:
         if not (folder / name / "config.json").is_file():
             raise SuiteError(f"{folder / INDEX} lists revision {name!r}, but {folder / name} has no config.json")
-        named = progress(name, str(folder), tokens=tokens, tokens_per_step=tokens_per_step)
-        entry = stored.get(name, {})
-        step = entry.get("step", named.step)
-        seen = named.tokens
+        by_name = training_progress(name, str(folder), tokens=tokens, tokens_per_step=tokens_per_step)
+        entry = entries.get(name, {})
+        step = entry.get("step", by_name.step)
+        seen = by_name.tokens
         if name not in (tokens or {}):
-            # What the caller says of the whole suite wins over the file, and the file over the name's habit.
+            # The caller's numbers override those of the file, which override what the name says.
             if tokens_per_step is not None and step is not None:
                 seen = step * tokens_per_step
             elif tokens_per_step is None:
                 seen = entry.get("tokens", seen)
-        found[name] = Progress(step, seen)
-    order = tuple(stored) or in_training_order(found)
-    return {
-        name: Checkpoint(name, found[name].step, found[name].tokens, str(folder / name), None) for name in order
-    }, index.get("name")
+        progress[name] = TrainingProgress(step, seen)
+
+    # Put them in order
+    order = tuple(entries) or in_training_order(progress)
+    checkpoints = {
+        name: Checkpoint(name, progress[name].step, progress[name].tokens, str(folder / name), None) for name in order
+    }
+    return checkpoints, index.get("name")
+
+
+def checkpoints_in_repository(
+    repository: str,
+    revisions: Sequence[str] | None,
+    tokens: Mapping[str, int] | None,
+    tokens_per_step: int | None,
+) -> tuple[Checkpoint, ...]:
+    """The given checkpoints of a Hub repository, or all whose branch says how long they were trained, in that order.
+
+    Args:
+        repository: id of the repository.
+        revisions: branches, tags or commits, or ``ORG/NAME@REVISION`` for another repository; None lists the branches.
+        tokens: training tokens by revision.
+        tokens_per_step: training tokens of one optimizer step.
+
+    Raises:
+        SuiteError: a revision is given twice, or the branches cannot be listed.
+    """
+    # Find out how long each was trained
+    checkpoints: dict[str, Checkpoint] = {}
+    for name in branches(repository) if revisions is None else revisions:
+        other_repository, _, revision = name.rpartition("@")
+        source = other_repository or repository
+        counts = {revision: tokens[name]} if tokens is not None and name in tokens else None
+        progress = training_progress(revision, source, tokens=counts, tokens_per_step=tokens_per_step)
+        if name in checkpoints:
+            raise SuiteError(f"revision {name!r} is given twice")
+        if revisions is not None or name == "main" or progress != TrainingProgress(None, None):
+            checkpoints[name] = Checkpoint(name, progress.step, progress.tokens, source, revision)
+
+    # Put them in order
+    if revisions is not None:
+        return tuple(checkpoints.values())
+    order = in_training_order(
+        {name: TrainingProgress(checkpoint.step, checkpoint.tokens) for name, checkpoint in checkpoints.items()}
+    )
+    return tuple(checkpoints[name] for name in order)
+
+
+def select_checkpoints(
+    known: Mapping[str, Checkpoint], revisions: Sequence[str] | None, where: object
+) -> tuple[Checkpoint, ...]:
+    """The checkpoints of the given revisions, or all.
+
+    Args:
+        known: all checkpoints, by revision.
+        revisions: the revisions, in order; None selects all.
+        where: the place that holds them, for the message.
+
+    Raises:
+        SuiteError: a revision is unknown; the message names those nearest to it.
+    """
+    for revision in revisions or ():
+        if revision not in known:
+            raise SuiteError(unknown_revision(revision, where, tuple(known)))
+    return tuple(known[revision] for revision in revisions or known)
+
+
+def unknown_revision(revision: str, where: object, known: Sequence[str]) -> str:
+    """The message about a revision that does not exist, with those nearest to it."""
+    return f"no revision {revision!r} in {where}: {nearest(revision, known, most=40)}"
+
+
+def is_repository_id(location: str) -> bool:
+    """Whether a text can be a Hub repository id, rather than a path."""
+    return not location.startswith((".", "/", "~")) and location.count("/") <= 1 and "\\" not in location
 
 
 def _read_index(path: Path) -> dict[str, Any]:
+    """The content of a ``suite.json``, checked.
+
+    Raises:
+        SuiteError: it is damaged.
+    """
+    # Check the structure
     index = read_json(path)
     entries = index.get("revisions") if isinstance(index, dict) else None
     if not isinstance(entries, list) or not all(
@@ -90,6 +180,8 @@ def _read_index(path: Path) -> dict[str, Any]:
         raise SuiteError(f'{path} must hold "revisions", a list of objects that each have a "revision"')
     if not isinstance(index.get("name"), str | None):
         raise SuiteError(f'{path}: "name" must be a text, not {index["name"]!r}')
+
+    # Check every revision
     for entry in entries:
         revision = entry["revision"]
         if not is_plain_name(revision):
@@ -99,52 +191,3 @@ def _read_index(path: Path) -> dict[str, Any]:
             if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
                 raise SuiteError(f"{path}: {count!r} of revision {revision!r} must be a whole number, not {value!r}")
     return index
-
-
-def choose(known: Mapping[str, Checkpoint], revisions: Sequence[str] | None, where: object) -> tuple[Checkpoint, ...]:
-    """Some of the `known` checkpoints, or all.
-
-    Raises:
-        SuiteError: a revision is unknown; the message names those nearest to it.
-    """
-    for revision in revisions or ():
-        if revision not in known:
-            raise SuiteError(unknown(revision, where, tuple(known)))
-    return tuple(known[revision] for revision in revisions or known)
-
-
-def unknown(revision: str, where: object, known: Sequence[str]) -> str:
-    """What to say about a revision that is not there."""
-    return f"no revision {revision!r} in {where}: {nearest(revision, known, most=40)}"
-
-
-def may_be_repository(location: str) -> bool:
-    """Whether a text can be a Hub repository id, rather than a path."""
-    return not location.startswith((".", "/", "~")) and location.count("/") <= 1 and "\\" not in location
-
-
-def in_repository(
-    repository: str,
-    revisions: Sequence[str] | None,
-    tokens: Mapping[str, int] | None,
-    tokens_per_step: int | None,
-) -> tuple[Checkpoint, ...]:
-    """The checkpoints of a Hub repository that are named, else those whose branches tell of training, in its order.
-
-    Raises:
-        SuiteError: a revision is given twice, or the list of branches cannot be had.
-    """
-    made: dict[str, Checkpoint] = {}
-    for name in branches(repository) if revisions is None else revisions:
-        elsewhere, _, revision = name.rpartition("@")
-        origin = elsewhere or repository
-        counts = {revision: tokens[name]} if tokens is not None and name in tokens else None
-        found = progress(revision, origin, tokens=counts, tokens_per_step=tokens_per_step)
-        if name in made:
-            raise SuiteError(f"revision {name!r} is given twice")
-        if revisions is not None or name == "main" or found != Progress(None, None):
-            made[name] = Checkpoint(name, found.step, found.tokens, origin, revision)
-    if revisions is not None:
-        return tuple(made.values())
-    order = in_training_order({name: Progress(each.step, each.tokens) for name, each in made.items()})
-    return tuple(made[name] for name in order)

@@ -1,12 +1,12 @@
-"""Where and how a checkpoint is run."""
+"""Where and how the checkpoints of a suite are run."""
 
 from __future__ import annotations
 
 import threading
 import warnings
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -18,54 +18,72 @@ from interventions.remote.waiting import until
 from user_input.nearest import nearest
 
 GPU_TOKENS = 16_384
+"""Default batch budget on a GPU or a server; on a CPU it is `interventions.MAX_TOKENS`."""
 IN_FLIGHT = 8
-"""Most checkpoints that a server is asked for at the same time."""
-Found = TypeVar("Found")
+"""Largest number of checkpoints that are requested from a server at the same time."""
+INTERRUPT_INTERVAL = 0.5
+"""Seconds between two checks for an interrupt while checkpoints run on a server."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
+Result = TypeVar("Result")
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, init=False)
 class Compute:
     """Device, precision and batch budget of everything that runs a model.
 
-    Attributes:
-        device: cpu, cuda, cuda:1 ...; None takes the GPU where there is one.
-        dtype: float32, bfloat16 or float16.
-        max_tokens: slots, padding included, in one forward pass; default 512 on a CPU and 16,384 on a GPU or server.
-        remote: None runs checkpoints here; the URL of an NDIF server, True for the hosted one, ``local`` for a
-            simulation, or an `interventions.Remote`, runs them there, in the server's dtype.
+    Args:
+        device: ``cpu``, ``cuda``, ``cuda:1``, ...; None takes the GPU if there is one.
+        dtype: ``float32``, ``bfloat16`` or ``float16``.
+        max_tokens: token positions, including padding, in one forward pass; by default 512 on a CPU and 16,384 on a
+            GPU or a server.
+        remote: None runs checkpoints on this machine. The URL of an NDIF server, True for the hosted NDIF, ``local``
+            for a simulation, or an `interventions.Remote` runs them there, in the dtype of the server.
 
     Raises:
         CrosstimeError: an unknown dtype or device, or a budget below 1.
-        InterventionError: `remote` is none of these.
+        InterventionError: a value of `remote` that is not allowed.
 
     Examples:
         >>> Compute(max_tokens=1024).dtype
         'float32'
+        >>> Compute(remote="http://127.0.0.1:8001").max_tokens
+        16384
     """
 
     device: str | None = None
     dtype: str = "float32"
-    max_tokens: int | None = None
-    remote: Remote | str | bool | None = None
+    max_tokens: int = MAX_TOKENS
+    remote: Remote | None = None
 
-    def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise CrosstimeError(f"there is no dtype {self.dtype!r}: {nearest(str(self.dtype), DTYPES)}")
+    def __init__(
+        self,
+        device: str | None = None,
+        dtype: str = "float32",
+        max_tokens: int | None = None,
+        remote: Remote | str | bool | None = None,
+    ) -> None:
+        # Check dtype and device
+        if dtype not in DTYPES:
+            raise CrosstimeError(f"there is no dtype {dtype!r}: {nearest(str(dtype), DTYPES)}")
+        object.__setattr__(self, "device", device)
+        object.__setattr__(self, "dtype", dtype)
         try:
-            _ = self.torch_device
+            device_type = self.torch_device.type
         except RuntimeError as error:
-            raise CrosstimeError(f"there is no device {self.device!r}; name one like cpu, cuda or cuda:1.") from error
-        object.__setattr__(self, "remote", Remote.of(self.remote))
-        if self.max_tokens is None:
-            small = self.torch_device.type == "cpu" and not self.hosted
-            object.__setattr__(self, "max_tokens", MAX_TOKENS if small else GPU_TOKENS)
-        if self.max_tokens < 1:
-            raise CrosstimeError(f"max_tokens must be at least 1, not {self.max_tokens}.")
+            raise CrosstimeError(f"there is no device {device!r}; name one like cpu, cuda or cuda:1.") from error
+
+        # Choose the batch budget by the machine that runs the model
+        object.__setattr__(self, "remote", Remote.of(remote))
+        if max_tokens is None:
+            max_tokens = MAX_TOKENS if device_type == "cpu" and not self.hosted else GPU_TOKENS
+        if max_tokens < 1:
+            raise CrosstimeError(f"max_tokens must be at least 1, not {max_tokens}.")
+        object.__setattr__(self, "max_tokens", max_tokens)
 
     @property
     def torch_device(self) -> torch.device:
-        """The device that `device` stands for."""
+        """The device on which tensors of this machine live."""
         return torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     @property
@@ -75,63 +93,46 @@ class Compute:
 
     @property
     def precision(self) -> str:
-        """What numbers depend on beside the checkpoint: the dtype here, or whose dtype it is."""
-        return f"dtype of {self.remote.host}" if self.hosted else self.dtype
+        """The precision on which results depend, as part of a cache key: the dtype, or whose dtype it is."""
+        return f"dtype of {self.remote.host}" if self.remote is not None and self.hosted else self.dtype
 
-    def at(self, remote: Remote | str | bool | None) -> Compute:
-        """The same, on a server if one is named.
+    def each(self, suite: Suite, work: Callable[[int, Model], Result]) -> list[Result]:
+        """Call `work` with every checkpoint of a suite, and return its results in the order of the suite.
 
-        Examples:
-            >>> Compute().at("http://127.0.0.1:8001").max_tokens
-            16384
-        """
-        if remote is None:
-            return self
-        default = Compute(self.device, self.dtype).max_tokens
-        return replace(self, remote=remote, max_tokens=None if self.max_tokens == default else self.max_tokens)
-
-    def each(self, suite: Suite, work: Callable[[int, Model], Found]) -> list[Found]:
-        """What `work` makes of every checkpoint of a suite, in order.
-
-        Here, one checkpoint is in memory at a time. On a server each has its own requests, and those of up to eight
-        checkpoints are in flight at the same time. When one fails, or the program is interrupted, the others stop
-        waiting; their jobs stay where they are.
+        On this machine, one checkpoint is in memory at a time. On a server, up to eight checkpoints are in flight at
+        the same time, each in a thread of its own. When one of them fails, or the program is interrupted, the others
+        stop waiting; their jobs stay on the server.
 
         Args:
-            suite: whose checkpoints.
-            work: takes a checkpoint's place in the suite, and its model.
+            suite: the checkpoints.
+            work: called with the index of a checkpoint in the suite, and its model.
+
+        Raises:
+            SuiteError: the checkpoints' tokenizers differ, or cannot be read.
+            RemoteError: the server cannot be reached, or does not run a checkpoint.
+
+        Examples:
+            >>> Compute().each(suite, lambda index, model: model.d_model)  # doctest: +SKIP
+            [64, 64, 64]
         """
 
-        def of(place: int) -> Found:
-            with self.open(suite, suite.revisions[place]) as model:
-                return work(place, model)
+        def run(checkpoint_index: int) -> Result:
+            with self.open(suite, suite.revisions[checkpoint_index]) as model:
+                return work(checkpoint_index, model)
 
         if not self.hosted:
-            return [of(place) for place in range(len(suite))]
-        # The tokenizer is read once, before the threads would all read it.
+            return [run(checkpoint_index) for checkpoint_index in range(len(suite))]
+        # Read it once here, before all threads read it at the same time.
         _ = suite.tokenizer
-        stop = threading.Event()
-
-        def unless_stopped(place: int) -> Found:
-            with until(stop):
-                return of(place)
-
-        with ThreadPoolExecutor(min(IN_FLIGHT, len(suite))) as pool:
-            try:
-                running = [pool.submit(unless_stopped, place) for place in range(len(suite))]
-                ended, _ = wait(running, return_when=FIRST_EXCEPTION)
-                return [one.result() for one in running if one in ended]
-            finally:
-                stop.set()
-                pool.shutdown(cancel_futures=True)
+        return _in_threads(run, len(suite))
 
     def open(self, suite: Suite, revision: str) -> Model:
-        """Load one checkpoint of a suite; close it, or use it as a context, before the next.
+        """Load one checkpoint of a suite; close it, or use it as a context manager, before the next.
 
         Raises:
             SuiteError: the suite has no such revision.
             CheckpointLoadError: its weights cannot be read.
-            RemoteError: the server is not there, or does not run it.
+            RemoteError: the server cannot be reached, or does not run it.
         """
         checkpoint = suite[revision]
         model = Model.open(
@@ -143,7 +144,7 @@ class Compute:
             remote=self.remote,
             max_tokens=self.max_tokens,
         )
-        if self.hosted and model.dtype != DTYPES[self.dtype]:
+        if self.remote is not None and self.hosted and model.dtype != DTYPES[self.dtype]:
             warnings.warn(
                 f"{self.remote.host} runs {model.name} in {str(model.dtype).removeprefix('torch.')}, not in "
                 f"{self.dtype}: numbers are those of its dtype.",
@@ -151,3 +152,33 @@ class Compute:
                 stacklevel=2,
             )
         return model
+
+
+def _in_threads(work: Callable[[int], Result], count: int) -> list[Result]:
+    """Call `work` with 0 to ``count - 1``, up to `IN_FLIGHT` at a time, and end all waiting as soon as one fails."""
+    stop = threading.Event()
+
+    def run(index: int) -> Result:
+        with until(stop):
+            return work(index)
+
+    pool = ThreadPoolExecutor(min(IN_FLIGHT, count))
+    try:
+        futures = [pool.submit(run, index) for index in range(count)]
+        ended = _wait(futures)
+        return [future.result() for future in futures if future in ended]
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def _wait(futures: list[Future[Result]]) -> set[Future[Result]]:
+    """Wait until all futures have ended, or one has failed; the main thread notices an interrupt in between.
+
+    The wait is cut into intervals because a signal that arrives after Python's last check and before the lock is
+    acquired does not wake the main thread: it would notice the interrupt only when a thread ends.
+    """
+    while True:
+        ended, pending = wait(futures, timeout=INTERRUPT_INTERVAL, return_when=FIRST_EXCEPTION)
+        if not pending or any(future.exception() is not None for future in ended):
+            return ended

@@ -1,4 +1,4 @@
-"""Which revisions a repository on the Hugging Face Hub has: asked of the Hub, or offline of its local cache."""
+"""The revisions of a repository on the Hugging Face Hub, listed by the Hub or, offline, by its local cache."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from user_input.first_line import first_line
 
 
 def branches(repository: str) -> tuple[str, ...]:
-    """Names of a repository's branches: as the Hub lists them, or offline, those of which the cache holds something.
+    """Names of a repository's branches, as the Hub lists them; offline, those of which the cache holds something.
 
-    Offline is what ``HF_HUB_OFFLINE=1`` makes of the Hub's client: then nothing but the cache is there.
+    ``HF_HUB_OFFLINE=1`` takes the Hub's client offline: then it reads only the cache.
 
     Raises:
-        SuiteError: the Hub cannot be reached or has no such repository; names what the cache holds of it. Or it is
-            offline, and the cache holds nothing.
+        SuiteError: the Hub cannot be reached or has no such repository; the message names what the cache holds of it.
+            Or the client is offline, and the cache holds nothing.
 
     Examples:
         >>> branches("EleutherAI/pythia-1b")[:2]  # doctest: +SKIP
@@ -25,31 +25,34 @@ def branches(repository: str) -> tuple[str, ...]:
     from huggingface_hub import constants, list_repo_refs
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+    # Offline, list the cache
     if constants.is_offline_mode():
-        if held := cached(repository):
-            return held
+        if in_cache := cached_branches(repository):
+            return in_cache
         raise SuiteError(
             f"could not list the revisions of {repository!r}: there is no such folder, the Hub is offline "
             "(HF_HUB_OFFLINE), and nothing of it is in the local cache"
         )
+
+    # Otherwise ask the Hub
     try:
         return tuple(branch.name for branch in list_repo_refs(repository).branches)
     except (OSError, HfHubHTTPError, HFValidationError, HTTPError) as error:
-        held = cached(repository)
-        kept = f" (the local cache holds {', '.join(held)})" if held else ""
+        in_cache = cached_branches(repository)
+        hint = f" (the local cache holds {', '.join(in_cache)})" if in_cache else ""
         raise SuiteError(
             f"could not list the revisions of {repository!r}: there is no such folder, and the Hub answered "
-            f"{first_line(error)!r}; check the name and the connection, or name the revisions yourself{kept}"
+            f"{first_line(error)!r}; check the name and the connection, or name the revisions yourself{hint}"
         ) from error
 
 
-def cached(repository: str) -> tuple[str, ...]:
-    """Branches of which the local cache of the Hub holds something, sorted; none where it knows no such repository.
+def cached_branches(repository: str) -> tuple[str, ...]:
+    """Branches of which the local cache of the Hub holds something, sorted; empty if it does not know the repository.
 
-    The cache keeps a file ``models--ORG--NAME/refs/BRANCH`` for each branch that was asked for.
+    The cache has a file ``models--ORG--NAME/refs/BRANCH`` for each branch that was requested.
 
     Examples:
-        >>> cached("nobody/nothing-at-all")
+        >>> cached_branches("nobody/nothing-at-all")
         ()
     """
     from huggingface_hub import constants

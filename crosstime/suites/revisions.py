@@ -1,4 +1,4 @@
-"""What a revision's name says about how long the model had been trained."""
+"""What the name of a revision says about how long the model was trained."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _UNITS = {"M": 10**6, "B": 10**9}
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far training was: optimizer steps done and tokens seen; None where it is not known."""
+class TrainingProgress:
+    """How far training was: optimizer steps and training tokens; None where a number is unknown."""
 
     step: int | None
     tokens: int | None
@@ -28,10 +28,17 @@ class Progress:
 
 @dataclass(frozen=True)
 class BatchRamp:
-    """Tokens seen after a number of steps when the batch grows at the start of training.
+    """Training tokens after a number of steps, for a batch that grows at the start of training.
 
-    The batch starts at `first` sequences and grows by `increment` up to `last`, in equal shares of
-    `samples` sequences, as Megatron-LM's ``--rampup-batch-size first increment samples`` does.
+    The batch starts at `first` sequences and grows by `increment` up to `last`, in equal shares of `samples` sequences,
+    as with Megatron-LM's ``--rampup-batch-size first increment samples``.
+
+    Attributes:
+        first: sequences of the first batch.
+        increment: sequences by which the batch grows.
+        samples: sequences after which the batch has its final size.
+        last: sequences of the final batch.
+        sequence_length: tokens of a sequence.
     """
 
     first: int
@@ -41,22 +48,22 @@ class BatchRamp:
     sequence_length: int = 2048
 
     def tokens(self, step: int) -> int:
-        """Tokens seen after `step` steps.
+        """Training tokens after `step` steps.
 
         Examples:
             >>> BatchRamp(192, 16, 9_765_625, 256).tokens(1000) == 1000 * 192 * 2048
             True
         """
-        growths = (self.last - self.first) // self.increment
-        seen = done = 0
-        for growth in range(growths):
-            size = self.first + growth * self.increment
+        increments = (self.last - self.first) // self.increment
+        sequences = steps = 0
+        for index in range(increments):
             # The batch grows once this many sequences have been seen; a step is never split.
-            until = (growth + 1) * self.samples / growths
-            steps = min(step - done, max(0, math.ceil((until - seen) / size)))
-            seen += steps * size
-            done += steps
-        return (seen + (step - done) * self.last) * self.sequence_length
+            batch_size = self.first + index * self.increment
+            limit = (index + 1) * self.samples / increments
+            steps_at_this_size = min(step - steps, max(0, math.ceil((limit - sequences) / batch_size)))
+            sequences += steps_at_this_size * batch_size
+            steps += steps_at_this_size
+        return (sequences + (step - steps) * self.last) * self.sequence_length
 
 
 _BLOOM = {
@@ -69,14 +76,14 @@ _BLOOM = {
 _BLOOM_LAST_TOKENS = 341 * 10**9
 
 
-def progress(
+def training_progress(
     revision: str,
     source: str = "",
     *,
     tokens: Mapping[str, int] | None = None,
     tokens_per_step: int | None = None,
-) -> Progress:
-    """Read step and tokens off a revision's name, which follows its family's habit.
+) -> TrainingProgress:
+    """Read step and tokens from the name of a revision, by the naming scheme of its model family.
 
     ===========================================  ==============================================
     name                                         meaning
@@ -85,7 +92,7 @@ def progress(
                                                  2,048; Biderman et al., arXiv 2304.01373, sec. 2)
     ``main``, source ``pythia-*``                step 143,000, the last one (same source)
     ``stepN-tokensMB``, ``stage1-stepN-tokensMB``  OLMo: N steps, M billion tokens (a whole number, so
-                                                 early checkpoints of small batches read 0);
+                                                 early checkpoints with few tokens read 0);
                                                  ``tokensMM`` counts millions
     ``global_stepN``, source ``bloom-*``         N steps of 2,048-token sequences in a growing batch:
                                                  `BatchRamp` with the numbers of BigScience's training
@@ -94,79 +101,85 @@ def progress(
                                                  192 to 256 sequences in the first 9,765,625
     ``main``, source ``bloom-*``                 341 billion tokens (arXiv 2211.05100, table 3)
     ``stepN``, ``global_stepN``, other source    N steps, tokens unknown
-    anything else                                both unknown
+    any other name                               both unknown
     ===========================================  ==============================================
 
     Args:
-        revision: the revision's name.
-        source: Hub repository id or folder; its last part says the family.
-        tokens: tokens seen, by revision; wins over every rule.
-        tokens_per_step: tokens of one step, for names that carry a step; wins over the family's rule.
+        revision: name of the revision.
+        source: Hub repository id or folder; its last part tells the family.
+        tokens: training tokens by revision; they override every rule.
+        tokens_per_step: training tokens of one step, for names with a step; overrides the rule of the family.
 
     Raises:
-        SuiteError: when `tokens_per_step` is not positive or a count in `tokens` is negative.
+        SuiteError: `tokens_per_step` is not positive, or a count in `tokens` is negative.
 
     Examples:
-        >>> progress("step1000", "EleutherAI/pythia-1b")
-        Progress(step=1000, tokens=2097152000)
-        >>> progress("stage1-step140000-tokens294B")
-        Progress(step=140000, tokens=294000000000)
+        >>> training_progress("step1000", "EleutherAI/pythia-1b")
+        TrainingProgress(step=1000, tokens=2097152000)
+        >>> training_progress("stage1-step140000-tokens294B")
+        TrainingProgress(step=140000, tokens=294000000000)
     """
     if tokens_per_step is not None and tokens_per_step <= 0:
         raise SuiteError(f"tokens_per_step must be positive, not {tokens_per_step}")
-    named = _named(revision, _family(source))
-    if tokens_per_step is not None and named.step is not None:
-        named = Progress(named.step, named.step * tokens_per_step)
+    progress = _by_family(revision, _family(source))
+    if tokens_per_step is not None and progress.step is not None:
+        progress = TrainingProgress(progress.step, progress.step * tokens_per_step)
     if tokens is not None and revision in tokens:
         if tokens[revision] < 0:
             raise SuiteError(f"tokens of revision {revision!r} must not be negative: {tokens[revision]}")
-        named = Progress(named.step, int(tokens[revision]))
-    return named
+        progress = TrainingProgress(progress.step, int(tokens[revision]))
+    return progress
 
 
-def in_training_order(progress_of: Mapping[str, Progress]) -> tuple[str, ...]:
-    """Sort revisions by training: by tokens, then steps; unknown ones after these; ``main`` last.
+def in_training_order(progress: Mapping[str, TrainingProgress]) -> tuple[str, ...]:
+    """Sort revisions by tokens, then by steps; unknown ones come after these, and ``main`` last.
 
-    Where every revision has a step the steps decide, since tokens are often rounded.
+    If every revision has a step, the steps come first, since tokens are often rounded.
+
+    Args:
+        progress: how far training was, by revision.
 
     Examples:
-        >>> in_training_order({"main": Progress(None, None), "step8": Progress(8, 80), "b": Progress(2, 20)})
+        >>> in_training_order(
+        ...     {"main": TrainingProgress(None, None), "step8": TrainingProgress(8, 80), "b": TrainingProgress(2, 20)}
+        ... )
         ('b', 'step8', 'main')
     """
-    steps_decide = all(found.step is not None for name, found in progress_of.items() if name != "main")
+    all_have_steps = all(reached.step is not None for revision, reached in progress.items() if revision != "main")
 
-    def position(name: str) -> tuple[bool, float, float, list[tuple[int, str]]]:
-        found = progress_of[name]
-        step = math.inf if found.step is None else float(found.step)
-        seen = math.inf if found.tokens is None else float(found.tokens)
-        first, second = (step, seen) if steps_decide else (seen, step)
-        return name == "main", first, second, _natural(name)
+    def sort_key(revision: str) -> tuple[bool, float, float, list[tuple[int, str]]]:
+        reached = progress[revision]
+        step = math.inf if reached.step is None else float(reached.step)
+        tokens = math.inf if reached.tokens is None else float(reached.tokens)
+        first, second = (step, tokens) if all_have_steps else (tokens, step)
+        return revision == "main", first, second, _natural_key(revision)
 
-    return tuple(sorted(progress_of, key=position))
+    return tuple(sorted(progress, key=sort_key))
 
 
 def _family(source: str) -> str:
     return PurePath(source).name.lower().removesuffix("-intermediate")
 
 
-def _named(revision: str, family: str) -> Progress:
-    pythia = family.startswith("pythia-")
+def _by_family(revision: str, family: str) -> TrainingProgress:
+    """Step and tokens by the table of `training_progress`."""
+    is_pythia = family.startswith("pythia-")
     if revision == "main":
-        if pythia:
-            return Progress(PYTHIA_LAST_STEP, PYTHIA_LAST_STEP * PYTHIA_TOKENS_PER_STEP)
-        return Progress(None, _BLOOM_LAST_TOKENS if family in _BLOOM else None)
+        if is_pythia:
+            return TrainingProgress(PYTHIA_LAST_STEP, PYTHIA_LAST_STEP * PYTHIA_TOKENS_PER_STEP)
+        return TrainingProgress(None, _BLOOM_LAST_TOKENS if family in _BLOOM else None)
     if match := _OLMO.fullmatch(revision):
-        return Progress(int(match["step"]), int(match["count"]) * _UNITS[match["unit"]])
+        return TrainingProgress(int(match["step"]), int(match["count"]) * _UNITS[match["unit"]])
     if match := _STEP.fullmatch(revision):
         step = int(match["step"])
-        if pythia:
-            return Progress(step, step * PYTHIA_TOKENS_PER_STEP)
+        if is_pythia:
+            return TrainingProgress(step, step * PYTHIA_TOKENS_PER_STEP)
         if family in _BLOOM:
-            return Progress(step, _BLOOM[family].tokens(step))
-        return Progress(step, None)
-    return Progress(None, None)
+            return TrainingProgress(step, _BLOOM[family].tokens(step))
+        return TrainingProgress(step, None)
+    return TrainingProgress(None, None)
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Order numbers inside names by value, so that ``epoch10`` follows ``epoch9``."""
+def _natural_key(name: str) -> list[tuple[int, str]]:
+    """Sort key that orders numbers in names by value, so that ``epoch10`` follows ``epoch9``."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", name)]

@@ -13,7 +13,8 @@ from crosstime.errors import CrosscoderError
 from crosstime.machine.processes import ALONE, Processes
 from crosstime.machine.progress import track
 from crosstime.suites.compute import Compute
-from crosstime.suites.corpus import TextSource, documents, sequences
+from crosstime.suites.corpus import documents, sequences
+from crosstime.suites.read_lines import TextSource
 from crosstime.suites.suite import Suite
 from crosstime.training.held_out import ValidationBatch, held_out, without_held_out
 from interventions import Site

@@ -17,7 +17,7 @@ from crosstime.machine.processes import join_processes, local_device
 from crosstime.machine.progress import track
 from crosstime.shown import Shown
 from crosstime.suites.compute import Compute
-from crosstime.suites.corpus import TextSource
+from crosstime.suites.read_lines import TextSource
 from crosstime.suites.suite import Suite
 from crosstime.training.data import TrainingData
 from crosstime.training.loggers import Logging, MetricsWriter

@@ -12,7 +12,8 @@ from crosstime.activations.data_config import DataConfig
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
-from crosstime.suites.tiny import TinyConfig, train_tiny_suite
+from crosstime.suites.tiny_config import TinyConfig
+from crosstime.suites.train_tiny_suite import train_tiny_suite
 from interventions import Model, Site
 from tasks.agreement import sentences
 

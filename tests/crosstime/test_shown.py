@@ -94,7 +94,7 @@ def results(learning_suite, learning_crosscoder, tmp_path_factory) -> dict[str, 
     text = list(sentences(300, seed=2))
     task = ct.tasks.load("agreement/simple", limit=10)
     decomposed = ct.decompose_task(suite, crosscoder, task)
-    alike = ct.similarity(suite, ct.Site(0), text, n_sequences=4, sequence_length=8)
+    alike = ct.similarity(suite, ct.Site(0), text, TextSample(4, 8))
     config = ct.L1Config(n_features=8, steps=4)
     data = ct.DataConfig(batch_size=32, sequence_length=8)
     folder = tmp_path_factory.mktemp("store") / "store"

@@ -13,8 +13,8 @@ from crosstime.errors import RecipeError
 from crosstime.runs.plan.plan import plan
 from crosstime.runs.plan.rates import Machine
 from crosstime.runs.recipe.recipe import Recipe
-from crosstime.suites.corpus import HubText
-from crosstime.suites.revisions import in_training_order, progress
+from crosstime.suites.read_lines import HubText
+from crosstime.suites.revisions import in_training_order, training_progress
 from interventions import Site
 
 pytestmark = pytest.mark.fuzz
@@ -90,7 +90,7 @@ def test_overrides(text: str):
 )
 def test_names_of_revisions(name: str, other: str, source: str):
     def read() -> None:
-        found = {each: progress(each, source) for each in (name, other)}
+        found = {each: training_progress(each, source) for each in (name, other)}
         assert sorted(in_training_order(found)) == sorted(found)
 
     refuses_politely(read)

@@ -23,7 +23,7 @@ from crosstime.runs.jobs import JobFile
 from crosstime.runs.ledger import Ledger, damaged, read_manifest
 from crosstime.runs.parts import checksum
 from crosstime.runs.status import status
-from crosstime.suites.corpus import read_lines
+from crosstime.suites.read_lines import read_lines
 from crosstime.suites.suite import Suite
 from interventions import Effects, Site
 

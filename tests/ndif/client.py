@@ -20,7 +20,8 @@ from stack import HOST, Stack
 import crosstime as ct
 import interventions as iv
 from crosstime.runs.jobs import JobFile
-from crosstime.suites.tiny import TinyConfig, train_tiny_suite
+from crosstime.suites.tiny_config import TinyConfig
+from crosstime.suites.train_tiny_suite import train_tiny_suite
 from interventions.remote import probing
 from tasks.agreement import sentences
 

@@ -16,7 +16,7 @@ from crosstime.runs.recipe.crosscoder import CrosscoderRecipe, L1Recipe
 from crosstime.runs.recipe.evolution import DipRecipe, EvolveRecipe
 from crosstime.runs.recipe.tables import at_least, build, copied, merged, one_of, override
 from crosstime.suites.compute import Compute
-from crosstime.suites.tiny import TinyConfig
+from crosstime.suites.tiny_config import TinyConfig
 from interventions import METRICS, Remote, Site
 from interventions.baselines import BASELINES
 from interventions.errors import InterventionError
@@ -31,6 +31,7 @@ GENERATED = "agreement"
 """Names the generated agreement text as a corpus."""
 TINY = "tiny"
 """Names the suite that is trained in the run itself."""
+_SERVER_IN_COMPUTE = "compute: a server has a table of its own, [remote], with the key 'host'."
 
 
 @dataclass(frozen=True)
@@ -239,7 +240,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.compute.remote is not None:
-            raise RecipeError("compute: a server has a table of its own, [remote], with the key 'host'.")
+            raise RecipeError(_SERVER_IN_COMPUTE)
         if not self.tasks:
             raise RecipeError("tasks: a recipe needs at least one [[tasks]] table.")
         names = [task.name for task in self.tasks]
@@ -308,6 +309,9 @@ class Recipe:
             override(table, text)
         if base is not None:
             _resolve_paths(table, base)
+        compute = table.get("compute")
+        if isinstance(compute, Mapping) and "remote" in compute:
+            raise RecipeError(f"{where}: {_SERVER_IN_COMPUTE}")
         return build(cls, table, where)
 
     def to_dict(self) -> dict[str, Any]:

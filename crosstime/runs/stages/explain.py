@@ -13,7 +13,7 @@ from crosstime.machine.storage import read_json, write_json
 from crosstime.runs.experiment import Experiment
 from crosstime.runs.parts import Pieces
 from crosstime.runs.stages.stage import Stage
-from crosstime.suites.find_dips import DipPlace, find_dips
+from crosstime.suites.find_dips import DipCheckpoints, find_dips
 
 
 class Explain(Stage):
@@ -47,14 +47,14 @@ class Explain(Stage):
         write_json(experiment.folder / "dips.json", facts)
 
 
-def _places(experiment: Experiment) -> list[DipPlace]:
+def _places(experiment: Experiment) -> list[DipCheckpoints]:
     settings = experiment.recipe.dip
     if settings.task is not None and settings.at is not None and settings.other is not None:
-        return [DipPlace(settings.task, settings.at, settings.other)]
+        return [DipCheckpoints(settings.task, settings.at, settings.other)]
     return find_dips(experiment.table("accuracy"), experiment.compared.revisions)
 
 
-def _explained(experiment: Experiment, pieces: Pieces, place: DipPlace) -> Dip:
+def _explained(experiment: Experiment, pieces: Pieces, place: DipCheckpoints) -> Dip:
     names = [task.name for task in experiment.tasks]
     index, settings = names.index(place.task), experiment.recipe.dip
 

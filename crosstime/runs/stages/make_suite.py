@@ -11,7 +11,7 @@ from crosstime.runs.parts import Pieces
 from crosstime.runs.recipe.recipe import TINY, Recipe
 from crosstime.runs.stages.stage import Stage
 from crosstime.suites.corpus import documents
-from crosstime.suites.tiny import train_tiny_suite
+from crosstime.suites.train_tiny_suite import train_tiny_suite
 
 _FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 

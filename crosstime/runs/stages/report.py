@@ -21,7 +21,7 @@ from crosstime.runs.provenance import versions
 from crosstime.runs.stages.evolve import FOLDER
 from crosstime.runs.stages.stage import Stage
 from crosstime.suites.corpus import TextSample
-from crosstime.suites.similarity import MEASURES, likeness
+from crosstime.suites.similarity import MEASURES, similarity_table
 
 CORPUS_TOKENS = 1 << 16
 """Most tokens of the corpus that are searched for the strongest contexts of features."""
@@ -104,7 +104,7 @@ def _similarity(experiment: Experiment, read: DecomposedText | None) -> pd.DataF
         return experiment.table("similarity")
     if read is None:
         return pd.DataFrame(columns=["revision", "other", *MEASURES])
-    return likeness(
+    return similarity_table(
         {
             revision: one.x[:ALIKE_TOKENS].float()
             for revision, one in zip(experiment.compared.revisions, read.decompositions, strict=True)

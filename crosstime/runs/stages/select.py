@@ -13,8 +13,10 @@ from crosstime.runs.parts import Pieces
 from crosstime.runs.sharding import own, wait
 from crosstime.runs.stages.stage import Stage
 from crosstime.suites.accuracy import accuracy
+from crosstime.suites.corpus import TextSample
 from crosstime.suites.select import select
 from crosstime.suites.similarity import similarity
+from interventions import Bootstrap
 
 
 class Select(Stage):
@@ -59,9 +61,12 @@ class Select(Stage):
         if recipe.compare.revisions is None:
             settings = recipe.select
             alike = similarity(
-                suite, experiment.site, experiment.corpus(held_out=True), n_sequences=settings.sequences,
-                sequence_length=recipe.corpus.sequence_length, compute=experiment.compute,
-            )  # fmt: skip
+                suite,
+                experiment.site,
+                experiment.corpus(held_out=True),
+                TextSample(settings.sequences, recipe.corpus.sequence_length),
+                compute=experiment.compute,
+            )
             write_table(experiment.folder / "similarity.csv", alike)
             choice = select(settings.k, measured, alike, weight=settings.weight, measure=settings.measure)
             write_json(experiment.folder / SELECTION, {"revisions": choice.revisions, "total": choice.total})
@@ -69,6 +74,9 @@ class Select(Stage):
     def _accuracy(self, experiment: Experiment, revision: str) -> pd.DataFrame:
         recipe = experiment.recipe
         return accuracy(
-            experiment.suite.select([revision]), experiment.tokenized, sentences=recipe.select.sentences,
-            resamples=recipe.effects.resamples, seed=recipe.seed, compute=experiment.compute,
-        )  # fmt: skip
+            experiment.suite.select([revision]),
+            experiment.tokenized,
+            sentences=recipe.select.sentences,
+            bootstrap=Bootstrap(recipe.effects.resamples, recipe.seed),
+            compute=experiment.compute,
+        )

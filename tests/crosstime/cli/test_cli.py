@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from crosstime.cli.main import app, main
 from crosstime.suites.suite import Suite
-from crosstime.suites.tiny import TinyConfig, train_tiny_suite
+from crosstime.suites.tiny_config import TinyConfig
+from crosstime.suites.train_tiny_suite import train_tiny_suite
 from tasks.agreement import sentences
 
 SMALL = TinyConfig(

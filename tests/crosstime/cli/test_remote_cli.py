@@ -17,7 +17,8 @@ import torch
 from crosstime.activations.store import ActivationStore
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.origin import Origin
-from crosstime.suites.tiny import TinyConfig, train_tiny_suite
+from crosstime.suites.tiny_config import TinyConfig
+from crosstime.suites.train_tiny_suite import train_tiny_suite
 from interventions import Site
 from tasks.agreement import sentences
 

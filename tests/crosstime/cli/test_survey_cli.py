@@ -11,10 +11,12 @@ import pandas as pd
 import pytest
 
 from crosstime.cli.main import main
+from crosstime.suites.corpus import TextSample
 from crosstime.suites.select import select
 from crosstime.suites.similarity import similarity
 from crosstime.suites.suite import Suite
-from crosstime.suites.tiny import TinyConfig, train_tiny_suite
+from crosstime.suites.tiny_config import TinyConfig
+from crosstime.suites.train_tiny_suite import train_tiny_suite
 from interventions import Site
 from tasks.agreement import sentences
 
@@ -110,7 +112,7 @@ def test_similarity_writes_the_table_of_the_library_and_three_heat_maps(folder: 
         "survey/similarity.csv", *(f"survey/similarity_{name}.svg" for name in ("cosine", "pearson", "cka"))
     ]  # fmt: skip
     assert left(folder) == set(written(said))
-    expected = similarity(Suite.open("models"), Site(0), TEXT, n_sequences=4, sequence_length=8)
+    expected = similarity(Suite.open("models"), Site(0), TEXT, TextSample(4, 8))
     pd.testing.assert_frame_equal(pd.read_csv("survey/similarity.csv"), expected, check_dtype=False)
     assert "Mean cosine at resid.0" in said
     assert f"{expected['cosine'][1]:.2f}" in said
@@ -184,9 +186,9 @@ def test_tasks_show_marks_the_answers_and_shows_the_patch(folder: Path, monkeypa
         (("similarity", "models", "text.txt", "--site", "resid.7"), "Layer 7 does not exist"),
         (("similarity", "models", "text.txt", "--site", "head.1"), "head"),
         (("similarity", "models", "absent.txt"), "there is no text file absent.txt"),
-        (("similarity", "models", "text.txt", "--length", "1"), "at least 2 tokens, not 1"),
-        (("similarity", "models", "text.txt", "--sequences", "0"), "at least one sequence must be read, not 0"),
-        (("similarity", "models", "text.txt", "--sequences", "-1"), "at least one sequence must be read, not -1"),
+        (("similarity", "models", "text.txt", "--length", "1"), "at least one sequence of two tokens, not 64 of 1"),
+        (("similarity", "models", "text.txt", "--sequences", "0"), "at least one sequence of two tokens, not 0 of"),
+        (("similarity", "models", "text.txt", "--sequences", "-1"), "at least one sequence of two tokens, not -1 of"),
         (("ngrams", "models", "text.txt", "--sequences", "100000"), "nothing is left to count"),
         (("ngrams", "models", "text.txt", "--length", "1"), "one sequence of two tokens"),
         (("ngrams", "models", "text.txt", "--counted", "-1"), "at least one sequence must be counted, not -1"),

@@ -13,7 +13,8 @@ from crosstime.crosscoders.origin import Origin
 from crosstime.effects.ablate import ablate
 from crosstime.errors import CrosscoderError
 from crosstime.suites.suite import Suite
-from crosstime.suites.tiny import TinyConfig, train_tiny_suite
+from crosstime.suites.tiny_config import TinyConfig
+from crosstime.suites.train_tiny_suite import train_tiny_suite
 from crosstime.training.l1 import L1Config
 from crosstime.training.train import train
 from interventions import InterventionError, Site

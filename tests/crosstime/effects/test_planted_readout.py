@@ -9,7 +9,7 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 import crosstime as ct
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.origin import Origin
-from crosstime.suites.tiny import train_tokenizer
+from crosstime.suites.train_tokenizer import train_tokenizer
 from crosstime.training.planted import Planted, planted_effects
 from interventions import Site
 from tasks import TokenizedTask

@@ -12,7 +12,8 @@ from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CorpusError
 from crosstime.features import feature_kinds as feature_scores
 from crosstime.features.feature_kinds import explained_by, feature_kinds, language_shares
-from crosstime.suites.suite import Checkpoint, Suite
+from crosstime.suites.checkpoints import Checkpoint
+from crosstime.suites.suite import Suite
 from interventions import Codes, Decomposition, Sequences, Site
 
 RULES = ("token", "previous token", "induction", "context", "silent")

@@ -15,7 +15,8 @@ from crosstime.runs.plan.known_models import KNOWN, ModelSize, size_of
 from crosstime.runs.plan.plan import in_bytes, in_time, plan
 from crosstime.runs.plan.rates import Machine
 from crosstime.runs.recipe.recipe import Recipe, shipped
-from crosstime.suites.tiny import TinyConfig, _model_config
+from crosstime.suites.tiny_config import TinyConfig
+from crosstime.suites.tiny_model import tiny_model_config
 
 NODE = Machine("cuda", "one GPU", 5e13, 3e12, 5e-6, 2 * 10**11, 8 * 10**10, 10**13)
 LAPTOP = Machine("cpu", "2 cores", 1e11, 1e10, 3e-6, 8 * 10**9, 8 * 10**9, 5 * 10**10)
@@ -164,12 +165,12 @@ def test_the_size_on_disk_is_that_of_the_model(architecture: str, tmp_path: Path
     """Against the weights of a model of that configuration."""
     from transformers import AutoModelForCausalLM
 
-    from crosstime.suites.tiny import train_tokenizer
+    from crosstime.suites.train_tokenizer import train_tokenizer
     from tasks.agreement import sentences
 
     tokenizer = train_tokenizer(list(sentences(200, seed=0)), 300)
     tiny = TinyConfig(architecture=architecture, d_model=32, n_layers=2, n_heads=2, vocab_size=300)
-    config = _model_config(tiny, tokenizer)
+    config = tiny_model_config(tiny, tokenizer)
     config.save_pretrained(tmp_path / "step0")
     matrices = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters() if p.dim() == 2)
     found = size_of(Recipe.named("demo", [f"suite.source={tmp_path}"]))

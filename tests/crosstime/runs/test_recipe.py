@@ -6,7 +6,7 @@ import pytest
 
 from crosstime.errors import RecipeError
 from crosstime.runs.recipe.recipe import Recipe, shipped
-from crosstime.suites.tiny import TinyConfig
+from crosstime.suites.tiny_config import TinyConfig
 
 TEXT = """
 name = "mine"

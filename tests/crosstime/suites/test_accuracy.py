@@ -12,6 +12,7 @@ from crosstime.machine.tensors import read_tensors
 from crosstime.suites.accuracy import accuracy
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
+from interventions import Bootstrap
 from tasks import MinimalPair, Quotas, Task, TokenizedTask, load
 from tasks.errors import EmptyTaskError, NoSharedPromptError
 
@@ -31,7 +32,7 @@ def tokenized(suite: Suite) -> list[TokenizedTask]:
 
 @pytest.fixture(scope="module")
 def table(suite: Suite, tokenized: list[TokenizedTask]) -> pd.DataFrame:
-    return accuracy(suite, tokenized, resamples=300, seed=7)
+    return accuracy(suite, tokenized, bootstrap=Bootstrap(300, seed=7))
 
 
 def right_minus_wrong(suite: Suite, revision: str, task: TokenizedTask) -> list[float]:
@@ -50,9 +51,18 @@ def test_a_row_for_every_checkpoint_and_task_in_their_order(suite: Suite, table:
         (revision, task) for revision in suite.revisions for task in ("agreement/simple", "agreement/attractor")
     ]
     assert list(table.columns) == [
-        "revision", "step", "tokens", "task", "n", "accuracy", "low", "high", "logit_difference",
-        "difference_low", "difference_high",
-    ]  # fmt: skip
+        "revision",
+        "step",
+        "tokens",
+        "task",
+        "n",
+        "accuracy",
+        "low",
+        "high",
+        "logit_difference",
+        "difference_low",
+        "difference_high",
+    ]
     assert table.step.tolist() == [0, 0, 10, 10, 40, 40]
     assert table.tokens.tolist() == [0, 0, 2560, 2560, 10240, 10240]
     assert (table.n == 25).all()
@@ -97,7 +107,7 @@ def harness_accuracy(folder: Path, tokenizer, pairs) -> tuple[list[bool], list[f
 
 def test_whole_sentences_score_as_the_harness_does(suite: Suite):
     task = load("agreement/attractor", limit=40)
-    found = accuracy(suite, task, sentences=True, resamples=20)
+    found = accuracy(suite, task, sentences=True, bootstrap=Bootstrap(20))
     for row in found.itertuples():
         right, difference = harness_accuracy(suite[row.revision].source, suite.tokenizer, task.pairs)
         assert row.sentence_n == 40
@@ -120,7 +130,7 @@ def test_every_pair_of_a_task_scores_as_the_harness_does_on_the_shared_suites(tm
         pytest.skip("the shared suites are not beside the checkout")
     suite = Suite.open(SHARED / "suites" / name, ["main"])
     read = load(task, SHARED / "data", limit=300)
-    accuracy(suite, read, sentences=True, cache=tmp_path, resamples=5)
+    accuracy(suite, read, sentences=True, cache=tmp_path, bootstrap=Bootstrap(5))
     scores = read_tensors(next(tmp_path.glob("*.safetensors")))[0]
     right, difference = harness_accuracy(suite["main"].source, suite.tokenizer, read.pairs)
     assert (scores["right"] - scores["wrong"]).tolist() == pytest.approx(difference, abs=2e-3)
@@ -134,7 +144,7 @@ def test_every_pair_of_a_task_scores_as_the_harness_does_on_the_shared_suites(tm
 def test_a_task_without_prompts_has_the_accuracy_of_its_sentences_alone(suite: Suite):
     pairs = load("agreement/simple", limit=12).pairs
     bare = Task("bare", "en", "by hand", pairs, shared_prefix=False)
-    row = accuracy(suite, bare, sentences=True, resamples=5).iloc[0]
+    row = accuracy(suite, bare, sentences=True, bootstrap=Bootstrap(5)).iloc[0]
     assert (row.n, row.sentence_n) == (0, 12)
     assert np.isnan([row.accuracy, row.low, row.high, row.logit_difference]).all()
     assert 0 <= row.sentence_accuracy <= 1
@@ -145,7 +155,9 @@ def test_a_task_without_prompts_has_the_accuracy_of_its_sentences_alone(suite: S
 def test_sentences_of_a_task_with_quotas_are_those_of_the_pairs_that_are_kept(suite: Suite):
     pairs = load("agreement/simple", limit=30).pairs
     quotas = Quotas("number", {"singular": 3, "plural": 4}, seed=1)
-    row = accuracy(suite, Task("few", "en", "by hand", pairs, quotas=quotas), sentences=True, resamples=5).iloc[0]
+    row = accuracy(
+        suite, Task("few", "en", "by hand", pairs, quotas=quotas), sentences=True, bootstrap=Bootstrap(5)
+    ).iloc[0]
     assert (row.n, row.sentence_n) == (7, 7)
 
 
@@ -153,7 +165,7 @@ def test_what_is_cached_is_not_run_again_and_gives_the_same_table(suite: Suite, 
     tasks = [load("agreement/simple", limit=10), load("agreement/attractor", limit=10)]
 
     def run(asked, **options):
-        return accuracy(suite, asked, cache=tmp_path, resamples=20, **options)
+        return accuracy(suite, asked, cache=tmp_path, bootstrap=Bootstrap(20), **options)
 
     opened = []
     monkeypatch.setattr(
@@ -185,21 +197,21 @@ def test_an_interrupted_measurement_goes_on_where_it_was(suite: Suite, tmp_path,
 
     monkeypatch.setattr("crosstime.suites.accuracy.Compute.open", open_until)
     with pytest.raises(KeyboardInterrupt):
-        accuracy(suite, task, cache=tmp_path, resamples=5)
-    accuracy(suite, task, cache=tmp_path, resamples=5)
+        accuracy(suite, task, cache=tmp_path, bootstrap=Bootstrap(5))
+    accuracy(suite, task, cache=tmp_path, bootstrap=Bootstrap(5))
     assert opened == ["step0", "step10", "step10", "step40"]
 
 
 def test_a_task_as_it_is_and_tokenized_score_the_same(suite: Suite):
     task = load("agreement/simple", limit=10)
-    whole = accuracy(suite, task, resamples=50)
-    assert whole.equals(accuracy(suite, task.tokenize(suite.tokenizer), resamples=50))
-    assert whole.equals(accuracy(suite, [task], resamples=50))
+    whole = accuracy(suite, task, bootstrap=Bootstrap(50))
+    assert whole.equals(accuracy(suite, task.tokenize(suite.tokenizer), bootstrap=Bootstrap(50)))
+    assert whole.equals(accuracy(suite, [task], bootstrap=Bootstrap(50)))
 
 
 def test_a_checkpoint_of_unknown_age_has_no_step(suite: Suite, tmp_path):
     (tmp_path / "final").symlink_to(suite["step40"].source)
-    table = accuracy(Suite.open(tmp_path), load("agreement/simple", limit=5), resamples=10)
+    table = accuracy(Suite.open(tmp_path), load("agreement/simple", limit=5), bootstrap=Bootstrap(10))
     assert table.step.isna().all()
     assert table.tokens.isna().all()
 

@@ -16,10 +16,12 @@ from huggingface_hub import constants
 
 from crosstime.errors import SuiteError
 from crosstime.suites.accuracy import accuracy
-from crosstime.suites.hub import branches, cached
+from crosstime.suites.corpus import TextSample
+from crosstime.suites.hub import branches, cached_branches
 from crosstime.suites.similarity import similarity
 from crosstime.suites.suite import Suite
-from crosstime.suites.tiny import TinyConfig, train_tiny_suite
+from crosstime.suites.tiny_config import TinyConfig
+from crosstime.suites.train_tiny_suite import train_tiny_suite
 from interventions import Site
 from tasks import load
 from tasks.agreement import sentences
@@ -27,9 +29,17 @@ from tasks.agreement import sentences
 ROOT = Path(__file__).resolve().parents[3]
 NAME = "somebody/tiny"
 SMALL = TinyConfig(
-    d_model=16, n_layers=2, n_heads=2, vocab_size=512, sequence_length=16, batch_tokens=64,
-    steps=6, checkpoints=(0, 3, 6), lr=1e-2, warmup=2,
-)  # fmt: skip
+    d_model=16,
+    n_layers=2,
+    n_heads=2,
+    vocab_size=512,
+    sequence_length=16,
+    batch_tokens=64,
+    steps=6,
+    checkpoints=(0, 3, 6),
+    lr=1e-2,
+    warmup=2,
+)
 TEXT = list(sentences(60, seed=3))
 # The client reads its settings when it is imported: a process of its own sets them before. The measurements are
 # made twice, the second time without the Hub.
@@ -81,9 +91,13 @@ def session(suite: Path, tmp_path_factory) -> Path:
     kept = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     path = os.pathsep.join([str(ROOT), str(Path(__file__).parents[1])])
     done = subprocess.run(
-        [sys.executable, "-c", SESSION, str(suite), NAME], cwd=folder, capture_output=True, text=True, check=False,
+        [sys.executable, "-c", SESSION, str(suite), NAME],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
         env={**kept, "PYTHONPATH": path, "HF_HOME": str(folder / "home"), "HF_HUB_DISABLE_TELEMETRY": "1"},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -100,7 +114,7 @@ def test_a_hub_name_is_measured_as_its_folder_is(session: Path, suite: Path):
     assert [names[revision] for revision in found["revision"]] == expected["revision"].tolist()
     measured = [name for name in expected if name not in ("revision", "step", "tokens")]
     pd.testing.assert_frame_equal(found[measured], expected[measured], check_dtype=False)
-    alike = similarity(local, Site(0), TEXT, n_sequences=4, sequence_length=8)
+    alike = similarity(local, Site(0), TEXT, TextSample(4, 8))
     found = pd.read_csv(session / "online" / "similarity.csv")
     pd.testing.assert_frame_equal(found[["cosine", "pearson", "cka"]], alike[["cosine", "pearson", "cka"]])
     chosen = json.loads((session / "online" / "selection.json").read_text())["revisions"]
@@ -129,8 +143,8 @@ def test_the_cache_knows_the_branches_that_were_read(tmp_path: Path, monkeypatch
     for name in ("step3", "main", "refs/pr/1"):
         (refs / name).write_text("0" * 40)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    assert cached(NAME) == ("main", "refs/pr/1", "step3")
-    assert cached("somebody/else") == ()
+    assert cached_branches(NAME) == ("main", "refs/pr/1", "step3")
+    assert cached_branches("somebody/else") == ()
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert branches(NAME) == ("main", "refs/pr/1", "step3")

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crosstime.errors import SuiteError
-from crosstime.suites.revisions import BatchRamp, Progress, in_training_order, progress
+from crosstime.suites.revisions import BatchRamp, TrainingProgress, in_training_order, training_progress
 
 PYTHIA = "EleutherAI/pythia-1b-deduped"
 BLOOM = "bigscience/bloom-1b1-intermediate"
@@ -35,7 +35,7 @@ BLOOM = "bigscience/bloom-1b1-intermediate"
     ],
 )
 def test_names_are_read_as_their_families_write_them(revision, source, step, tokens):
-    assert progress(revision, source) == Progress(step, tokens)
+    assert training_progress(revision, source) == TrainingProgress(step, tokens)
 
 
 def test_the_growing_batch_agrees_with_a_simulation_step_by_step():
@@ -57,22 +57,22 @@ def test_tokens_grow_with_steps_by_one_batch_of_an_allowed_size(step: int):
 
 
 def test_given_counts_win_over_the_family():
-    assert progress("step10", PYTHIA, tokens={"step10": 7}) == Progress(10, 7)
-    assert progress("step10", PYTHIA, tokens_per_step=100) == Progress(10, 1000)
-    assert progress("step10", PYTHIA, tokens={"step10": 7}, tokens_per_step=100) == Progress(10, 7)
-    assert progress("early", "x/y", tokens={"early": 7}) == Progress(None, 7)
-    assert progress("early", "x/y", tokens={"late": 7}, tokens_per_step=100) == Progress(None, None)
+    assert training_progress("step10", PYTHIA, tokens={"step10": 7}) == TrainingProgress(10, 7)
+    assert training_progress("step10", PYTHIA, tokens_per_step=100) == TrainingProgress(10, 1000)
+    assert training_progress("step10", PYTHIA, tokens={"step10": 7}, tokens_per_step=100) == TrainingProgress(10, 7)
+    assert training_progress("early", "x/y", tokens={"early": 7}) == TrainingProgress(None, 7)
+    assert training_progress("early", "x/y", tokens={"late": 7}, tokens_per_step=100) == TrainingProgress(None, None)
 
 
 def test_counts_that_cannot_be_are_refused():
     with pytest.raises(SuiteError, match="must be positive, not 0"):
-        progress("step1", tokens_per_step=0)
+        training_progress("step1", tokens_per_step=0)
     with pytest.raises(SuiteError, match="must not be negative: -1"):
-        progress("step1", tokens={"step1": -1})
+        training_progress("step1", tokens={"step1": -1})
 
 
 def ordered(names: list[str], source: str = "", **mapping) -> tuple[str, ...]:
-    return in_training_order({name: progress(name, source, **mapping) for name in names})
+    return in_training_order({name: training_progress(name, source, **mapping) for name in names})
 
 
 def test_order_is_numeric_with_main_last():

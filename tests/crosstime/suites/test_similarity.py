@@ -12,18 +12,27 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from crosstime.errors import CorpusError
-from crosstime.suites.corpus import sequences
+from crosstime.suites.corpus import TextSample, sequences
 from crosstime.suites.similarity import linear_cka, mean_cosine, mean_pearson, similarity
 from crosstime.suites.suite import Suite
-from crosstime.suites.tiny import TinyConfig, train_tiny_suite
+from crosstime.suites.tiny_config import TinyConfig
+from crosstime.suites.train_tiny_suite import train_tiny_suite
 from interventions import Site
 from interventions.errors import SiteError
 from tasks.agreement import sentences
 
 SMALL = TinyConfig(
-    d_model=16, n_layers=2, n_heads=2, vocab_size=400, sequence_length=16, batch_tokens=64,
-    steps=8, checkpoints=(0, 8), lr=1e-2, warmup=2,
-)  # fmt: skip
+    d_model=16,
+    n_layers=2,
+    n_heads=2,
+    vocab_size=400,
+    sequence_length=16,
+    batch_tokens=64,
+    steps=8,
+    checkpoints=(0, 8),
+    lr=1e-2,
+    warmup=2,
+)
 TEXT = list(sentences(60, seed=3))
 
 
@@ -35,7 +44,7 @@ def suite(tmp_path_factory) -> Suite:
 
 @pytest.fixture(scope="module")
 def table(suite: Suite) -> pd.DataFrame:
-    return similarity(suite, Site(0), TEXT, n_sequences=5, sequence_length=9)
+    return similarity(suite, Site(0), TEXT, TextSample(5, 9))
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +114,7 @@ def test_the_first_token_of_a_sequence_does_not_count(suite: Suite, monkeypatch)
             return {sites[0]: found}
 
         monkeypatch.setattr(module, "fetch", fetch)
-        return similarity(suite, Site(1), TEXT, n_sequences=4, sequence_length=6)
+        return similarity(suite, Site(1), TEXT, TextSample(4, 6))
 
     plain = module.fetch
     assert like(1e6).equals(like(-3.0))
@@ -138,9 +147,7 @@ def test_what_cannot_be_compared_is_nan_or_nought():
 
 
 def test_bad_input_is_named(suite: Suite):
-    with pytest.raises(CorpusError, match="at least 2 tokens, not 1"):
-        similarity(suite, Site(0), TEXT, sequence_length=1)
     with pytest.raises(SiteError, match="Layer 9 does not exist"):
         similarity(suite, Site(9), TEXT)
     with pytest.raises(CorpusError):
-        similarity(suite, Site(0), ["one word"], sequence_length=64)
+        similarity(suite, Site(0), ["one word"], TextSample(sequence_length=64))

@@ -12,8 +12,9 @@ from transformers import AutoTokenizer, GPTNeoXConfig, GPTNeoXForCausalLM
 
 from crosstime.errors import SuiteError
 from crosstime.suites.checkpoints import Checkpoint
-from crosstime.suites.suite import Suite, tokenizer_hash
-from crosstime.suites.tiny import train_tokenizer
+from crosstime.suites.fingerprint import tokenizer_hash
+from crosstime.suites.suite import Suite
+from crosstime.suites.train_tokenizer import train_tokenizer
 
 SUITES = Path(__file__).parents[4] / "shared" / "suites"
 needs_suites = pytest.mark.skipif(not SUITES.is_dir(), reason=f"the shared suites are not at {SUITES}")

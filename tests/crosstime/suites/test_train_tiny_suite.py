@@ -15,21 +15,23 @@ from crosstime.errors import CorpusError, SuiteError
 from crosstime.machine.progress import show_progress
 from crosstime.suites.corpus import corpus_hash
 from crosstime.suites.suite import Suite
-from crosstime.suites.tiny import (
-    ARCHITECTURES,
-    DEMO,
-    DEMO_ATTRACTOR_SHARE,
-    DEMO_SENTENCES,
-    TinyConfig,
-    train_tiny_suite,
-    train_tokenizer,
-)
+from crosstime.suites.tiny_config import ARCHITECTURES, DEMO, DEMO_ATTRACTOR_SHARE, DEMO_SENTENCES, TinyConfig
+from crosstime.suites.train_tiny_suite import train_tiny_suite
+from crosstime.suites.train_tokenizer import train_tokenizer
 from tasks.agreement import Agreement, sentences
 
 SMALL = TinyConfig(
-    d_model=16, n_layers=2, n_heads=2, vocab_size=320, sequence_length=16, batch_tokens=64,
-    steps=12, checkpoints=(0, 4, 12), lr=1e-2, warmup=2,
-)  # fmt: skip
+    d_model=16,
+    n_layers=2,
+    n_heads=2,
+    vocab_size=320,
+    sequence_length=16,
+    batch_tokens=64,
+    steps=12,
+    checkpoints=(0, 4, 12),
+    lr=1e-2,
+    warmup=2,
+)
 TEXT = list(sentences(300, seed=0))
 
 
@@ -125,7 +127,7 @@ def test_an_interrupted_training_leaves_no_folder(tmp_path: Path, monkeypatch: p
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("crosstime.suites.tiny._validation_loss", interrupt)
+    monkeypatch.setattr("crosstime.suites.train_tiny_suite._validation_loss", interrupt)
     with pytest.raises(KeyboardInterrupt):
         train_tiny_suite(tmp_path / "mine", TEXT, SMALL)
     assert list(tmp_path.iterdir()) == []
