@@ -1,4 +1,4 @@
-"""What features and the error term are moved to, and effects at sites other than the residual stream."""
+"""Baselines, and effects at sites other than the residual stream."""
 
 from __future__ import annotations
 
@@ -40,49 +40,55 @@ def through_all_features(
     return ((f_end - f) * by_f.sum(0)).detach(), ((e_end - e) * by_e.sum(0)).sum().detach()
 
 
-def assert_effects(found, prompts, expected: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
-    every = found.per_prompt(range(found.n_features))
+def assert_effects(result, prompts, expected: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    by_prompt = result.per_prompt(range(result.n_features))
     scale = max(effects.sum(0).abs().max().item() for effects, _ in expected)
     assert scale > 1e-2
     for row, (effects, error) in enumerate(expected):
-        assert (every[row] - effects.sum(0)).abs().max() < 1e-4 * scale
-        assert abs(found.error[row].item() - error.item()) < 1e-4 * max(scale, abs(error.item()))
+        assert (by_prompt[row] - effects.sum(0)).abs().max() < 1e-4 * scale
+        assert abs(result.error[row].item() - error.item()) < 1e-4 * max(scale, abs(error.item()))
 
 
 @pytest.mark.parametrize("site", [Site(0, "mlp"), Site(1, "attn"), Site(2, "mlp"), Site(0), Site(2)], ids=str)
 @pytest.mark.parametrize("name", ["gpt_neox", "bloom", "olmo2", "llama"])
 def test_effects_at_every_kind_of_site_are_autograd_through_the_whole_dictionary(tiny, prompts, dictionary, name, site):
     model, plain = tiny(name)
-    found = effects_of(model, prompts, site, decomposed(model, prompts, dictionary, site), Estimator(steps=4))
+    result = effects_of(model, prompts, site, decomposed(model, prompts, dictionary, site), Estimator(steps=4))
     _, fs, es = plain_states(plain, dictionary, prompts, site)
     expected = [
         through_all_features(plain, dictionary, prompts, row, site, f, e, torch.zeros_like(f), torch.zeros_like(e))
         for row, (f, e) in enumerate(zip(fs, es, strict=True))
     ]
-    assert_effects(found, prompts, expected)
+    assert_effects(result, prompts, expected)
 
 
 def test_effects_towards_the_mean_are_autograd_towards_the_mean(tiny, prompts, dictionary):
     model, plain = tiny("gpt_neox")
     clean = decomposed(model, prompts, dictionary, Site(1))
-    found = effects_of(model, prompts, Site(1), clean, Estimator(baseline="mean", steps=4))
+    result = effects_of(model, prompts, Site(1), clean, Estimator(baseline="mean", steps=4))
     _, fs, es = plain_states(plain, dictionary, prompts, Site(1))
     f_end, e_end = torch.cat(fs).mean(0), torch.cat(es).mean(0)
     expected = [
         through_all_features(plain, dictionary, prompts, row, Site(1), f, e, f_end.expand_as(f), e_end.expand_as(e))
         for row, (f, e) in enumerate(zip(fs, es, strict=True))
     ]
-    assert_effects(found, prompts, expected)
+    assert_effects(result, prompts, expected)
 
 
-def test_every_baseline_is_made_of_its_parts(tiny, prompts, dictionary):
+def test_every_baseline_decodes_to_its_activation(tiny, prompts, dictionary):
     model, _ = tiny("bloom")
     clean = decomposed(model, prompts, dictionary, Site(1))
-    other = decomposed(model, prompts.patched, dictionary, Site(1))
-    made = [Baseline.zero(clean), Baseline.mean(clean), Baseline.mean(clean, other), Baseline.patch(other)]
-    for baseline in [*made, Baseline.resample(clean, prompts, seed=3)]:
-        whole = baseline.codes.dense() @ clean.directions + clean.bias + baseline.error
-        torch.testing.assert_close(baseline.x, whole, rtol=1e-4, atol=1e-4)
+    patched = decomposed(model, prompts.patched, dictionary, Site(1))
+    baselines = [
+        Baseline.zero(clean),
+        Baseline.mean(clean),
+        Baseline.mean(clean, patched),
+        Baseline.patch(patched),
+        Baseline.resample(clean, prompts, seed=3),
+    ]
+    for baseline in baselines:
+        decoded = baseline.codes.dense() @ clean.directions + clean.bias + baseline.error
+        torch.testing.assert_close(baseline.x, decoded, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(baseline.change(clean).dense(), baseline.codes.dense() - clean.codes.dense())
 
 
@@ -92,14 +98,14 @@ def test_resampling_takes_another_prompt_aligned_at_the_last_token(tiny, prompts
     rows = clean.x.split(prompts.lengths.tolist())
     donors = set()
     for seed in range(6):
-        drawn = Baseline.resample(clean, prompts, seed=seed)
-        assert torch.equal(drawn.x, Baseline.resample(clean, prompts, seed=seed).x)
-        for row, found in enumerate(drawn.x.split(prompts.lengths.tolist())):
-            laid = [
-                torch.stack([donor[max(0, len(donor) - len(found) + position)] for position in range(len(found))])
+        resampled = Baseline.resample(clean, prompts, seed=seed)
+        assert torch.equal(resampled.x, Baseline.resample(clean, prompts, seed=seed).x)
+        for row, x in enumerate(resampled.x.split(prompts.lengths.tolist())):
+            aligned = [
+                torch.stack([donor[max(0, len(donor) - len(x) + position)] for position in range(len(x))])
                 for donor in rows
             ]
-            matches = [index for index, candidate in enumerate(laid) if torch.equal(candidate, found)]
+            matches = [index for index, candidate in enumerate(aligned) if torch.equal(candidate, x)]
             assert len(matches) == 1
             assert matches[0] != row
             donors.add((row, matches[0]))
@@ -108,6 +114,30 @@ def test_resampling_takes_another_prompt_aligned_at_the_last_token(tiny, prompts
 
 def test_resampling_one_prompt_is_refused(tiny, dictionary):
     model, _ = tiny("bloom")
-    one = Sequences(((5, 6, 7),))
+    single = Sequences(((5, 6, 7),))
     with pytest.raises(InterventionError, match="at least two prompts"):
-        Baseline.resample(decomposed(model, one, dictionary, Site(1)), one)
+        Baseline.resample(decomposed(model, single, dictionary, Site(1)), single)
+
+
+def test_a_named_baseline_is_the_one_of_its_constructor(tiny, prompts, dictionary):
+    model, _ = tiny("bloom")
+    clean = decomposed(model, prompts, dictionary, Site(1))
+    patched = decomposed(model, prompts.patched, dictionary, Site(1))
+    expected = {
+        "zero": Baseline.zero(clean),
+        "mean": Baseline.mean(clean),
+        "resample": Baseline.resample(clean, prompts, seed=3),
+        "patch": Baseline.patch(patched),
+    }
+    for name, baseline in expected.items():
+        assert torch.equal(Baseline.named(name, clean, prompts, patched, seed=3).x, baseline.x)
+    assert Baseline.of(expected["mean"], clean, prompts) is expected["mean"]
+
+
+def test_a_patch_baseline_without_patch_prompts_and_an_unknown_name_are_refused(tiny, prompts, dictionary):
+    model, _ = tiny("bloom")
+    clean = decomposed(model, prompts, dictionary, Site(1))
+    with pytest.raises(InterventionError, match="'patch' needs the decomposition of the patch prompts"):
+        Baseline.of("patch", clean, prompts)
+    with pytest.raises(InterventionError, match="no baseline 'meen': did you mean 'mean'"):
+        Baseline.named("meen", clean, prompts)

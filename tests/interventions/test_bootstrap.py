@@ -9,14 +9,14 @@ from interventions import Bootstrap, InterventionError, bootstrap_interval, inte
 
 
 def looped_means(values: torch.Tensor, resamples: int, seed: int) -> torch.Tensor:
-    """Write every resample out as the list of prompts it draws, and average that."""
+    """Write out every resample as the list of prompts that it draws, and average their values."""
     generator = np.random.default_rng(seed)
-    out = []
+    means = []
     for _ in range(resamples):
         counts = generator.multinomial(len(values), np.full(len(values), 1 / len(values)))
-        drawn = [values[index].double() for index, count in enumerate(counts) for _ in range(count)]
-        out.append(torch.stack(drawn).mean(0))
-    return torch.stack(out)
+        resample = [values[index].double() for index, count in enumerate(counts) for _ in range(count)]
+        means.append(torch.stack(resample).mean(0))
+    return torch.stack(means)
 
 
 def test_means_are_those_of_prompts_drawn_with_replacement():
@@ -24,22 +24,22 @@ def test_means_are_those_of_prompts_drawn_with_replacement():
     torch.testing.assert_close(resampled_means(values, Bootstrap(resamples=40, seed=7)), looped_means(values, 40, 7))
 
 
-def test_work_done_in_pieces_gives_the_same_resamples():
-    values = torch.arange(1 << 15, dtype=torch.float32)  # 128 resamples a piece
-    found = resampled_means(values, Bootstrap(resamples=130, seed=3))
+def test_chunks_of_resamples_continue_the_same_draws():
+    values = torch.arange(1 << 15, dtype=torch.float32)  # 128 resamples in a chunk
+    means = resampled_means(values, Bootstrap(resamples=130, seed=3))
     generator = np.random.default_rng(3)
     counts = generator.multinomial(len(values), np.full(len(values), 1 / len(values)), size=130)
     torch.testing.assert_close(
-        found, torch.from_numpy(counts.astype(np.float64) @ values.double().numpy() / len(values))
+        means, torch.from_numpy(counts.astype(np.float64) @ values.double().numpy() / len(values))
     )
 
 
 def test_the_same_seed_draws_the_same_prompts_for_other_values():
     a = torch.randn(20, generator=torch.Generator().manual_seed(1))
     b = torch.randn(20, generator=torch.Generator().manual_seed(2))
-    apart = resampled_means(torch.stack([a, b], 1), Bootstrap(resamples=50, seed=4))
-    torch.testing.assert_close(apart[:, 0], resampled_means(a, Bootstrap(resamples=50, seed=4)))
-    torch.testing.assert_close(apart[:, 1], resampled_means(b, Bootstrap(resamples=50, seed=4)))
+    together = resampled_means(torch.stack([a, b], 1), Bootstrap(resamples=50, seed=4))
+    torch.testing.assert_close(together[:, 0], resampled_means(a, Bootstrap(resamples=50, seed=4)))
+    torch.testing.assert_close(together[:, 1], resampled_means(b, Bootstrap(resamples=50, seed=4)))
     assert not torch.equal(
         resampled_means(a, Bootstrap(resamples=50, seed=4)), resampled_means(a, Bootstrap(resamples=50, seed=5))
     )

@@ -1,4 +1,4 @@
-"""From sparse effects to numbers per feature and prompt, against loops."""
+"""Aggregation of sparse effects per feature and prompt, against loops."""
 
 from __future__ import annotations
 
@@ -21,10 +21,17 @@ def effects(entries: list[tuple[int, int, int, float]], *, positions: bool = Tru
         return torch.tensor([entry[index] for entry in entries], dtype=dtype)
 
     return Effects(
-        column(0, torch.long), column(1, torch.long) if positions else None, column(2, torch.long),
-        column(3, torch.float32), torch.tensor([0.1, -0.2, 0.3]), torch.tensor([1.0, 2.0, 3.0]),
-        torch.tensor([1.5, 2.5, 1.0]), torch.tensor(LENGTHS), 6, "ig" if positions else "exact",
-    )  # fmt: skip
+        prompt=column(0, torch.long),
+        position=column(1, torch.long) if positions else None,
+        feature=column(2, torch.long),
+        value=column(3, torch.float32),
+        error=torch.tensor([0.1, -0.2, 0.3]),
+        clean=torch.tensor([1.0, 2.0, 3.0]),
+        baseline=torch.tensor([1.5, 2.5, 1.0]),
+        lengths=torch.tensor(LENGTHS),
+        n_features=6,
+        method="ig" if positions else "exact",
+    )
 
 
 @given(ENTRIES)
@@ -38,32 +45,32 @@ def test_sum_adds_positions_and_averages_prompts(entries):
 @given(ENTRIES)
 @settings(deadline=None)
 def test_ctt_drops_small_effects_of_a_position_and_averages_all_tokens(entries):
-    places: dict[tuple[int, int, int], float] = {}
+    sums: dict[tuple[int, int, int], float] = {}
     for prompt, position, feature, value in entries:
-        places[prompt, position, feature] = places.get((prompt, position, feature), 0.0) + value
-    if any(abs(abs(value) - 0.1) < 1e-6 for value in places.values()):
+        sums[prompt, position, feature] = sums.get((prompt, position, feature), 0.0) + value
+    if any(abs(abs(value) - 0.1) < 1e-6 for value in sums.values()):
         return
     expected = [
-        sum(value for (_, _, i), value in places.items() if i == feature and abs(value) > 0.1) / sum(LENGTHS)
+        sum(value for (_, _, i), value in sums.items() if i == feature and abs(value) > 0.1) / sum(LENGTHS)
         for feature in range(6)
     ]
     assert effects(entries).per_feature("ctt").tolist() == pytest.approx(expected, abs=1e-9)
 
 
-def test_ctt_judges_the_whole_change_of_a_place_and_not_its_two_entries():
-    both = effects([(0, 1, 2, -0.35), (0, 1, 2, 0.3), (0, 2, 2, 0.06), (0, 2, 2, 0.06)])
-    assert both.per_feature("ctt")[2].item() == pytest.approx(0.12 / 8)
+def test_ctt_thresholds_the_sum_of_both_entries_of_a_position():
+    result = effects([(0, 1, 2, -0.35), (0, 1, 2, 0.3), (0, 2, 2, 0.06), (0, 2, 2, 0.06)])
+    assert result.per_feature("ctt")[2].item() == pytest.approx(0.12 / 8)
 
 
 @given(ENTRIES, st.lists(st.integers(0, 5), min_size=1, max_size=8))
 @settings(deadline=None)
-def test_per_prompt_gives_each_asked_feature_its_column(entries, features):
-    found = effects(entries).per_prompt(features)
-    assert found.shape == (3, len(features))
+def test_per_prompt_has_a_column_for_each_given_feature(entries, features):
+    by_prompt = effects(entries).per_prompt(features)
+    assert by_prompt.shape == (3, len(features))
     for prompt in range(3):
         for column, feature in enumerate(features):
             expected = sum(value for p, _, i, value in entries if (p, i) == (prompt, feature))
-            assert found[prompt, column].item() == pytest.approx(expected, abs=1e-6)
+            assert by_prompt[prompt, column].item() == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("feature", [6, -1])
@@ -73,9 +80,9 @@ def test_a_feature_that_does_not_exist_has_no_column(feature):
 
 
 def test_completeness_error_is_the_missed_share_of_the_change():
-    found = effects([(0, 0, 1, 0.3), (0, 1, 1, 0.2), (2, 0, 4, -2.0)])
+    result = effects([(0, 0, 1, 0.3), (0, 1, 1, 0.2), (2, 0, 4, -2.0)])
     missed = abs(0.5 + 0.1 - 0.5) + abs(-0.2 - 0.5) + abs(-2.0 + 0.3 - -2.0)
-    assert found.completeness_error() == pytest.approx(missed / (0.5 + 0.5 + 2.0), rel=1e-6)
+    assert result.completeness_error() == pytest.approx(missed / (0.5 + 0.5 + 2.0), rel=1e-6)
 
 
 def test_effects_without_positions_have_no_ctt_aggregation():

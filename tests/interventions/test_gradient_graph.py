@@ -49,11 +49,11 @@ def test_no_tensor_with_a_gradient_has_a_feature_axis(tiny, prompts, wide, saved
     saved.clear()
     indirect_effects(model, prompts, Site(1), clean, Estimator(method, baseline))
     assert len(saved) > 10
-    # The decoder itself is kept once: an inner product with it is what decoding hands back.
+    # Only the decoder itself is saved, once: the inner products are the backward pass of decoding.
     assert [shape for shape in saved if has_features(shape)] == [(F, 16)]
 
 
-def test_the_dense_way_would_be_noticed(tiny, prompts, wide, saved):
+def test_dense_codes_with_a_gradient_would_be_noticed(tiny, prompts, wide, saved):
     _, plain = tiny("gpt_neox")
     plain_torch.gradient_effects(plain, wide, 1, prompts.ids[0], None, prompts.right[0], prompts.wrong[0], [0.0], [1.0])
     assert any(has_features(shape) for shape in saved)

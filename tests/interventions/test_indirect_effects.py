@@ -26,11 +26,11 @@ from interventions import (
 from interventions.path import FEWEST_STEPS
 
 
-def by_position(effects: Effects, prompts: Prompts) -> torch.Tensor:
+def by_token(effects: Effects, prompts: Prompts) -> torch.Tensor:
     """Effects of every feature at every token, T F."""
-    out = torch.zeros(prompts.n_tokens, effects.n_features, dtype=torch.float64)
+    dense = torch.zeros(prompts.n_tokens, effects.n_features, dtype=torch.float64)
     token = prompts.starts[effects.prompt] + effects.position
-    return out.index_put((token, effects.feature), effects.value.double(), accumulate=True)
+    return dense.index_put((token, effects.feature), effects.value.double(), accumulate=True)
 
 
 def nodes_of(quadrature: str, steps: int) -> tuple[list[float], list[float]]:
@@ -42,19 +42,21 @@ def nodes_of(quadrature: str, steps: int) -> tuple[list[float], list[float]]:
 
 
 def brute_force(plain, dictionary, prompts, patched, nodes, weights, metric="logit_difference"):
-    found = [
-        plain_torch.gradient_effects(
-            plain, dictionary, 1, ids, prompts.patch[row] if patched else None, prompts.right[row], prompts.wrong[row],
-            nodes, weights, plain_torch.METRICS[metric],
+    """Effects T F of features and P of error terms, prompt by prompt."""
+    effects, errors = [], []
+    for row, ids in enumerate(prompts.ids):
+        patch, answers = prompts.patch[row] if patched else None, (prompts.right[row], prompts.wrong[row])
+        effect, error = plain_torch.gradient_effects(
+            plain, dictionary, 1, ids, patch, *answers, nodes, weights, plain_torch.METRICS[metric]
         )
-        for row, ids in enumerate(prompts.ids)
-    ]  # fmt: skip
-    return torch.cat([effects for effects, _ in found]), torch.stack([error for _, error in found])
+        effects.append(effect)
+        errors.append(error)
+    return torch.cat(effects), torch.stack(errors)
 
 
-def assert_close(found: torch.Tensor, expected: torch.Tensor, relative: float = 1e-4) -> None:
+def assert_close(actual: torch.Tensor, expected: torch.Tensor, relative: float = 1e-4) -> None:
     assert expected.abs().max() > 1e-3
-    assert float((found.double() - expected.double()).abs().max() / expected.abs().max()) < relative
+    assert float((actual.double() - expected.double()).abs().max() / expected.abs().max()) < relative
 
 
 def states(model, prompts, decompose, patched):
@@ -67,63 +69,63 @@ def states(model, prompts, decompose, patched):
 def test_ig_is_autograd_through_the_whole_dictionary(tiny, architecture, prompts, dictionary, decompose, patched):
     model, plain = tiny(architecture)
     clean, baseline = states(model, prompts, decompose, patched)
-    found = indirect_effects(model, prompts, Site(1), clean, Estimator(baseline=baseline, steps=5))
-    effects, error = brute_force(plain, dictionary, prompts, patched, *nodes_of("gauss-legendre", 5))
-    assert_close(by_position(found, prompts), effects)
-    assert_close(found.error, error)
-    assert_close(found.per_feature(), effects.sum(0) / len(prompts))
+    effects = indirect_effects(model, prompts, Site(1), clean, Estimator(baseline=baseline, steps=5))
+    expected, expected_error = brute_force(plain, dictionary, prompts, patched, *nodes_of("gauss-legendre", 5))
+    assert_close(by_token(effects, prompts), expected)
+    assert_close(effects.error, expected_error)
+    assert_close(effects.per_feature(), expected.sum(0) / len(prompts))
 
 
 @pytest.mark.parametrize("patched", [False, True], ids=["zero", "patch"])
 def test_atp_is_the_gradient_at_the_clean_state(tiny, architecture, prompts, dictionary, decompose, patched):
     model, plain = tiny(architecture)
     clean, baseline = states(model, prompts, decompose, patched)
-    found = indirect_effects(model, prompts, Site(1), clean, Estimator("atp", baseline))
-    effects, error = brute_force(plain, dictionary, prompts, patched, [0.0], [1.0])
-    assert_close(by_position(found, prompts), effects)
-    assert_close(found.error, error)
+    effects = indirect_effects(model, prompts, Site(1), clean, Estimator("atp", baseline))
+    expected, expected_error = brute_force(plain, dictionary, prompts, patched, [0.0], [1.0])
+    assert_close(by_token(effects, prompts), expected)
+    assert_close(effects.error, expected_error)
 
 
 @pytest.mark.parametrize("quadrature", ["left", "midpoint", "gauss-legendre"])
 @pytest.mark.parametrize("name", ["gpt_neox", "bloom"])
-def test_every_quadrature_has_the_nodes_that_it_says(tiny, prompts, dictionary, decompose, name, quadrature):
+def test_each_quadrature_rule_uses_its_own_nodes(tiny, prompts, dictionary, decompose, name, quadrature):
     model, plain = tiny(name)
     clean = decompose(model, prompts)
-    found = indirect_effects(model, prompts, Site(1), clean, Estimator(quadrature=quadrature, steps=10))
-    effects, error = brute_force(plain, dictionary, prompts, False, *nodes_of(quadrature, 10))
-    assert_close(by_position(found, prompts), effects)
-    assert_close(found.error, error)
+    effects = indirect_effects(model, prompts, Site(1), clean, Estimator(quadrature=quadrature, steps=10))
+    expected, expected_error = brute_force(plain, dictionary, prompts, False, *nodes_of(quadrature, 10))
+    assert_close(by_token(effects, prompts), expected)
+    assert_close(effects.error, expected_error)
 
 
 def test_effects_go_through_a_soft_cap_on_the_logits(tiny, prompts, dictionary, decompose):
     model, plain = tiny("gemma2")
     assert not model.head_is_linear
-    found = indirect_effects(model, prompts, Site(1), decompose(model, prompts), Estimator(steps=4))
-    effects, error = brute_force(plain, dictionary, prompts, False, *nodes_of("gauss-legendre", 4))
-    assert_close(by_position(found, prompts), effects)
-    assert_close(found.error, error)
+    effects = indirect_effects(model, prompts, Site(1), decompose(model, prompts), Estimator(steps=4))
+    expected, expected_error = brute_force(plain, dictionary, prompts, False, *nodes_of("gauss-legendre", 4))
+    assert_close(by_token(effects, prompts), expected)
+    assert_close(effects.error, expected_error)
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_metric_has_its_own_effects(tiny, prompts, dictionary, decompose, metric):
     model, plain = tiny("bloom")
-    found = indirect_effects(model, prompts, Site(1), decompose(model, prompts), Estimator(metric=metric, steps=4))
-    effects, error = brute_force(plain, dictionary, prompts, False, *nodes_of("gauss-legendre", 4), metric)
-    assert_close(by_position(found, prompts), effects)
-    assert_close(found.error, error)
-    assert_close(found.clean, score(model, prompts, metric), 1e-4)
+    effects = indirect_effects(model, prompts, Site(1), decompose(model, prompts), Estimator(metric=metric, steps=4))
+    expected, expected_error = brute_force(plain, dictionary, prompts, False, *nodes_of("gauss-legendre", 4), metric)
+    assert_close(by_token(effects, prompts), expected)
+    assert_close(effects.error, expected_error)
+    assert_close(effects.clean, score(model, prompts, metric), 1e-4)
 
 
-def test_the_metric_may_be_the_callers_function(tiny, prompts, decompose):
+def test_the_metric_may_be_a_function_of_the_caller(tiny, prompts, decompose):
     model, _ = tiny("gpt2")
     clean = decompose(model, prompts)
 
     def twice(logits, right, wrong):
         return 2 * (logits.gather(1, wrong.unsqueeze(1)) - logits.gather(1, right.unsqueeze(1))).squeeze(1)
 
-    own = indirect_effects(model, prompts, Site(1), clean, Estimator(metric=twice, steps=3))
+    custom = indirect_effects(model, prompts, Site(1), clean, Estimator(metric=twice, steps=3))
     built_in = indirect_effects(model, prompts, Site(1), clean, Estimator(steps=3))
-    assert_close(own.per_feature(), 2 * built_in.per_feature())
+    assert_close(custom.per_feature(), 2 * built_in.per_feature())
     with pytest.raises(ShapeError, match="must give one number for each of"):
         indirect_effects(model, prompts, Site(1), clean, Estimator(metric=lambda logits, right, wrong: logits))
 
@@ -134,10 +136,10 @@ def test_any_budget_gives_the_same_effects(tiny, prompts, dictionary, decompose,
     model, plain = tiny(name)
     monkeypatch.setattr(model, "max_tokens", max_tokens)
     clean, baseline = states(model, prompts, decompose, True)
-    found = indirect_effects(model, prompts, Site(1), clean, Estimator(baseline=baseline, steps=4))
-    effects, error = brute_force(plain, dictionary, prompts, True, *nodes_of("gauss-legendre", 4))
-    assert_close(by_position(found, prompts), effects)
-    assert_close(found.error, error)
+    effects = indirect_effects(model, prompts, Site(1), clean, Estimator(baseline=baseline, steps=4))
+    expected, expected_error = brute_force(plain, dictionary, prompts, True, *nodes_of("gauss-legendre", 4))
+    assert_close(by_token(effects, prompts), expected)
+    assert_close(effects.error, expected_error)
 
 
 @pytest.mark.parametrize("method", ["ig", "atp", "exact"])
@@ -145,11 +147,11 @@ def test_a_prompt_has_the_same_effects_alone_and_in_a_padded_batch(tiny, archite
     model, _ = tiny(architecture)
     estimator = Estimator(method, steps=4)
     together = indirect_effects(model, prompts, Site(1), decompose(model, prompts), estimator)
-    every = together.per_prompt(range(together.n_features))
+    by_prompt = together.per_prompt(range(together.n_features))
     for row, ids in enumerate(prompts.ids):
-        one = Prompts((ids,), prompts.right[row : row + 1], prompts.wrong[row : row + 1])
-        alone = indirect_effects(model, one, Site(1), decompose(model, one), estimator)
-        assert_close(every[row], alone.per_prompt(range(together.n_features))[0])
+        single = Prompts((ids,), prompts.right[row : row + 1], prompts.wrong[row : row + 1])
+        alone = indirect_effects(model, single, Site(1), decompose(model, single), estimator)
+        assert_close(by_prompt[row], alone.per_prompt(range(together.n_features))[0])
         assert together.error[row].item() == pytest.approx(alone.error[0].item(), abs=1e-4)
         assert together.clean[row].item() == pytest.approx(alone.clean[0].item(), abs=1e-4)
         assert together.baseline[row].item() == pytest.approx(alone.baseline[0].item(), abs=1e-4)
@@ -159,7 +161,7 @@ def test_a_prompt_has_the_same_effects_alone_and_in_a_padded_batch(tiny, archite
 def test_the_two_ends_of_the_path_are_the_clean_and_the_baseline_metric(tiny, prompts, dictionary, decompose, patched):
     model, plain = tiny("olmo")
     clean, baseline = states(model, prompts, decompose, patched)
-    found = indirect_effects(model, prompts, Site(1), clean, Estimator("atp", baseline))
+    effects = indirect_effects(model, prompts, Site(1), clean, Estimator("atp", baseline))
     for row, ids in enumerate(prompts.ids):
         right, wrong = prompts.right[row], prompts.wrong[row]
         end = dictionary.bias.expand(1, len(ids), -1)
@@ -169,37 +171,37 @@ def test_the_two_ends_of_the_path_are_the_clean_and_the_baseline_metric(tiny, pr
         baseline = plain_torch.difference(
             plain_torch.logits(plain, ids, {Site(1): lambda _, end=end: end})[-1], right, wrong
         )
-        assert found.clean[row].item() == pytest.approx(clean.item(), abs=1e-4)
-        assert found.baseline[row].item() == pytest.approx(baseline.item(), abs=1e-4)
+        assert effects.clean[row].item() == pytest.approx(clean.item(), abs=1e-4)
+        assert effects.baseline[row].item() == pytest.approx(baseline.item(), abs=1e-4)
 
 
 def test_features_that_are_zero_in_both_states_have_no_entry(tiny, prompts, dictionary, decompose):
     model, plain = tiny("gpt_neox")
     clean, baseline = states(model, prompts, decompose, True)
-    found = indirect_effects(model, prompts, Site(1), clean, Estimator("atp", baseline))
-    fires = torch.zeros(prompts.n_tokens, 40, dtype=torch.bool)
+    effects = indirect_effects(model, prompts, Site(1), clean, Estimator("atp", baseline))
+    active = torch.zeros(prompts.n_tokens, 40, dtype=torch.bool)
     for row, ids in enumerate(prompts.ids):
         tokens = slice(int(prompts.starts[row]), int(prompts.starts[row]) + len(ids))
         for text in (ids, prompts.patch[row]):
-            fires[tokens] |= dictionary.encode(plain_torch.residual(plain, text, 1)) > 1e-4
-    listed = torch.zeros_like(fires)
-    listed[prompts.starts[found.prompt] + found.position, found.feature] = True
-    assert torch.equal(fires & ~listed, torch.zeros_like(fires))
-    assert int((listed & ~fires).sum()) <= 2  # codes within rounding of zero
+            active[tokens] |= dictionary.encode(plain_torch.residual(plain, text, 1)) > 1e-4
+    entries = torch.zeros_like(active)
+    entries[prompts.starts[effects.prompt] + effects.position, effects.feature] = True
+    assert torch.equal(active & ~entries, torch.zeros_like(active))
+    assert int((entries & ~active).sum()) <= 2  # codes within rounding of zero
 
 
 def test_completeness_error_is_its_formula(tiny, prompts, decompose):
     model, _ = tiny("llama")
-    found = indirect_effects(model, prompts, Site(1), decompose(model, prompts), Estimator("atp"))
-    per_prompt = found.per_prompt(range(40)).sum(1) + found.error.double()
-    change = (found.baseline - found.clean).double()
+    effects = indirect_effects(model, prompts, Site(1), decompose(model, prompts), Estimator("atp"))
+    per_prompt = effects.per_prompt(range(40)).sum(1) + effects.error.double()
+    change = (effects.baseline - effects.clean).double()
     expected = float((per_prompt - change).abs().sum() / change.abs().sum())
-    assert found.completeness_error() == pytest.approx(expected, rel=1e-6)
+    assert effects.completeness_error() == pytest.approx(expected, rel=1e-6)
     assert expected > 0.05
 
 
 def ordinary_sentences(model) -> Prompts:
-    """Prompts of a trained suite: the first pieces of a few words are tokens enough for an answer."""
+    """Prompts for a trained suite; the answers are the first tokens of two words."""
     texts = (
         "The little dog near the big trees",
         "One day, a girl",
@@ -214,11 +216,11 @@ def ordinary_sentences(model) -> Prompts:
     return Prompts(ids, (right,) * len(ids), (wrong,) * len(ids))
 
 
-def principal_features(x: torch.Tensor, kept: float = 0.75) -> Decomposition:
-    """Each principal direction as two ReLU features, its two signs; the weakest quarter is left to the error."""
+def principal_features(x: torch.Tensor, share: float = 0.75) -> Decomposition:
+    """Each principal direction as two ReLU features, one for each sign; the weakest quarter is left to the error."""
     mean = x.mean(0)
     directions = torch.linalg.svd(x - mean, full_matrices=False).Vh
-    directions = directions[: max(1, int(kept * len(directions)))]
+    directions = directions[: max(1, int(share * len(directions)))]
     directions = torch.cat([directions, -directions])
     return Decomposition(x, Codes.from_dense(((x - mean) @ directions.T).relu()), directions, mean)
 
@@ -236,20 +238,20 @@ def natural(trained):
 
 def test_effects_of_a_trained_model_add_up_to_the_metrics_change(trained, natural):
     prompts, site, decomposition = natural
-    found = indirect_effects(trained, prompts, site, decomposition, Estimator(steps=32))
-    total = found.per_prompt(range(found.n_features)).sum(1) + found.error.double()
-    change = (found.baseline - found.clean).double()
+    effects = indirect_effects(trained, prompts, site, decomposition, Estimator(steps=32))
+    total = effects.per_prompt(range(effects.n_features)).sum(1) + effects.error.double()
+    change = (effects.baseline - effects.clean).double()
     assert change.abs().mean() > 0.1
     assert float((total - change).abs().sum() / change.abs().sum()) < 0.01
-    assert found.completeness_error() < 0.01
+    assert effects.completeness_error() < 0.01
 
 
 @pytest.mark.parametrize("tolerance", [0.05, 0.01, 0.002])
-def test_open_steps_meet_the_tolerance(trained, natural, tolerance):
+def test_adaptive_steps_meet_the_tolerance(trained, natural, tolerance):
     prompts, site, decomposition = natural
-    found = indirect_effects(trained, prompts, site, decomposition, Estimator(tolerance=tolerance))
-    total = found.per_prompt(range(found.n_features)).sum(1) + found.error.double()
-    change = (found.baseline - found.clean).double()
+    effects = indirect_effects(trained, prompts, site, decomposition, Estimator(tolerance=tolerance))
+    total = effects.per_prompt(range(effects.n_features)).sum(1) + effects.error.double()
+    change = (effects.baseline - effects.clean).double()
     assert float((total - change).abs().sum() / change.abs().sum()) <= 1.01 * tolerance + 1e-5
 
 
@@ -258,16 +260,17 @@ def test_more_nodes_are_spent_only_where_completeness_asks_for_them(tiny, prompt
     clean = decompose(model, prompts)
     coarse = indirect_effects(model, prompts, Site(1), clean, Estimator(steps=FEWEST_STEPS))
     change = (coarse.baseline - coarse.clean).double()
-    every = range(coarse.n_features)
-    missed = (coarse.per_prompt(every).sum(1) + coarse.error - change).abs()
-    # Just less than what is missed: the worst prompts, more than half of it, are refined, and the best is not.
-    tolerance = 0.9 * float(missed.sum() / change.abs().sum())
+    features = range(coarse.n_features)
+    errors = (coarse.per_prompt(features).sum(1) + coarse.error - change).abs()
+    # Slightly below the error of all prompts: the worst prompts, with more than half of it, are refined, and the best
+    # is not.
+    tolerance = 0.9 * float(errors.sum() / change.abs().sum())
     adaptive = indirect_effects(model, prompts, Site(1), clean, Estimator(tolerance=tolerance))
-    differs = (adaptive.per_prompt(every) - coarse.per_prompt(every)).abs().amax(1) > 0
-    assert bool(differs[missed.argmax()])
-    assert not bool(differs[missed.argmin()])
-    assert float(missed[~differs].max()) <= float(missed[differs].min())
-    assert float(missed[~differs].sum()) <= 0.5 * tolerance * float(change.abs().sum())
+    differs = (adaptive.per_prompt(features) - coarse.per_prompt(features)).abs().amax(1) > 0
+    assert bool(differs[errors.argmax()])
+    assert not bool(differs[errors.argmin()])
+    assert float(errors[~differs].max()) <= float(errors[differs].min())
+    assert float(errors[~differs].sum()) <= 0.5 * tolerance * float(change.abs().sum())
 
 
 @pytest.mark.parametrize(
@@ -300,11 +303,11 @@ def test_a_decomposition_of_other_tokens_is_refused(tiny, prompts, decompose):
 def test_progress_ends_with_all_prompts(tiny, prompts, decompose, monkeypatch):
     model, _ = tiny("gpt2")
     monkeypatch.setattr(model, "max_tokens", 8)
-    seen: list[tuple[int, int]] = []
+    reports: list[tuple[int, int]] = []
     estimator = Estimator(steps=2)
     indirect_effects(
-        model, prompts, Site(1), decompose(model, prompts), estimator, progress=lambda *counts: seen.append(counts)
+        model, prompts, Site(1), decompose(model, prompts), estimator, progress=lambda *counts: reports.append(counts)
     )
-    assert seen[-1] == (5, 5)
-    assert len(seen) > 1
-    assert all(0 < done <= of for done, of in seen)
+    assert reports[-1] == (5, 5)
+    assert len(reports) > 1
+    assert all(0 < done <= total for done, total in reports)

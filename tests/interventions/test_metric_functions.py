@@ -58,3 +58,8 @@ def test_a_metric_of_another_shape_is_refused(value, got):
 def test_an_unknown_metric_gets_its_nearest_match():
     with pytest.raises(InterventionError, match=r"'logit_diference'.*did you mean 'logit_difference'\?"):
         metric_named("logit_diference")
+
+
+def test_a_metric_without_a_function_is_refused():
+    with pytest.raises(InterventionError, match="Metric 'empty' needs a function"):
+        Metric("empty")

@@ -19,7 +19,7 @@ SIZES = {"seed": st.integers(0, 10_000), "n_tokens": st.integers(1, 9), "n_featu
 
 @given(**SIZES)
 @settings(deadline=None)
-def test_a_matrix_survives_the_way_there_and_back(seed, n_tokens, n_features):
+def test_a_matrix_survives_a_round_trip(seed, n_tokens, n_features):
     dense = random_matrix(seed, n_tokens, n_features)
     sparse = Codes.from_dense(dense)
     assert torch.equal(sparse.dense(), dense)
@@ -39,12 +39,12 @@ def test_decoding_is_the_matrix_product_also_for_tokens_on_which_nothing_fires(s
 @given(**SIZES)
 @settings(deadline=None)
 def test_a_sum_holds_entries_of_both_and_decodes_to_the_sum(seed, n_tokens, n_features):
-    one, two = random_matrix(seed, n_tokens, n_features), random_matrix(seed + 1, n_tokens, n_features)
+    first, second = random_matrix(seed, n_tokens, n_features), random_matrix(seed + 1, n_tokens, n_features)
     directions = torch.randn(n_features, 4, generator=torch.Generator().manual_seed(seed))
-    both = Codes.from_dense(one) + Codes.from_dense(two)
-    torch.testing.assert_close(both.dense(), one + two)
-    torch.testing.assert_close(both.decode(directions), (one + two) @ directions, rtol=1e-5, atol=1e-5)
-    assert bool((both.token.diff() >= 0).all())
+    total = Codes.from_dense(first) + Codes.from_dense(second)
+    torch.testing.assert_close(total.dense(), first + second)
+    torch.testing.assert_close(total.decode(directions), (first + second) @ directions, rtol=1e-5, atol=1e-5)
+    assert bool((total.token.diff() >= 0).all())
 
 
 @pytest.mark.parametrize("chunk", [1, 40, codes.CHUNK])
@@ -53,13 +53,13 @@ def test_inner_products_are_those_of_a_loop_for_any_chunk(monkeypatch, chunk):
     sparse = Codes.from_dense(random_matrix(0, 7, 11))
     generator = torch.Generator().manual_seed(3)
     gradient, directions = torch.randn(7, 6, generator=generator), torch.randn(11, 6, generator=generator)
-    found = sparse.inner(gradient, directions)
+    products = sparse.inner(gradient, directions)
     for entry in range(len(sparse.value)):
         token, feature = int(sparse.token[entry]), int(sparse.feature[entry])
         expected = float(sparse.value[entry]) * sum(
             float(gradient[token, d]) * float(directions[feature, d]) for d in range(6)
         )
-        assert float(found[entry]) == pytest.approx(expected, abs=1e-5)
+        assert float(products[entry]) == pytest.approx(expected, abs=1e-5)
 
 
 def test_codes_without_any_entry_decode_to_zero_and_have_no_inner_products():
@@ -69,35 +69,35 @@ def test_codes_without_any_entry_decode_to_zero_and_have_no_inner_products():
 
 
 @pytest.mark.parametrize("chunk", [1, 24, codes.CHUNK])
-def test_encoding_in_pieces_gives_the_same_codes_and_keeps_pieces_small(monkeypatch, chunk):
+def test_encoding_in_chunks_gives_the_same_codes_and_bounds_the_chunks(monkeypatch, chunk):
     monkeypatch.setattr(codes, "CHUNK", chunk)
     monkeypatch.setattr(codes, "FEWEST_TOKENS", 1)
     generator = torch.Generator().manual_seed(0)
     weights, x = torch.randn(5, 12, generator=generator), torch.randn(9, 5, generator=generator)
-    seen = []
+    sizes = []
 
-    def encoder(piece: torch.Tensor) -> torch.Tensor:
-        seen.append(len(piece))
-        return (piece @ weights).relu()
+    def encoder(tokens: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(tokens))
+        return (tokens @ weights).relu()
 
-    found = Codes.encode(encoder, x, 12)
-    torch.testing.assert_close(found.dense(), (x @ weights).relu())
-    assert sum(seen) == 9
-    assert max(seen) <= max(1, chunk // 12)
+    encoded = Codes.encode(encoder, x, 12)
+    torch.testing.assert_close(encoded.dense(), (x @ weights).relu())
+    assert sum(sizes) == 9
+    assert max(sizes) <= max(1, chunk // 12)
 
 
 @given(**SIZES)
 @settings(deadline=None)
-def test_rows_choices_means_and_constants_are_those_of_the_matrix(seed, n_tokens, n_features):
+def test_rows_selections_means_and_constants_are_those_of_the_matrix(seed, n_tokens, n_features):
     dense = random_matrix(seed, n_tokens, n_features)
     sparse, generator = Codes.from_dense(dense), torch.Generator().manual_seed(seed)
     tokens = torch.randint(n_tokens, (2 * n_tokens,), generator=generator)
     assert torch.equal(sparse.rows(tokens).dense(), dense[tokens])
-    chosen = torch.randint(n_features, (2,), generator=generator).tolist()
-    others = [feature for feature in range(n_features) if feature not in chosen]
+    features = torch.randint(n_features, (2,), generator=generator).tolist()
+    complement = [feature for feature in range(n_features) if feature not in features]
     expected = dense.clone()
-    expected[:, others] = 0.0
-    assert torch.equal(sparse.select(chosen).dense(), expected)
+    expected[:, complement] = 0.0
+    assert torch.equal(sparse.select(features).dense(), expected)
     torch.testing.assert_close(sparse.mean(), dense.mean(0))
     assert torch.equal(Codes.constant(dense[0], 4).dense(), dense[0].expand(4, -1))
     assert bool((Codes.constant(dense[0], 4).token.diff() >= 0).all())
