@@ -8,7 +8,6 @@ Where to add things: an architecture in `architectures.py` (or `register` it), a
 """
 
 from interventions.ablate import Ablation, ablate
-from interventions.activations import cross_entropy, fetch, score
 from interventions.architectures import Architecture, register
 from interventions.baselines import Baseline
 from interventions.bootstrap import Bootstrap, bootstrap_interval, interval, resampled_means
@@ -16,6 +15,7 @@ from interventions.budget import MAX_TOKENS
 from interventions.circuit import Circuit, circuit
 from interventions.clamp import clamp
 from interventions.codes import Codes
+from interventions.cross_entropy import cross_entropy
 from interventions.decomposition import Decomposition
 from interventions.effects import Effects, indirect_effects
 from interventions.errors import (
@@ -39,13 +39,16 @@ from interventions.errors import (
     TimeLimitError,
 )
 from interventions.estimator import Estimator
+from interventions.fetch import fetch
+from interventions.log_likelihoods import log_likelihoods
 from interventions.logit_lens import readout
 from interventions.metrics import METRICS, Metric, metric_named
 from interventions.model import Model
 from interventions.patch import patch
-from interventions.predictions import log_likelihoods, reduce_predictions
 from interventions.prompts import Prompts, Sequences
+from interventions.reduce_predictions import reduce_predictions
 from interventions.remote import Remote, Traffic
+from interventions.score import score
 from interventions.site import Site
 from interventions.steer import Steered, steer
 from interventions.transplant import transplant

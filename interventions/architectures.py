@@ -1,11 +1,11 @@
-"""Where the parts of a causal language model lie: a small table, and a search for what is not in it."""
+"""Paths of the parts of a causal language model: a table of known architectures, and a search by structure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torch import nn
+from torch import Tensor, nn
 
 from interventions.errors import ArchitectureError
 
@@ -15,17 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Architecture:
-    """Paths of the parts that interventions touch, relative to the model or to one block.
+    """Paths of the modules that interventions read and write, relative to the model or to one block.
 
     Attributes:
         blocks: path of the list of decoder blocks.
         norm: path of the norm between the last block and the unembedding.
-        attn: path in a block of the module whose output the attention adds to the residual stream.
-        mlp: the same for the MLP. Both are the module *after* any norm of the sublayer's output (OLMo-2)
-            and *before* the residual is added (BLOOM adds it inside its attention and MLP modules).
-        pointwise: paths in a block of modules that work at every position by themselves and whose outputs are added
-            to the residual stream, in the order in which they run: in the last block they may be given the last
-            position only.
+        attn: path, within a block, of the module whose output the attention adds to the residual stream.
+        mlp: path, within a block, of the module whose output the MLP adds to the residual stream. Both modules come
+            *after* any norm of the sublayer's output (OLMo-2) and *before* the residual is added (BLOOM adds it inside
+            its attention and MLP modules).
+        pointwise: paths, within a block, of the modules that compute every position independently and whose outputs
+            are added to the residual stream, in the order in which they run. In the last block they need to run at the
+            last position only.
 
     Examples:
         >>> TABLE["bloom"].attn
@@ -59,7 +60,7 @@ TABLE: dict[str, Architecture] = {
         ("self_attention.dense", "mlp"),
     ),
 }
-"""Architectures by `config.model_type`; `register` adds to it."""
+"""Known architectures by `config.model_type`; `register` adds entries."""
 
 _ATTENTION_OUTPUTS = (
     "self_attn.o_proj",
@@ -73,7 +74,11 @@ _ATTENTION_OUTPUTS = (
 
 
 def register(model_type: str, architecture: Architecture) -> None:
-    """Teach `interventions` an architecture that it cannot find by structure.
+    """Add an architecture that the search by structure does not find.
+
+    Args:
+        model_type: the `model_type` of the model's configuration.
+        architecture: the paths of its modules.
 
     Examples:
         >>> register("my_model", Architecture("decoder.blocks", "decoder.norm"))
@@ -84,29 +89,78 @@ def register(model_type: str, architecture: Architecture) -> None:
 
 
 def find(model: PreTrainedModel) -> Architecture:
-    """The architecture of `model`: its table entry, else what its structure shows.
+    """Return the architecture of a model: its table entry, or else the result of a search by structure.
 
-    By structure, the blocks are the longest `ModuleList` whose entries are all of one class, and the
-    norm is the module that follows that list among its siblings and has a weight of the model's width.
+    The search takes the longest `ModuleList` whose entries are all of one class as the list of blocks, and the first
+    module after that list among its siblings whose weight has the model's width as the final norm.
 
     Raises:
-        ArchitectureError: no such list, or no such norm; the message says what to register.
+        ArchitectureError: a path of the table entry does not exist, or the search finds no list of blocks or no norm;
+            the message says what to register.
     """
     model_type = getattr(model.config, "model_type", type(model).__name__)
     entry = TABLE.get(model_type)
-    if entry is not None:
-        _get(model, entry.norm, model_type)
-        blocks = _get(model, entry.blocks, model_type)
-        if not isinstance(blocks, nn.ModuleList) or not len(blocks):
-            raise ArchitectureError(
-                f"The table says that {entry.blocks!r} is the list of decoder blocks of architecture {model_type!r}, "
-                f"but it is a {type(blocks).__name__}, not a ModuleList of blocks."
-            )
-        for path in (entry.attn, entry.mlp, *entry.pointwise):
-            if path is not None:
-                _get(blocks[0], path, model_type, inside=f"block {entry.blocks}.0")
-        return entry
+    if entry is None:
+        return _search(model, model_type)
 
+    # Check the paths of the table entry
+    _submodule(model, entry.norm, model_type)
+    block = decoder_blocks(model, entry)[0]
+    for path in (entry.attn, entry.mlp, *entry.pointwise):
+        if path is not None:
+            _submodule(block, path, model_type, parent=f"block {entry.blocks}.0")
+    return entry
+
+
+def decoder_blocks(model: PreTrainedModel, architecture: Architecture) -> nn.ModuleList:
+    """Return the list of decoder blocks.
+
+    Raises:
+        ArchitectureError: there is no module at this path, or it is not a list of blocks.
+    """
+    model_type = getattr(model.config, "model_type", type(model).__name__)
+    blocks = _submodule(model, architecture.blocks, model_type)
+    if not isinstance(blocks, nn.ModuleList) or not len(blocks):
+        raise ArchitectureError(
+            f"The table says that {architecture.blocks!r} is the list of decoder blocks of architecture "
+            f"{model_type!r}, but it is a {type(blocks).__name__}, not a ModuleList of blocks."
+        )
+    return blocks
+
+
+def unembedding(model: PreTrainedModel) -> str:
+    """Return the path of the module that maps the normed last hidden state to logits.
+
+    Raises:
+        ArchitectureError: the model has no output embeddings.
+    """
+    return _path_of(model, model.get_output_embeddings(), "output embeddings (an LM head)")
+
+
+def embedding(model: PreTrainedModel) -> str:
+    """Return the path of the module that maps token ids to vectors; it is the first module that runs.
+
+    Raises:
+        ArchitectureError: the model has no input embeddings.
+    """
+    return _path_of(model, model.get_input_embeddings(), "input embeddings")
+
+
+def weight(module: nn.Module) -> Tensor:
+    """Return the weight of a module that has one, such as an embedding or a linear layer.
+
+    Raises:
+        ArchitectureError: the module has no weight.
+    """
+    tensor = getattr(module, "weight", None)
+    if not isinstance(tensor, Tensor):
+        raise ArchitectureError(f"A {type(module).__name__} has no weight; expected an embedding or a linear layer.")
+    return tensor
+
+
+def _search(model: PreTrainedModel, model_type: str) -> Architecture:
+    """Find the parts of a model by its structure."""
+    # Take the longest list of equal modules as the blocks
     lists = [
         (path, module)
         for path, module in model.named_modules()
@@ -115,9 +169,13 @@ def find(model: PreTrainedModel) -> Architecture:
     if not lists:
         raise ArchitectureError(_unknown(model_type, "it has no ModuleList of equal blocks"))
     blocks_path, blocks = max(lists, key=lambda item: len(item[1]))
+
+    # Take the first norm after them as the final norm
     norm_path = _norm_after(model, blocks_path)
     if norm_path is None:
         raise ArchitectureError(_unknown(model_type, f"no norm follows its blocks {blocks_path!r}"))
+
+    # Find attention and MLP by their usual names
     block = blocks[0]
     mlp = "mlp" if _has(block, "mlp") else None
     attn = next((path for path in _ATTENTION_OUTPUTS if _has(block, path)), None)
@@ -127,39 +185,21 @@ def find(model: PreTrainedModel) -> Architecture:
     return Architecture(blocks_path, norm_path, attn, mlp, pointwise)
 
 
-def unembedding(model: PreTrainedModel) -> str:
-    """Path of the module that turns the normed last hidden state into logits.
-
-    Raises:
-        ArchitectureError: the model has no output embeddings.
-    """
-    return _path_of(model, model.get_output_embeddings(), "output embeddings (an LM head)")
-
-
-def embedding(model: PreTrainedModel) -> str:
-    """Path of the module that turns token ids into vectors, the first that runs.
-
-    Raises:
-        ArchitectureError: the model has no input embeddings.
-    """
-    return _path_of(model, model.get_input_embeddings(), "input embeddings")
-
-
-def _path_of(model: PreTrainedModel, module: nn.Module | None, what: str) -> str:
+def _path_of(model: PreTrainedModel, module: nn.Module | None, description: str) -> str:
     for path, candidate in model.named_modules():
         if candidate is module and module is not None:
             return path
-    raise ArchitectureError(_unknown(model.config.model_type, f"it has no {what}"))
+    raise ArchitectureError(_unknown(model.config.model_type, f"it has no {description}"))
 
 
-def _norm_after(model: nn.Module, blocks_path: str) -> str | None:
+def _norm_after(model: PreTrainedModel, blocks_path: str) -> str | None:
     parent_path, _, name = blocks_path.rpartition(".")
     parent = model.get_submodule(parent_path)
     names = [child for child, _ in parent.named_children()]
-    width = model.config.hidden_size
+    d_model = model.config.hidden_size
     for child in names[names.index(name) + 1 :]:
-        weight = getattr(parent.get_submodule(child), "weight", None)
-        if weight is not None and tuple(weight.shape) == (width,):
+        scale = getattr(parent.get_submodule(child), "weight", None)
+        if scale is not None and tuple(scale.shape) == (d_model,):
             return f"{parent_path}.{child}" if parent_path else child
     return None
 
@@ -172,18 +212,18 @@ def _has(module: nn.Module, path: str) -> bool:
     return True
 
 
-def _get(module: nn.Module, path: str, model_type: str, inside: str = "this model") -> nn.Module:
+def _submodule(module: nn.Module, path: str, model_type: str, parent: str = "this model") -> nn.Module:
     try:
         return module.get_submodule(path)
     except AttributeError:
         raise ArchitectureError(
-            f"The table says that architecture {model_type!r} has a module {path!r}, but {inside} has not; "
+            f"The table says that architecture {model_type!r} has a module {path!r}, but {parent} has not; "
             f"its modules are {', '.join(name for name, _ in module.named_children())}."
         ) from None
 
 
-def _unknown(model_type: str, why: str) -> str:
+def _unknown(model_type: str, reason: str) -> str:
     return (
-        f"Cannot find the parts of architecture {model_type!r}: {why}. Say where they are with "
+        f"Cannot find the parts of architecture {model_type!r}: {reason}. Say where they are with "
         f"interventions.register({model_type!r}, Architecture(blocks=..., norm=...)); known: {', '.join(TABLE)}."
     )

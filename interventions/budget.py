@@ -1,4 +1,4 @@
-"""Cut work into batches under a token budget, and halve the budget when memory runs out."""
+"""Cut work into batches under a token budget, and halve the budget when a batch does not fit into memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ _LIBC = ctypes.CDLL(None) if os.name == "posix" else None
 def split_by_tokens(lengths: Int[Tensor, " P"], max_tokens: int) -> Iterator[slice]:
     """Cut lengths into runs whose padded size, count times longest, stays within `max_tokens`.
 
-    Ascending ones waste least. A single length above the budget makes a run of its own.
+    Lengths in ascending order need the least padding. A single length above the budget is a run by itself.
+
+    Yields:
+        A slice of `lengths` for each run.
 
     Examples:
         >>> list(split_by_tokens(torch.tensor([2, 2, 3, 9]), 8))
@@ -42,10 +45,15 @@ def split_by_tokens(lengths: Int[Tensor, " P"], max_tokens: int) -> Iterator[sli
 
 
 def for_each_run(lengths: Int[Tensor, " P"], max_tokens: int, work: Callable[[slice, int], None]) -> None:
-    """Call ``work(run, budget)`` on runs of `lengths`, with half the budget after each lack of memory.
+    """Call ``work(run, budget)`` on runs of `lengths`; when a run does not fit into memory, halve the budget.
 
-    `work` must be safe to repeat: it writes its results to fixed places. When a smaller budget was what it
-    took, a warning says which to set from the start.
+    A warning says which budget did fit, to be set from the start.
+
+    Args:
+        lengths: tokens of each sequence.
+        max_tokens: the budget of the first run.
+        work: called with the slice of `lengths` and the current budget. It is called again for the same sequences after
+            it ran out of memory, so it must write its results to fixed positions instead of appending them.
 
     Raises:
         MemoryBudgetError: a run of one sequence does not fit.
@@ -65,11 +73,14 @@ def for_each_run(lengths: Int[Tensor, " P"], max_tokens: int, work: Callable[[sl
                         f"Out of memory on a single sequence of {width} tokens; use shorter prompts, a smaller dtype, "
                         "or a machine with more memory."
                     ) from error
+
+                # Cut the rest, from this run on, with half the budget
                 start, budget = run.start, budget // 2
-                give_back()
+                free_memory()
                 break
         else:
             start = len(lengths)
+
     if budget != max_tokens:
         warnings.warn(
             f"Batches of max_tokens={max_tokens} did not fit into memory; {budget} did. Set max_tokens={budget} to "
@@ -85,7 +96,13 @@ def for_each_batch(
     work: Callable[[Batch, int], None],
     rows: Int[Tensor, " R"] | None = None,
 ) -> None:
-    """Call ``work(batch, budget)`` on all sequences, or some `rows`, sorted by length; see `for_each_run`.
+    """Call ``work(batch, budget)`` on batches of sequences in order of their lengths; see `for_each_run`.
+
+    Args:
+        sequences: the sequences.
+        max_tokens: budget of the first batch.
+        work: called with each batch and the current budget.
+        rows: which sequences; None is all.
 
     Examples:
         >>> for_each_batch(Sequences(((5, 6), (7,))), 8, lambda batch, budget: print(batch.input_ids.tolist()))
@@ -97,7 +114,9 @@ def for_each_batch(
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out; for that of the CPU, PyTorch has no class of its own.
+    """Return whether an error means that memory ran out.
+
+    PyTorch has a class of errors for the memory of a GPU, but none for that of the CPU.
 
     Examples:
         >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("shapes do not fit"))
@@ -108,11 +127,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return "can't allocate memory" in str(error) or "not enough memory" in str(error)
 
 
-def give_back() -> None:
-    """Return what nothing refers to any more to the device, and to the system.
+def free_memory() -> None:
+    """Collect garbage, and return freed memory to the device and the operating system.
 
-    The C library keeps what is freed between pieces still in use, so that a process that opens and closes many models
-    would seem to grow; glibc has a call to hand it back.
+    The C library keeps freed memory that lies between blocks in use, so that a process that opens and closes many
+    models would grow; glibc's ``malloc_trim`` returns it.
     """
     gc.collect()
     if torch.cuda.is_available():

@@ -1,30 +1,30 @@
-"""What can be wrong with an intervention: one class hierarchy, one clear sentence each."""
+"""The errors of `interventions`, as one class hierarchy."""
 
 from __future__ import annotations
 
 
 class InterventionError(ValueError):
-    """Base of every error that `interventions` raises on purpose."""
+    """Base class of all errors that `interventions` raises deliberately."""
 
 
 class ArchitectureError(InterventionError):
-    """A model whose parts cannot be found, or whose parts are not what its table entry says."""
+    """The parts of a model cannot be found, or are not what its table entry says."""
 
 
 class SiteError(InterventionError):
-    """A layer or component that the model does not have."""
+    """The model does not have this layer or component."""
 
 
 class CheckpointLoadError(InterventionError):
-    """A model that cannot be opened from where the caller said."""
+    """A checkpoint cannot be opened."""
 
 
 class FeatureError(InterventionError):
-    """A feature that the dictionary does not have."""
+    """The dictionary does not have this feature."""
 
 
 class ShapeError(InterventionError):
-    """Tensors whose sizes do not fit each other or the model."""
+    """The shapes of tensors do not match each other or the model."""
 
 
 class MemoryBudgetError(InterventionError):
@@ -32,11 +32,11 @@ class MemoryBudgetError(InterventionError):
 
 
 class RemoteError(InterventionError):
-    """Base of what can go wrong when a model runs on a server."""
+    """Base class of the errors of a model that runs on a server."""
 
 
 class NoServerError(RemoteError):
-    """Nothing answers at the host."""
+    """No server answers at the host."""
 
 
 class NotNdifError(RemoteError):
@@ -48,28 +48,28 @@ class KeyRefusedError(RemoteError):
 
 
 class NotDeployedError(RemoteError):
-    """The server does not have the model, and does not load it."""
+    """The server does not have the model and does not load it."""
 
 
 class RevisionUnknownError(RemoteError, CheckpointLoadError):
-    """There is no such revision of the repository."""
+    """The repository has no such revision."""
 
 
 class TimeLimitError(RemoteError):
-    """A job took longer than the server, or the caller, allows."""
+    """A job took longer than the server or the caller allows."""
 
 
 class ServerError(RemoteError):
-    """A job failed on the server; the message is the server's own."""
+    """A job failed on the server; the message is the server's."""
 
 
 class ServerMemoryError(ServerError, MemoryError):
-    """A job did not fit into the server's memory; smaller batches are tried."""
+    """A job did not fit into the server's memory; it is repeated with smaller batches."""
 
 
 class NoGradientsError(RemoteError):
-    """The server runs requests in a sandbox, which has no gradients."""
+    """The server runs requests in a sandbox, where there are no gradients."""
 
 
 class MixedModelsError(RemoteError):
-    """A request that reaches into a second model; a server would silently run both on one."""
+    """A request reaches into a second model; a server would silently run both on one."""

@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interventions.activations import scored
 from interventions.budget import for_each_batch
 from interventions.errors import ShapeError
 from interventions.forward import Edit, run
 from interventions.metrics import LOGIT_DIFFERENCE, AnyMetric, metric_named
 from interventions.model import Model
 from interventions.prompts import Batch, Prompts
+from interventions.score import score_batch
 from interventions.site import Site
 from interventions.upward import Upward
 
@@ -71,7 +71,7 @@ def patch(
             site: _replacement(batch.pad(x).to(model.device, model.dtype), mask) for site, x in activations.items()
         }
         forward = partial(run, model, batch.to(model.device), edits)
-        scores[batch.rows] = scored(model, prompts, batch.rows, metric, forward).float().cpu()
+        scores[batch.rows] = score_batch(model, prompts, batch.rows, metric, forward).float().cpu()
 
     with torch.no_grad():
         for_each_batch(prompts, model.max_tokens, work)

@@ -1,4 +1,4 @@
-"""Token sequences of different lengths, kept flat, and the left-padded batches a model sees."""
+"""Token sequences of different lengths, stored flat, and the left-padded batches that a model runs on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from interventions.errors import ShapeError
 
 @runtime_checkable
 class MinimalPairs(Protocol):
-    """What a task must offer: prompts, the two answers, and patch prompts where there are any."""
+    """The interface of a tokenized task: prompts, right and wrong answers, and patch prompts or None."""
 
     @property
     def prompts(self) -> Sequence[Sequence[int]]: ...  # noqa: D102
@@ -31,13 +31,13 @@ class MinimalPairs(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Some sequences of a `Sequences`, padded on the left to one length.
+    """A subset of `Sequences`, padded on the left to one length.
 
     Attributes:
-        rows: which sequences these are.
-        input_ids: token ids; padding is 0 and masked.
-        mask: True where there is a token.
-        flat: number of the slot's token in the flat order, -1 at padding.
+        rows: indices of the sequences.
+        input_ids: token ids; padding is 0.
+        mask: True in slots that hold a token, False at padding.
+        flat: index of the slot's token in the flat order, -1 at padding.
     """
 
     rows: Int[Tensor, " B"]
@@ -46,17 +46,17 @@ class Batch:
     flat: Int[Tensor, "B S"]
 
     def pad(self, x: Float[Tensor, "T D"]) -> Float[Tensor, "B S D"]:
-        """Lay a flat tensor out in this batch, with zeros at padding."""
+        """Arrange a flat tensor in the slots of this batch, with zeros at padding."""
         flat = self.flat.to(x.device)
         return torch.where((flat >= 0).unsqueeze(-1), x[flat.clamp(min=0)], x.new_zeros(()))
 
     def unpad(self, padded: Float[Tensor, "B S D"], out: Float[Tensor, "T D"]) -> None:
-        """Write this batch's tokens into their places in a flat tensor."""
+        """Write the slots of this batch's tokens to their positions in a flat tensor."""
         mask = self.mask.to(padded.device)
         out[self.flat[self.mask].to(out.device)] = padded[mask].to(out)
 
     def repeat(self, times: int) -> Batch:
-        """The batch's rows, all of them `times` times over."""
+        """Concatenate `times` copies of the batch."""
         fields = (getattr(self, field.name) for field in dataclasses.fields(self))
         return Batch(*(value.repeat(times, *[1] * (value.dim() - 1)) for value in fields))
 
@@ -67,10 +67,13 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
-    """Token sequences of any lengths. Everything per token is kept *flat*: one row a token, no padding.
+    """Token sequences of any lengths. Everything per token is *flat*: one row for each token, without padding.
 
-    Flat tensors have T = sum of lengths rows, sequence after sequence, so that nothing computed on
-    them can count padding. `batch` pads on the left, for a forward pass only.
+    Flat tensors have T rows, the sum of the lengths, sequence after sequence, so that no result computed from them can
+    include padding. `batch` pads on the left, for a forward pass only.
+
+    Attributes:
+        ids: the token ids of each sequence.
 
     Raises:
         ShapeError: a sequence is empty, or there is none.
@@ -92,12 +95,12 @@ class Sequences:
 
     @cached_property
     def lengths(self) -> Int[Tensor, " P"]:
-        """Tokens in each sequence."""
+        """Number of tokens of each sequence."""
         return torch.tensor([len(row) for row in self.ids])
 
     @cached_property
     def starts(self) -> Int[Tensor, " P"]:
-        """Flat number of each sequence's first token."""
+        """Flat index of each sequence's first token."""
         return self.lengths.cumsum(0) - self.lengths
 
     @cached_property
@@ -107,7 +110,7 @@ class Sequences:
 
     @cached_property
     def sequence_of_token(self) -> Int[Tensor, " T"]:
-        """Which sequence each flat token belongs to."""
+        """Index of the sequence that each flat token belongs to."""
         return torch.arange(len(self)).repeat_interleave(self.lengths)
 
     @cached_property
@@ -117,11 +120,14 @@ class Sequences:
 
     @cached_property
     def tokens(self) -> Int[Tensor, " T"]:
-        """Flat token ids."""
+        """The token ids of all sequences, flat."""
         return torch.tensor([token for row in self.ids for token in row])
 
     def at(self, positions: str | Sequence[tuple[int, int]]) -> Bool[Tensor, " T"]:
-        """Which flat tokens are meant by ``all``, ``last``, or a span (first, end) of tokens a sequence.
+        """Return a mask of the flat tokens at `positions`.
+
+        Args:
+            positions: ``all``, ``last`` (the last token of each sequence), or a span (first, end) for each sequence.
 
         Raises:
             ShapeError: another word, another number of spans, or a span outside its sequence.
@@ -143,7 +149,7 @@ class Sequences:
         return (self.position_of_token >= bounds[:, 0]) & (self.position_of_token < bounds[:, 1])
 
     def batch(self, rows: Int[Tensor, " B"]) -> Batch:
-        """Pad the named sequences on the left to the longest of them."""
+        """Pad the sequences with indices `rows` on the left to the length of the longest."""
         lengths = self.lengths[rows]
         width = int(lengths.max())
         position = torch.arange(width) - (width - lengths).unsqueeze(1)
@@ -155,7 +161,12 @@ class Sequences:
 
 @dataclass(frozen=True, eq=False)
 class Prompts(Sequences):
-    """Prompts with a right and a wrong answer token each, as a task's tokenized pairs give them.
+    """Prompts, each with a right and a wrong answer token, as a task's tokenized pairs give them.
+
+    Attributes:
+        ids: the token ids of each prompt.
+        right, wrong: an answer token for each prompt.
+        patch: the token ids of each patch prompt, or None.
 
     Raises:
         ShapeError: the numbers of prompts and answers differ, or a patch prompt has another number of
@@ -190,7 +201,7 @@ class Prompts(Sequences):
 
     @classmethod
     def of(cls, pairs: MinimalPairs) -> Prompts:
-        """Take over anything with `prompts`, `right`, `wrong` and `patch`, such as a tokenized task."""
+        """Convert any object with `prompts`, `right`, `wrong` and `patch`, such as a tokenized task."""
         if isinstance(pairs, cls):
             return pairs
         return cls(pairs.prompts, pairs.right, pairs.wrong, pairs.patch)
@@ -205,14 +216,14 @@ class Prompts(Sequences):
         """The patch prompts.
 
         Raises:
-            ShapeError: this task has none.
+            ShapeError: there are none.
         """
         if self.patch is None:
             raise ShapeError("These prompts have no patch prompts; use the zero baseline instead.")
         return Sequences(self.patch)
 
     def answers(self, rows: Int[Tensor, " B"]) -> tuple[Int[Tensor, " B"], Int[Tensor, " B"]]:
-        """Right and wrong answer tokens of some prompts."""
+        """Right and wrong answer tokens of the prompts with indices `rows`."""
         right, wrong = self._answers
         return right[rows], wrong[rows]
 

@@ -1,4 +1,4 @@
-"""Where in a model an activation is read or written."""
+"""The place in a model at which an activation is read or written."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ COMPONENTS = ("attn", "mlp", "resid")
 class Site:
     """One activation of a decoder block, at every position.
 
-    `resid` is the residual stream after the block (the block's output), `attn` and `mlp` are what the
-    attention and the MLP add to it. `layer` is the Python index of the block, so that
-    TransformerLens' ``blocks.9.hook_resid_pre`` is ``Site(8)``; negative layers count from the last.
+    TransformerLens' ``blocks.9.hook_resid_pre`` is ``Site(8)``.
+
+    Attributes:
+        layer: index of the block; negative indices count from the last block.
+        component: ``resid`` is the residual stream after the block (the block's output), ``attn`` and ``mlp`` are what
+            attention and MLP add to it.
 
     Raises:
         SiteError: `component` is none of attn, mlp, resid.
@@ -39,7 +42,7 @@ class Site:
 
     @classmethod
     def parse(cls, text: str) -> Site:
-        """Read ``"resid.2"``, the form that `str` writes.
+        """Parse a site from the form that `str` writes, such as ``"resid.2"``.
 
         Raises:
             SiteError: the text is not of that form.
@@ -53,7 +56,7 @@ class Site:
             raise SiteError(f"A site is written COMPONENT.LAYER, for instance resid.2; got {text!r}.") from None
 
     def resolve(self, n_layers: int) -> Site:
-        """The same site with a layer counted from the first block.
+        """Return the same site with its layer counted from the first block.
 
         Raises:
             SiteError: a model of `n_layers` blocks has no such layer.

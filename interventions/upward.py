@@ -1,4 +1,4 @@
-"""A model from one site upward: activations in, metric out."""
+"""The model from one site upward: activations in, metric out."""
 
 from __future__ import annotations
 
@@ -9,70 +9,70 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from interventions.activations import asked, fetch, scored
 from interventions.budget import for_each_batch
 from interventions.errors import ShapeError
+from interventions.fetch import fetch
 from interventions.forward import gradient, resume
+from interventions.kv_cache import KVCache
 from interventions.metrics import AnyMetric, metric_named
 from interventions.model import Model
-from interventions.past import Past
 from interventions.prompts import Batch, Prompts
+from interventions.reductions import metric_of_logits
+from interventions.score import score_batch
 from interventions.site import Site
 
 
 class Upward:
-    """What every estimator runs: the blocks above a site, on a task's prompts, once for each activation tried.
+    """The blocks above a site on a task's prompts, which every estimator runs once for each activation that it tries.
 
-    At a residual site the activation says all that the upper blocks need. At an attention or MLP the residual
-    stream that enters the block matters too: it is read once, and the blocks below are skipped all the same.
+    At a residual site the activation determines the upper blocks. At an attention or MLP the residual stream that
+    enters the block matters too: it is read once, and the blocks below are skipped all the same.
 
     Args:
         model: the checkpoint.
         prompts: P prompts with their answers.
         site: where activations are put.
-        metric: what is read at the last token.
+        metric: what is computed from the logits of the last token.
 
     Examples:
         >>> upward = Upward(model, prompts, Site(1), "logit_difference")  # doctest: +SKIP
         >>> upward.score(decomposition.reconstruction)  # doctest: +SKIP
     """
 
-    def __init__(
-        self, model: Model, prompts: Prompts, site: Site, metric: AnyMetric, max_tokens: int | None = None
-    ) -> None:
+    def __init__(self, model: Model, prompts: Prompts, site: Site, metric: AnyMetric) -> None:
         self.model, self.prompts, self.site = model, prompts, site.resolve(model.n_layers)
-        self.metric, self.max_tokens = metric_named(metric), max_tokens or model.max_tokens
+        self.metric = metric_named(metric)
         model.envoy(self.site)
         model.check_tokens(prompts)
 
     @cached_property
     def below(self) -> Float[Tensor, "T D"] | None:
-        """The residual stream that enters the site's block, where the site needs it."""
+        """The residual stream that enters the site's block, for sites that need it."""
         if self.site.component == "resid" or self.site.layer == 0:
             return None
         entering = Site(self.site.layer - 1)
         return fetch(self.model, self.prompts, [entering])[entering]
 
     def __call__(
-        self, batch: Batch, x: Float[Tensor, "B S D"], past: DynamicCache | None = None
+        self, batch: Batch, x: Float[Tensor, "B S D"], cache: DynamicCache | None = None
     ) -> Float[Tensor, " B"]:
-        """The metric of one batch whose activation at the site is `x`, differentiable in `x`; `past` as in `resume`."""
+        """Compute the metric of one batch with activation `x` at the site, differentiably; `cache` as in `resume`."""
         below = None if self.below is None else batch.pad(self.below)[:, -x.shape[1] :].to(x)
-        forward = partial(resume, self.model, batch.to(self.model.device), self.site, x, below=below, past=past)
-        return scored(self.model, self.prompts, batch.rows, self.metric, forward)
+        forward = partial(resume, self.model, batch.to(self.model.device), self.site, x, below=below, cache=cache)
+        return score_batch(self.model, self.prompts, batch.rows, self.metric, forward)
 
     @torch.no_grad()
-    def past(self, x: Float[Tensor, "T D"], rows: Int[Tensor, " R"]) -> Past:
-        """Keys and values of some prompts when their activations at the site are `x`: a pass of each."""
-        pieces: dict[int, tuple[Tensor, DynamicCache]] = {}
+    def kv_cache(self, x: Float[Tensor, "T D"], rows: Int[Tensor, " R"]) -> KVCache:
+        """Run the prompts with indices `rows` once, with activations `x` at the site, and return their KV cache."""
+        caches: dict[int, tuple[Tensor, DynamicCache]] = {}
 
         def work(batch: Batch, budget: int) -> None:
             cache = DynamicCache()
             self(batch, self.pad(batch, x), cache)
-            pieces[int(batch.rows[0])] = batch.rows, cache
+            caches[int(batch.rows[0])] = batch.rows, cache
 
-        for_each_batch(self.prompts, self.max_tokens, work, rows)
-        return Past.of(len(self.prompts), list(pieces.values()))
+        for_each_batch(self.prompts, self.model.max_tokens, work, rows)
+        return KVCache.of(len(self.prompts), list(caches.values()))
 
     def gradient(
         self,
@@ -82,13 +82,21 @@ class Upward:
         nodes: Float[Tensor, " N"],
         weights: Float[Tensor, " N"],
     ) -> Float[Tensor, "B S D"]:
-        """``sum_k w_k dm/dx`` at ``x = start + a_k (end - start)``, all nodes in one pass."""
+        """Compute ``sum_k w_k dm/dx`` at ``x = start + a_k (end - start)``, all nodes in one pass.
+
+        Args:
+            batch: the batch to run.
+            start, end: activations at the site.
+            nodes, weights: a and w.
+        """
         n, model = len(nodes), self.model
         repeated = batch.repeat(n)
         if model.remote is not None:
             below = None if self.below is None else batch.pad(self.below).to(start)
-            then = asked(self.prompts, repeated.rows, self.metric)
-            return gradient(model, batch.to(model.device), self.site, start, end, nodes, weights, then, below=below)
+            reduce = metric_of_logits(self.prompts, repeated.rows, self.metric)
+            on_device = batch.to(model.device)
+            return gradient(model, on_device, self.site, (start, end), (nodes, weights), reduce, below=below)
+
         alpha = nodes.to(start).view(-1, 1, 1, 1)
         moved = torch.zeros_like(start, requires_grad=True)
         values = self(repeated, (start + alpha * (end - start) + moved).flatten(0, 1))
@@ -96,15 +104,19 @@ class Upward:
         return torch.autograd.grad(weighted, moved)[0].float()
 
     def pad(self, batch: Batch, x: Float[Tensor, "T D"]) -> Float[Tensor, "B S D"]:
-        """Lay flat activations out as the model takes them."""
+        """Arrange flat activations in the slots of a batch, on the model's device and in its dtype."""
         return batch.pad(x).to(self.model.device, self.model.dtype)
 
     @torch.no_grad()
     def score(self, x: Float[Tensor, "T D"], rows: Int[Tensor, " R"] | None = None) -> Float[Tensor, " P"]:
-        """The metric of every prompt (zero where `rows` leaves one out) with flat activations `x` at the site.
+        """Compute the metric of every prompt with flat activations `x` at the site.
+
+        Args:
+            x: one row for every token of the prompts.
+            rows: indices of the prompts to run; the metric of the others is zero. None is all.
 
         Raises:
-            ShapeError: `x` has not one row for every token of the prompts.
+            ShapeError: `x` does not have one row for every token of the prompts.
         """
         if x.shape != (self.prompts.n_tokens, self.model.d_model):
             raise ShapeError(
@@ -116,5 +128,5 @@ class Upward:
         def work(batch: Batch, budget: int) -> None:
             out[batch.rows] = self(batch, self.pad(batch, x)).float().cpu()
 
-        for_each_batch(self.prompts, self.max_tokens, work, rows)
+        for_each_batch(self.prompts, self.model.max_tokens, work, rows)
         return out

@@ -1,187 +1,219 @@
-"""Try a freshly opened model: are its parts where the architecture says, and do interventions hold?"""
+"""Test passes on a newly opened model: are its parts where its architecture says, and do interventions hold?"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from nnsight.intervention.interleaver import OutOfOrderError
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
+from interventions.bare_model import BareModel, Findings
 from interventions.errors import ArchitectureError, CheckpointLoadError
+from interventions.forward import inputs, resume
+from interventions.kv_cache import KVCache
 from interventions.prompts import Batch, Sequences
-
-if TYPE_CHECKING:
-    from interventions.model import Model
+from interventions.site import Site
 
 
-@dataclass(frozen=True)
-class Findings:
-    """What a model's first passes showed."""
+@dataclass(frozen=True, eq=False)
+class _CleanPass:
+    """One unchanged pass of the test sequences.
 
+    Attributes:
+        batch: the test sequences.
+        blocks: the hidden states that each block returns.
+        block_tuple: length of the tuple in which it returns them, 0 for a plain tensor.
+        sublayers: input, attention and MLP of the last block, where the architecture names them.
+        normed: the final norm's output.
+        logits: the model's logits.
+    """
+
+    batch: Batch
+    blocks: list[Tensor]
     block_tuple: int
-    components: tuple[str, ...]
-    head_is_linear: bool
-    pointwise: tuple[str, ...]
+    sublayers: Mapping[str, object]
+    normed: Tensor
+    logits: Tensor
 
 
-def validate(model: Model) -> Findings:
-    """Run `model` on two short left-padded sequences and compare ways that must agree.
+def validate(model: BareModel) -> Findings:
+    """Run a model on two short left-padded sequences and compare results that must agree.
 
-    Held: the configuration's layer count and width; that skipping every block up to a site and giving
-    the site its own activation leaves the logits unchanged; that the unembedding of the final norm's
-    output is the logits (else `head_is_linear` is False); which modules of the last block may be given the
-    last position only (`pointwise`: attention's last product and the MLP, the MLP alone, or none); that
-    attention and MLP outputs add up to the difference that a block makes (else these two components are not offered).
+    1. The number of blocks is that of the configuration.
+    2. Blocks and final norm return hidden states of the model's width, without NaN or infinity.
+    3. Skipping all blocks up to the middle one, with its own output in their place, leaves the result unchanged. This
+       is tried with as many modules of the last block as possible at the last position only; those are `pointwise`.
+    4. If the unembedding of the final norm's output is the logits, `head_is_linear` is True.
+    5. If the outputs of attention and MLP add up to what the last block adds to the residual stream, they are offered
+       as components.
 
     Raises:
-        ArchitectureError: one of the first two does not hold.
+        ArchitectureError: one of the first three does not hold.
         CheckpointLoadError: the model computes NaN or infinity.
     """
-    name, config = model.name, model.config
-    expected = getattr(config, "num_hidden_layers", model.n_layers)
+    expected = getattr(model.config, "num_hidden_layers", model.n_layers)
     if model.n_layers != expected:
         raise ArchitectureError(
-            f"{name}: {model.architecture.blocks} has {model.n_layers} blocks, but the configuration says "
+            f"{model.name}: {model.architecture.blocks} has {model.n_layers} blocks, but the configuration says "
             f"{expected}; name the list of decoder blocks with interventions.register."
         )
-    batch = probe(model)
-    try:
-        outputs, normed, logits = _passes(model, batch)
-    except OutOfOrderError as error:
-        raise ArchitectureError(
-            f"{name}: the parts of its architecture do not run in the order attention, MLP, block, final norm "
-            f"({str(error).splitlines()[0]}); name them with interventions.register."
-        ) from error
-    first = outputs["block"][0]
-    block_tuple = len(first) if isinstance(first, tuple) else 0
-    blocks = [output[0] if isinstance(output, tuple) else output for output in outputs["block"]]
-    for layer, hidden in enumerate(blocks):
-        if not isinstance(hidden, Tensor) or hidden.shape != (*batch.mask.shape, model.d_model):
-            got = tuple(hidden.shape) if isinstance(hidden, Tensor) else type(hidden).__name__
-            raise ArchitectureError(
-                f"{name}: block {layer} returns {got}, expected hidden states of shape "
-                f"{(*batch.mask.shape, model.d_model)}; name the decoder blocks with interventions.register."
-            )
-    if not isinstance(normed, Tensor) or normed.shape != (*batch.mask.shape, model.d_model):
-        raise ArchitectureError(
-            f"{name}: {model.architecture.norm!r} does not give hidden states of shape "
-            f"{(*batch.mask.shape, model.d_model)}, so it is not the final norm; name it with interventions.register."
-        )
-    if not all(bool(hidden[batch.mask].isfinite().all()) for hidden in (*blocks, logits)):
-        raise CheckpointLoadError(f"{name} computes NaN or infinity on ordinary tokens: its weights are damaged.")
-    tolerance = 1e-4 if model.dtype == torch.float32 else 0.05
-    middle = (model.n_layers - 1) // 2
-    known = blocks[middle], outputs["block"][middle]
-    paths = model.architecture.pointwise
-    choices = (paths[first:] for first in range(len(paths)))
-    pointwise = next((some for some in choices if _narrows(model, batch, middle, *known, normed, tolerance, some)), ())
-    if not pointwise and not close(_resume(model, batch, middle, *known), normed[:, -1], tolerance):
-        raise ArchitectureError(
-            f"{name}: giving block {middle} its own output changes the result, so its blocks or its final norm "
-            f"{model.architecture.norm!r} are not what they seem; name them with interventions.register."
-        )
-    head_is_linear = close(model.unembedding(normed)[:, -1], logits[:, -1], tolerance)
-    return Findings(block_tuple, _components(outputs, blocks, batch.mask, tolerance), head_is_linear, pointwise)
+    clean = _run_clean(model, validation_batch(model))
+    if not all(bool(hidden[clean.batch.mask].isfinite().all()) for hidden in (*clean.blocks, clean.logits)):
+        raise CheckpointLoadError(f"{model.name} computes NaN or infinity on ordinary tokens: its weights are damaged.")
+
+    findings = Findings(
+        block_tuple=clean.block_tuple,
+        components=_components(clean, tolerance(model.dtype)),
+        # The last result of a pass is the final norm's output while this is True
+        head_is_linear=True,
+        pointwise=(),
+    )
+    findings = replace(findings, pointwise=_pointwise(model, findings, clean))
+    linear = close(model.unembedding(clean.normed)[:, -1], clean.logits[:, -1], tolerance(model.dtype))
+    return replace(findings, head_is_linear=linear)
 
 
-def probe(model: Model) -> Batch:
-    """Seven and three tokens to try a model on; embeddings of a random initialisation differ enough to tell errors."""
-    top = min(model.vocab_size, model.module.get_input_embeddings().weight.shape[0]) - 1
-    ids = [min(3 + 11 * index, top) for index in range(7)]
+def validation_batch(model: BareModel) -> Batch:
+    """Return two test sequences, of seven and three tokens.
+
+    The tokens differ, because the embeddings of different tokens differ enough, even in a random initialization, to
+    reveal a wrong module.
+    """
+    last = min(model.vocab_size, model.n_embeddings) - 1
+    ids = [min(3 + 11 * index, last) for index in range(7)]
     return Sequences((tuple(ids), tuple(ids[4:]))).batch(torch.tensor([0, 1])).to(model.device)
 
 
-def reads_past(model: Model) -> bool:
-    """Whether a change at the last tokens has the same effect when the others are only keys and values of a past.
-
-    So it is for causal attention whose cache is transformers' own; other models run from the first token on.
-    """
-    from interventions.forward import resume
-    from interventions.past import Past
-    from interventions.site import Site
-
-    if model.remote is not None:
-        return False
-    batch, site = probe(model), Site((model.n_layers - 1) // 2)
-    generator = torch.Generator().manual_seed(0)
-    clean = torch.randn(*batch.mask.shape, model.d_model, generator=generator).to(model.device, model.dtype)
-    changed = torch.cat([clean[:, :-2], clean[:, -2:].flip(1)], 1)
-    with torch.no_grad():
-        whole = resume(model, batch, site, changed)
-        try:
-            cache = DynamicCache()
-            resume(model, batch, site, clean, past=cache)
-            past = Past.of(len(batch.rows), [(batch.rows.cpu(), cache)]).cache(batch.rows.cpu(), changed.shape[1], 2)
-            short = resume(model, batch, site, changed[:, -2:], past=past)
-        except (OutOfOrderError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, StopIteration):
-            return False
-    return close(short, whole, 1e-4 if model.dtype == torch.float32 else 0.05)
+def middle_site(model: BareModel) -> Site:
+    """Return the residual site that test passes change."""
+    return Site((model.n_layers - 1) // 2)
 
 
-def _passes(model: Model, batch: Batch) -> tuple[dict[str, list[Any]], Tensor, Tensor]:
-    from interventions.forward import inputs
-
-    outputs: dict[str, list[Any]] = {"block": [], "input": [], "attn": [], "mlp": []}
-    architecture, blocks, last = model.architecture, model.blocks, model.n_layers - 1
-    with torch.no_grad(), model.nnsight.trace(inputs(batch), use_cache=False):
-        for layer in range(model.n_layers):
-            if layer == last and architecture.attn is not None and architecture.mlp is not None:
-                outputs["input"].append(blocks[layer].input)
-                outputs["attn"].append(blocks[layer].get(architecture.attn).output)
-                outputs["mlp"].append(blocks[layer].get(architecture.mlp).output)
-            outputs["block"].append(blocks[layer].output)
-        normed = model.norm.output.save()
-        logits = model.nnsight.output.logits.save()
-    return outputs, normed, logits
-
-
-def _narrows(
-    model: Model,
-    batch: Batch,
-    layer: int,
-    x: Tensor,
-    like: Any,
-    normed: Tensor,
-    tolerance: float,
-    paths: tuple[str, ...],
-) -> bool:
-    try:
-        resumed = _resume(model, batch, layer, x, like, paths)
-    except (OutOfOrderError, RuntimeError, IndexError, ValueError):
-        # A module that tells positions apart, or whose output is not added as it is.
-        return False
-    return close(resumed, normed[:, -1], tolerance)
-
-
-def _resume(model: Model, batch: Batch, layer: int, x: Tensor, like: Any, narrow: tuple[str, ...] = ()) -> Tensor:
-    from interventions.forward import inputs
-
-    skipped = (x, *([None] * (len(like) - 1))) if isinstance(like, tuple) else x
-    with torch.no_grad(), model.nnsight.trace(inputs(batch), use_cache=False) as tracer:
-        for below in range(layer + 1):
-            model.blocks[below].skip(skipped)
-        if layer < model.n_layers - 1:
-            for path in narrow:
-                module = model.blocks[model.n_layers - 1].get(path)
-                module.input = module.input[:, -1:].contiguous()
-        normed = model.norm.output.save()
-        tracer.stop()
-    return normed[:, -1]
-
-
-def _components(outputs: dict[str, list[Any]], blocks: list[Tensor], mask: Tensor, tolerance: float) -> tuple[str, ...]:
-    parts = [*outputs["input"], *outputs["attn"], *outputs["mlp"]]
-    if len(parts) == 3 and all(isinstance(part, Tensor) and part.shape == blocks[-1].shape for part in parts):
-        added = (blocks[-1] - parts[0])[mask]
-        if close((parts[1] + parts[2])[mask], added, tolerance):
-            return ("attn", "mlp", "resid")
-    return ("resid",)
+def tolerance(dtype: torch.dtype) -> float:
+    """Return the relative difference up to which two test results of a dtype are the same."""
+    return 1e-4 if dtype == torch.float32 else 0.05
 
 
 def close(a: Tensor, b: Tensor, tolerance: float) -> bool:
-    """Whether two tensors are the same but for `tolerance` times the largest number of the second."""
+    """Return whether two tensors differ by at most `tolerance` times the largest absolute value of the second."""
     a, b = a.float(), b.float()
     return bool(((a - b).abs().max() <= tolerance * b.abs().max().clamp(min=1e-3)).item())
+
+
+def continues_from_cache(model: BareModel) -> bool:
+    """Return whether a change at the last tokens has the same effect when earlier tokens are only a KV cache.
+
+    This holds for causal attention that uses transformers' own cache. Other models must run from the first token.
+    """
+    batch, site = validation_batch(model), middle_site(model)
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.randn(*batch.mask.shape, model.d_model, generator=generator).to(model.device, model.dtype)
+    changed = torch.cat([clean[:, :-2], clean[:, -2:].flip(1)], 1)
+    rows = batch.rows.cpu()
+
+    with torch.no_grad():
+        from_first_token = resume(model, batch, site, changed)
+        try:
+            filled = DynamicCache()
+            resume(model, batch, site, clean, cache=filled)
+            cache = KVCache.of(len(rows), [(rows, filled)]).of_batch(rows, changed.shape[1], 2)
+            from_cache = resume(model, batch, site, changed[:, -2:], cache=cache)
+        except (OutOfOrderError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, StopIteration):
+            return False
+    return close(from_cache, from_first_token, tolerance(model.dtype))
+
+
+def _run_clean(model: BareModel, batch: Batch) -> _CleanPass:
+    """Run the test sequences and check the shapes of hidden states.
+
+    Raises:
+        ArchitectureError: a module does not run in the expected order, or returns something else.
+    """
+    try:
+        outputs, sublayers, normed, logits = _trace_modules(model, batch)
+    except OutOfOrderError as error:
+        raise ArchitectureError(
+            f"{model.name}: the parts of its architecture do not run in the order attention, MLP, block, final norm "
+            f"({str(error).splitlines()[0]}); name them with interventions.register."
+        ) from error
+
+    expected = (*batch.mask.shape, model.d_model)
+    blocks = [output[0] if isinstance(output, tuple) else output for output in outputs]
+    for layer, hidden in enumerate(blocks):
+        if not isinstance(hidden, Tensor) or hidden.shape != expected:
+            shape = tuple(hidden.shape) if isinstance(hidden, Tensor) else type(hidden).__name__
+            raise ArchitectureError(
+                f"{model.name}: block {layer} returns {shape}, expected hidden states of shape {expected}; name the "
+                "decoder blocks with interventions.register."
+            )
+    if not isinstance(normed, Tensor) or normed.shape != expected:
+        raise ArchitectureError(
+            f"{model.name}: {model.architecture.norm!r} does not give hidden states of shape {expected}, so it is not "
+            "the final norm; name it with interventions.register."
+        )
+    block_tuple = len(outputs[0]) if isinstance(outputs[0], tuple) else 0
+    return _CleanPass(batch, blocks, block_tuple, sublayers, normed, logits)
+
+
+def _trace_modules(model: BareModel, batch: Batch) -> tuple[list[Any], dict[str, Any], Any, Tensor]:
+    """Return what each block, the last block's sublayers, the final norm and the model return."""
+    architecture, blocks, last = model.architecture, model.blocks, model.n_layers - 1
+    outputs: list[Any] = []
+    sublayers: dict[str, Any] = {}
+    with torch.no_grad(), model.nnsight.trace(inputs(batch), use_cache=False):
+        for layer in range(model.n_layers):
+            if layer == last and architecture.attn is not None and architecture.mlp is not None:
+                sublayers["input"] = blocks[layer].input
+                sublayers["attn"] = blocks[layer].get(architecture.attn).output
+                sublayers["mlp"] = blocks[layer].get(architecture.mlp).output
+            outputs.append(blocks[layer].output)
+        normed = model.norm.output.save()
+        logits = model.nnsight.output.logits.save()
+    return outputs, sublayers, normed, logits
+
+
+def _pointwise(model: BareModel, findings: Findings, clean: _CleanPass) -> tuple[str, ...]:
+    """Return the modules of the last block that may run at the last position only.
+
+    Raises:
+        ArchitectureError: skipping the blocks up to the middle one changes the result with any choice of modules.
+    """
+    paths = model.architecture.pointwise
+    for first in range(len(paths)):
+        try:
+            if _resumes(model, replace(findings, pointwise=paths[first:]), clean):
+                return paths[first:]
+        except (OutOfOrderError, RuntimeError, IndexError, ValueError):
+            # The module distinguishes positions, or its output is not added to the residual stream unchanged
+            continue
+    if not _resumes(model, findings, clean):
+        layer, norm = middle_site(model).layer, model.architecture.norm
+        raise ArchitectureError(
+            f"{model.name}: giving block {layer} its own output changes the result, so its blocks or its final norm "
+            f"{norm!r} are not what they seem; name them with interventions.register."
+        )
+    return ()
+
+
+def _resumes(model: BareModel, findings: Findings, clean: _CleanPass) -> bool:
+    """Return whether a pass from the middle block upward gives the result of the clean pass."""
+    site = middle_site(model)
+    with torch.no_grad():
+        end = resume(model.with_findings(findings), clean.batch, site, clean.blocks[site.layer])
+    return close(end, clean.normed[:, -1], tolerance(model.dtype))
+
+
+def _components(clean: _CleanPass, tolerance: float) -> tuple[str, ...]:
+    """Return the components that a site may name."""
+    outputs = [clean.sublayers.get(name) for name in ("input", "attn", "mlp")]
+    tensors = [x for x in outputs if isinstance(x, Tensor) and x.shape == clean.blocks[-1].shape]
+    if len(tensors) == 3:
+        entering, attn, mlp = tensors
+        mask = clean.batch.mask
+        if close((attn + mlp)[mask], (clean.blocks[-1] - entering)[mask], tolerance):
+            return ("attn", "mlp", "resid")
+    return ("resid",)

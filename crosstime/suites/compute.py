@@ -14,7 +14,7 @@ import torch
 from crosstime.errors import CrosstimeError
 from crosstime.suites.suite import Suite
 from interventions import MAX_TOKENS, Model, Remote
-from interventions.remote.waiting import until
+from interventions.remote.pause import until
 from user_input.nearest import nearest
 
 GPU_TOKENS = 16_384

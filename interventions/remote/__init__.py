@@ -1,9 +1,10 @@
 """Running a model somewhere else: on an NDIF server, or here the way a server would.
 
-The crosscoder never leaves this machine. A request is a few lines of source, token ids and activations of
-width D; what comes back are activations at the sites asked for, one number a prompt, or one gradient.
+The crosscoder never leaves this machine. A request is a few lines of source, token ids and activations of width D.
+The response is the activations at the requested sites, one number for each prompt, or one gradient.
 """
 
-from interventions.remote.place import Remote, Traffic
+from interventions.remote.remote import Remote
+from interventions.remote.traffic import Traffic
 
 __all__ = ["Remote", "Traffic"]

@@ -1,4 +1,4 @@
-"""Talking to an NDIF server over HTTP: submit, ask, download; every failure as one of the package's errors."""
+"""HTTP requests to an NDIF server: submit, status, download. Every failure is raised as one of our own errors."""
 
 from __future__ import annotations
 
@@ -25,45 +25,45 @@ from interventions.errors import (
     ServerMemoryError,
     TimeLimitError,
 )
-from interventions.remote.waiting import pause
+from interventions.remote.pause import pause
 
 KEY = "NDIF_API_KEY"
 FIRST_DELAY, LONGEST_DELAY = 0.25, 5.0
 PATIENCE_AT_FIRST = 3.0
-"""Seconds for which a server that never answered, or that breaks over a request, is asked again."""
-AWAY = (502, 503, 504)
-"""What is answered in the place of a server that is not there."""
+"""Seconds for which a request is retried while the server has never answered, or fails on this request."""
+UNREACHABLE = (502, 503, 504)
+"""HTTP status codes with which a proxy answers for a server that cannot be reached."""
 
 
 class Server:
-    """One NDIF server.
+    """The connection to one NDIF server.
 
-    Refused connections, timeouts and answers of 500 and above are asked again with growing pauses: for three seconds,
-    and once the server has answered anything, for `outage` seconds while it is away.
+    Refused connections, timeouts and HTTP status codes of 500 and above are retried with growing pauses: for three
+    seconds, or, once the server has answered, for `outage` seconds while it cannot be reached.
 
     Args:
-        host: its URL.
-        outage: seconds that it may stay away after it has answered once.
-        timeout: seconds without a byte before one HTTP request is given up.
+        host: the server's URL.
+        outage: seconds for which the server may be unreachable after it has answered once.
+        timeout: seconds without a byte after which an HTTP request fails.
     """
 
     def __init__(self, host: str, outage: float, timeout: float = 60.0) -> None:
         self.host, self.outage = host, outage
-        # One for all requests, of all threads: making one reads the certificates of all authorities.
+        # All threads share one client, because creating one reads the certificates of all authorities.
         self._client = httpx.Client(timeout=httpx.Timeout(timeout, connect=10.0))
         weakref.finalize(self, self._client.close)
         self._answered = False
         self.interruptions = 0
-        """How often it was away in between: a server that restarts forgets the jobs that it had in memory."""
+        """Number of times that the server became unreachable; a restarted server has forgotten its jobs."""
 
     def submit(self, model_key: str, payload: bytes, environment: dict[str, Any]) -> str:
         """Send a job and return its id.
 
         Raises:
-            RemoteError: one of its kinds, see `interventions.errors`.
+            RemoteError: one of its subclasses, see `interventions.errors`.
         """
         routing = {"model_key": model_key, "session_id": "", "compress": False, "env": environment}
-        answer = self._ask(
+        answer = self._request(
             "POST",
             f"{self.host}/request",
             data={"data": json.dumps(routing)},
@@ -71,71 +71,84 @@ class Server:
         )
         if answer.status_code in (404, 405, 501) or answer.is_redirect:
             raise NotNdifError(f"{self.host} answers, but takes no NDIF requests (HTTP {answer.status_code}).")
-        self._refuse(answer, "a request")
-        response = self._read(answer)
+        self._check_status(answer, "a request")
+        response = self._parse(answer)
         if response.status == "ERROR":
             raise failure(response.description, self.host)
         return response.id
 
     def status(self, job: str) -> ResponseModel | None:
-        """The last that is known of a job; None where the server knows none of that id (yet, or any more)."""
-        answer = self._ask("GET", f"{self.host}/response/{job}")
+        """Return the latest status of a job; None if the server does not know the job yet, or no longer."""
+        answer = self._request("GET", f"{self.host}/response/{job}")
         if answer.status_code == 404:
             return None
-        self._refuse(answer, f"the question for job {job}")
-        return self._read(answer)
+        self._check_status(answer, f"the question for job {job}")
+        return self._parse(answer)
 
     def download(self, url: str) -> bytes | None:
-        """A result from where the server put it; None where it is no longer there."""
-        answer = self._ask("GET", url, with_key=False)
+        """Download a result; None if the server no longer has it."""
+        answer = self._request("GET", url, with_key=False)
         if answer.status_code in (403, 404, 410):
             return None
         if answer.status_code != 200:
             raise ServerError(f"The result of a job at {self.host} cannot be fetched: HTTP {answer.status_code}.")
         return answer.content
 
-    def _ask(self, method: str, url: str, *, with_key: bool = True, **content: Any) -> httpx.Response:
+    def _request(self, method: str, url: str, *, with_key: bool = True, **content: Any) -> httpx.Response:
+        """Send one HTTP request, with retries.
+
+        Raises:
+            NoServerError: the server cannot be reached.
+            ServerError: it answers with a status code of 500 or above.
+        """
         headers = {"nnsight-version": version("nnsight"), "python-version": sys.version}
         key = os.environ.get(KEY, "")
         if key and with_key:
             headers["ndif-api-key"] = key
-        began, delay, status, was_away = time.monotonic(), FIRST_DELAY, 0, False
+        began, delay, status, was_unreachable = time.monotonic(), FIRST_DELAY, 0, False
         while True:
             try:
                 answer = self._client.request(method, url, headers=headers, **content)
                 if answer.status_code < 500 or answer.status_code == 501:
-                    self.interruptions += was_away
+                    self.interruptions += was_unreachable
                     self._answered = True
                     return answer
                 status = answer.status_code
-                error: Exception = ServerError(self._tell(answer, "a request"))
+                error: Exception = ServerError(self._describe(answer, "a request"))
             except httpx.HTTPError as cause:
                 error = NoServerError(_hide(f"No server answers at {self.host}: {cause or type(cause).__name__}", key))
                 error.__cause__ = cause
             except httpx.InvalidURL as cause:
                 raise NoServerError(f"{self.host} is no address of a server: {cause}") from cause
-            # A server that is away comes back; one that breaks over a request will break over it again.
-            away = self._answered and not (isinstance(error, ServerError) and status not in AWAY)
-            was_away = was_away or away
-            allowed = self.outage if away else min(PATIENCE_AT_FIRST, self.outage)
+
+            # An unreachable server may come back, but a server that fails on a request will fail on it again
+            unreachable = self._answered and not (isinstance(error, ServerError) and status not in UNREACHABLE)
+            was_unreachable = was_unreachable or unreachable
+            allowed = self.outage if unreachable else min(PATIENCE_AT_FIRST, self.outage)
             if time.monotonic() - began + delay > allowed:
                 raise error
             pause(delay)
             delay = min(2 * delay, LONGEST_DELAY)
 
-    def _refuse(self, answer: httpx.Response, what: str) -> None:
+    def _check_status(self, answer: httpx.Response, request: str) -> None:
+        """Raise the error that an answer's HTTP status code stands for.
+
+        Args:
+            answer: the server's answer.
+            request: describes what it answers, for the message.
+        """
         if answer.status_code in (401, 403):
             key = os.environ.get(KEY, "")
             known = f"the key in {KEY}" if key else f"requests without a key ({KEY} is not set)"
             raise KeyRefusedError(f"{self.host} refuses {known}: {_hide(_detail(answer), key)}")
         if answer.status_code != 200:
-            raise failure(self._tell(answer, what), self.host)
+            raise failure(self._describe(answer, request), self.host)
 
-    def _tell(self, answer: httpx.Response, what: str) -> str:
+    def _describe(self, answer: httpx.Response, request: str) -> str:
         detail = _hide(_detail(answer), os.environ.get(KEY, ""))
-        return f"{self.host} answered {what} with HTTP {answer.status_code}: {detail}"
+        return f"{self.host} answered {request} with HTTP {answer.status_code}: {detail}"
 
-    def _read(self, answer: httpx.Response) -> ResponseModel:
+    def _parse(self, answer: httpx.Response) -> ResponseModel:
         try:
             return ResponseModel.model_validate_json(answer.text)
         except ValidationError as error:
@@ -144,22 +157,26 @@ class Server:
             ) from error
 
 
-def failure(message: str, where: str) -> RemoteError:
-    """The error that stands for what a server said of a failed job; its message is kept.
+def failure(message: str, host: str) -> RemoteError:
+    """Return the error that stands for a server's message about a failed job; the error quotes its last line.
+
+    Args:
+        message: the server's message.
+        host: the server's URL.
 
     Examples:
         >>> type(failure("CUDA out of memory. Tried to allocate 2 GiB", "http://host")).__name__
         'ServerMemoryError'
     """
-    low = message.lower()
+    lower = message.lower()
     last = _last_line(message)
-    for words, kind in _SAID:
-        if any(word in low for word in words):
-            return kind(f"{where}: {last}")
-    return ServerError(f"A job failed at {where}: {last}")
+    for phrases, error_class in _ERRORS_BY_PHRASE:
+        if any(phrase in lower for phrase in phrases):
+            return error_class(f"{host}: {last}")
+    return ServerError(f"A job failed at {host}: {last}")
 
 
-_SAID: tuple[tuple[tuple[str, ...], type[RemoteError]], ...] = (
+_ERRORS_BY_PHRASE: tuple[tuple[tuple[str, ...], type[RemoteError]], ...] = (
     (("out of memory", "outofmemory"), ServerMemoryError),
     (("revisionnotfound", "revision not found", "not a valid git identifier", "invalid rev id"), RevisionUnknownError),
     (("not deployed", "failed to deploy", "deployment failed", "cannot be deployed"), NotDeployedError),
@@ -174,6 +191,7 @@ def _last_line(message: str) -> str:
 
 
 def _detail(answer: httpx.Response) -> str:
+    """Return what the body of an answer says about an error."""
     try:
         body = answer.json()
     except ValueError:
@@ -182,4 +200,5 @@ def _detail(answer: httpx.Response) -> str:
 
 
 def _hide(text: str, key: str) -> str:
+    """Remove the API key from a text."""
     return text.replace(key, "(key)") if key else text

@@ -1,4 +1,4 @@
-"""What a pass leaves behind: nothing, though nnsight ends it by an exception that holds its frames in a cycle."""
+"""A stopped pass leaves no tensors behind, although nnsight's early-stop exception forms a reference cycle."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def without_collection():
 
 
 def tensors() -> int:
-    return sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects())
+    return sum(issubclass(type(referent), torch.Tensor) for referent in gc.get_objects())
 
 
 def test_repeated_passes_leave_no_tensors_for_the_garbage_collector(tiny, architecture, without_collection):
@@ -32,7 +32,7 @@ def test_repeated_passes_leave_no_tensors_for_the_garbage_collector(tiny, archit
         fetch(model, prompts, [Site(1)])
         score(model, prompts, "logit_difference")
         score(model, prompts, edits={Site(1): torch.zeros_like})
-        Upward(model, prompts, Site(1), "logit_difference", 64).score(everything)
+        Upward(model, prompts, Site(1), "logit_difference").score(everything)
 
     passes()
     gc.collect()

@@ -14,6 +14,7 @@ from interventions import (
     Architecture,
     ArchitectureError,
     CheckpointLoadError,
+    InterventionError,
     Model,
     Prompts,
     Sequences,
@@ -261,7 +262,8 @@ def test_soft_capped_logits_are_noticed_and_right_everywhere(tiny, prompts):
 def test_a_closed_model_gives_its_weights_back(module_of, tokenizer):
     with Model.wrap(module_of("gpt2"), tokenizer) as model:
         assert model.n_layers == 3
-    assert model.nnsight is None
+    with pytest.raises(InterventionError, match="has been closed"):
+        _ = model.module
 
 
 def test_paths_and_strings_open_the_same_checkpoint(suite_folder: Path, trained):

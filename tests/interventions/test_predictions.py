@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 import torch
 
-from interventions import InterventionError, Sequences, log_likelihoods, predictions, reduce_predictions
+from interventions import InterventionError, Sequences, log_likelihoods, reduce_predictions
 from interventions.model import Model
 
 TEXT = Sequences(((2, 7, 9, 30), (2, 5), (2,), (2, 59, 4, 4, 11, 23, 8), (2, 44, 17)))
@@ -40,9 +42,11 @@ def test_a_sequence_of_one_token_has_likelihood_one(tiny):
     assert log_likelihoods(model, Sequences(((2,), (3,)))).tolist() == [0.0, 0.0]
 
 
-@pytest.mark.parametrize("at_once", [1 << 24, 60, 1])
-def test_every_tokens_prediction_is_reduced_in_its_place_whatever_the_pieces(tiny, monkeypatch, at_once):
-    monkeypatch.setattr(predictions, "AT_ONCE", at_once)
+@pytest.mark.parametrize("limit", [1 << 24, 60, 1])
+def test_the_prediction_of_every_token_is_reduced_whatever_the_size_of_chunks(tiny, monkeypatch, limit):
+    # The package's attribute of this name is the function
+    module = importlib.import_module("interventions.reduce_predictions")
+    monkeypatch.setattr(module, "MAX_LOG_PROBS", limit)
     model, plain = tiny("olmo")
 
     def reduce(log_probs, tokens):

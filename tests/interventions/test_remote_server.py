@@ -37,7 +37,7 @@ from interventions import (
     score,
 )
 from interventions.forward import read
-from interventions.remote import probing
+from interventions.remote import probe
 
 RAGGED = Sequences(((5, 6, 7, 8, 9), (10,), (11, 12, 13)))
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
@@ -53,7 +53,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(backend, "LONGEST_POLL", 0.02)
     monkeypatch.setattr(backend, "UNKNOWN_FOR", 0.1)
     monkeypatch.delenv("NDIF_API_KEY", raising=False)
-    probing.forget()
+    probe.forget()
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def away(stub, module_of, tokenizer, monkeypatch):
             for weight in here._module.parameters():
                 weight.zero_()
         stub.models[here.to_model_key()] = there
-        return Model(here, name, remote or Remote(stub.host), max_tokens)
+        return Model.validated(here, name, remote or Remote(stub.host), max_tokens)
 
     return open_one
 

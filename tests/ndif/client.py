@@ -22,7 +22,7 @@ import interventions as iv
 from crosstime.runs.jobs import JobFile
 from crosstime.suites.tiny_config import TinyConfig
 from crosstime.suites.train_tiny_suite import train_tiny_suite
-from interventions.remote import probing
+from interventions.remote import probe
 from tasks.agreement import sentences
 
 REPOSITORY, REVISIONS = "local/tiny-pythia", ["step64", "step512", "main"]
@@ -179,7 +179,7 @@ def test_what_is_not_there_is_said(stack, far):
         iv.Model.open(REPOSITORY, revision="main", remote=iv.Remote("http://127.0.0.1:9", outage=0.1))
     from stack import HUB
 
-    probing.forget()
+    probe.forget()
     with pytest.raises(iv.NotNdifError):
         iv.Model.open(REPOSITORY, revision="main", remote=HUB)
 

@@ -14,7 +14,7 @@ import torch
 from crosstime.errors import RunError
 from crosstime.suites.compute import GPU_TOKENS, Compute
 from interventions import InterventionError, Model, Remote
-from interventions.remote.waiting import StoppedError, pause
+from interventions.remote.pause import StoppedError, pause
 
 HOST = "http://127.0.0.1:9"
 MINUTES = 300.0

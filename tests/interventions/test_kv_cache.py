@@ -1,4 +1,4 @@
-"""Passes that begin at the first changed token give what passes from the first token on give, for less work."""
+"""Passes that start at the first changed token give the results of whole passes with less work."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers.cache_utils import DynamicLayer
 
-from interventions import Codes, Decomposition, Model, Prompts, Site, ablate, fetch, forward, replacement
+from interventions import Codes, Decomposition, Model, Prompts, Site, ablate, fetch, forward, kv_cache
 from interventions.codes import entries_of
 from interventions.replacement import replace
 from interventions.upward import Upward
@@ -27,7 +27,7 @@ def longer() -> Prompts:
 
 @pytest.fixture(scope="module")
 def change(longer: Prompts) -> Codes:
-    """A few features on a few tokens, the last ones of a prompt mostly."""
+    """Changes of a few features at a few of the last four tokens of each prompt."""
     dense = torch.zeros(longer.n_tokens, 40)
     generator = torch.Generator().manual_seed(7)
     late = longer.position_of_token >= longer.lengths[longer.sequence_of_token] - 4
@@ -40,16 +40,16 @@ def change(longer: Prompts) -> Codes:
 @pytest.fixture
 def slots(monkeypatch) -> list[int]:
     """The number of slots of every pass upward from a site."""
-    found: list[int] = []
+    counts: list[int] = []
 
-    def counted(batch, last=None):
-        made = inputs(batch, last)
-        found.append(made["input_ids"].numel())
-        return made
+    def count(batch, n_slots=None):
+        arguments = inputs(batch, n_slots)
+        counts.append(arguments["input_ids"].numel())
+        return arguments
 
     inputs = forward.inputs
-    monkeypatch.setattr(forward, "inputs", counted)
-    return found
+    monkeypatch.setattr(forward, "inputs", count)
+    return counts
 
 
 def replaced(
@@ -65,20 +65,20 @@ def replaced(
     return table
 
 
-def test_every_architecture_reads_a_past(tiny, architecture):
-    assert tiny(architecture).model.reads_past
+def test_every_architecture_continues_from_a_kv_cache(tiny, architecture):
+    assert tiny(architecture).model.continues_from_cache
 
 
-def test_a_model_that_cannot_says_so(module_of, tokenizer, monkeypatch):
-    def forgets(self, keys, values, *arguments, **options):
+def test_a_model_that_ignores_its_kv_cache_is_recognized(module_of, tokenizer, monkeypatch):
+    def forget(self, keys, values, *arguments, **options):
         return keys, values
 
-    monkeypatch.setattr(DynamicLayer, "update", forgets)
+    monkeypatch.setattr(DynamicLayer, "update", forget)
     model = Model.wrap(module_of("llama"), tokenizer)
-    assert not model.reads_past
+    assert not model.continues_from_cache
 
 
-def test_a_site_in_a_models_last_block_has_no_past(tiny, longer, change, dictionary):
+def test_a_site_in_the_last_block_needs_no_kv_cache(tiny, longer, change, dictionary):
     model, plain = tiny("gpt_neox")
     found = replaced(model, longer, change, dictionary.directions.float(), site=Site(2))
     x = plain_torch.residual(plain, longer.ids[1], 2)
@@ -89,51 +89,51 @@ def test_a_site_in_a_models_last_block_has_no_past(tiny, longer, change, diction
 
 
 @pytest.mark.parametrize("site", [Site(0), Site(1), Site(1, "attn"), Site(1, "mlp")], ids=str)
-def test_replacing_with_and_without_a_past_is_the_same(tiny, longer, change, dictionary, architecture, site, slots):
+def test_replacing_with_and_without_a_kv_cache_is_the_same(tiny, longer, change, dictionary, architecture, site, slots):
     model, _ = tiny(architecture)
     directions = dictionary.directions.float()
     if site.component not in model.components:
         pytest.skip(f"{architecture} has no such site")
-    assert model.reads_past
+    assert model.continues_from_cache
     slots.clear()
     short = replaced(model, longer, change, directions, site)
-    with_past = sum(slots)
+    with_cache = sum(slots)
     slots.clear()
-    model.__dict__["reads_past"] = False
+    model.__dict__["continues_from_cache"] = False
     try:
         whole = replaced(model, longer, change, directions, site)
     finally:
-        model.__dict__["reads_past"] = True
+        model.__dict__["continues_from_cache"] = True
     torch.testing.assert_close(short, whole, atol=2e-5, rtol=1e-5, equal_nan=True)
     assert whole.isnan().any()
     assert whole.std(1).nanmean() > 1e-2
-    assert with_past < 0.8 * sum(slots)
+    assert with_cache < 0.8 * sum(slots)
 
 
-def test_a_past_is_kept_for_as_many_prompts_as_may_be(tiny, longer, change, dictionary, monkeypatch):
+def test_a_kv_cache_holds_only_the_prompts_that_fit_into_its_limit(tiny, longer, change, dictionary, monkeypatch):
     model, _ = tiny("bloom")
     directions = dictionary.directions.float()
     together = replaced(model, longer, change, directions)
-    made: list[int] = []
-    past_of = Upward.past
+    cached_prompts: list[int] = []
+    fill_cache = Upward.kv_cache
 
-    def counted(self, x, rows):
-        made.append(len(rows))
-        return past_of(self, x, rows)
+    def count(self, x, rows):
+        cached_prompts.append(len(rows))
+        return fill_cache(self, x, rows)
 
-    monkeypatch.setattr(Upward, "past", counted)
-    # Keys and values of fourteen tokens, in three blocks.
-    monkeypatch.setattr(replacement, "MOST_BYTES", 14 * 2 * 3 * 16 * 4)
+    monkeypatch.setattr(Upward, "kv_cache", count)
+    # Keys and values of fourteen tokens, in three blocks
+    monkeypatch.setattr(kv_cache, "MAX_BYTES", 14 * 2 * 3 * 16 * 4)
     done: list[tuple[int, int]] = []
     apart = replaced(model, longer, change, directions, max_tokens=20, progress=lambda *at: done.append(at))
     torch.testing.assert_close(apart, together, atol=2e-5, rtol=1e-5, equal_nan=True)
-    assert len(made) > 3
-    assert max(made) < len(longer)
+    assert len(cached_prompts) > 3
+    assert max(cached_prompts) < len(longer)
     assert done[-1] == (int((~together.isnan()).sum()),) * 2
     assert all(a < b for (a, _), (b, _) in itertools.pairwise(done))
 
 
-def test_one_group_that_changes_every_token_needs_no_past(tiny, longer, dictionary, slots, monkeypatch):
+def test_one_group_that_changes_every_token_needs_no_kv_cache(tiny, longer, dictionary, slots, monkeypatch):
     model, _ = tiny("gpt_neox")
     x = fetch(model, longer, [Site(1)])[Site(1)]
     clean = Decomposition(

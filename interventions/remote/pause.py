@@ -1,4 +1,4 @@
-"""Waiting for a server in a way that another thread can end."""
+"""Pauses between requests to a server, which another thread can interrupt."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from contextlib import contextmanager
 
 from interventions.errors import RemoteError
 
-_of_thread = threading.local()
+_thread = threading.local()
 
 
 class StoppedError(RemoteError):
-    """This thread's waiting was ended: another checkpoint failed, or the program is being stopped."""
+    """A pause of this thread was interrupted, because another checkpoint failed or the program is being stopped."""
 
 
 @contextmanager
 def until(stop: threading.Event) -> Iterator[None]:
-    """Inside the block, `pause` of this thread ends as soon as `stop` is set.
+    """Inside this context, calls of `pause` in the current thread raise as soon as `stop` is set.
 
     Examples:
         >>> stop = threading.Event()
@@ -30,20 +30,20 @@ def until(stop: threading.Event) -> Iterator[None]:
         ...     print("stopped")
         stopped
     """
-    _of_thread.stop = stop
+    _thread.stop = stop
     try:
         yield
     finally:
-        del _of_thread.stop
+        del _thread.stop
 
 
 def pause(seconds: float) -> None:
-    """Sleep, or raise as soon as the thread is to stop.
+    """Sleep, unless the event that was given to `until` is set.
 
     Raises:
-        StoppedError: it is.
+        StoppedError: the event is set before the time is over.
     """
-    stop: threading.Event | None = getattr(_of_thread, "stop", None)
+    stop: threading.Event | None = getattr(_thread, "stop", None)
     if stop is None:
         time.sleep(seconds)
     elif stop.wait(seconds):
