@@ -5,7 +5,9 @@
     >>> len(task)
     100
 
-`tasks.load(name).tokenize(tokenizer)` gives ragged token ids; batching and models are not its work.
+`tasks.load(name).tokenize(tokenizer)` gives unpadded token ids; the package knows tokenizers, but neither models nor
+batches. It imports only `user_input`. To add a family of tasks, write a class like `tasks.agreement.Agreement` and list
+it as an entry point in pyproject.toml.
 """
 
 from tasks.errors import DataError, EmptyTaskError, NoSharedPromptError, TaskError, TokenizerError, UnknownTaskError

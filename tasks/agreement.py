@@ -1,8 +1,8 @@
 """A generated grammar of subject-verb agreement: training text and held-out minimal pairs.
 
-A sentence is ``the [adjective] subject [preposition the [adjective] noun] verb .``, lower case, words
-split by blanks. In training text the noun next to the verb has the subject's number more often than
-not, so that a model first learns to agree with the nearest noun and only later with the subject.
+A sentence is ``the [adjective] subject [preposition the [adjective] noun] verb .``, in lower case, with words separated
+by spaces. In training text the noun next to the verb mostly has the number of the subject, so that a model first learns
+to agree with the nearest noun and only later with the subject.
 """
 
 from __future__ import annotations
@@ -19,27 +19,35 @@ from tasks.minimal_pair import MinimalPair
 from tasks.task import Task
 from user_input.nearest import nearest
 
-NOUNS = {
-    **{noun: noun + "s" for noun in (
-        "author", "baker", "doctor", "farmer", "guard", "lawyer", "pilot", "poet", "sailor", "singer",
-        "teacher", "king", "uncle", "girl", "horse", "eagle",
-    )},
-    "man": "men", "woman": "women", "child": "children", "person": "people",
-    "mouse": "mice", "goose": "geese", "wolf": "wolves", "spy": "spies",
-}  # fmt: skip
-VERBS = (
-    "laugh", "smile", "sing", "sleep", "wait", "work", "dance", "listen",
-    "arrive", "agree", "swim", "shout", "win", "wander", "hide", "pray",
-)  # fmt: skip
+_REGULAR_NOUNS = """
+author baker doctor farmer guard lawyer pilot poet sailor singer teacher king uncle girl horse eagle
+"""
+_VERBS = """
+laugh smile sing sleep wait work dance listen arrive agree swim shout win wander hide pray
+"""
+NOUNS = {noun: noun + "s" for noun in _REGULAR_NOUNS.split()} | {
+    "man": "men",
+    "woman": "women",
+    "child": "children",
+    "person": "people",
+    "mouse": "mice",
+    "goose": "geese",
+    "wolf": "wolves",
+    "spy": "spies",
+}
+"""The plural of every noun."""
+VERBS = tuple(_VERBS.split())
+"""Plural verbs; the singular ends in ``s``."""
 PREPOSITIONS = ("near", "behind", "beside", "with", "above", "below")
 ADJECTIVES = ("old", "young", "tall", "quiet", "happy", "famous")
 NUMBERS = ("singular", "plural")
 VARIANTS = ("simple", "attractor")
 HELD_OUT_SHARE = 1 / 8
+"""Share of the word combinations that occur only in test pairs."""
 
 
 def vocabulary() -> tuple[str, ...]:
-    """Every word of the grammar, sorted: what a word-level tokenizer for it needs.
+    """Every word of the grammar, sorted, as the vocabulary of a word-level tokenizer.
 
     Examples:
         >>> {"the", "men", "laughs", "."} <= set(vocabulary())
@@ -53,11 +61,14 @@ def vocabulary() -> tuple[str, ...]:
 def is_held_out(subject: str, verb: str, attractor: str | None) -> bool:
     """Whether a combination of words belongs to the test pairs and never occurs in training text.
 
-    The words are dictionary forms (``"child"``, ``"laugh"``), so a combination is held out in both
-    numbers, with every preposition and adjective, and its patch prompt with it. `attractor` is the noun
-    of the intervening phrase, of whichever number, or None in a sentence without one. About one
-    combination in eight is held out, by a fixed hash: the split is the same for every seed, process
-    and machine.
+    The words are in their dictionary form (``"child"``, ``"laugh"``), so a combination is held out in both numbers,
+    with every preposition and adjective, and together with its patch prompt. About one combination in eight is held
+    out, by a fixed hash: the split is the same for every seed, process and machine.
+
+    Args:
+        subject: the singular of the subject.
+        verb: the plural of the verb.
+        attractor: the singular of the noun in the intervening phrase, or None in a sentence without one.
     """
     digest = hashlib.sha256(f"agreement {subject} {verb} {attractor or '-'}".encode()).digest()
     return int.from_bytes(digest[:8], "big") < HELD_OUT_SHARE * 2**64
@@ -73,16 +84,16 @@ def sentences(
 ) -> Iterator[str]:
     """Yield `count` grammatical sentences of training text that contain no held-out combination.
 
-    The noun next to the verb has the right number in ``1 - phrase_share * attractor_share`` of the
-    sentences (0.7 by default): the shallow rule pays at first, and is never enough.
+    The noun next to the verb has the number of the subject in ``1 - phrase_share * attractor_share`` of the sentences
+    (0.7 by default), so that agreement with the nearest noun helps at first and is never enough.
 
     Args:
-        count: How many sentences.
+        count: Number of sentences.
         seed: The same seed gives the same text.
-        attractor_share: Of the sentences with an intervening phrase, the share in which its noun has
-            the other number than the subject.
-        phrase_share: The share of sentences with a phrase between subject and verb.
-        adjective_share: The share of nouns with an adjective.
+        attractor_share: Of the sentences with an intervening phrase, the share in which the number of its noun differs
+            from that of the subject.
+        phrase_share: Share of sentences with a phrase between subject and verb.
+        adjective_share: Share of nouns with an adjective.
 
     Raises:
         TaskError: A negative count, or a share outside 0..1.
@@ -105,25 +116,30 @@ def sentences(
 
 
 def _sentences(
-    count: int, draw: random.Random, attractor_share: float, phrase_share: float, adjective_share: float
+    count: int, generator: random.Random, attractor_share: float, phrase_share: float, adjective_share: float
 ) -> Iterator[str]:
     nouns = tuple(NOUNS)
     for _ in range(count):
-        plural = draw.random() < 0.5
-        has_phrase = draw.random() < phrase_share
-        differs = draw.random() < attractor_share
-        # Only the words are drawn again when a combination is held out: the shares stay exact.
+        # Draw the structure
+        plural = generator.random() < 0.5
+        has_phrase = generator.random() < phrase_share
+        differs = generator.random() < attractor_share
+
+        # Draw words until their combination is not held out; the structure is kept, so that the shares are exact
         while True:
-            subject, verb = draw.choice(nouns), draw.choice(VERBS)
-            other = draw.choice(nouns) if has_phrase else None
-            if other != subject and not is_held_out(subject, verb, other):
+            subject, verb = generator.choice(nouns), generator.choice(VERBS)
+            attractor = generator.choice(nouns) if has_phrase else None
+            if attractor != subject and not is_held_out(subject, verb, attractor):
                 break
-        first = draw.choice(ADJECTIVES) if draw.random() < adjective_share else None
-        second = draw.choice(ADJECTIVES) if draw.random() < adjective_share else None
+        subject_adjective = generator.choice(ADJECTIVES) if generator.random() < adjective_share else None
+        attractor_adjective = generator.choice(ADJECTIVES) if generator.random() < adjective_share else None
+
+        # Write the sentence
         phrase = None
-        if other is not None:
-            phrase = f"{draw.choice(PREPOSITIONS)} {_noun_phrase(second, other, plural != differs)}"
-        words = (_noun_phrase(first, subject, plural), phrase, verb if plural else verb + "s", ".")
+        if attractor is not None:
+            preposition = generator.choice(PREPOSITIONS)
+            phrase = f"{preposition} {_noun_phrase(attractor_adjective, attractor, plural != differs)}"
+        words = (_noun_phrase(subject_adjective, subject, plural), phrase, verb if plural else verb + "s", ".")
         yield " ".join(filter(None, words))
 
 
@@ -134,13 +150,15 @@ def _noun_phrase(adjective: str | None, noun: str, plural: bool) -> str:
 def pairs(variant: str) -> Iterator[MinimalPair]:
     """Yield every held-out pair of a variant, each with its patch prompt.
 
-    ``simple`` has no intervening phrase; ``attractor`` has one whose noun is of the *other* number
-    than the subject. The patch prompt flips the subject's number and keeps every other word. Labels:
-    `number` of the subject, number of the `attractor` (``"none"`` in ``simple``), and `case`, both
-    joined by an underscore.
+    ``simple`` has no intervening phrase; ``attractor`` has one in which the number of the noun differs from that of the
+    subject. The patch prompt changes the number of the subject and keeps every other word. The labels are `number` of
+    the subject, number of the `attractor` (``"none"`` in ``simple``), and `case`, which joins both by an underscore.
+
+    Args:
+        variant: One of `VARIANTS`.
 
     Raises:
-        UnknownTaskError: No such variant.
+        UnknownTaskError: There is no such variant.
 
     Examples:
         >>> pair = next(pairs("attractor"))
@@ -166,30 +184,30 @@ def _simple_pairs() -> tuple[MinimalPair, ...]:
 def _attractor_pairs() -> tuple[MinimalPair, ...]:
     return tuple(
         _pair("the ", subject, f"{preposition} the {form} ", verb, number, attractor)
-        for subject, verb, other in product(NOUNS, VERBS, NOUNS)
-        if other != subject and is_held_out(subject, verb, other)
+        for subject, verb, noun in product(NOUNS, VERBS, NOUNS)
+        if noun != subject and is_held_out(subject, verb, noun)
         for preposition in PREPOSITIONS
         for number, attractor, form in (
-            ("singular", "plural", NOUNS[other]),
-            ("plural", "singular", other),
+            ("singular", "plural", NOUNS[noun]),
+            ("plural", "singular", noun),
         )
     )
 
 
-def _pair(lead: str, subject: str, phrase: str, verb: str, number: str, attractor: str) -> MinimalPair:
+def _pair(start: str, subject: str, phrase: str, verb: str, number: str, attractor: str) -> MinimalPair:
     forms = (subject, verb + "s"), (NOUNS[subject], verb)
-    (noun, agrees), (flipped, differs) = forms if number == "singular" else forms[::-1]
+    (noun, right_verb), (patch_noun, wrong_verb) = forms if number == "singular" else forms[::-1]
     return MinimalPair(
-        right=f"{lead}{noun} {phrase}{agrees} .",
-        wrong=f"{lead}{noun} {phrase}{differs} .",
-        patch_right=f"{lead}{flipped} {phrase}{differs} .",
-        patch_wrong=f"{lead}{flipped} {phrase}{agrees} .",
+        right=f"{start}{noun} {phrase}{right_verb} .",
+        wrong=f"{start}{noun} {phrase}{wrong_verb} .",
+        patch_right=f"{start}{patch_noun} {phrase}{wrong_verb} .",
+        patch_wrong=f"{start}{patch_noun} {phrase}{right_verb} .",
         labels={
             "number": number,
             "attractor": attractor,
             "case": number if attractor == "none" else f"{number}_{attractor}",
         },
-        where=f"agreement: {lead}{noun} {phrase}{agrees}",
+        where=f"agreement: {start}{noun} {phrase}{right_verb}",
     )
 
 
@@ -206,6 +224,5 @@ class Agreement:
     pairs = "some hundreds (simple) or thousands (attractor)"
 
     def load(self, rest: str, path: Path | None) -> Task:
-        """Make every held-out pair of the variant named by `rest`; `path` is not used."""
-        found = tuple(pairs(rest))
-        return Task(f"agreement/{rest}", "en", "generated by tasks.agreement", found)
+        """Generate every held-out pair of the variant that `rest` names; `path` is not used."""
+        return Task(f"agreement/{rest}", "en", "generated by tasks.agreement", tuple(pairs(rest)))

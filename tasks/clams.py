@@ -15,17 +15,23 @@ from user_input.nearest import nearest
 SUFFIXES = (".txt", ".txt.gz")
 FOLDER_END = "_evalset"
 SETS = (
-    "simple_agrmt", "vp_coord", "long_vp_coord", "subj_rel", "obj_rel_across_anim", "obj_rel_within_anim", "prep_anim",
-)  # fmt: skip
+    "simple_agrmt",
+    "vp_coord",
+    "long_vp_coord",
+    "subj_rel",
+    "obj_rel_across_anim",
+    "obj_rel_within_anim",
+    "prep_anim",
+)
 """The sets that every language has; English has more."""
 
 
 class Clams:
-    """Plug-in for ``clams/<language>/<set>``: lines ``True<TAB>sentence``, ``False<TAB>sentence`` in turn.
+    """Plug-in for ``clams/<language>/<set>``: alternating lines ``True<TAB>sentence`` and ``False<TAB>sentence``.
 
-    French predicates agree in two words (``sont vieux`` / ``est vieux``): the first of them is the
-    answer. In the sets on negative polarity (`npi`) the sentences differ in their first word and not
-    where they are judged, so these can be scored by whole sentences only.
+    French predicates agree in two words (``sont vieux`` / ``est vieux``), of which the first is the answer. In the sets
+    on negative polarity (`npi`) the sentences differ in their first word and not in the word that is judged, so these
+    sets can be scored by whole sentences only.
     """
 
     name = "clams"
@@ -39,7 +45,7 @@ class Clams:
     variants: ClassVar = {"sets": SETS}
 
     def load(self, rest: str, path: Path | None) -> Task:
-        """Read one set of one language from a file under `path`."""
+        """Read a set of a language from a file under `path`."""
         language, _, name = rest.partition("/")
         if not name or "/" in name:
             raise UnknownTaskError(f"task 'clams/{rest}': the name has the form {self.pattern}")
@@ -61,11 +67,16 @@ class Clams:
         files.must_exist(path)
         if path.is_file():
             return path
-        ours = language + FOLDER_END
-        if path.resolve().name == ours:
+
+        # Find the folder of the language
+        name_of_folder = language + FOLDER_END
+        if path.resolve().name == name_of_folder:
             folders = [path]
         else:
-            folders = [folder for folder in (path / ours, path / "clams" / ours) if folder.is_dir()]
+            folders = [parent / name_of_folder for parent in (path, path / "clams")]
+            folders = [folder for folder in folders if folder.is_dir()]
+
+        # Name the languages that are there instead
         if not folders:
             present = {
                 child.name.removesuffix(FOLDER_END)
@@ -75,13 +86,14 @@ class Clams:
                 if child.name.endswith(FOLDER_END)
             }
             raise DataError(
-                f"no folder {ours} in {path} or {path / 'clams'} for CLAMS language {language!r}: "
+                f"no folder {name_of_folder} in {path} or {path / 'clams'} for CLAMS language {language!r}: "
                 + nearest(language, present)
             )
         return files.locate(path, folders, name, SUFFIXES, f"CLAMS set of {language!r}")
 
 
 def _pairs(file: Path) -> Iterator[MinimalPair]:
+    """Yield a pair for every two lines."""
     right: tuple[str, str] | None = None
     for number, line in files.lines(file):
         if not line.strip():

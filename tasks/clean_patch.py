@@ -18,8 +18,8 @@ SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 class CleanPatch:
     """Plug-in for ``pairs/<file>`` and ``pairs/<organisation>/<data set>[/<config>[/<split>]]``.
 
-    A row has the fields `clean_prefix`, `patch_prefix`, `clean_answer` and `patch_answer`. Prompt and
-    answer are joined as they stand, so answers bring their own blank. Other text fields become labels.
+    A row has the fields `clean_prefix`, `patch_prefix`, `clean_answer` and `patch_answer`. Prompt and answer are
+    concatenated unchanged, so answers contain their own space. Other text fields become labels.
     """
 
     name = "pairs"
@@ -32,30 +32,32 @@ class CleanPatch:
 
     def load(self, rest: str, path: Path | None) -> Task:
         """Read the file `rest` under `path`, or the data set `rest` of the Hub."""
+        # Find the rows
         if path is None:
             source, rows = self._hub(rest)
         else:
             folders = (path, path / "pairs", path / "sva_pairs")
             file = files.locate(path, folders, rest, SUFFIXES, "clean and patch pairs")
             source, rows = str(file), files.json_lines(file)
-        found = []
+
+        # Read the pairs
+        pairs = []
         languages = set()
         for where, row in rows:
             clean, patch, right, wrong = (files.text_field(row, field, where) for field in FIELDS)
             labels = {key: value for key, value in row.items() if key not in FIELDS and isinstance(value, str)}
             languages.add(labels.get("language", "und"))
-            found.append(
-                MinimalPair(
-                    right=clean + right,
-                    wrong=clean + wrong,
-                    patch_right=patch + wrong,
-                    patch_wrong=patch + right,
-                    labels=labels,
-                    where=where,
-                )
+            pair = MinimalPair(
+                right=clean + right,
+                wrong=clean + wrong,
+                patch_right=patch + wrong,
+                patch_wrong=patch + right,
+                labels=labels,
+                where=where,
             )
+            pairs.append(pair)
         language = languages.pop() if len(languages) == 1 else "und"
-        return Task(f"pairs/{rest}", language, source, tuple(found))
+        return Task(f"pairs/{rest}", language, source, tuple(pairs))
 
     def _hub(self, rest: str) -> tuple[str, Iterator[tuple[str, dict[str, object]]]]:
         parts = rest.split("/")

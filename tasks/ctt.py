@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,11 +45,15 @@ PRESETS = ("blimp-sva", "clams-en-fr", *(f"multiblimp-{language}" for language i
 class Ctt:
     """Plug-in for ``ctt/blimp-sva``, ``ctt/clams-en-fr``, ``ctt/multiblimp-<language>`` and ``-all``.
 
-    BLiMP: every pair of the four one-prefix agreement paradigms. CLAMS: of each set and language up to 300
-    (`long_vp_coord`), 80 (`simple_agrmt`) or 400 pairs, sentences with a capital letter. MultiBLiMP: of each
-    language up to 100 pairs on number, 100 on gender (Portuguese, Arabic, Hindi), 290 on person. All under the rule
-    ``"ctt"`` of `Task.tokenize`; the numbers count pairs that the rule keeps, drawn with seed 42. The numbers, the
-    seed and the rule are the paper's; its shuffle is that of another library, so the pairs drawn are not.
+    - BLiMP: every pair of the four one-prefix agreement paradigms.
+    - CLAMS: of each set and language up to 300 (`long_vp_coord`), 80 (`simple_agrmt`) or 400 pairs; sentences begin
+      with a capital letter.
+    - MultiBLiMP: of each language up to 100 pairs on number, 100 on gender (Portuguese, Arabic, Hindi) and 290 on
+      person.
+
+    All use the rule ``"ctt"`` of `Task.tokenize`; the numbers count pairs that the rule keeps, drawn with seed 42. The
+    numbers, the seed and the rule are those of the paper. The pairs are not, since its code shuffles with another
+    library.
 
     Source: Bayazit, Mueller, Bosselut, Crosscoding Through Time (arXiv 2509.05291) and the code published with it.
     """
@@ -64,9 +68,10 @@ class Ctt:
     pairs = "4,000; up to 4,760; up to 490 a language"
 
     def load(self, rest: str, path: Path | None) -> Task:
-        """Read the selection `rest` with the families it is made of."""
+        """Read the selection `rest` with the families of which it consists."""
         if rest not in PRESETS:
             raise UnknownTaskError(f"ctt has no selection {rest!r}: {nearest(rest, PRESETS)}")
+        parts: list[tuple[Task, int | None]]
         if rest == "blimp-sva":
             parts = [(Blimp().load(name, path), None) for name in BLIMP]
         elif rest == "clams-en-fr":
@@ -76,18 +81,17 @@ class Ctt:
                 for language in ("en", "fr")
             ]
         else:
-            language = rest.removeprefix("multiblimp-")
+            name = rest.removeprefix("multiblimp-")
             parts = [
-                (MultiBlimp().load(f"{each}/{phenomenon}", path), most)
-                for each in (MULTIBLIMP if language == "all" else (language,))
-                for phenomenon, most in MULTIBLIMP[each].items()
+                (MultiBlimp().load(f"{language}/{phenomenon}", path), most)
+                for language in (MULTIBLIMP if name == "all" else (name,))
+                for phenomenon, most in MULTIBLIMP[language].items()
             ]
         return _joined(f"ctt/{rest}", parts)
 
 
-def _joined(name: str, parts: Iterable[tuple[Task, int | None]]) -> Task:
-    """One task of several, each pair labelled with its own task, and how many of each are wanted."""
-    parts = list(parts)
+def _joined(name: str, parts: Sequence[tuple[Task, int | None]]) -> Task:
+    """Join tasks into one, with their names as labels of the pairs and their largest numbers of pairs as quotas."""
     languages = {task.language for task, _ in parts}
     sources = list(dict.fromkeys(task.source for task, _ in parts))
     most = {task.name: count for task, count in parts if count is not None}

@@ -1,27 +1,27 @@
-"""What can be wrong with a task: one class hierarchy, one clear sentence each."""
+"""Errors of tasks: one class hierarchy, with a message of one sentence each."""
 
 from __future__ import annotations
 
 
 class TaskError(ValueError):
-    """Base of every error that `tasks` raises on purpose."""
+    """Base class of every error that `tasks` raises deliberately."""
 
 
 class UnknownTaskError(TaskError):
-    """A task, paradigm, language or phenomenon that does not exist."""
+    """A task, paradigm, language or phenomenon does not exist."""
 
 
 class DataError(TaskError):
-    """A data file that is missing or has a line that cannot be read."""
+    """A data file is missing, or has a line that cannot be read."""
 
 
 class EmptyTaskError(TaskError):
-    """Nothing is left of a task after its pairs were filtered."""
+    """No pair of a task is left after filtering."""
 
 
 class NoSharedPromptError(TaskError):
-    """A task whose sentences differ before the answer was asked for prompts."""
+    """Prompts were requested of a task whose sentences differ before the answer."""
 
 
 class TokenizerError(TaskError):
-    """A tokenizer that cannot say which characters a token stands for."""
+    """A tokenizer lacks character offsets, or a token at which a text can begin."""

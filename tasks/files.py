@@ -1,4 +1,4 @@
-"""Finding and reading local data files, with errors that name the file and the line."""
+"""Local data files: finding and reading them, with errors that name the file and the line."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from user_input.parse_json import LONGEST, JsonError, parse_json
 
 
 def locate(path: Path, folders: Iterable[Path], stem: str, suffixes: tuple[str, ...], what: str) -> Path:
-    """Find the file of a task: `path` itself if it is a file, else `stem` + suffix in a folder.
+    """Find the file of a task: `path` itself if it is a file, otherwise `stem` + suffix in a folder.
 
     Args:
-        path: What the user passed: a file or a folder.
-        folders: Where to look if it is a folder, in this order.
-        stem: The file's name without suffix.
-        suffixes: Allowed suffixes, in order of preference, e.g. ``(".jsonl", ".jsonl.gz")``.
-        what: What the stem names, for the message: ``"BLiMP paradigm"``.
+        path: A file or folder, as given by the user.
+        folders: The folders to search, in this order, if `path` is a folder.
+        stem: Name of the file without its suffix.
+        suffixes: Allowed suffixes in order of preference, e.g. ``(".jsonl", ".jsonl.gz")``.
+        what: What the stem names, for the message, e.g. ``"BLiMP paradigm"``.
 
     Raises:
-        DataError: `path` does not exist, or no folder holds the file; names what is there instead.
+        DataError: `path` does not exist, or no folder holds the file; the message names the nearest file.
     """
+    # Look for the file
     must_exist(path)
     if path.is_file():
         return path
@@ -34,6 +35,8 @@ def locate(path: Path, folders: Iterable[Path], stem: str, suffixes: tuple[str, 
         for suffix in suffixes:
             if (folder / (stem + suffix)).is_file():
                 return folder / (stem + suffix)
+
+    # Name the files that are there instead
     present = {
         child.name.removesuffix(suffix)
         for folder in folders
@@ -42,24 +45,25 @@ def locate(path: Path, folders: Iterable[Path], stem: str, suffixes: tuple[str, 
         for suffix in suffixes
         if child.name.endswith(suffix)
     }
-    looked = " and ".join(str(folder) for folder in folders)
+    searched = " and ".join(str(folder) for folder in folders)
     raise DataError(
-        f"no file for {what} {stem!r}: looked for {stem}{' or '.join(suffixes)} in {looked}; " + nearest(stem, present)
+        f"no file for {what} {stem!r}: looked for {stem}{' or '.join(suffixes)} in {searched}; "
+        + nearest(stem, present)
     )
 
 
 def must_exist(path: Path) -> None:
-    """Raise `DataError` unless `path` is a file or folder, naming its nearest neighbour."""
+    """Raise a `DataError` unless `path` is a file or folder; the message names the nearest in its folder."""
     if not path.exists():
-        around = [child.name for child in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise DataError(f"{path} does not exist: {nearest(path.name, around)}")
+        neighbours = [child.name for child in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise DataError(f"{path} does not exist: {nearest(path.name, neighbours)}")
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the number and text of every line of a UTF-8 file, unpacked if its name ends in ``.gz``.
+    """Yield the number and text of every line of a UTF-8 file, which is decompressed if its name ends in ``.gz``.
 
     Raises:
-        DataError: The file cannot be opened or unpacked, or a line is not UTF-8 or longer than `LONGEST`.
+        DataError: The file cannot be opened or decompressed, or a line is not UTF-8 or longer than `LONGEST`.
     """
     number = 0
     try:
@@ -71,8 +75,8 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
     except UnicodeDecodeError as error:
         raise DataError(f"{path.name}:{number}: not UTF-8 text: {error.reason}") from error
     except (OSError, EOFError, zlib.error) as error:
-        place = f" after line {number:,}" if number else ""
-        raise DataError(f"{path} cannot be read{place}: {error}") from error
+        position = f" after line {number:,}" if number else ""
+        raise DataError(f"{path} cannot be read{position}: {error}") from error
 
 
 def json_lines(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
@@ -98,20 +102,24 @@ def tsv_rows(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
     """Yield ``("file:line", row)`` of a tab-separated file with a header and quoted fields.
 
     Raises:
-        DataError: A quote is not closed, or a row has another number of fields than the header.
+        DataError: A quote is not closed, or the number of fields in a row differs from that in the header.
     """
     reader = csv.reader((line + "\n" for _, line in lines(path)), delimiter="\t", strict=True)
     header: list[str] | None = None
-    # A quoted field may span lines: a row is named by its first line.
-    first = 1
+    # A quoted field may span several lines: a row is named by its first line.
+    first_line = 1
     while True:
+        # Read a row
+        where = f"{path.name}:{first_line}"
         try:
             fields = next(reader, None)
         except csv.Error as error:
-            raise DataError(f"{path.name}:{first}: not tab-separated values: {error}") from error
+            raise DataError(f"{where}: not tab-separated values: {error}") from error
         if fields is None:
             return
-        where, first = f"{path.name}:{first}", reader.line_num + 1
+        first_line = reader.line_num + 1
+
+        # Compare it with the header
         if not fields:
             continue
         if header is None:

@@ -1,4 +1,4 @@
-"""Rows of a data set on the Hugging Face Hub: the one place that goes there."""
+"""Rows of a data set on the Hugging Face Hub; no other module of `tasks` accesses the network."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ def rows(dataset: str, config: str | None = None, split: str | None = None) -> I
 
     Args:
         dataset: Repository of the data set, e.g. ``"nyu-mll/blimp"``.
-        config: Its configuration; None for a data set that has but one.
-        split: Its split; None takes the only split there is.
+        config: Configuration of the data set; None if it has only one.
+        split: Split of the data set; None takes its only split.
 
     Raises:
-        DataError: The data set, configuration or split cannot be had; says how to pass a local path.
+        DataError: The data set, configuration or split cannot be downloaded, or there are several splits and none is
+            named.
 
     Examples:
         >>> where, row = next(rows("nyu-mll/blimp", "wh_island", "train"))  # doctest: +SKIP
@@ -25,20 +26,23 @@ def rows(dataset: str, config: str | None = None, split: str | None = None) -> I
         'nyu-mll/blimp[wh_island]:1'
     """
     label = dataset + (f"[{config}]" if config else "")
-    # Imported here: it takes seconds, and tasks on disk do not need it.
+    # The import takes seconds, and tasks on disk do not need it.
     import datasets
 
+    # Download the data set
     try:
-        found = datasets.load_dataset(dataset, config, split=split)
-    except Exception as error:  # the package raises classes of a dozen others when the Hub is out of reach
+        table = datasets.load_dataset(dataset, config, split=split)
+    except Exception as error:  # the package raises errors of a dozen other packages when the Hub cannot be reached
         raise DataError(
-            f"{label} cannot be had from the Hugging Face Hub ({type(error).__name__}: "
+            f"{label} cannot be downloaded from the Hugging Face Hub ({type(error).__name__}: "
             f"{first_line(error)}): check the name and the network, or pass path= with a local copy"
         ) from error
-    if isinstance(found, dict):
-        splits = sorted(found)
+
+    # Take its only split, if none was named
+    if isinstance(table, dict):
+        splits = sorted(table)
         if len(splits) != 1:
             raise DataError(f"{label} has several splits: name one of {', '.join(map(str, splits))}")
-        found = found[splits[0]]
-    for number, row in enumerate(found, start=1):
+        table = table[splits[0]]
+    for number, row in enumerate(table, start=1):
         yield f"{label}:{number}", dict(row)

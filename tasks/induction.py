@@ -1,4 +1,4 @@
-"""Induction: a random sequence of words, begun again, whose next word is the one that followed before."""
+"""Induction: a random sequence of words is repeated, and the next word is the one that followed the first time."""
 
 from __future__ import annotations
 
@@ -10,28 +10,32 @@ from tasks.errors import UnknownTaskError
 from tasks.minimal_pair import MinimalPair
 from tasks.task import Task
 
-WORDS = (
-    "apple", "arm", "bank", "bell", "bird", "boat", "book", "bridge", "camp", "card", "chair", "church",
-    "cloud", "coat", "corn", "cup", "desk", "dog", "door", "dream", "engine", "field", "fire", "fish",
-    "flag", "floor", "game", "gate", "glass", "gold", "grass", "hand", "hill", "horse", "ice", "island",
-    "judge", "key", "king", "lake", "lamp", "leaf", "letter", "map", "milk", "mouth", "night", "ocean",
-    "paper", "phone", "queen", "rain", "ring", "river", "road", "salt", "school", "snow", "stone", "table",
-    "tree", "wall", "window", "wood",
-)  # fmt: skip
+_WORDS = """
+apple arm bank bell bird boat book bridge camp card chair church cloud coat corn cup desk dog door dream
+engine field fire fish flag floor game gate glass gold grass hand hill horse ice island judge key king lake
+lamp leaf letter map milk mouth night ocean paper phone queen rain ring river road salt school snow stone
+table tree wall window wood
+"""
+WORDS = tuple(_WORDS.split())
 SHORTEST, LONGEST = 4, len(WORDS)
 COUNT = 1_000
 
 
 def pairs(length: int, count: int = COUNT, *, seed: int = 0) -> Iterator[MinimalPair]:
-    """Yield pairs in which `length` random words are said once, and then again up to some place.
+    """Yield pairs in which `length` random words are followed by a repetition of their first words.
 
-    The right answer is the word that came next the first time; the wrong one is another word of the sequence.
-    The patch prompt has these two words exchanged wherever they stand, so that the answers swap. The label
-    `position` counts the words that are repeated.
+    The right answer is the word that came next the first time; the wrong answer is another word of the sequence. In the
+    patch prompt these two words are exchanged wherever they occur, so that the answers swap. The label `position` is
+    the number of words that are repeated.
 
-    Words are drawn without replacement from a list, so that a tokenizer mostly makes one token of each: the
-    text form of the repeated random tokens of Olsson et al. 2022 (In-context Learning and Induction Heads),
+    Words are drawn without replacement from a list of common words, which most tokenizers encode as one token each.
+    This is the repeated random token sequence of Olsson et al. 2022 (In-context Learning and Induction Heads) as text,
     which any tokenizer can read.
+
+    Args:
+        length: Number of words in the sequence, from 4 to 64.
+        count: Number of pairs.
+        seed: Seed of the words.
 
     Raises:
         UnknownTaskError: `length` is not from 4 to 64.
@@ -43,27 +47,31 @@ def pairs(length: int, count: int = COUNT, *, seed: int = 0) -> Iterator[Minimal
     """
     if not SHORTEST <= length <= LONGEST:
         raise UnknownTaskError(f"induction repeats {SHORTEST} to {LONGEST} words, not {length}")
-    draw = random.Random(f"induction {length} {seed}")
+    generator = random.Random(f"induction {length} {seed}")
     for _ in range(count):
-        words = draw.sample(WORDS, length)
-        # The first word has no blank before it, so its tokens may differ from those of its second saying.
-        answer = draw.randrange(1, length)
-        other = draw.choice([place for place in range(1, length) if place not in (answer, answer - 1)])
+        # Draw the words and the positions of the two answers; the first word has no space before it, so that its tokens
+        # may differ from those of its repetition
+        words = generator.sample(WORDS, length)
+        right = generator.randrange(1, length)
+        wrong = generator.choice([index for index in range(1, length) if index not in (right, right - 1)])
+
+        # Repeat the sequence up to the right answer
         swapped = list(words)
-        swapped[answer], swapped[other] = words[other], words[answer]
-        prompt, patch = (" ".join([*said, *said[:answer]]) for said in (words, swapped))
+        swapped[right], swapped[wrong] = words[wrong], words[right]
+        prompt = " ".join([*words, *words[:right]])
+        patch = " ".join([*swapped, *swapped[:right]])
         yield MinimalPair(
-            right=f"{prompt} {words[answer]}",
-            wrong=f"{prompt} {words[other]}",
-            patch_right=f"{patch} {words[other]}",
-            patch_wrong=f"{patch} {words[answer]}",
-            labels={"position": str(answer)},
+            right=f"{prompt} {words[right]}",
+            wrong=f"{prompt} {words[wrong]}",
+            patch_right=f"{patch} {words[wrong]}",
+            patch_wrong=f"{patch} {words[right]}",
+            labels={"position": str(right)},
             where=f"induction/{length}: {prompt}",
         )
 
 
 class Induction:
-    """Plug-in for ``induction/<length>``: 1,000 repeated random sequences of so many words."""
+    """Plug-in for ``induction/<length>``: 1,000 repeated random sequences of that many words."""
 
     name = "induction"
     pattern = f"induction/<words in the sequence, {SHORTEST} to {LONGEST}>"
@@ -75,7 +83,7 @@ class Induction:
     pairs = f"{COUNT:,}"
 
     def load(self, rest: str, path: Path | None) -> Task:
-        """Make the pairs of the length that `rest` names; `path` is not used."""
+        """Generate the pairs of the length that `rest` names; `path` is not used."""
         if not rest.isdecimal():
             raise UnknownTaskError(f"task 'induction/{rest}': the name has the form {self.pattern}")
         return Task(f"induction/{rest}", "en", "generated by tasks.induction", tuple(pairs(int(rest))))

@@ -17,10 +17,10 @@ LABELS = ("phenomenon", "grammatical_feature", "ungrammatical_feature", "distanc
 
 
 class MultiBlimp:
-    """Plug-in for ``multiblimp/<language>/<phenomenon>``: one phenomenon of one language, or ``all``.
+    """Plug-in for ``multiblimp/<language>/<phenomenon>``: one phenomenon of a language, or ``all`` of them.
 
-    Phenomena are named as in the data: ``SV-#``, ``SV-P``, ``SV-G`` for number, person and gender
-    between subject and verb, ``SP-#``, ``SP-G`` between subject and participle.
+    Phenomena have the names of the data: ``SV-#``, ``SV-P``, ``SV-G`` for number, person and gender between subject and
+    verb, ``SP-#``, ``SP-G`` for number and gender between subject and participle.
     """
 
     name = "multiblimp"
@@ -34,7 +34,8 @@ class MultiBlimp:
     variants: ClassVar = {"phenomena": PHENOMENA}
 
     def load(self, rest: str, path: Path | None) -> Task:
-        """Read one phenomenon of one language from a file under `path`, or from the Hub."""
+        """Read a phenomenon of a language from a file under `path`, or from the Hub."""
+        # Find the rows
         language, _, phenomenon = rest.partition("/")
         if not phenomenon or "/" in phenomenon:
             raise UnknownTaskError(f"task 'multiblimp/{rest}': the name has the form {self.pattern}")
@@ -43,25 +44,26 @@ class MultiBlimp:
         else:
             file = self._file(language, path)
             source, rows = str(file), files.tsv_rows(file)
-        found = []
+
+        # Read the pairs
+        pairs = []
         present: set[str] = set()
         for where, row in rows:
-            kind = files.text_field(row, "phenomenon", where)
-            present.add(kind)
-            if phenomenon in (kind, "all"):
-                found.append(
-                    MinimalPair(
-                        right=files.text_field(row, "sen", where),
-                        wrong=files.text_field(row, "wrong_sen", where),
-                        labels={name: str(row[name]) for name in LABELS if row.get(name) not in (None, "")},
-                        where=where,
-                    )
+            phenomenon_of_row = files.text_field(row, "phenomenon", where)
+            present.add(phenomenon_of_row)
+            if phenomenon in (phenomenon_of_row, "all"):
+                pair = MinimalPair(
+                    right=files.text_field(row, "sen", where),
+                    wrong=files.text_field(row, "wrong_sen", where),
+                    labels={name: str(row[name]) for name in LABELS if row.get(name) not in (None, "")},
+                    where=where,
                 )
-        if not found and present:
+                pairs.append(pair)
+        if not pairs and present:
             raise UnknownTaskError(
                 f"MultiBLiMP {language!r} has no phenomenon {phenomenon!r}: " + nearest(phenomenon, {*present, "all"})
             )
-        return Task(f"multiblimp/{rest}", language, source, tuple(found))
+        return Task(f"multiblimp/{rest}", language, source, tuple(pairs))
 
     def _file(self, language: str, path: Path) -> Path:
         files.must_exist(path)

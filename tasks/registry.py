@@ -1,11 +1,11 @@
-"""Which tasks there are: built-in and third-party families, found through one entry-point group.
+"""The registry of task families, built-in and third-party, which are found through one entry-point group.
 
-A family is one class and the whole plug-in surface is `TaskFamily`. A package offers its own with
+A family is one class, and its interface is `TaskFamily`. A package offers a family with
 
     [project.entry-points."crosstime.tasks"]
     colours = "my_package.colours:Colours"
 
-in its pyproject.toml, and a program or notebook with ``tasks.register(Colours())``.
+in its pyproject.toml; a program or notebook registers one with ``tasks.register(Colours())``.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ GROUP = "crosstime.tasks"
 
 @runtime_checkable
 class TaskFamily(Protocol):
-    """What a plug-in must have: six attributes that describe it and one method that loads a task.
+    """The interface of a plug-in: attributes that describe a family of tasks, and one method that loads a task.
 
     Attributes:
-        name: The part of a task's name before the first slash, and the entry point's name.
-        pattern: How its task names are built, e.g. ``"blimp/<paradigm>"``.
+        name: The part of a task's name before the first slash, and the name of the entry point.
+        pattern: The form of its task names, e.g. ``"blimp/<paradigm>"``.
         description: One line for the listing.
-        source: Where the data come from when no path is given.
-        languages: ISO codes, or a word for what decides.
-        has_patch: Whether its pairs come with patch prompts.
+        source: Where the data come from if no path is given.
+        languages: ISO codes, or a description of what decides the language.
+        has_patch: Whether its pairs have patch prompts.
         path_help: What `path` may be.
 
-    Two attributes more are shown by the listing where a family has them: `pairs`, how many there are, in a word or
-    two; and `variants`, the names of its tasks without the family's own, by kind: ``{"selections": ("small", "all")}``.
+    The listing also shows two optional attributes: `pairs`, the number of pairs in a word or two; and `variants`, the
+    names of its tasks without the name of the family, by kind: ``{"selections": ("small", "all")}``.
 
     Examples:
         >>> class Colours:
@@ -62,10 +62,18 @@ class TaskFamily(Protocol):
     path_help: str
 
     def load(self, rest: str, path: Path | None) -> Task:
-        """Read the task named by `rest`, the part of its name after the first slash.
+        """Read a task.
 
-        `path` exists or is None; then the data come from the family's own source. All pairs are
-        returned: sampling is done by the caller. Raises `UnknownTaskError` or `DataError`.
+        Args:
+            rest: The part of the task's name after the first slash.
+            path: Where the data are; None reads them from the family's source.
+
+        Returns:
+            The task with all its pairs; the caller samples them.
+
+        Raises:
+            UnknownTaskError: There is no such task.
+            DataError: The data are missing or cannot be read.
         """
         ...
 
@@ -75,11 +83,15 @@ _loaded: dict[str, TaskFamily] = {}
 
 
 def register(family: Any, *, replace: bool = False) -> None:
-    """Add a family of tasks to this process: an object with all that `TaskFamily` lists.
+    """Add a family of tasks to this process.
+
+    Args:
+        family: An object with the interface of `TaskFamily`.
+        replace: Hide a family of the same name.
 
     Raises:
-        TaskError: Something is missing from the family, its name has a slash in it, or the name is
-            taken and `replace` is false.
+        TaskError: The family lacks an attribute, its name contains a slash, or the name is taken and `replace` is
+            false.
     """
     problem = _problem(family)
     if problem:
@@ -90,7 +102,7 @@ def register(family: Any, *, replace: bool = False) -> None:
 
 
 def names() -> tuple[str, ...]:
-    """The names of all families, sorted; plug-ins are found but not imported.
+    """The names of all families, sorted; plug-ins are listed but not imported.
 
     Examples:
         >>> "blimp" in names()
@@ -100,7 +112,7 @@ def names() -> tuple[str, ...]:
 
 
 def describe() -> tuple[TaskFamily, ...]:
-    """Every family that can be imported, by name: its attributes are what a listing shows.
+    """Every family that can be imported, in the order of their names; a listing shows their attributes.
 
     A plug-in that cannot be imported is named in a warning and left out.
 
@@ -108,42 +120,42 @@ def describe() -> tuple[TaskFamily, ...]:
         >>> [family.pattern for family in describe() if family.name == "blimp"]
         ['blimp/<paradigm>']
     """
-    found = []
+    families = []
     for name in names():
         try:
-            found.append(_family(name))
+            families.append(_family(name))
         except UnknownTaskError as error:
             warnings.warn(str(error), RuntimeWarning, stacklevel=2)
-    return tuple(found)
+    return tuple(families)
 
 
 def load(name: str, path: str | Path | None = None, limit: int | None = None, seed: int = 0) -> Task:
-    """Read a task by name, from a local path or from the family's own source.
+    """Read a task by name, from a local path or from the source of its family.
 
     Args:
-        name: Family and what the family asks for, e.g. ``"blimp/determiner_noun_agreement_1"``,
-            ``"clams/fr/simple_agrmt"``, ``"multiblimp/hin/SV-G"``, ``"pairs/nounpp_test"``.
-        path: A folder with the data of several families, the family's own folder, or the file.
-            Without it the data come from the family's own source, mostly the Hugging Face Hub.
-        limit: Keep a random sample of at most so many pairs, in their order.
-        seed: Decides the sample.
+        name: Name of the family and, after a slash, of the task in the family, e.g.
+            ``"blimp/determiner_noun_agreement_1"``, ``"clams/fr/simple_agrmt"``, ``"multiblimp/hin/SV-G"``,
+            ``"pairs/nounpp_test"``.
+        path: A folder with the data of several families, the folder of this family, or the file. None reads the data
+            from the source of the family, usually the Hugging Face Hub.
+        limit: Largest number of pairs; more are sampled at random, and keep their order.
+        seed: Seed of the sample.
 
     Raises:
-        UnknownTaskError: No such family or variant; the message names the nearest ones.
-        DataError: The data are missing or a line of them cannot be read.
-        EmptyTaskError: The source holds no pair.
+        UnknownTaskError: There is no such family or task; the message names the nearest ones.
+        DataError: The data are missing, or a line of them cannot be read.
+        EmptyTaskError: The source has no pairs.
         TaskError: `limit` is below 1.
 
     Examples:
         >>> load("agreement/simple", limit=2, seed=1).pairs[0].labels["attractor"]
         'none'
     """
-    kind, _, rest = name.partition("/")
-    family = _family(kind)
+    family_name, _, rest = name.partition("/")
+    family = _family(family_name)
     if not rest:
         raise UnknownTaskError(f"task {name!r} is not complete: its name has the form {family.pattern}")
-    place = None if path is None else Path(path).expanduser()
-    task = family.load(rest, place)
+    task = family.load(rest, None if path is None else Path(path).expanduser())
     if not task.pairs:
         reasons = "; ".join(f"{count:,} {reason}" for reason, count in task.skipped.items())
         raise EmptyTaskError(f"{task.name}: {task.source} holds no pair" + (f" ({reasons})" if reasons else ""))
@@ -151,21 +163,31 @@ def load(name: str, path: str | Path | None = None, limit: int | None = None, se
 
 
 def _family(name: str) -> TaskFamily:
+    """The family of that name, registered or of an installed plug-in.
+
+    Raises:
+        UnknownTaskError: There is none, or it cannot be used.
+    """
+    # Look among the families that are in memory
     if name in _registered:
         return _registered[name]
     if name in _loaded:
         return _loaded[name]
-    found = _entry_points()
-    if name not in found:
-        hint = "" if found else " (no plug-in is installed: install the package again)"
+
+    # Import the plug-in
+    plug_ins = _entry_points()
+    if name not in plug_ins:
+        hint = "" if plug_ins else " (no plug-in is installed: install the package again)"
         raise UnknownTaskError(f"there is no task family {name!r}{hint}: {nearest(name, names())}")
-    entry = found[name]
+    entry = plug_ins[name]
     try:
         family = entry.load()()
-    except Exception as error:  # a plug-in is foreign code: whatever it raises, it is named and left out
+    except Exception as error:  # a plug-in is third-party code and may raise anything
         raise UnknownTaskError(
             f"task plug-in {name!r} ({entry.value}) cannot be loaded: {type(error).__name__}: {error}"
         ) from error
+
+    # Check it
     problem = _problem(family)
     if problem is None and family.name != name:
         problem = f"its name is {family.name!r}"
@@ -176,18 +198,20 @@ def _family(name: str) -> TaskFamily:
 
 
 def _entry_points() -> dict[str, EntryPoint]:
-    """Entry points by name; where two packages offer one name, our own comes first."""
-    found: dict[str, EntryPoint] = {}
+    """Entry points by name; if two packages offer the same name, a built-in family takes precedence."""
+    by_name: dict[str, EntryPoint] = {}
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: not entry.value.startswith("tasks.")):
-        found.setdefault(entry.name, entry)
-    return found
+        by_name.setdefault(entry.name, entry)
+    return by_name
 
 
-def _problem(family: Any) -> str | None:
+def _problem(family: object) -> str | None:
+    """Why an object cannot serve as a family, or None."""
     needed = ("name", "pattern", "description", "source", "languages", "has_patch", "path_help", "load")
     missing = [attribute for attribute in needed if not hasattr(family, attribute)]
     if missing:
         return f"{type(family).__name__} has no {', '.join(missing)}"
-    if not isinstance(family.name, str) or not family.name or "/" in family.name:
-        return f"its name must be a word without a slash, not {family.name!r}"
+    name = getattr(family, "name", None)
+    if not isinstance(name, str) or not name or "/" in name:
+        return f"its name must be a word without a slash, not {name!r}"
     return None

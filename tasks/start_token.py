@@ -1,4 +1,4 @@
-"""The token at which a text begins: which one a model is shown before a prompt or a whole sentence."""
+"""The start token: the token that a model reads before a prompt or a whole sentence."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ def start_token(tokenizer: Any, which: str = "bos-or-eos") -> int:
     """The id of the tokenizer's BOS or EOS token.
 
     Args:
-        tokenizer: Anything with `bos_token_id` and `eos_token_id`, None where there is none.
-        which: ``"bos"``, ``"eos"``, or ``"bos-or-eos"``: BOS, and EOS where there is no BOS, as
-            lm-evaluation-harness has it.
+        tokenizer: An object with `bos_token_id` and `eos_token_id`, which are None if there is no such token.
+        which: ``"bos"``, ``"eos"``, or ``"bos-or-eos"``: BOS, or EOS if there is no BOS, as in lm-evaluation-harness.
 
     Raises:
-        TaskError: `which` is another word.
+        TaskError: Another value of `which`.
         TokenizerError: The tokenizer has no such token.
 
     Examples:

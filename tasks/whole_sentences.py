@@ -1,4 +1,4 @@
-"""Both sentences of every pair as token ids, for scoring a pair by the likelihood of its sentences."""
+"""Both sentences of every pair as token ids, for scoring a pair by the likelihoods of its sentences."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tasks.task import Task
 
 @dataclass(frozen=True)
 class SentencePairs:
-    """Whole sentences in token ids, each behind the token at which a text begins.
+    """Whole sentences in token ids, each of which begins with the start token.
 
     Attributes:
-        name: The task's name.
-        right: The acceptable sentences, start token first.
-        wrong: The unacceptable ones, aligned with them.
-        pairs: The pairs, aligned with both.
+        name: Name of the task.
+        right: The acceptable sentences.
+        wrong: The unacceptable sentences, aligned with `right`.
+        pairs: The pairs, aligned with `right`.
     """
 
     name: str
@@ -32,18 +32,22 @@ class SentencePairs:
 
 
 def whole_sentences(task: Task, tokenizer: Any) -> SentencePairs:
-    """Tokenize both sentences of every pair behind BOS, or EOS where the tokenizer has no BOS.
+    """Tokenize both sentences of every pair, and put BOS before them, or EOS if the tokenizer has no BOS.
 
-    Every pair is kept, whatever its prompts: this is how lm-evaluation-harness scores BLiMP, and so do the papers.
-    The tokenizer's own special tokens are left out; a sentence that begins with the start token keeps it once.
+    Every pair is kept, even if it has no prompt: this is how lm-evaluation-harness scores BLiMP. The tokenizer's own
+    special tokens are left out; a sentence that already begins with the start token keeps it once.
+
+    Args:
+        task: The pairs.
+        tokenizer: A tokenizer of transformers.
 
     Raises:
         TokenizerError: The tokenizer has neither token.
         EmptyTaskError: The task has no pair.
 
     Examples:
-        >>> found = whole_sentences(task, tokenizer)  # doctest: +SKIP
-        >>> found.right[0][0] == tokenizer.eos_token_id  # doctest: +SKIP
+        >>> sentences = whole_sentences(task, tokenizer)  # doctest: +SKIP
+        >>> sentences.right[0][0] == tokenizer.eos_token_id  # doctest: +SKIP
         True
     """
     start = start_token(tokenizer)
@@ -51,8 +55,8 @@ def whole_sentences(task: Task, tokenizer: Any) -> SentencePairs:
         raise EmptyTaskError(f"{task.name}: no pair is left to work with (it had none)")
 
     def encode(texts: list[str]) -> tuple[tuple[int, ...], ...]:
-        found = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-        return tuple(tuple(ids) if ids and ids[0] == start else (start, *ids) for ids in found)
+        batch = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        return tuple(tuple(ids) if ids and ids[0] == start else (start, *ids) for ids in batch)
 
     right, wrong = encode([pair.right for pair in task.pairs]), encode([pair.wrong for pair in task.pairs])
     return SentencePairs(task.name, right, wrong, task.pairs)
