@@ -88,6 +88,19 @@ def read_tensors(
         return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
 
 
+def read_header(path: str | os.PathLike[str]) -> tuple[list[str], dict[str, str]]:
+    """Names of the tensors in a safetensors file, and the strings stored with them, without reading any tensor.
+
+    Raises:
+        RunError: the file is missing, truncated, or not a safetensors file.
+    """
+    with (
+        reading_errors(path, "safetensors file", SafetensorError),
+        safe_open(Path(path), framework="pt") as file,
+    ):
+        return list(file.keys()), dict(file.metadata() or {})
+
+
 def read_pickled_tensors(path: str | os.PathLike[str]) -> dict[str, Shaped[Tensor, ...]]:
     """Read the named tensors of a file that `torch.save` wrote, without running any code in it.
 
@@ -168,8 +181,8 @@ def check_tensor(
             expected is None or size == expected for size, expected in zip(sizes, shape, strict=True)
         )
         if not matches:
-            expected = str(shape) if None not in shape else f"of {len(shape)} axes"
-            raise TensorError(f"{name} has shape {sizes}, not {expected}")
+            sizes_expected = ", ".join("any" if size is None else str(size) for size in shape)
+            raise TensorError(f"{name} has shape {sizes}, not ({sizes_expected}{',' if len(shape) == 1 else ''})")
     if dtypes is not None and tensor.dtype not in dtypes:
         raise TensorError(f"{name} has dtype {tensor.dtype}, not {' or '.join(map(str, dtypes))}")
     return tensor

@@ -1,7 +1,8 @@
-"""The release of Crosscoding Through Time (arXiv 2509.05291): ``{n}.pt`` beside ``{n}_cfg.json``.
+"""The format of the release of Crosscoding Through Time (arXiv 2509.05291): ``{n}.pt`` next to ``{n}_cfg.json``.
 
-Weights are on the scale of training, and the scales stand in the configuration as ``estimated_act_norm_list``.
-BatchTopK has two more tensors, ``k`` and ``threshold``, and a configuration whose ``batch_topk_final`` is not null.
+The weights are on the scale of training, and the scales are in the configuration as ``estimated_act_norm_list``.
+BatchTopK has two more tensors, ``k`` and ``threshold``, and its configuration has a ``batch_topk_final`` that is not
+null.
 """
 
 from __future__ import annotations
@@ -15,104 +16,118 @@ from torch import Tensor
 
 from crosstime.crosscoders.activation_functions import BatchTopK
 from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.crosscoders.exchange.format import (
-    Format,
-    Known,
-    Weights,
-    number_in,
-    origin_of,
-    plain,
-    refuse_folded,
-    scales_from,
-    take,
-    unpickled,
-)
-from crosstime.crosscoders.exchange.hooks import hook_of, site_of
+from crosstime.crosscoders.exchange.format import FilePair, Format, jsonable, refuse_folded
+from crosstime.crosscoders.exchange.hooks import hook_of
 from crosstime.crosscoders.exchange.settings import Settings
+from crosstime.crosscoders.exchange.source import Source, reader
+from crosstime.crosscoders.exchange.weights import Weights
 from crosstime.errors import CrosscoderError
-from crosstime.machine.storage import atomic_path, write_json
 
-NAMES = {name: name for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
+TENSORS = ("W_enc", "b_enc", "W_dec", "b_dec")
 _NUMBERED = re.compile(r"(\d+)\.pt")
-
-
-def _numbered(folder: Path) -> list[Path]:
-    files = [file for file in folder.iterdir() if _NUMBERED.fullmatch(file.name) and _configuration(file).is_file()]
-    return sorted(files, key=lambda file: int(file.stem))
 
 
 def _configuration(weights: Path) -> Path:
     return weights.with_name(f"{weights.stem}_cfg.json")
 
 
+def _is_numbered(file: Path) -> bool:
+    return _NUMBERED.fullmatch(file.name) is not None and _configuration(file).is_file()
+
+
 def _holds(path: Path) -> bool:
-    if path.is_dir():
-        return bool(_numbered(path))
-    return _NUMBERED.fullmatch(path.name) is not None and _configuration(path).is_file()
+    return any(map(_is_numbered, path.iterdir())) if path.is_dir() else _is_numbered(path)
 
 
-def _read(path: Path, known: Known) -> CrossCoder:
-    found = _numbered(path) if path.is_dir() else [path]
-    if not found:
+def _locate(path: Path) -> tuple[Path, Path]:
+    """The weights with the highest number, and their configuration."""
+    if not path.is_dir():
+        return path, _configuration(path)
+    numbered = [file for file in path.iterdir() if _is_numbered(file)]
+    if not numbered:
         raise CrosscoderError(f"{path} has no weights 0.pt with a configuration 0_cfg.json")
-    return read_pair(found[-1], _configuration(found[-1]), known, "estimated_act_norm_list")
+    weights = max(numbered, key=lambda file: int(file.stem))
+    return weights, _configuration(weights)
 
 
-def read_pair(path: Path, configuration_path: Path, known: Known, scales_key: str) -> CrossCoder:
-    """A crosscoder from its weights, its configuration, and the key under which that keeps the scales."""
-    config, tensors = Settings.read(configuration_path), unpickled(path)
-    parts = take(path, tensors, *NAMES, optional=("k", "threshold"))
-    weights = Weights(*parts, names=NAMES).checked(path)
-    n_features, n_checkpoints, _ = weights.W_dec.shape
-    for key, size in (("dict_size", n_features), ("d_in", weights.W_dec.shape[2]), ("n_models", n_checkpoints)):
-        if config.whole(key) not in (None, size):
-            raise CrosscoderError(f"{configuration_path} says {key} {config.values[key]}, but the weights have {size}")
+def _build(source: Source) -> CrossCoder:
+    return build_crosscoder(source, scales_key="estimated_act_norm_list")
+
+
+def build_crosscoder(source: Source, *, scales_key: str) -> CrossCoder:
+    """The crosscoder of weights and configuration in CTT's convention.
+
+    Args:
+        source: the opened files.
+        scales_key: key of the configuration under which the scales are stored.
+    """
+    # Check the weights, and the sizes that the configuration claims
+    config = source.config
+    weights = Weights.checked(*source.take(*TENSORS, optional=("k", "threshold")))
+    sizes = {"dict_size": weights.n_features, "d_in": weights.d_model, "n_models": weights.n_checkpoints}
+    for key, size in sizes.items():
+        if config.integer(key) not in (None, size):
+            raise CrosscoderError(f"{config.location} says {key} {config.values[key]}, but the weights have {size}")
+
+    # The activation function is BatchTopK if there is a threshold, and ReLU otherwise
+    threshold = source.number("threshold")
     activation = None
-    threshold = number_in(path, tensors, "threshold")
     if threshold is not None:
-        k = number_in(path, tensors, "k") or config.whole("batch_topk_final") or 1
-        activation = BatchTopK(n_features, k=int(min(max(1, k), n_features)))
-        activation.threshold.fill_(threshold)
-    hook = config.text("hook_point") if known.site is None else None
-    origin = origin_of(
-        path, known, weights, suite=config.text("suite") or config.text("model_name"),
-        revisions=_revisions(config, n_checkpoints), site=None if hook is None else site_of(hook),
+        activation = source.batch_topk(weights.n_features, threshold, k_setting="batch_topk_final")
+
+    origin = source.origin(
+        weights,
+        suite=config.string("suite") or config.string("model_name"),
+        revisions=_revisions(config, weights.n_checkpoints),
+        site=source.hook_site("hook_point", config),
         training=config.values,
-    )  # fmt: skip
-    scales = scales_from(path, known, n_checkpoints, config.values.get(scales_key))
-    return weights.crosscoder(path, origin, scales, activation)
+    )
+    scales = source.scales(weights.n_checkpoints, config.values.get(scales_key))
+    return weights.crosscoder(origin, scales, activation)
 
 
 def _revisions(config: Settings, n_checkpoints: int) -> tuple[str, ...] | None:
-    """The list under our own key; else CTT's joined names, with ``_`` for OLMo, whose names have ``-`` in them."""
-    if (named := config.texts("revisions")) is not None:
-        return named
-    joined = config.text("revision_list") or ""
-    for mark in "_-":
-        if len(names := joined.split(mark)) == n_checkpoints:
-            return tuple(names) if joined else None
-    return None
+    """The list that we write; else CTT's joined names.
+
+    CTT joins them with ``-``, and with ``_`` for OLMo, whose revisions contain ``-``.
+    """
+    if (revisions := config.strings("revisions")) is not None:
+        return revisions
+    joined = config.string("revision_list")
+    if not joined:
+        return None
+    splits = (tuple(joined.split(separator)) for separator in "_-")
+    return next((split for split in splits if len(split) == n_checkpoints), None)
 
 
-def tensors_of(crosscoder: CrossCoder) -> dict[str, Tensor]:
-    """The four weights under their names here."""
-    return {name: getattr(crosscoder, name).detach().cpu().contiguous() for name in NAMES}
+def ctt_tensors(crosscoder: CrossCoder) -> dict[str, Tensor]:
+    """The four weights by their names in this format."""
+    return {name: getattr(crosscoder, name).detach().cpu().contiguous() for name in TENSORS}
 
 
-def settings_of(crosscoder: CrossCoder) -> dict[str, Any]:
-    """What CTT's loader needs, and what ours wants to know again."""
+def ctt_settings(crosscoder: CrossCoder) -> dict[str, Any]:
+    """The settings that CTT's loader needs, and those that we read back."""
     origin = crosscoder.origin
-    mark = "_" if any("-" in revision for revision in origin.revisions) else "-"
-    return plain(origin.training) | {
-        "dict_size": crosscoder.n_features, "d_in": origin.d_model, "n_models": crosscoder.n_checkpoints,
-        "enc_dtype": "fp32", "seed": int(origin.training.get("seed", 0)), "device": "cpu", "dec_init_norm": 0.08,
-        "model_name": origin.suite, "revision_list": mark.join(origin.revisions), "revisions": list(origin.revisions),
+    separator = "_" if any("-" in revision for revision in origin.revisions) else "-"
+    return jsonable(origin.training) | {
+        "dict_size": crosscoder.n_features,
+        "d_in": origin.d_model,
+        "n_models": crosscoder.n_checkpoints,
+        "enc_dtype": "fp32",
+        "seed": int(origin.training.get("seed", 0)),
+        "device": "cpu",
+        "dec_init_norm": 0.08,
+        "model_name": origin.suite,
+        "revision_list": separator.join(origin.revisions),
+        "revisions": list(origin.revisions),
         "hook_point": hook_of(origin.site, before=True),
-    }  # fmt: skip
+    }
 
 
 def _write(crosscoder: CrossCoder, path: Path) -> None:
-    tensors, config = tensors_of(crosscoder), settings_of(crosscoder)
+    tensors, config = ctt_tensors(crosscoder), ctt_settings(crosscoder)
+
+    # Add what BatchTopK needs
     activation = crosscoder.activation
     if isinstance(activation, BatchTopK):
         refuse_folded(crosscoder, FORMAT.name)
@@ -120,16 +135,21 @@ def _write(crosscoder: CrossCoder, path: Path) -> None:
         config |= {"batch_topk_init": activation.k, "batch_topk_final": activation.k}
     elif activation.name != "relu":
         raise CrosscoderError(f"the format ctt holds relu and batchtopk, not {activation.name}; take crosstime")
+
+    # Add the scales and the name that CTT's loader splits
+    origin = crosscoder.origin
     config |= {
         "estimated_act_norm_list": crosscoder.scales.tolist(),
-        "model_type": "-".join(f"{crosscoder.origin.suite}/{revision}" for revision in crosscoder.origin.revisions),
+        "model_type": "-".join(f"{origin.suite}/{revision}" for revision in origin.revisions),
     }
-    with atomic_path(path) as folder:
-        folder.mkdir()
-        torch.save(tensors, folder / "0.pt")
-        write_json(folder / "0_cfg.json", config)
+    FilePair("0.pt", "0_cfg.json").write(path, tensors, config)
 
 
 FORMAT = Format(
-    "ctt", "a folder with 0.pt (W_enc, W_dec, b_enc, b_dec) and 0_cfg.json", True, _holds, _read, _write
-)  # fmt: skip
+    "ctt",
+    "a folder with 0.pt (W_enc, W_dec, b_enc, b_dec) and 0_cfg.json",
+    is_folder=True,
+    holds=_holds,
+    read=reader(_locate, _build),
+    write=_write,
+)

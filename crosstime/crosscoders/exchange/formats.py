@@ -1,4 +1,4 @@
-"""Which formats there are, and which of them a path holds."""
+"""Read and write crosscoders in any of the formats, and detect the format of a path."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.exchange import ckkissane, ctt, finetuning, native, saelens
-from crosstime.crosscoders.exchange.format import Format, Known
+from crosstime.crosscoders.exchange.format import Format
+from crosstime.crosscoders.exchange.source import Known
 from crosstime.errors import CrosscoderError
 from interventions import Site
 from user_input.nearest import nearest
@@ -18,7 +19,7 @@ from user_input.nearest import nearest
 FORMATS: dict[str, Format] = {
     module.FORMAT.name: module.FORMAT for module in (native, ctt, ckkissane, finetuning, saelens)
 }
-"""Every format by its name, in the order in which a path is tried."""
+"""Every format by its name, in the order in which `detect` tries them."""
 
 
 def read(
@@ -33,18 +34,18 @@ def read(
     """Read a crosscoder, or a sparse autoencoder (C = 1), in any of `FORMATS`.
 
     Codes and reconstructions are those of the tool that wrote the file, up to rounding. Files of `torch.save` are read
-    with ``weights_only``, so that nothing in them is run.
+    with ``weights_only``, so that no code in them is run.
 
     Args:
         path: a file or folder.
-        format: a name in `FORMATS`; None finds out.
-        suite, revisions, site: what the crosscoder was trained on, where the format does not say it or says it in
-            words of its own; these go first.
-        scales: s_c, C numbers, for weights on the scale of training in a format that does not keep the scales.
+        format: a name in `FORMATS`; None detects it.
+        suite, revisions, site: what the crosscoder was trained on. They take precedence over what the file says, and
+            are needed if the format does not say it.
+        scales: s_c, C numbers, for weights on the scale of training in a format that does not store the scales.
 
     Raises:
-        CrosscoderError: no such file or format; a tensor that is missing, of the wrong shape or not finite (it is
-            named); a pickle with anything but tensors in it; a kind of dictionary that is none of ours.
+        CrosscoderError: there is no such file or format; a tensor is missing, has the wrong shape, or is not finite;
+            a pickle holds anything but tensors; or the dictionary is of a kind that `CrossCoder` cannot represent.
 
     Examples:
         >>> gemma = read("gemma-2-2b", revisions=["base", "chat"], scales=[0.276, 0.244])  # doctest: +SKIP
@@ -60,16 +61,16 @@ def read(
 
 
 def write(crosscoder: CrossCoder, path: str | Path, *, format: str = "crosstime") -> None:
-    """Write a crosscoder in one of `FORMATS`, whole or not at all.
+    """Write a crosscoder in one of `FORMATS`, atomically.
 
     Args:
-        crosscoder: what to write.
-        path: a file for ``crosstime``, else a folder that does not exist or is empty.
+        crosscoder: the crosscoder.
+        path: a file for ``crosstime``; for all other formats, a folder that does not exist or is empty.
         format: a name in `FORMATS`.
 
     Raises:
-        CrosscoderError: no such format; one that cannot hold this crosscoder (another activation function, another
-            number of checkpoints, folded weights); or a folder that is taken.
+        CrosscoderError: there is no such format; it cannot hold this crosscoder (because of its activation function,
+            its number of checkpoints, or folded weights); or the folder is not empty.
 
     Examples:
         >>> write(crosscoder, "version_0", format="ctt")  # doctest: +SKIP
@@ -84,7 +85,7 @@ def detect(path: str | Path) -> str:
     """Name of the format of a file or folder.
 
     Raises:
-        CrosscoderError: it does not exist, or is in none of `FORMATS`.
+        CrosscoderError: the path does not exist, or is in none of `FORMATS`.
     """
     path = Path(path)
     if not path.exists():

@@ -1,4 +1,4 @@
-"""TransformerLens' names of sites, which several formats use."""
+"""The names of sites in TransformerLens, which several formats use."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ _COMPONENT = {"resid_pre": "resid", "resid_post": "resid", "attn_out": "attn", "
 
 
 def site_of(hook: str) -> Site:
-    """The site that a hook point names; ``resid_pre`` of a block is ``resid`` of the one before.
+    """The site of a hook point; ``resid_pre`` of a block is ``resid`` of the block before it.
 
     Raises:
-        CrosscoderError: the name is of another form, or the embeddings' (before the first block), which is no site.
+        CrosscoderError: the name has another form, or is that of the embedding before the first block, which is not a
+            site.
 
     Examples:
         >>> site_of("blocks.9.hook_resid_pre"), site_of("blocks.2.hook_mlp_out")
@@ -34,7 +35,11 @@ def site_of(hook: str) -> Site:
 
 
 def hook_of(site: Site, *, before: bool = False) -> str:
-    """The hook point of a site; with `before`, a residual stream is named by the block that reads it.
+    """The hook point of a site.
+
+    Args:
+        site: the site.
+        before: whether to name a residual stream by the block that reads it rather than the block that writes it.
 
     Examples:
         >>> hook_of(Site(8)), hook_of(Site(8), before=True), hook_of(Site(2, "attn"))

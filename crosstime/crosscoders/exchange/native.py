@@ -1,49 +1,59 @@
-"""Our own format: `CrossCoder.save`'s file, or the folder of `CrossCoder.save_pretrained`."""
+"""Our own format: the file of `CrossCoder.save`, or the folder of `CrossCoder.save_pretrained`."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 from crosstime.crosscoders import crosscoder_file
 from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.crosscoders.exchange.format import Format, Known, scales_from
+from crosstime.crosscoders.exchange.format import Format
+from crosstime.crosscoders.exchange.source import Known, scales_of
 from crosstime.crosscoders.hub import WEIGHTS
+from crosstime.errors import RunError
+from crosstime.machine.tensors import read_header
 
 
-def _file(path: Path) -> Path:
+def _weights(path: Path) -> Path:
     return path / WEIGHTS if path.is_dir() else path
 
 
 def _holds(path: Path) -> bool:
-    file = _file(path)
+    file = _weights(path)
     if file.suffix != ".safetensors" or not file.is_file():
         return False
     try:
-        with safe_open(file, framework="pt") as opened:
-            return (opened.metadata() or {}).get("format") == crosscoder_file.FORMAT
-    except (SafetensorError, OSError):
-        # Whole or not, a single safetensors file is ours to read, and to say what is wrong with it.
+        _, metadata = read_header(file)
+    except RunError:
+        # A single safetensors file that is damaged counts as ours, so that reading it says what is wrong
         return not path.is_dir()
+    return metadata.get("format") == crosscoder_file.FORMAT
 
 
 def _read(path: Path, known: Known) -> CrossCoder:
-    found = CrossCoder.load(_file(path))
-    origin = found.origin
-    found.origin = replace(
-        origin, suite=known.suite or origin.suite, revisions=known.revisions or origin.revisions,
+    crosscoder = CrossCoder.load(_weights(path))
+    origin = crosscoder.origin
+    crosscoder.origin = replace(
+        origin,
+        suite=known.suite or origin.suite,
+        revisions=known.revisions or origin.revisions,
         site=known.site or origin.site,
-    )  # fmt: skip
-    scales = scales_from(path, known, found.n_checkpoints)
+    )
+    scales = scales_of(path, known, crosscoder.n_checkpoints)
     if scales is not None:
-        found.scales = scales.to(found.scales)
-    return found
+        crosscoder.scales = scales.to(crosscoder.scales)
+    return crosscoder
 
 
 def _write(crosscoder: CrossCoder, path: Path) -> None:
     crosscoder.save(path)
 
 
-FORMAT = Format("crosstime", "one safetensors file with its origin as metadata", False, _holds, _read, _write)
+FORMAT = Format(
+    "crosstime",
+    "one safetensors file with its origin as metadata",
+    is_folder=False,
+    holds=_holds,
+    read=_read,
+    write=_write,
+)

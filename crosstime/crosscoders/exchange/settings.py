@@ -1,100 +1,104 @@
-"""What a configuration of another tool says, key by key; a value of another kind than is needed is refused by name."""
+"""The configuration that another tool wrote as JSON, read key by key with a check of each value's type."""
 
 from __future__ import annotations
 
 import reprlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from crosstime.errors import CrosscoderError, RunError
 from crosstime.machine.storage import read_json
 from user_input.parse_json import JsonError, parse_json
 
+Value = TypeVar("Value")
+
 
 @dataclass(frozen=True)
 class Settings:
-    """A JSON object of another tool's making. A key that is absent, or null, says nothing.
+    """A JSON object that another tool wrote. A key that is absent, or whose value is null, is not set.
 
     Attributes:
-        place: the file, and where in it, for errors.
+        location: the file, and where in it, for errors.
         values: the object.
 
     Examples:
         >>> settings = Settings("cfg.json", {"k": 100, "metadata": {"model_name": "gpt2"}})
-        >>> settings.whole("k"), settings.text("name"), settings.table("metadata").text("model_name")
+        >>> settings.integer("k"), settings.string("name"), settings.table("metadata").string("model_name")
         (100, None, 'gpt2')
     """
 
-    place: str
+    location: str
     values: dict[str, Any]
 
     @classmethod
     def read(cls, path: Path) -> Settings:
-        """Those of a JSON file.
+        """Read a JSON file.
 
         Raises:
-            CrosscoderError: it is missing or damaged, or holds no object.
+            CrosscoderError: the file is missing or damaged, or does not hold an object.
         """
         try:
-            return cls._object(str(path), read_json(path))
+            value = read_json(path)
         except RunError as error:
             raise CrosscoderError(str(error)) from error
+        return cls._from_value(str(path), value)
 
     @classmethod
-    def parse(cls, place: str, text: str) -> Settings:
-        """Those of a JSON text that stands in another file.
+    def parse(cls, location: str, text: str) -> Settings:
+        """Read a JSON text that is stored in another file.
 
         Raises:
-            CrosscoderError: it is no JSON object.
+            CrosscoderError: the text is not a JSON object.
         """
         try:
-            return cls._object(place, parse_json(text))
+            value = parse_json(text)
         except JsonError as error:
-            raise CrosscoderError(f"{place} is not valid JSON: {error}") from error
+            raise CrosscoderError(f"{location} is not valid JSON: {error}") from error
+        return cls._from_value(location, value)
 
-    def text(self, key: str) -> str | None:
-        """A text."""
-        return self._of(key, str, "a text")
+    def string(self, key: str) -> str | None:
+        """A string; None if the key is not set."""
+        return self._get(key, str, "a string")
 
-    def whole(self, key: str) -> int | None:
-        """A whole number."""
+    def integer(self, key: str) -> int | None:
+        """An integer, also written as a float like 8.0; None if the key is not set."""
         value = self.values.get(key)
         if isinstance(value, float) and value.is_integer():
             return int(value)
         if isinstance(value, bool):
-            raise self._refused(key, "a whole number")
-        return self._of(key, int, "a whole number")
+            raise self._wrong_type(key, "an integer")
+        return self._get(key, int, "an integer")
 
-    def truth(self, key: str, *, default: bool) -> bool:
-        """True or false."""
-        value = self._of(key, bool, "true or false")
+    def boolean(self, key: str, *, default: bool) -> bool:
+        """True or false; the default if the key is not set."""
+        value = self._get(key, bool, "true or false")
         return default if value is None else value
 
-    def texts(self, key: str) -> tuple[str, ...] | None:
-        """A list of texts."""
-        value = self._of(key, list, "a list of texts")
+    def strings(self, key: str) -> tuple[str, ...] | None:
+        """A list of strings; None if the key is not set."""
+        value = self._get(key, list, "a list of strings")
         if value is None:
             return None
         if not all(isinstance(item, str) for item in value):
-            raise self._refused(key, "a list of texts")
+            raise self._wrong_type(key, "a list of strings")
         return tuple(value)
 
     def table(self, key: str) -> Settings:
-        """An object in the object; an empty one where there is none."""
-        return Settings(f"{self.place}, {key}", self._of(key, dict, "an object") or {})
+        """A nested object; an empty one if the key is not set."""
+        return Settings(f"{self.location}, {key}", self._get(key, dict, "an object") or {})
 
     @classmethod
-    def _object(cls, place: str, value: Any) -> Settings:
+    def _from_value(cls, location: str, value: Any) -> Settings:
         if not isinstance(value, dict):
-            raise CrosscoderError(f"{place} must hold a JSON object, not a {type(value).__name__}")
-        return cls(place, value)
+            raise CrosscoderError(f"{location} must hold a JSON object, not a {type(value).__name__}")
+        return cls(location, value)
 
-    def _of(self, key: str, kind: type, wanted: str) -> Any:
+    def _get(self, key: str, expected: type[Value], description: str) -> Value | None:
         value = self.values.get(key)
-        if value is not None and not isinstance(value, kind):
-            raise self._refused(key, wanted)
+        if value is not None and not isinstance(value, expected):
+            raise self._wrong_type(key, description)
         return value
 
-    def _refused(self, key: str, wanted: str) -> CrosscoderError:
-        return CrosscoderError(f"{self.place}: {key} must be {wanted}, not {reprlib.repr(self.values[key])}")
+    def _wrong_type(self, key: str, description: str) -> CrosscoderError:
+        return CrosscoderError(f"{self.location}: {key} must be {description}, not {reprlib.repr(self.values[key])}")

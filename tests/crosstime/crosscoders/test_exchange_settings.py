@@ -13,32 +13,32 @@ GOOD = Settings(
 
 
 def test_values_are_read_by_kind_and_what_is_absent_or_null_says_nothing():
-    assert (GOOD.text("name"), GOOD.whole("k"), GOOD.whole("d")) == ("gpt2", 4, 8)
-    assert (GOOD.truth("on", default=False), GOOD.texts("names"), GOOD.table("more").whole("k")) == (
+    assert (GOOD.string("name"), GOOD.integer("k"), GOOD.integer("d")) == ("gpt2", 4, 8)
+    assert (GOOD.boolean("on", default=False), GOOD.strings("names"), GOOD.table("more").integer("k")) == (
         True,
         ("a", "b"),
         2,
     )
     for key in ("gone", "none"):
-        assert [GOOD.text(key), GOOD.whole(key), GOOD.texts(key)] == [None] * 3
-        assert GOOD.truth(key, default=True) is True
+        assert [GOOD.string(key), GOOD.integer(key), GOOD.strings(key)] == [None] * 3
+        assert GOOD.boolean(key, default=True) is True
         assert GOOD.table(key).values == {}
 
 
 @pytest.mark.parametrize(
     ("read", "message"),
     [
-        (lambda: GOOD.text("k"), "cfg.json: k must be a text, not 4"),
-        (lambda: GOOD.whole("name"), "cfg.json: name must be a whole number, not 'gpt2'"),
-        (lambda: GOOD.whole("on"), "cfg.json: on must be a whole number, not True"),
-        (lambda: Settings("cfg.json", {"k": 2.5}).whole("k"), "cfg.json: k must be a whole number, not 2.5"),
-        (lambda: GOOD.truth("k", default=True), "cfg.json: k must be true or false, not 4"),
-        (lambda: Settings("cfg.json", {"names": ["a", 2]}).texts("names"), "names must be a list of texts, not"),
+        (lambda: GOOD.string("k"), "cfg.json: k must be a string, not 4"),
+        (lambda: GOOD.integer("name"), "cfg.json: name must be an integer, not 'gpt2'"),
+        (lambda: GOOD.integer("on"), "cfg.json: on must be an integer, not True"),
+        (lambda: Settings("cfg.json", {"k": 2.5}).integer("k"), "cfg.json: k must be an integer, not 2.5"),
+        (lambda: GOOD.boolean("k", default=True), "cfg.json: k must be true or false, not 4"),
+        (lambda: Settings("cfg.json", {"names": ["a", 2]}).strings("names"), "names must be a list of strings, not"),
         (lambda: GOOD.table("name"), "cfg.json: name must be an object, not 'gpt2'"),
-        (lambda: GOOD.table("more").text("k"), "cfg.json, more: k must be a text, not 2"),
+        (lambda: GOOD.table("more").string("k"), "cfg.json, more: k must be a string, not 2"),
         (lambda: Settings.parse("a.safetensors, origin", "[1]"), "a.safetensors, origin must hold a JSON object"),
         (lambda: Settings.parse("a.safetensors, origin", "{"), "a.safetensors, origin is not valid JSON"),
-        (lambda: Settings("cfg.json", {"k": "x" * 9000}).whole("k"), "must be a whole number, not 'xxxx"),
+        (lambda: Settings("cfg.json", {"k": "x" * 9000}).integer("k"), "must be an integer, not 'xxxx"),
     ],
 )
 def test_a_value_of_another_kind_is_named(read, message: str):
