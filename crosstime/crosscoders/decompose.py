@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -38,9 +37,6 @@ from interventions import Baseline, Codes, Decomposition, Model, Prompts, Sequen
 from interventions.baselines import BASELINES
 from tasks import Task, TokenizedTask
 from user_input.nearest import nearest
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, eq=False, repr=False)
