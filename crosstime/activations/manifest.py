@@ -1,85 +1,197 @@
-"""What the manifest of a store of activations must say, so that nothing that reads the store trips over it."""
+"""The manifest of an activation store: its content, and the checks that every reader of a store relies on."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict, TypeVar, cast
 
-from crosstime.machine.storage import is_plain_name
+from crosstime.errors import RunError, StoreError
+from crosstime.machine.storage import is_plain_name, read_json
 from crosstime.suites.compute import DTYPES
 from interventions import Site
+from user_input.first_line import first_line
 
+FORMAT = "crosstime-activations-1"
+MANIFEST = "manifest.json"
 TOKEN_BYTES = 4
 """Token ids are int32."""
 
+Kind = TypeVar("Kind")
 
-def check_manifest(manifest: dict[str, Any]) -> None:
-    """Make sure that a manifest is one that `crosstime.harvest` could have written.
 
-    Files are names in the store's own folder, and none is too small for the tokens it is said to hold, so that a
-    manifest leads nowhere else, and cannot ask for more memory than there is disk.
+class FileEntry(TypedDict):
+    """A file of a store: its name in the store's folder, its size in bytes, and its SHA-256 in hex."""
+
+    file: str
+    bytes: int
+    sha256: str
+
+
+class ActivationEntry(FileEntry):
+    """A file of activations, with the sum of the norms of its rows."""
+
+    norms: float
+
+
+class Shard(TypedDict):
+    """A shard: its number of sequences, its file of token ids, and its file of activations for each checkpoint."""
+
+    sequences: int
+    tokens: FileEntry
+    activations: dict[str, ActivationEntry]
+
+
+class MadeFrom(TypedDict):
+    """Suite, site, tokenizer and settings of the harvest, which together decide the content of a store."""
+
+    suite: str
+    revisions: list[str]
+    site: str
+    d_model: int
+    tokenizer: str
+    tokens: int | None
+    sequence_length: int
+    dtype: str
+    shard_tokens: int
+    model_dtype: str
+    fingerprint: str
+
+
+class StoredText(TypedDict):
+    """The text of a store: whether all of its token ids are written, where it came from, and a digest of them."""
+
+    complete: bool
+    source: str | None
+    digest: str
+
+
+class Manifest(TypedDict):
+    """The content of ``manifest.json``; the scales are there once the store is complete."""
+
+    format: str
+    made_from: MadeFrom
+    complete: bool
+    text: StoredText
+    shards: list[Shard]
+    scales: NotRequired[list[float]]
+
+
+def read_manifest(folder: str | Path) -> Manifest:
+    """Read and check the manifest of a store.
 
     Raises:
-        KeyError: something is missing.
-        ValueError: something is of another kind or size; names it.
+        StoreError: the manifest is missing, damaged, or that of something else.
+    """
+    path = Path(folder) / MANIFEST
+    if not path.is_file():
+        raise StoreError(f"there is no activation store in {folder}: it has no {MANIFEST}")
+    try:
+        manifest = read_json(path)
+    except RunError as error:
+        raise StoreError(str(error)) from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise StoreError(f"{path} is not the manifest of an activation store ({FORMAT})")
+    try:
+        check_manifest(manifest)
+    except KeyError as error:
+        raise StoreError(f"{path} is damaged: it has no {error}") from error
+    except ValueError as error:
+        raise StoreError(f"{path} is damaged: {first_line(error)}") from error
+    return cast(Manifest, manifest)
+
+
+def check_manifest(manifest: Mapping[str, Any]) -> None:
+    """Check that a manifest is one that `crosstime.harvest` could have written.
+
+    Files must be plain names in the store's own folder and large enough for the tokens that they are said to hold, so
+    that a manifest cannot point outside its folder, nor ask for more memory than there is on the disk.
+
+    Raises:
+        KeyError: a key is missing.
+        ValueError: a value has the wrong type or size; the message names it.
 
     Examples:
         >>> check_manifest({"made_from": {"revisions": "main"}})
         Traceback (most recent call last):
-        ValueError: revisions must be a list of texts
+        ValueError: revisions must be a list
     """
-    made_from = _is(manifest["made_from"], dict, "made_from", "an object")
-    revisions = _is(made_from["revisions"], list, "revisions", "a list of texts")
+    # What the store was made from.
+    made_from = _typed(manifest["made_from"], dict, "made_from", "an object")
+    revisions = _typed(made_from["revisions"], list, "revisions", "a list")
     if not revisions or not all(isinstance(name, str) for name in revisions) or len(set(revisions)) < len(revisions):
-        raise ValueError("revisions must be a list of different texts")
-    Site.parse(_is(made_from["site"], str, "site", "a text"))
-    dtype = _is(made_from["dtype"], str, "dtype", "a text")
+        raise ValueError("revisions must be a list of distinct strings")
+    Site.parse(_typed(made_from["site"], str, "site", "a string"))
+    dtype = _typed(made_from["dtype"], str, "dtype", "a string")
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}")
-    width = _count(made_from, "d_model", least=1)
-    length = _count(made_from, "sequence_length", least=2)
-    text = _is(manifest["text"], dict, "text", "an object")
-    _is(text["digest"], str, "digest", "a text")
-    done = _is(manifest["complete"], bool, "complete", "true or false")
-    written = _is(text["complete"], bool, "complete", "true or false")
-    for shard in _is(manifest["shards"], list, "shards", "a list"):
-        n = _count(_is(shard, dict, "a shard", "an object"), "sequences", least=1)
-        _check_file(shard["tokens"], n * length * TOKEN_BYTES)
-        activations = _is(shard["activations"], dict, "activations", "an object")
-        if not set(activations) <= set(revisions) or (done and len(activations) < len(revisions)):
-            raise ValueError("activations must be of the revisions, and of all of them in a store that is complete")
+    d_model = _count(made_from, "d_model", minimum=1)
+    sequence_length = _count(made_from, "sequence_length", minimum=2)
+
+    # The text, and what is finished.
+    text = _typed(manifest["text"], dict, "text", "an object")
+    _typed(text["digest"], str, "digest", "a string")
+    store_complete = _typed(manifest["complete"], bool, "complete", "true or false")
+    text_complete = _typed(text["complete"], bool, "complete", "true or false")
+
+    # The files of every shard.
+    shards = _typed(manifest["shards"], list, "shards", "a list")
+    for shard in shards:
+        n_sequences = _count(_typed(shard, dict, "a shard", "an object"), "sequences", minimum=1)
+        _check_file(shard["tokens"], n_sequences * sequence_length * TOKEN_BYTES)
+        activations = _typed(shard["activations"], dict, "activations", "an object")
+        if not set(activations) <= set(revisions) or (store_complete and len(activations) < len(revisions)):
+            raise ValueError("activations must belong to the revisions, and to all of them in a complete store")
         for entry in activations.values():
-            _check_file(entry, n * (length - 1) * width * DTYPES[dtype].itemsize)
-            _positive(entry["norms"], "norms")
-    if done:
-        scales = _is(manifest["scales"], list, "scales", "a list")
-        if not written or not manifest["shards"] or len(scales) != len(revisions):
-            raise ValueError("a store that is complete has a text, shards, and a scale for each revision")
+            _check_file(entry, n_sequences * (sequence_length - 1) * d_model * DTYPES[dtype].itemsize)
+            _check_positive(entry["norms"], "norms")
+
+    # The scales of a complete store.
+    if store_complete:
+        scales = _typed(manifest["scales"], list, "scales", "a list")
+        if not text_complete or not shards or len(scales) != len(revisions):
+            raise ValueError("a complete store has a complete text, shards, and one scale for each revision")
         for scale in scales:
-            _positive(scale, "a scale")
+            _check_positive(scale, "a scale")
 
 
-def _check_file(entry: Any, least: int) -> None:
-    name = _is(_is(entry, dict, "a file", "an object")["file"], str, "file", "a text")
+def refuse_differences(folder: Path, made_from: Mapping[str, object], expected: Mapping[str, object]) -> None:
+    """Compare the settings of a store with expected ones.
+
+    Raises:
+        StoreError: they differ; the message lists the differences.
+    """
+    differences = [
+        f"{name} was {made_from.get(name)!r} and is now {value!r}"
+        for name, value in expected.items()
+        if made_from.get(name) != value
+    ]
+    if differences:
+        raise StoreError(f"the store {folder} was made with other settings: {'; '.join(differences)}")
+
+
+def _check_file(entry: Any, min_bytes: int) -> None:
+    name = _typed(_typed(entry, dict, "a file", "an object")["file"], str, "file", "a string")
     if not is_plain_name(name):
         raise ValueError(f"file {name[:100]!r} does not lie in the store's folder")
-    _is(entry["sha256"], str, "sha256", "a text")
-    if _count(entry, "bytes", least=0) < least:
-        raise ValueError(f"file {name[:100]!r} is too small for what it is said to hold")
+    _typed(entry["sha256"], str, "sha256", "a string")
+    if _count(entry, "bytes", minimum=0) < min_bytes:
+        raise ValueError(f"file {name[:100]!r} is too small for the tokens that it is said to hold")
 
 
-def _is(value: Any, kind: type, what: str, wanted: str) -> Any:
+def _typed(value: Any, kind: type[Kind], name: str, description: str) -> Kind:
     if not isinstance(value, kind):
-        raise ValueError(f"{what} must be {wanted}")
+        raise ValueError(f"{name} must be {description}")
     return value
 
 
-def _count(table: dict[str, Any], key: str, *, least: int) -> int:
+def _count(table: Mapping[str, Any], key: str, *, minimum: int) -> int:
     value = table[key]
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{key} must be a whole number of at least {least}")
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise ValueError(f"{key} must be a whole number of at least {minimum}")
     return value
 
 
-def _positive(value: Any, what: str) -> None:
+def _check_positive(value: Any, name: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise ValueError(f"{what} must be a positive number")
+        raise ValueError(f"{name} must be a positive number")

@@ -1,4 +1,4 @@
-"""Activations of several checkpoints on disk: sharded, aligned token for token, checked, read in random order."""
+"""Activations of several checkpoints on disk: sharded, aligned token by token, with checksums."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -20,34 +19,32 @@ from torch import Tensor
 
 from crosstime.activations.buffer import BufferState, ShuffledBuffer
 from crosstime.activations.data_config import DataConfig
-from crosstime.activations.manifest import check_manifest
+from crosstime.activations.manifest import MANIFEST, FileEntry, MadeFrom, Manifest, read_manifest, refuse_differences
 from crosstime.errors import RunError, StoreError
-from crosstime.machine.storage import read_json
-from crosstime.machine.tensors import read_tensors
+from crosstime.machine.tensors import TensorError, check_tensor, read_tensors
 from crosstime.shown import Shown
 from crosstime.suites.compute import DTYPES
 from crosstime.suites.suite import Suite
 from interventions import Site
 from user_input.first_line import first_line
 
-FORMAT = "crosstime-activations-1"
-MANIFEST = "manifest.json"
 BLOCK = 1024
-"""Most neighbouring tokens that are read together: large enough for a disk, small enough to mix the text."""
+"""Number of neighbouring tokens that are read together: large enough for a disk, small enough to mix the text."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ActivationStore(Shown):
-    """A folder of activations ``T C D`` that `crosstime.harvest` wrote; opening reads the manifest only.
+    """A folder of activations ``T C D`` that `crosstime.harvest` wrote.
 
-    A store is a row of shards. A shard is one safetensors file with the token ids ``N S`` of its sequences, and one
-    with the activations ``T D`` for each checkpoint, of all tokens but each sequence's first: row r is position
-    ``1 + r % (S - 1)`` of sequence ``r // (S - 1)``, in every checkpoint's file. Files are mapped into memory, and only
-    the rows that are asked for are read. Before a file is first used, its checksum is compared with the manifest's.
+    A store is a sequence of shards. A shard is one safetensors file with the token ids ``N S`` of its sequences, and
+    one file for each checkpoint with the activations ``T D`` of all tokens but the first of each sequence: row r
+    belongs to position ``1 + r % (S - 1)`` of sequence ``r // (S - 1)``, in the file of every checkpoint. Opening a
+    store reads the manifest only. Files are memory-mapped, and only the requested rows are read. When a file is used
+    for the first time, its checksum is compared with that of the manifest.
 
     Attributes:
-        folder: where it lies.
-        manifest: what ``manifest.json`` holds.
+        folder: the folder of the store.
+        manifest: content of ``manifest.json``.
 
     Examples:
         >>> store = ActivationStore.open("activations")  # doctest: +SKIP
@@ -56,41 +53,41 @@ class ActivationStore(Shown):
     """
 
     folder: Path
-    manifest: dict[str, Any]
-    _whole: set[str] = field(default_factory=set, repr=False)
+    manifest: Manifest
+    _verified: set[str] = field(default_factory=set, repr=False)
 
     @classmethod
-    def open(cls, folder: str | Path) -> ActivationStore:
+    def open(cls, folder: str | os.PathLike[str]) -> ActivationStore:
         """Open a finished store.
 
         Raises:
-            StoreError: there is none, it is unfinished, or a file is missing or of another size than was written.
+            StoreError: there is no store, it is unfinished, or a file is missing or of the wrong size.
         """
-        store = cls(Path(folder), read_manifest(folder))
-        if not store.manifest.get("complete"):
-            raise StoreError(f"the store {folder} is unfinished: run the same harvest again, and it goes on")
+        store = cls(Path(folder), read_manifest(Path(folder)))
+        if not store.manifest["complete"]:
+            raise StoreError(f"the store {folder} is unfinished: run the same harvest again to resume it")
         for entry in store._files():
             path = store.folder / entry["file"]
             size = path.stat().st_size if path.is_file() else None
             if size != entry["bytes"]:
-                found = "is missing" if size is None else f"has {size:,} bytes and not {entry['bytes']:,}"
-                raise StoreError(f"{path} {found}: harvest again, and only what is damaged is made anew")
+                damage = "is missing" if size is None else f"has {size:,} bytes and not {entry['bytes']:,}"
+                raise StoreError(f"{path} {damage}: run the same harvest again to restore what is damaged")
         return store
 
     def headline(self) -> str:
-        """What it holds, and where it lies."""
+        """Tokens, site, suite, width, dtype and folder."""
         return (
             f"{self.n_tokens:,} tokens at {self.site} of {self.made_from['suite']}, d_model {self.d_model:,}, "
             f"{str(self.dtype).removeprefix('torch.')}, in {self.folder}"
         )
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        """The checkpoints' scales."""
+        """The scale of each checkpoint."""
         return {"checkpoints": pd.DataFrame({"revision": self.revisions, "scale": self.scales.tolist()})}
 
     @property
-    def made_from(self) -> dict[str, Any]:
-        """Suite, revisions, site, tokenizer and settings that decide the content."""
+    def made_from(self) -> MadeFrom:
+        """Suite, revisions, site, tokenizer and settings of the harvest."""
         return self.manifest["made_from"]
 
     @property
@@ -105,22 +102,22 @@ class ActivationStore(Shown):
 
     @property
     def d_model(self) -> int:
-        """D."""
+        """D, the width of the model."""
         return int(self.made_from["d_model"])
 
     @property
     def dtype(self) -> torch.dtype:
-        """In which activations are stored."""
+        """The dtype of the stored activations."""
         return DTYPES[self.made_from["dtype"]]
 
     @property
     def sequence_length(self) -> int:
-        """S, the first token of each sequence included."""
+        """S, the length of each sequence including its first token."""
         return int(self.made_from["sequence_length"])
 
     @property
     def n_tokens(self) -> int:
-        """T, without the first token of each sequence."""
+        """T, the number of tokens without the first one of each sequence."""
         return sum(self.shard_tokens(shard) for shard in range(len(self.manifest["shards"])))
 
     @property
@@ -130,12 +127,12 @@ class ActivationStore(Shown):
 
     @cached_property
     def digest(self) -> str:
-        """Of what it was made from and of the text: the same for two stores with the same content."""
+        """Digest of the settings and the text: two stores with the same content have the same digest."""
         content = json.dumps([self.made_from, self.manifest["text"]["digest"]], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
     def shard_tokens(self, shard: int) -> int:
-        """Tokens of one shard."""
+        """Number of tokens in one shard."""
         return int(self.manifest["shards"][shard]["sequences"]) * (self.sequence_length - 1)
 
     def rows(self, shard: int, start: int, stop: int) -> Float[Tensor, "T C D"]:
@@ -144,44 +141,37 @@ class ActivationStore(Shown):
         Raises:
             StoreError: a file of the shard is damaged.
         """
-        out = torch.empty(stop - start, len(self.revisions), self.d_model, dtype=self.dtype)
-        for index, revision in enumerate(self.revisions):
-            path = self._checked(self.manifest["shards"][shard]["activations"][revision])
-            try:
-                with safe_open(path, framework="pt") as file:
-                    found = file.get_slice("activations")[start:stop]
-            except (SafetensorError, OSError, RuntimeError) as error:
-                raise StoreError(f"{path} is damaged: {first_line(error)}") from error
-            if found.shape != out[:, index].shape or found.dtype != self.dtype:
-                raise StoreError(f"{path} is damaged: it holds {tuple(found.shape)} numbers in {found.dtype}")
-            out[:, index] = found
-        return out
+        activations = torch.empty(stop - start, len(self.revisions), self.d_model, dtype=self.dtype)
+        for checkpoint_index, revision in enumerate(self.revisions):
+            path = self._verified_path(self.manifest["shards"][shard]["activations"][revision])
+            activations[:, checkpoint_index] = _read_rows(path, start, stop, self.d_model, self.dtype)
+        return activations
 
     def tokens(self, shard: int) -> Int[Tensor, "N S"]:
-        """Token ids of one shard's sequences, int32.
+        """Token ids of the sequences of one shard, int32.
 
         Raises:
             StoreError: the file is damaged.
         """
-        return read_tokens(self._checked(self.manifest["shards"][shard]["tokens"]))
+        return read_tokens(self._verified_path(self.manifest["shards"][shard]["tokens"]))
 
     def verify(self) -> None:
-        """Compare every file's checksum with the manifest's; reads the whole store.
+        """Compare the checksum of every file with that of the manifest; reads the whole store.
 
         Raises:
-            StoreError: names the first file that is damaged.
+            StoreError: a file is damaged; the message names the first one.
         """
         for entry in self._files():
-            self._checked(entry)
+            self._verified_path(entry)
 
     def refuse_other(self, suite: Suite, site: Site) -> None:
         """Make sure that the store was harvested from these checkpoints, with these weights, at this site.
 
         Raises:
-            StoreError: it was not; the sentence lists what differs.
+            StoreError: it was not; the message lists the differences.
         """
-        wanted = {"revisions": list(suite.revisions), "site": str(site.resolve(suite.n_layers))}
-        refuse_differences(self.folder, self.made_from, wanted)
+        expected = {"revisions": list(suite.revisions), "site": str(site.resolve(suite.n_layers))}
+        refuse_differences(self.folder, self.made_from, expected)
         if self.made_from.get("fingerprint") != suite.fingerprint:
             raise StoreError(
                 f"the store {self.folder} was harvested from other weights than those of {suite.name}, though "
@@ -199,19 +189,21 @@ class ActivationStore(Shown):
         """Shuffled batches for training: what an `ActivationBuffer` serves, without running a model."""
         return StoredBatches(self, data, limit=limit, repeat=repeat, state=state)
 
-    def _files(self) -> list[dict[str, Any]]:
-        shards = self.manifest["shards"]
-        return [entry for shard in shards for entry in (shard["tokens"], *shard["activations"].values())]
+    def _files(self) -> Iterator[FileEntry]:
+        for shard in self.manifest["shards"]:
+            yield shard["tokens"]
+            yield from shard["activations"].values()
 
-    def _checked(self, entry: dict[str, Any]) -> Path:
+    def _verified_path(self, entry: FileEntry) -> Path:
+        """The path of a file, whose checksum is verified when it is used for the first time."""
         path = self.folder / entry["file"]
-        if entry["file"] not in self._whole:
+        if entry["file"] not in self._verified:
             if checksum_of(path) != entry["sha256"]:
                 raise StoreError(
-                    f"{path} is damaged: its checksum is not the one in {MANIFEST}; harvest again, and only what is "
-                    "damaged is made anew"
+                    f"{path} is damaged: its checksum is not the one in {MANIFEST}; run the same harvest again to "
+                    "restore what is damaged"
                 )
-            self._whole.add(entry["file"])
+            self._verified.add(entry["file"])
         return path
 
 
@@ -285,38 +277,14 @@ class StoredBatches(ShuffledBuffer):
         return self._blocks[int(self._block_order[index])]
 
 
-def read_manifest(folder: str | Path) -> dict[str, Any]:
-    """What ``manifest.json`` of a store holds.
-
-    Raises:
-        StoreError: it is missing, damaged, or that of something else.
-    """
-    path = Path(folder) / MANIFEST
-    if not path.is_file():
-        raise StoreError(f"there is no store of activations in {folder}: it has no {MANIFEST}")
-    try:
-        manifest = read_json(path)
-    except RunError as error:
-        raise StoreError(str(error)) from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise StoreError(f"{path} is not the manifest of a store of activations ({FORMAT})")
-    try:
-        check_manifest(manifest)
-    except KeyError as error:
-        raise StoreError(f"{path} is not whole: it has no {error}") from error
-    except ValueError as error:
-        raise StoreError(f"{path} is not whole: {first_line(error)}") from error
-    return manifest
-
-
-def store_at(source: Any) -> ActivationStore | None:
-    """The store that a source of activations names; None where it names text.
+def store_at(source: object) -> ActivationStore | None:
+    """Open the store that a source of activations names; None if the source is text.
 
     Args:
-        source: a path, or several, as a corpus is given.
+        source: a corpus as `crosstime.train` takes it: a path, several paths, or documents.
 
     Raises:
-        StoreError: a store that is unfinished or damaged, or stands beside other sources.
+        StoreError: the store is unfinished or damaged, or is given together with other sources.
 
     Examples:
         >>> store_at("text.txt.gz") is None
@@ -325,38 +293,47 @@ def store_at(source: Any) -> ActivationStore | None:
     sources = [source] if isinstance(source, str | os.PathLike) else source
     if not isinstance(sources, Sequence):
         return None
-    found = [each for each in sources if isinstance(each, str | os.PathLike) and _has_manifest(each)]
-    if not found:
+    stores = [path for path in sources if isinstance(path, str | os.PathLike) and _has_manifest(path)]
+    if not stores:
         return None
     if len(sources) > 1:
-        raise StoreError(f"a store of activations is the only source of a training: {found[0]} stands beside others")
-    return ActivationStore.open(found[0])
+        raise StoreError(
+            f"an activation store must be the only source of a training run: {stores[0]} is given with other sources"
+        )
+    return ActivationStore.open(stores[0])
 
 
 def _has_manifest(folder: str | os.PathLike[str]) -> bool:
     try:
         return (Path(folder) / MANIFEST).is_file()
-    except (OSError, ValueError):  # a name that no file can have
+    except (OSError, ValueError):  # not a valid file name
         return False
 
 
 def read_tokens(path: Path) -> Int[Tensor, "N S"]:
-    """The token ids of a shard's file, int32.
+    """Read the token ids of a shard, int32.
 
     Raises:
-        StoreError: the file is missing, damaged, or holds something else.
+        StoreError: the file is missing, damaged, or contains something else.
     """
     try:
-        tokens = read_tensors(path)[0]["tokens"]
-    except (RunError, KeyError) as error:
+        tensors, _ = read_tensors(path)
+        return check_tensor("tokens", tensors.get("tokens"), (None, None), (torch.int32,))
+    except (RunError, TensorError) as error:
         raise StoreError(f"{path} is damaged: {error}") from error
-    if tokens.dtype != torch.int32 or tokens.ndim != 2:
-        raise StoreError(f"{path} is damaged: its tokens are {tokens.ndim}-dimensional, in {tokens.dtype}")
-    return tokens
+
+
+def _read_rows(path: Path, start: int, stop: int, d_model: int, dtype: torch.dtype) -> Float[Tensor, "T D"]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            rows = file.get_slice("activations")[start:stop]
+        return check_tensor("activations", rows, (stop - start, d_model), (dtype,))
+    except (SafetensorError, TensorError, OSError, RuntimeError) as error:
+        raise StoreError(f"{path} is damaged: {first_line(error)}") from error
 
 
 def checksum_of(path: Path) -> str:
-    """SHA-256 of a file in hex, empty if it cannot be read."""
+    """SHA-256 of a file in hex; empty if the file cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -364,24 +341,11 @@ def checksum_of(path: Path) -> str:
         return ""
 
 
-def refuse_differences(folder: Path, was: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Compare settings of a store with those that are asked for.
-
-    Raises:
-        StoreError: they differ; the sentence lists how.
-    """
-    differ = [
-        f"{name} was {was.get(name)!r} and is now {value!r}" for name, value in wanted.items() if was.get(name) != value
-    ]
-    if differ:
-        raise StoreError(f"the store {folder} was made from something else: {'; '.join(differ)}")
-
-
 def scales_of(norm_sums: list[float], n_tokens: int, d_model: int) -> list[float]:
-    """``s_c = sqrt(D) / E||x_c||`` from the sums of norms.
+    """``s_c = sqrt(D) / E||x_c||`` from each checkpoint's sum of norms.
 
     Examples:
         >>> scales_of([8.0, 2.0], n_tokens=2, d_model=16)
         [1.0, 4.0]
     """
-    return [math.sqrt(d_model) * n_tokens / total for total in norm_sums]
+    return [math.sqrt(d_model) * n_tokens / norm_sum for norm_sum in norm_sums]

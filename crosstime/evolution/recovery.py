@@ -66,7 +66,7 @@ def recovery(
     held = (scaling.ratio("reconstruction") >= SHARED_RECONSTRUCTION) | (scaling.ratio("error") >= SHARED_ERROR)
     rows = []
     for by, where in ((DECODER, by_norm), (SCALED, by_norm | held)):
-        rows += [{"by": by} | row for row in _rows(where, planted.where, partner, alive)]
+        rows += [{"by": by} | row for row in _rows(where, planted.present, partner, alive)]
     return pd.DataFrame(rows)
 
 

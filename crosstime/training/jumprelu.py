@@ -1,4 +1,4 @@
-"""The trainer of crosscoders whose features have thresholds that are learned."""
+"""JumpReLU crosscoders: configuration, and trainer with learned thresholds and a tanh sparsity penalty."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from crosstime.errors import CrosscoderError
 from crosstime.machine.processes import ALONE, Processes
 from crosstime.training.direction_norms import total_norms
 from crosstime.training.trainer import (
+    ForwardPass,
     Losses,
-    Measured,
     Trainer,
     TrainerConfig,
-    active_features,
+    mean_l0,
     squared_error,
     warmed_up,
 )
@@ -27,14 +27,15 @@ from crosstime.training.trainer import (
 
 @dataclass(frozen=True)
 class JumpReLUConfig(TrainerConfig):
-    """Hyper-parameters of JumpReLU training; see also `TrainerConfig`.
+    """Hyper-parameters of JumpReLU training, in addition to those of `TrainerConfig`.
 
     Attributes:
-        sparsity: final weight of the sparsity term: what one active feature costs, in units of squared error.
-        sparsity_warmup: share of the steps in which the weight rises linearly from 0.
-        steepness: of tanh: norm-weighted codes above 1 / steepness cost nearly the whole of it.
-        threshold: of every feature at the start, on norm-weighted codes.
-        bandwidth: width of the window in which thresholds learn, on norm-weighted codes.
+        sparsity: final weight of the sparsity term: the cost of one active feature, in units of squared error.
+        sparsity_warmup: fraction of the steps in which the weight rises linearly from 0.
+        steepness: steepness of tanh: norm-weighted codes above 1 / steepness cost almost as much as any.
+        threshold: initial threshold of every feature, on norm-weighted codes.
+        bandwidth: width of the window around the threshold in which thresholds receive gradients, on norm-weighted
+            codes.
     """
 
     sparsity: float = 2.0
@@ -45,12 +46,12 @@ class JumpReLUConfig(TrainerConfig):
 
     kind: ClassVar[str] = "jumprelu"
     title: ClassVar[str] = "JumpReLU"
-    knob: ClassVar[str] = "sparsity"
+    sparsity_key: ClassVar[str] = "sparsity"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_positive("steepness", "threshold", "bandwidth")
-        self.check_shares("sparsity_warmup")
+        self.check_fractions("sparsity_warmup")
         if self.sparsity < 0:
             raise CrosscoderError(f"sparsity must not be negative; got {self.sparsity}.")
 
@@ -64,7 +65,7 @@ class JumpReLUConfig(TrainerConfig):
 
 
 class JumpReLUTrainer(Trainer):
-    """Trains with a bounded, decoder-norm-weighted sparsity term, so that strong features are not shrunk.
+    """Trains with a bounded, decoder-norm-weighted sparsity term, which does not shrink strong features.
 
     ::
 
@@ -76,12 +77,15 @@ class JumpReLUTrainer(Trainer):
 
     settings: JumpReLUConfig
 
-    def _measure(self, scaled: Float[Tensor, "B C D"], step: int) -> Measured:
+    def _forward(self, scaled: Float[Tensor, "B C D"], step: int) -> ForwardPass:
+        # Encode and decode.
         crosscoder, settings = self.crosscoder, self.settings
         codes = crosscoder.encode_scaled(scaled)
         reconstruction = crosscoder.decode_scaled(codes)
         l2 = squared_error(scaled, reconstruction)
+
+        # Add the sparsity term.
         sparsity = torch.tanh(codes * (settings.steepness * total_norms(crosscoder.W_dec))).sum() / len(codes)
         loss = l2 + warmed_up(settings.sparsity, step, settings.sparsity_warmup * settings.steps) * sparsity
-        losses = Losses(loss, l2.detach(), sparsity.detach(), active_features(codes))
-        return Measured(losses, codes.detach().amax(0) > 0, reconstruction, codes)
+        losses = Losses(loss, l2.detach(), sparsity.detach(), mean_l0(codes))
+        return ForwardPass(losses, codes.detach().amax(0) > 0, reconstruction, codes)

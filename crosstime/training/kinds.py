@@ -12,11 +12,11 @@ from user_input.nearest import nearest
 KINDS: dict[str, type[TrainerConfig]] = {
     config.kind: config for config in (L1Config, TopKConfig, BatchTopKConfig, JumpReLUConfig)
 }
-"""Configuration of each kind; it knows its activation function and its trainer."""
+"""Configuration class of each kind, which makes its activation function and its trainer."""
 
 
 def kind_named(name: str) -> type[TrainerConfig]:
-    """Configuration class of a kind.
+    """The configuration class of a kind.
 
     Raises:
         CrosscoderError: there is no such kind.

@@ -1,4 +1,4 @@
-"""The trainer of crosscoders whose codes are kept few by an L1 penalty."""
+"""L1 crosscoders: configuration, and trainer with a decoder-norm-weighted L1 penalty."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from crosstime.errors import CrosscoderError
 from crosstime.machine.processes import ALONE, Processes
 from crosstime.training.direction_norms import total_norms
 from crosstime.training.trainer import (
+    ForwardPass,
     Losses,
-    Measured,
     Trainer,
     TrainerConfig,
-    active_features,
+    mean_l0,
     squared_error,
     warmed_up,
 )
@@ -26,11 +26,11 @@ from crosstime.training.trainer import (
 
 @dataclass(frozen=True)
 class L1Config(TrainerConfig):
-    """Hyper-parameters of L1 training; see also `TrainerConfig`.
+    """Hyper-parameters of L1 training, in addition to those of `TrainerConfig`.
 
     Attributes:
         l1: final weight of the sparsity penalty.
-        l1_warmup: share of the steps in which the weight rises linearly from 0.
+        l1_warmup: fraction of the steps in which the weight rises linearly from 0.
     """
 
     l1: float = 2.0
@@ -38,11 +38,11 @@ class L1Config(TrainerConfig):
 
     kind: ClassVar[str] = "l1"
     title: ClassVar[str] = "L1"
-    knob: ClassVar[str] = "l1"
+    sparsity_key: ClassVar[str] = "l1"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_shares("l1_warmup")
+        self.check_fractions("l1_warmup")
         if self.l1 < 0:
             raise CrosscoderError(f"l1 must not be negative; got {self.l1}.")
 
@@ -76,14 +76,16 @@ class L1Trainer(Trainer):
 
     settings: L1Config
 
-    def _measure(self, scaled: Float[Tensor, "B C D"], step: int) -> Measured:
-        crosscoder = self.crosscoder
+    def _forward(self, scaled: Float[Tensor, "B C D"], step: int) -> ForwardPass:
+        # Encode and decode.
+        crosscoder, settings = self.crosscoder, self.settings
         codes = crosscoder.pre_scaled(scaled).relu_()
         reconstruction = crosscoder.decode_scaled(codes)
         l2 = squared_error(scaled, reconstruction)
-        # The penalty is linear in the codes, so their means over tokens are all that it needs.
-        mean = codes.mean(0, dtype=crosscoder.W_dec.dtype)
-        sparsity = mean @ total_norms(crosscoder.W_dec)
-        loss = l2 + warmed_up(self.settings.l1, step, self.settings.l1_warmup * self.settings.steps) * sparsity
-        losses = Losses(loss, l2.detach(), sparsity.detach(), active_features(codes))
-        return Measured(losses, mean.detach() > 0, reconstruction, codes)
+
+        # The penalty is linear in the codes, so their means over tokens are enough.
+        mean_codes = codes.mean(0, dtype=crosscoder.W_dec.dtype)
+        sparsity = mean_codes @ total_norms(crosscoder.W_dec)
+        loss = l2 + warmed_up(settings.l1, step, settings.l1_warmup * settings.steps) * sparsity
+        losses = Losses(loss, l2.detach(), sparsity.detach(), mean_l0(codes))
+        return ForwardPass(losses, mean_codes.detach() > 0, reconstruction, codes)

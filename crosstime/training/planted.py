@@ -1,4 +1,4 @@
-"""Crosscoder problems whose answer is known: features planted at some checkpoints, activations made of them."""
+"""Planted problems, whose answer is known: features planted at some checkpoints, and activations made of them."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from interventions import Site
 
 @dataclass(frozen=True, eq=False)
 class Planted:
-    """Features with known directions at every checkpoint, and the activations that they make.
+    """Features with known directions at every checkpoint, from which activations are generated.
 
     ::
 
-        x_c = sum_i f_i directions[i, c] + noise      f_i = 0, or with probability `density` uniform in [1, 2]
+        x_c = sum_i f_i directions[i, c] + noise      f_i = 0, or with probability density / F uniform in [1, 2]
 
     Attributes:
         directions: F C D; zero where a feature is absent.
-        density: active features of a token, on average.
+        density: mean number of active features per token.
         noise: standard deviation of the noise in each of the D dimensions.
     """
 
@@ -35,8 +35,8 @@ class Planted:
     noise: float
 
     @property
-    def where(self) -> Bool[Tensor, "F C"]:
-        """The checkpoints at which each feature is planted."""
+    def present(self) -> Bool[Tensor, "F C"]:
+        """Whether each feature is planted at each checkpoint."""
         return self.directions.norm(dim=-1) > 0
 
     @property
@@ -44,22 +44,36 @@ class Planted:
         """F."""
         return len(self.directions)
 
+    @property
+    def n_checkpoints(self) -> int:
+        """C."""
+        return self.directions.shape[1]
+
+    @property
+    def d_model(self) -> int:
+        """D."""
+        return self.directions.shape[2]
+
+    @property
+    def origin(self) -> Origin:
+        """The origin of crosscoders of this problem."""
+        revisions = tuple(f"c{c}" for c in range(self.n_checkpoints))
+        return Origin("planted", revisions, Site(0), self.d_model)
+
     def codes(self, n_tokens: int, generator: torch.Generator) -> Float[Tensor, "B F"]:
-        """Draw the features' true activations on some tokens."""
+        """Sample the true activations of the features on some tokens."""
         fires = torch.rand(n_tokens, self.n_features, generator=generator) < self.density / self.n_features
         return fires * (1 + torch.rand(n_tokens, self.n_features, generator=generator))
 
     def activations(self, codes: Float[Tensor, "B F"], generator: torch.Generator) -> Float[Tensor, "B C D"]:
-        """What the checkpoints' activations are when the features are as given."""
-        _, n_checkpoints, width = self.directions.shape
-        clean = (codes @ self.directions.reshape(self.n_features, -1)).reshape(-1, n_checkpoints, width)
+        """The activations of all checkpoints for given codes, with noise."""
+        clean = codes @ self.directions.reshape(self.n_features, -1)
+        clean = clean.reshape(-1, self.n_checkpoints, self.d_model)
         return clean + self.noise * torch.randn(clean.shape, generator=generator)
 
     def crosscoder(self) -> CrossCoder:
-        """The crosscoder that has the planted directions as decoder and their transpose as encoder."""
-        _, n_checkpoints, width = self.directions.shape
-        origin = Origin("planted", tuple(f"c{c}" for c in range(n_checkpoints)), Site(0), width)
-        crosscoder = CrossCoder(origin, self.n_features)
+        """The ideal crosscoder: its decoder is the planted directions, and its encoder their transpose."""
+        crosscoder = CrossCoder(self.origin, self.n_features)
         with torch.no_grad():
             crosscoder.W_dec.copy_(self.directions)
             crosscoder.W_enc.copy_(self.directions.permute(1, 2, 0))
@@ -78,57 +92,65 @@ def plant(
     noise: float = 0.02,
     seed: int = 0,
 ) -> Planted:
-    """Make a problem: random unit directions, of which some are shared by all checkpoints and the others specific.
+    """Make a problem of random unit directions, of which some are shared by all checkpoints and the others specific.
+
+    Each specific feature is planted at one checkpoint, and the checkpoints take turns.
 
     Args:
-        n_features, n_checkpoints, d_model: F, C and D.
-        shared: share of features that all checkpoints have, with one direction.
-        turned: share of those shared ones whose direction is another at every checkpoint, by about 45 degrees a step.
-        weak: share of the shared ones that are a fifth as strong at all checkpoints but one: what an L1 penalty is
-            prone to shrink away there, so that they look specific.
-        density: active features of a token, on average.
+        n_features: F.
+        n_checkpoints: C.
+        d_model: D.
+        shared: fraction of the features that are present at all checkpoints, with the same direction.
+        turned: fraction of the shared features whose direction rotates by about 45 degrees from each checkpoint to the
+            next.
+        weak: fraction of the shared features that have a fifth of their strength at all checkpoints but one. An L1
+            penalty tends to shrink them to zero there, so that they look specific.
+        density: mean number of active features per token.
         noise: standard deviation of the noise in each dimension.
-        seed: of all that is drawn.
-
-    Each specific feature is planted at one checkpoint, the checkpoints taking turns.
+        seed: seed of the directions.
 
     Raises:
-        CrosstimeError: a share outside 0 to 1, or a size below 1.
+        CrosstimeError: a fraction outside [0, 1], or a size below 1.
 
     Examples:
         >>> planted = plant(8, 2, 4, shared=0.5)
-        >>> planted.where.sum(1).tolist()
+        >>> planted.present.sum(1).tolist()
         [2, 2, 2, 2, 1, 1, 1, 1]
     """
+    # Check the arguments.
     if min(n_features, n_checkpoints, d_model) < 1 or density <= 0 or noise < 0:
         raise CrosstimeError("A planted problem needs sizes of at least 1, a positive density and noise of at least 0.")
-    for name, share in (("shared", shared), ("turned", turned), ("weak", weak)):
-        if not 0 <= share <= 1:
-            raise CrosstimeError(f"{name} is a share between 0 and 1, not {share}.")
+    for name, fraction in (("shared", shared), ("turned", turned), ("weak", weak)):
+        if not 0 <= fraction <= 1:
+            raise CrosstimeError(f"{name} is a fraction between 0 and 1, not {fraction}.")
+
+    # Random directions, the same at all checkpoints; the turned features rotate from one checkpoint to the next.
     generator = torch.Generator().manual_seed(seed)
-    count = round(shared * n_features)
-    base = _unit(torch.randn(n_features, 1, d_model, generator=generator)).repeat(1, n_checkpoints, 1)
+    n_shared = round(shared * n_features)
+    n_turned, n_weak = round(turned * n_shared), round(weak * n_shared)
+    directions = _unit(torch.randn(n_features, 1, d_model, generator=generator)).repeat(1, n_checkpoints, 1)
     for c in range(1, n_checkpoints):
-        rows = slice(0, round(turned * count))
-        aside = torch.randn(n_features, d_model, generator=generator)[rows] / d_model**0.5
-        base[rows, c] = _unit(base[rows, c - 1] + aside)
+        offsets = torch.randn(n_features, d_model, generator=generator)[:n_turned] / d_model**0.5
+        directions[:n_turned, c] = _unit(directions[:n_turned, c - 1] + offsets)
+
+    # Specific features are absent at all checkpoints but one, weak features are faint there.
+    only_checkpoint = torch.arange(n_features) % n_checkpoints
+    is_only = torch.nn.functional.one_hot(only_checkpoint, n_checkpoints).float()
     strength = torch.ones(n_features, n_checkpoints)
-    places = torch.arange(n_features) % n_checkpoints
-    only = torch.nn.functional.one_hot(places, n_checkpoints).float()
-    strength[count:] = only[count:]
-    faint = slice(count - round(weak * count), count)
-    strength[faint] = 0.2 + 0.8 * only[faint]
-    return Planted(base * strength.unsqueeze(-1), density, noise)
+    strength[n_shared:] = is_only[n_shared:]
+    weak_features = slice(n_shared - n_weak, n_shared)
+    strength[weak_features] = 0.2 + 0.8 * is_only[weak_features]
+    return Planted(directions * strength.unsqueeze(-1), density, noise)
 
 
 def train_planted(planted: Planted, config: TrainerConfig, *, batch_size: int = 1024, seed: int = 0) -> CrossCoder:
-    """Train a crosscoder on activations of a planted problem, drawn anew for every step.
+    """Train a crosscoder on a planted problem, with newly sampled activations at every step.
 
     Args:
         planted: the problem.
         config: kind, size and hyper-parameters of the crosscoder.
-        batch_size: tokens of a step.
-        seed: of the tokens.
+        batch_size: tokens per step.
+        seed: seed of the tokens.
 
     Examples:
         >>> from crosstime.training.topk import BatchTopKConfig
@@ -136,12 +158,13 @@ def train_planted(planted: Planted, config: TrainerConfig, *, batch_size: int = 
         >>> train_planted(plant(8, 2, 4, density=1), config, batch_size=16).n_features
         8
     """
+    # Measure the scales on a sample.
     generator = torch.Generator().manual_seed(seed)
     sample = planted.activations(planted.codes(4 * batch_size, generator), generator)
-    scales = planted.directions.shape[2] ** 0.5 / sample.norm(dim=-1).mean(0)
-    _, n_checkpoints, width = planted.directions.shape
-    origin = Origin("planted", tuple(f"c{c}" for c in range(n_checkpoints)), Site(0), width)
-    trainer = config.trainer(config.crosscoder(origin, scales))
+    scales = planted.d_model**0.5 / sample.norm(dim=-1).mean(0)
+
+    # Train.
+    trainer = config.trainer(config.crosscoder(planted.origin, scales))
     for step in range(config.steps):
         trainer.update(step, planted.activations(planted.codes(batch_size, generator), generator))
     return trainer.crosscoder.eval()
@@ -150,22 +173,22 @@ def train_planted(planted: Planted, config: TrainerConfig, *, batch_size: int = 
 def planted_effects(
     planted: Planted, readouts: Float[Tensor, "C D"] | Sequence[Sequence[float]], codes: Float[Tensor, "P F"]
 ) -> Float[Tensor, "P F C"]:
-    """Indirect effects, known exactly, of planted features on a linear readout ``m_c = <readout_c, x_c>``.
+    """The exact indirect effects of planted features on a linear readout ``m_c = <readout_c, x_c>``.
 
-    Setting feature i to zero takes ``f_i direction_ic`` out of x_c, so ``IE_ic = -f_i <readout_c, direction_ic>``.
+    Setting feature i to zero removes ``f_i direction_ic`` from x_c, so ``IE_ic = -f_i <readout_c, direction_ic>``.
 
     Args:
         planted: the problem.
-        readouts: one direction a checkpoint along which the metric reads.
-        codes: true activations of P prompts of one token.
+        readouts: for each checkpoint, the direction that the metric reads.
+        codes: true activations of the features on P prompts of one token.
 
     Examples:
         >>> planted = Planted(torch.eye(2).reshape(2, 1, 2), density=1.0, noise=0.0)
         >>> planted_effects(planted, [[3.0, 0.0]], torch.tensor([[2.0, 5.0]])).flatten().tolist()
         [-6.0, -0.0]
     """
-    per_unit = torch.einsum("fcd,cd->fc", planted.directions, torch.as_tensor(readouts, dtype=torch.float32))
-    return -codes.unsqueeze(-1) * per_unit
+    effect_of_unit = torch.einsum("fcd,cd->fc", planted.directions, torch.as_tensor(readouts, dtype=torch.float32))
+    return -codes.unsqueeze(-1) * effect_of_unit
 
 
 def _unit(directions: Tensor) -> Tensor:

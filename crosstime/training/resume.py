@@ -14,19 +14,16 @@ from torch import Tensor
 from crosstime.activations.buffer import BufferState
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError, RunError
-from crosstime.machine.tensors import read_tensors, write_tensors
+from crosstime.machine.tensors import TensorError, check_tensor, read_tensors, write_tensors
 from crosstime.training.trainer import Trainer
 from user_input.first_line import first_line
 from user_input.parse_json import parse_json
 
 FORMAT = "crosstime-training-1"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-_BUFFER_TENSORS = {"held": "activations", "generator": "generator", "scales": "scales"}
-"""Name in the file, and attribute of `BufferState`, of each tensor of the buffer."""
-
-_BUFFER_COUNTS = ("tokens", "sequences", "digest", "exhausted")
+_BUFFER_COUNTS = {"tokens": int, "sequences": int, "digest": str, "exhausted": bool}
 _FACTS = {"step": int, "identity": dict, "log": list, "buffer": dict}
-"""What the file's header holds beside the tensors, and of what type."""
+"""Keys of the file's JSON header, and their types."""
 
 
 @dataclass(frozen=True)
@@ -129,14 +126,18 @@ class TrainingState:
 
     def _tensors_of(self, part: str, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The saved tensors of one part of the trainer, checked against the shapes and dtypes of `expected`."""
-        for name, like in expected.items():
-            tensor = self.tensors.get(f"{part}.{name}")
-            if tensor is None or tensor.shape != like.shape or tensor.dtype != like.dtype:
-                raise CrosscoderError(
-                    f"Cannot resume training: its saved state has no {part}.{name} that fits this crosscoder; delete "
-                    "the file to train from the beginning."
+        try:
+            return {
+                name: check_tensor(
+                    f"{part}.{name}", self.tensors.get(f"{part}.{name}"), tuple(like.shape), (like.dtype,)
                 )
-        return {name: self.tensors[f"{part}.{name}"] for name in expected}
+                for name, like in expected.items()
+            }
+        except TensorError as error:
+            raise CrosscoderError(
+                f"Cannot resume training: the saved state does not fit this crosscoder: {error}; delete the file to "
+                "train from the beginning."
+            ) from error
 
     def refuse_other(self, origin: Origin, settings: Mapping[str, object]) -> None:
         """Make sure that a run with the same configuration saved the state.
@@ -163,7 +164,11 @@ class TrainingState:
         Raises:
             RunError: the file cannot be written; a state that was saved there before is intact.
         """
-        buffer = {f"buffer.{name}": getattr(self.buffer, attribute) for name, attribute in _BUFFER_TENSORS.items()}
+        buffer = {
+            "buffer.held": self.buffer.activations,
+            "buffer.generator": self.buffer.generator,
+            "buffer.scales": self.buffer.scales,
+        }
         counts = {name: getattr(self.buffer, name) for name in _BUFFER_COUNTS}
         facts = {"step": self.step, "identity": self.identity, "log": self.log, "buffer": counts}
         write_tensors(Path(path), self.tensors | buffer, {"format": FORMAT, "facts": json.dumps(facts)})
@@ -180,13 +185,18 @@ class TrainingState:
             if metadata.get("format") != FORMAT:
                 raise RunError(f"{path} is not the state of a training: its format is {metadata.get('format')!r}")
             facts = parse_json(metadata["facts"])
-            for name, kind in _FACTS.items():
-                if not isinstance(facts[name], kind):
-                    raise TypeError(f"{path} is damaged at {name!r}")
-            buffer = {attribute: tensors.pop(f"buffer.{name}") for name, attribute in _BUFFER_TENSORS.items()}
-            return cls(
-                facts["step"], facts["identity"], facts["log"], tensors, BufferState(**buffer, **facts["buffer"])
+            _check_types(path, facts, _FACTS)
+            _check_types(path, facts["buffer"], _BUFFER_COUNTS)
+            buffer = BufferState(
+                activations=tensors.pop("buffer.held"),
+                generator=tensors.pop("buffer.generator"),
+                scales=tensors.pop("buffer.scales"),
+                tokens=facts["buffer"]["tokens"],
+                sequences=facts["buffer"]["sequences"],
+                digest=facts["buffer"]["digest"],
+                exhausted=facts["buffer"]["exhausted"],
             )
+            return cls(facts["step"], facts["identity"], facts["log"], tensors, buffer)
         except (RunError, KeyError, TypeError, ValueError) as error:
             raise CrosscoderError(f"Cannot resume training: {first_line(error)}") from error
 
@@ -233,6 +243,12 @@ class Checkpointer:
         """Save the state after `step` steps; of several processes, the first one saves."""
         if self.path is not None and trainer.processes.first:
             TrainingState.of(trainer, buffer, step, log, self.settings).save(self.path)
+
+
+def _check_types(path: str | Path, table: Mapping[str, object], types: Mapping[str, type]) -> None:
+    for name, kind in types.items():
+        if not isinstance(table[name], kind):
+            raise TypeError(f"{path} is damaged at {name!r}")
 
 
 def _identity(origin: Origin, settings: Mapping[str, object]) -> dict[str, object]:

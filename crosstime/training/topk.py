@@ -1,4 +1,4 @@
-"""Trainers of crosscoders that keep the k largest codes, of a token or of a batch, with AuxK for dead features."""
+"""TopK and BatchTopK crosscoders: configurations, and trainers that keep the k largest codes, with AuxK."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from crosstime.crosscoders.activation_functions import Activation, BatchTopK, TopK
@@ -15,21 +15,22 @@ from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.sparse_codes import SPARSE_BELOW, Active, encode_at, top_of_all, top_of_each
 from crosstime.errors import CrosscoderError
 from crosstime.machine.processes import ALONE, Processes
-from crosstime.training.trainer import Losses, Measured, Trainer, TrainerConfig, squared_error
+from crosstime.training.trainer import ForwardPass, Losses, Trainer, TrainerConfig, squared_error
 
-_REVIEW_DEAD_EVERY = 32
+_COUNT_DEAD_EVERY = 32
+"""Number of steps between two counts of the dead features, each of which syncs the device."""
 
 
 @dataclass(frozen=True)
 class TopKConfig(TrainerConfig):
-    """Hyper-parameters of TopK training; see also `TrainerConfig`.
+    """Hyper-parameters of TopK training, in addition to those of `TrainerConfig`.
 
     Attributes:
-        k: active features of a token, at the end.
-        k_start: active features of a token at the start; None: k from the start.
-        k_steps: steps in which their number falls linearly from `k_start` to `k`.
-        auxk: weight of AuxK, the error of dead features' reconstruction of what the others missed.
-        dead_after: tokens without firing after which AuxK takes up a feature.
+        k: final number of active features per token.
+        k_start: initial number of active features per token; None uses k from the start.
+        k_steps: number of steps in which the number falls linearly from `k_start` to `k`.
+        auxk: weight of AuxK, the error of the dead features' reconstruction of the other features' error.
+        dead_after: number of tokens without firing after which AuxK counts a feature as dead.
     """
 
     k: int = 200
@@ -40,7 +41,7 @@ class TopKConfig(TrainerConfig):
 
     kind: ClassVar[str] = "topk"
     title: ClassVar[str] = "TopK"
-    knob: ClassVar[str] = "k"
+    sparsity_key: ClassVar[str] = "k"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,7 +56,7 @@ class TopKConfig(TrainerConfig):
             raise CrosscoderError(f"auxk must not be negative; got {self.auxk}.")
 
     def k_at(self, step: int) -> int:
-        """Active features of a token at a step.
+        """Number of active features per token at a step.
 
         Examples:
             >>> config = TopKConfig(k=20, k_start=100, k_steps=10)
@@ -77,11 +78,11 @@ class TopKConfig(TrainerConfig):
 
 @dataclass(frozen=True)
 class BatchTopKConfig(TopKConfig):
-    """Hyper-parameters of BatchTopK training: those of `TopKConfig`, with k annealed as CTT does.
+    """Hyper-parameters of BatchTopK training: those of `TopKConfig`, with k annealed as in CTT.
 
     Attributes:
-        threshold_memory: share of the inference threshold that a step keeps, once k has come to rest; the rest is
-            that step's.
+        threshold_memory: decay of the moving average that estimates the inference threshold, once k has reached its
+            final value.
     """
 
     k_start: int | None = 1_000
@@ -111,13 +112,19 @@ class TopKTrainer(Trainer):
 
         loss = mean over tokens of  sum_c ||s_c x_c - s_c x̂_c||²  +  auxk * ||e - ê||² / Var(e)
 
-    e is what the reconstruction missed, ê what the D/2 dead features with the largest norm-weighted codes make of
-    it. Sums run over active features alone when they are few (`crosstime.crosscoders.sparse_codes`).
+    e is the reconstruction error, and ê its reconstruction from the D/2 dead features with the largest norm-weighted
+    codes. When few features are active, sums run over those alone (`crosstime.crosscoders.sparse_codes`).
+
+    Attributes:
+        dead: features that count as dead for AuxK.
+        n_dead: their number.
 
     Source: Gao et al. 2024 (arXiv 2406.04093), sections 2.3 and A.2.
     """
 
     settings: TopKConfig
+    dead: Tensor
+    n_dead: int
 
     def __init__(
         self,
@@ -141,77 +148,100 @@ class TopKTrainer(Trainer):
         self.dead = counters["dead"].clone()
         self.n_dead = int(self.dead.sum())
 
-    def _measure(self, scaled: Float[Tensor, "B C D"], step: int) -> Measured:
-        crosscoder, k = self.crosscoder, self.settings.k_at(step)
-        few = k <= SPARSE_BELOW.get(scaled.device.type, 0.0) * crosscoder.n_features
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not few):
+    def _forward(self, scaled: Float[Tensor, "B C D"], step: int) -> ForwardPass:
+        crosscoder, settings = self.crosscoder, self.settings
+
+        # Dense pre-activations. If few codes will be active, gradients flow through those alone.
+        k = settings.k_at(step)
+        sparse = k <= SPARSE_BELOW.get(scaled.device.type, 0.0) * crosscoder.n_features
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not sparse):
             pre = crosscoder.pre_scaled(scaled)
+
+        # Select the largest norm-weighted codes. A relu would cost one more pass over B x F numbers, so negative ones
+        # may be selected; encode_at sets them to zero.
         with torch.no_grad():
-            # Without relu, which would cost a pass: what is negative comes last, and encode_at makes it zero.
             weighted = pre * crosscoder.selection_norms()
-            chosen = self._choose(weighted, k)
-        active = self._encode(scaled, pre, chosen)
+            selected = self._select(weighted, k)
+        active = self._encode(scaled, pre, selected)
+
+        # Reconstruct.
         flat = self._decode(active) + rearrange(crosscoder.b_dec, "c d -> (c d)")
         reconstruction = rearrange(flat, "b (c d) -> b c d", c=crosscoder.n_checkpoints)
         l2 = squared_error(scaled, reconstruction)
-        missed = (scaled - reconstruction).detach()
-        auxk = self._auxk(scaled, pre, weighted, missed) if self.n_dead and self.settings.auxk else l2.new_zeros(())
-        kept = active.code.detach() > 0
-        losses = Losses(l2 + self.settings.auxk * auxk, l2.detach(), auxk.detach(), kept.sum() / len(scaled))
-        cut = torch.where(kept, weighted.reshape(-1)[chosen], torch.inf).min()
-        return Measured(losses, active.fired(), reconstruction, active, cut)
 
-    def _choose(self, weighted: Float[Tensor, "B F"], k: int) -> Tensor:
+        # Let dead features reconstruct the error.
+        error = (scaled - reconstruction).detach()
+        auxk = self._auxk(scaled, pre, weighted, error) if self.n_dead and settings.auxk else l2.new_zeros(())
+
+        # Collect the losses, and the smallest selected code for the threshold of BatchTopK.
+        is_active = active.code.detach() > 0
+        losses = Losses(l2 + settings.auxk * auxk, l2.detach(), auxk.detach(), is_active.sum() / len(scaled))
+        smallest_code = torch.where(is_active, weighted.reshape(-1)[selected], torch.inf).min()
+        return ForwardPass(losses, active.fired(), reconstruction, active, smallest_code)
+
+    def _select(self, weighted: Float[Tensor, "B F"], k: int) -> Int[Tensor, " N"]:
+        """Flat indices of the codes that are kept."""
         return top_of_each(weighted, k)
 
-    def _encode(self, scaled: Tensor, pre: Tensor, chosen: Tensor) -> Active:
+    def _encode(self, scaled: Tensor, pre: Tensor, selected: Tensor) -> Active:
         crosscoder = self.crosscoder
         x, encoder = rearrange(scaled, "b c d -> b (c d)"), rearrange(crosscoder.W_enc, "c d f -> (c d) f")
-        return encode_at(x, encoder, pre, crosscoder.b_enc, chosen)
+        return encode_at(x, encoder, pre, crosscoder.b_enc, selected)
 
     def _decode(self, active: Active) -> Tensor:
         directions = rearrange(self.crosscoder.W_dec, "f c d -> f (c d)")
-        share = len(active.code) / (active.n_tokens * active.n_features)
-        if share > SPARSE_BELOW.get(directions.device.type, 0.0):
+        active_fraction = len(active.code) / (active.n_tokens * active.n_features)
+        if active_fraction > SPARSE_BELOW.get(directions.device.type, 0.0):
             return active.dense() @ directions
         return active.decode(directions)
 
-    def _auxk(self, scaled: Tensor, pre: Tensor, weighted: Tensor, missed: Tensor) -> Tensor:
+    def _auxk(self, scaled: Tensor, pre: Tensor, weighted: Tensor, error: Tensor) -> Float[Tensor, ""]:
+        """Fraction of the error's variance that the dead features do not explain either."""
         k = min(self.crosscoder.origin.d_model // 2, self.n_dead)
         if k < 1:
-            return missed.new_zeros(())
-        chosen = top_of_each(weighted.masked_fill(~self.dead, -torch.inf), k)
-        guess = self._decode(self._encode(scaled, pre, chosen))
-        flat = rearrange(missed, "b c d -> b (c d)")
+            return error.new_zeros(())
+
+        # Reconstruct the error from the dead features with the largest codes.
+        selected = top_of_each(weighted.masked_fill(~self.dead, -torch.inf), k)
+        reconstruction = self._decode(self._encode(scaled, pre, selected))
+
+        # Divide by the variance over the whole batch, the rows of all processes.
+        flat = rearrange(error, "b c d -> b (c d)")
         mean = flat.mean(0)
         self.processes.mean_(mean)
-        spread = (flat - mean).square().sum() / len(flat)
-        self.processes.mean_(spread)
-        return ((flat - guess).square().sum() / len(flat) / spread).nan_to_num(0.0)
+        variance = (flat - mean).square().sum() / len(flat)
+        self.processes.mean_(variance)
+        return ((flat - reconstruction).square().sum() / len(flat) / variance).nan_to_num(0.0)
 
-    def _after(self, found: Measured, step: int) -> None:
-        # Counting the dead waits for the device, so it is done now and then.
-        if step % _REVIEW_DEAD_EVERY == 0:
+    def _update_statistics(self, forward: ForwardPass, step: int) -> None:
+        if step % _COUNT_DEAD_EVERY == 0:
             self.dead = self.tokens_since_fired >= self.settings.dead_after
             self.n_dead = int(self.dead.sum())
 
 
 class BatchTopKTrainer(TopKTrainer):
-    """Trains with a batch's ``k B`` largest norm-weighted codes, and learns the threshold for afterwards.
+    """Trains with a batch's ``k B`` largest norm-weighted codes, and estimates the threshold for inference.
 
     Source: Bussmann et al. 2024 (arXiv 2412.06410); CTT (arXiv 2509.05291), released settings.
     """
 
     settings: BatchTopKConfig
 
-    def _choose(self, weighted: Float[Tensor, "B F"], k: int) -> Tensor:
+    def _select(self, weighted: Float[Tensor, "B F"], k: int) -> Int[Tensor, " N"]:
         return top_of_all(weighted, k * len(weighted), self.processes)
 
-    def _after(self, found: Measured, step: int) -> None:
-        super()._after(found, step)
-        threshold = self.crosscoder.activation.threshold
-        smallest = -self.processes.maximum(-found.cut)
+    def _update_statistics(self, forward: ForwardPass, step: int) -> None:
+        super()._update_statistics(forward, step)
+        activation = self.crosscoder.activation
+        if not isinstance(activation, BatchTopK) or forward.smallest_code is None:
+            raise CrosscoderError(f"A BatchTopK trainer cannot learn the threshold of {activation.name}.")
+
+        # The smallest code that any process selected; the threshold stays as it is if none did.
+        threshold = activation.threshold
+        smallest = -self.processes.maximum(-forward.smallest_code)
         smallest = torch.where(smallest.isfinite(), smallest, threshold)
-        settled = self.settings.k_at(step) == self.settings.k and step > 0
-        memory = torch.where(threshold > 0, self.settings.threshold_memory if settled else 0.0, 0.0)
+
+        # Moving average, which starts when k has reached its final value and a threshold is set.
+        k_is_final = self.settings.k_at(step) == self.settings.k and step > 0
+        memory = torch.where(threshold > 0, self.settings.threshold_memory if k_is_final else 0.0, 0.0)
         threshold.copy_(memory * threshold + (1 - memory) * smallest)

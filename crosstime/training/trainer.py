@@ -1,10 +1,10 @@
-"""What every crosscoder trainer does, in the manner of dictionary_learning: `loss`, `update`, `config`."""
+"""Configuration and trainer that all kinds of crosscoder share, in the form of dictionary_learning's trainers."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,17 +13,19 @@ from torch import Tensor
 from crosstime.crosscoders.activation_functions import Activation
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.origin import Origin
+from crosstime.crosscoders.sparse_codes import Active
 from crosstime.errors import CrosscoderError
 from crosstime.machine.processes import ALONE, Processes
 from user_input.nearest import nearest
 
 DEAD_AFTER = 100_000
-"""Tokens without firing after which a feature counts as dead in the log."""
+"""Number of tokens without firing after which the log counts a feature as dead."""
 
 PRECISIONS = ("float32", "bfloat16")
-"""In what the large matrix products of a step can be done; weights, optimiser and sums are float32 always."""
+"""Precisions of the large matrix products of a step. Weights, optimiser and sums are always float32."""
 
-_COUNTED = 256
+_L0_TOKENS = 256
+"""Number of tokens of a batch on which L0 is measured: counting the non-zeros of all takes as long as Adam."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +34,17 @@ class TrainerConfig(ABC):
 
     Attributes:
         n_features: F, the size of the dictionary.
-        steps: optimiser steps.
+        steps: number of optimiser steps.
         lr: learning rate of Adam(0.9, 0.999).
-        lr_warmup: share of the steps, at the start, in which the rate rises linearly from 0.
-        lr_decay: share of the steps, at the end, in which the rate falls linearly to 0.
-        clip: largest norm of the gradient.
-        n_shared: features with one decoder direction for all checkpoints.
-        decoder_norm: norm of the decoder directions at the start.
-        seed: of the initialisation.
+        lr_warmup: fraction of the steps, at the start, in which the learning rate rises linearly from 0.
+        lr_decay: fraction of the steps, at the end, in which the learning rate falls linearly to 0.
+        clip: maximum norm of the gradient.
+        n_shared: number of features with one decoder direction for all checkpoints.
+        decoder_norm: norm of the decoder directions at initialization.
+        seed: seed of the initialization.
 
     Raises:
-        CrosscoderError: a number out of range.
+        CrosscoderError: a value is out of range.
     """
 
     n_features: int = 16_384
@@ -56,12 +58,15 @@ class TrainerConfig(ABC):
     seed: int = 124
 
     kind: ClassVar[str]
+    """Name of the kind in recipes and on the command line."""
     title: ClassVar[str]
-    knob: ClassVar[str]
+    """Name of the kind in tables."""
+    sparsity_key: ClassVar[str]
+    """Name of the hyper-parameter that sets the sparsity."""
 
     def __post_init__(self) -> None:
         self.check_positive("n_features", "steps", "lr", "clip", "decoder_norm")
-        self.check_shares("lr_warmup", "lr_decay")
+        self.check_fractions("lr_warmup", "lr_decay")
         if not 0 <= self.n_shared <= self.n_features:
             raise CrosscoderError(
                 f"n_shared must be between 0 and n_features ({self.n_features}), not {self.n_shared}."
@@ -76,7 +81,7 @@ class TrainerConfig(ABC):
         """A trainer of this kind for a crosscoder; see `Trainer` for the arguments."""
 
     def crosscoder(self, origin: Origin, scales: Float[Tensor, " C"] | None = None) -> CrossCoder:
-        """A newly initialised crosscoder of this kind and size.
+        """A newly initialized crosscoder of this kind and size.
 
         Args:
             origin: checkpoints, site and width.
@@ -93,29 +98,29 @@ class TrainerConfig(ABC):
         )
 
     def summary(self) -> str:
-        """Kind and what sets its sparsity, in two words.
+        """The kind and the value of its sparsity hyper-parameter.
 
         Examples:
             >>> from crosstime.training.l1 import L1Config
             >>> L1Config(l1=0.5).summary()
             'L1 0.5'
         """
-        return f"{self.title} {getattr(self, self.knob):g}"
+        return f"{self.title} {getattr(self, self.sparsity_key):g}"
 
     def check_positive(self, *names: str) -> None:
-        """Refuse what is not above zero."""
+        """Reject attributes that are not positive."""
         for name in names:
             if not getattr(self, name) > 0:
                 raise CrosscoderError(f"{name} must be positive, not {getattr(self, name)}.")
 
-    def check_shares(self, *names: str) -> None:
-        """Refuse what is not a share."""
+    def check_fractions(self, *names: str) -> None:
+        """Reject attributes that are not between 0 and 1."""
         for name in names:
             if not 0 <= getattr(self, name) <= 1:
-                raise CrosscoderError(f"{name} is a share of the steps between 0 and 1, not {getattr(self, name)}.")
+                raise CrosscoderError(f"{name} is a fraction of the steps between 0 and 1, not {getattr(self, name)}.")
 
     def lr_factor(self, step: int) -> float:
-        """Share of the learning rate at a step."""
+        """The learning rate at a step, as a fraction of `lr`."""
         warmup, decay = self.lr_warmup * self.steps, self.lr_decay * self.steps
         rising = (step + 1) / warmup if warmup else 1.0
         return max(0.0, min(1.0, rising, (self.steps - step) / decay if decay else 1.0))
@@ -123,13 +128,13 @@ class TrainerConfig(ABC):
 
 @dataclass(frozen=True)
 class Losses:
-    """One batch's loss and its parts, means over tokens, as tensors.
+    """Loss of one batch and the terms that it consists of, as means over tokens.
 
     Attributes:
-        loss: what is minimised.
+        loss: the training loss.
         l2: ``sum_c ||s_c x_c - s_c x̂_c||²``.
-        sparsity: the kind's second term before its weight: L1, tanh, or AuxK's error.
-        l0: active features of a token.
+        sparsity: the kind's second term before its weight: L1, tanh, or the AuxK error.
+        l0: number of active features per token.
     """
 
     loss: Float[Tensor, ""]
@@ -138,63 +143,77 @@ class Losses:
     l0: Float[Tensor, ""]
 
     def over(self, processes: Processes) -> Losses:
-        """The means of all processes, without gradients."""
-        parts = torch.stack([part.detach().float() for part in (self.loss, self.l2, self.sparsity, self.l0)])
-        processes.mean_(parts)
-        return Losses(*parts.unbind())
+        """The means over all processes, without gradients."""
+        terms = torch.stack([term.detach().float() for term in (self.loss, self.l2, self.sparsity, self.l0)])
+        processes.mean_(terms)
+        return Losses(*terms.unbind())
 
 
 class LossLog(NamedTuple):
-    """What dictionary_learning's log reads of a batch: activations, reconstruction, codes, parts of the loss.
-
-    Activations and reconstruction are on the scale of training, ``B C D``.
-    """
+    """What dictionary_learning logs of a batch; activations and reconstruction are on the scale of training."""
 
     x: Tensor
+    """Activations, ``B C D``."""
     x_hat: Tensor
+    """Reconstruction, ``B C D``."""
     f: Tensor
+    """Dense codes, ``B F``."""
     losses: dict[str, float]
+    """The loss and its terms."""
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
-    """One batch through a crosscoder in training.
+class ForwardPass:
+    """One batch's forward pass through a crosscoder in training.
 
     Attributes:
-        losses: with gradients.
+        losses: the losses, with gradients.
         fired: features that were active on some token.
-        reconstruction: on the scale of training.
-        codes: dense, or `Active`.
-        cut: the smallest norm-weighted code that was kept, infinity if none; of kinds that choose the largest.
+        reconstruction: the reconstruction on the scale of training.
+        codes: the codes, dense or sparse.
+        smallest_code: the smallest norm-weighted code that was selected, infinity if none was; None for kinds that do
+            not select the largest codes.
     """
 
     losses: Losses
     fired: Bool[Tensor, " F"]
     reconstruction: Float[Tensor, "B C D"]
-    codes: Any
-    cut: Float[Tensor, ""] | None = None
+    codes: Float[Tensor, "B F"] | Active
+    smallest_code: Float[Tensor, ""] | None = None
 
 
 class Trainer(ABC):
-    """Takes optimiser steps on a crosscoder; what is minimised is a subclass's.
+    """Takes optimiser steps on a crosscoder; subclasses define the loss.
 
-    The objects that dictionary_learning's `trainSAE` drives: it builds each from a dictionary of arguments
-    (``{"trainer": L1Trainer, "crosscoder": ..., "config": ...}``) and calls `update` on batch after batch.
-    Activations come as ``B C D``, in the models' own scale; the crosscoder's scales are applied here.
+    Trainers have the interface that dictionary_learning's `trainSAE` expects: it builds them from a dictionary of
+    arguments (``{"trainer": L1Trainer, "crosscoder": ..., "config": ...}``) and calls `update` on every batch.
+    Activations are ``B C D`` in the models' own scale; the trainer multiplies them by the crosscoder's scales.
 
     Args:
-        crosscoder: what is trained, in place.
-        config: the hyper-parameters.
-        processes: those that take each step together, each on its own part of the batch (parts of one size).
-        precision: of the matrix products, one of `PRECISIONS`.
+        crosscoder: the crosscoder, which is trained in place.
+        config: hyper-parameters.
+        processes: processes that take each step together, each on its rows of the batch (equal numbers of rows).
+        precision: precision of the matrix products, one of `PRECISIONS`.
 
     Attributes:
-        crosscoder: what is trained (`ae` is the same object, under dictionary_learning's name).
-        tokens_since_fired: per feature, tokens seen since it last was active.
+        crosscoder: the crosscoder (`ae` is the same object under dictionary_learning's name).
+        settings: hyper-parameters.
+        optimizer: Adam, fused where the device supports it.
+        tokens_since_fired: for each feature, the number of tokens since it was last active.
+        last_losses: losses of the last step, means over all processes; None before the first step.
 
     Raises:
-        CrosscoderError: the crosscoder has another size or kind than the configuration, or there is no such precision.
+        CrosscoderError: the crosscoder is of another size or kind than the configuration or is folded, or the precision
+            is unknown.
     """
+
+    crosscoder: CrossCoder
+    settings: TrainerConfig
+    processes: Processes
+    precision: str
+    optimizer: torch.optim.Adam
+    tokens_since_fired: Tensor
+    last_losses: Losses | None
 
     def __init__(
         self,
@@ -204,34 +223,41 @@ class Trainer(ABC):
         processes: Processes = ALONE,
         precision: str = "float32",
     ) -> None:
+        # Check that crosscoder and configuration fit each other.
         if precision not in PRECISIONS:
             raise CrosscoderError(f"There is no precision {precision!r}: {nearest(precision, PRECISIONS)}")
         if crosscoder.n_features != config.n_features:
             raise CrosscoderError(
                 f"The trainer is for {config.n_features} features, the crosscoder has {crosscoder.n_features}."
             )
-        wanted, found = config.activation().name, crosscoder.activation.name
-        if wanted != found:
-            raise CrosscoderError(f"A trainer of kind {config.kind} trains {wanted}, but the crosscoder has {found}.")
+        expected, actual = config.activation().name, crosscoder.activation.name
+        if expected != actual:
+            raise CrosscoderError(
+                f"A trainer of kind {config.kind} trains {expected}, but the crosscoder has {actual}."
+            )
         if crosscoder.norms_before_folding is not None:
             raise CrosscoderError("A folded crosscoder cannot be trained: its scales are part of its weights.")
+
+        # Set up the optimiser and the statistics.
         self.crosscoder = self.ae = crosscoder
-        self.settings, self.processes, self.precision = config, processes, precision
+        self.settings = config
+        self.processes = processes
+        self.precision = precision
         self.wandb_name = type(self).__name__
         fused = all(parameter.device.type in ("cpu", "cuda") for parameter in crosscoder.parameters())
         self.optimizer = torch.optim.Adam(
             crosscoder.parameters(), lr=config.lr * config.lr_factor(0), betas=(0.9, 0.999), fused=fused
         )
         self.tokens_since_fired = torch.zeros(config.n_features, dtype=torch.long, device=crosscoder.W_dec.device)
-        self.last_losses: Losses | None = None
+        self.last_losses = None
 
     @property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, object]:
         """The hyper-parameters as plain values."""
         return {"trainer_class": type(self).__name__, "dict_class": "CrossCoder", **asdict(self.settings)}
 
     def get_logging_parameters(self) -> dict[str, float]:
-        """Parts of the last loss and the share of features that did not fire for 100,000 tokens."""
+        """Losses of the last step, and the fraction of features that have not fired for 100,000 tokens."""
         if self.last_losses is None:
             return {}
         return {
@@ -243,62 +269,69 @@ class Trainer(ABC):
         }
 
     def losses(self, x: Float[Tensor, "B C D"], step: int) -> Losses:
-        """Loss and parts of one batch at one step of the schedule."""
-        return self._found(self._scaled(x), step).losses
+        """Loss of a batch and its terms, with the weights that the schedule gives them at `step`."""
+        return self._forward_pass(self._scaled(x), step).losses
 
     def loss(self, x: Float[Tensor, "B C D"], step: int, logging: bool = False) -> Float[Tensor, ""] | LossLog:
-        """The loss to minimise, or what dictionary_learning logs if `logging`."""
+        """The training loss of a batch, or what dictionary_learning logs of it if `logging`."""
         scaled = self._scaled(x)
-        found = self._found(scaled, step)
+        forward = self._forward_pass(scaled, step)
         if not logging:
-            return found.losses.loss
-        codes = found.codes if isinstance(found.codes, Tensor) else found.codes.dense()
-        parts = {name: getattr(found.losses, name).item() for name in ("loss", "l2", "sparsity")}
-        return LossLog(scaled, found.reconstruction, codes, parts)
+            return forward.losses.loss
+        codes = forward.codes if isinstance(forward.codes, Tensor) else forward.codes.dense()
+        terms = {name: getattr(forward.losses, name).item() for name in ("loss", "l2", "sparsity")}
+        return LossLog(scaled, forward.reconstruction, codes, terms)
 
     def update(self, step: int, x: Float[Tensor, "B C D"]) -> Float[Tensor, ""]:
-        """One optimiser step on a batch; gives its loss, as a tensor, so that no device is waited for."""
+        """Take one optimiser step on a batch, and return its loss as a tensor, to avoid a device sync."""
+        # Forward and backward pass.
         self.crosscoder.train()
-        found = self._found(self._scaled(x), step)
+        forward = self._forward_pass(self._scaled(x), step)
         self.optimizer.zero_grad(set_to_none=True)
-        found.losses.loss.backward()
+        forward.losses.loss.backward()
+
+        # Average the gradients over processes, tie those of shared features, clip, and step.
         parameters = list(self.crosscoder.parameters())
-        self.processes.mean_(*(parameter.grad for parameter in parameters))
+        self.processes.mean_(*(parameter.grad for parameter in parameters if parameter.grad is not None))
         self.crosscoder.tie_gradients()
         torch.nn.utils.clip_grad_norm_(parameters, self.settings.clip)
         self.optimizer.step()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.lr * self.settings.lr_factor(step + 1)
-        self.last_losses = found.losses.over(self.processes)
+        self._set_learning_rate(step + 1)
+
+        # Update losses and statistics.
+        self.last_losses = forward.losses.over(self.processes)
         with torch.no_grad():
             self.tokens_since_fired += len(x) * self.processes.size
-            self.tokens_since_fired.masked_fill_(self.processes.maximum(found.fired), 0)
-            self._after(found, step)
+            self.tokens_since_fired.masked_fill_(self.processes.maximum(forward.fired), 0)
+            self._update_statistics(forward, step)
         return self.last_losses.loss
 
     def counters(self) -> dict[str, Tensor]:
-        """What the trainer itself remembers from step to step, beside weights and optimiser."""
+        """The trainer's own state, apart from weights and optimiser."""
         return {"tokens_since_fired": self.tokens_since_fired}
 
     def resume(self, step: int, counters: dict[str, Tensor]) -> None:
-        """Go on at a step with the counters of a trainer that was interrupted."""
+        """Restore the counters of an interrupted trainer, and the learning rate of the step to resume at."""
         self.tokens_since_fired = counters["tokens_since_fired"].clone()
+        self._set_learning_rate(step)
+
+    def _set_learning_rate(self, step: int) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.lr * self.settings.lr_factor(step)
 
-    def _found(self, scaled: Tensor, step: int) -> Measured:
+    def _forward_pass(self, scaled: Float[Tensor, "B C D"], step: int) -> ForwardPass:
         with torch.autocast(scaled.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            return self._measure(scaled, step)
+            return self._forward(scaled, step)
 
     @abstractmethod
-    def _measure(self, scaled: Float[Tensor, "B C D"], step: int) -> Measured:
-        """The batch's losses, with gradients."""
+    def _forward(self, scaled: Float[Tensor, "B C D"], step: int) -> ForwardPass:
+        """Forward pass and losses of a batch on the scale of training."""
 
-    def _after(self, found: Measured, step: int) -> None:
-        """Keep a kind's statistics of what it did in a step; most have none."""
+    def _update_statistics(self, forward: ForwardPass, step: int) -> None:
+        """Update the statistics that a kind collects over the steps; most have none."""
         return
 
-    def _scaled(self, x: Tensor) -> Tensor:
+    def _scaled(self, x: Float[Tensor, "B C D"]) -> Float[Tensor, "B C D"]:
         return x.to(self.crosscoder.W_dec) * self.crosscoder.scales.unsqueeze(-1)
 
 
@@ -307,10 +340,10 @@ def squared_error(x: Float[Tensor, "B C D"], reconstruction: Float[Tensor, "B C 
     return (reconstruction - x).square().sum() / len(x)
 
 
-def active_features(codes: Float[Tensor, "B F"]) -> Float[Tensor, ""]:
-    """Codes of a token that are not zero, mean over the first `_COUNTED` tokens: counting all takes as long as Adam."""
-    few = codes.detach()[:_COUNTED]
-    return few.count_nonzero() / len(few)
+def mean_l0(codes: Float[Tensor, "B F"]) -> Float[Tensor, ""]:
+    """Number of active features per token, mean over the first 256 tokens of a batch."""
+    sample = codes.detach()[:_L0_TOKENS]
+    return sample.count_nonzero() / len(sample)
 
 
 def warmed_up(weight: float, step: int, warmup: float) -> float:

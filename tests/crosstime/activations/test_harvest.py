@@ -193,7 +193,7 @@ def test_another_text_is_refused(store, brief_suite: Suite, tmp_path: Path):
 
 def test_a_folder_with_other_things_is_left_alone(brief_suite: Suite, tmp_path: Path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(StoreError, match="is not a store of activations: choose another folder"):
+    with pytest.raises(StoreError, match="is not an activation store: choose another folder"):
         harvest(brief_suite, Site(0), TEXT, tmp_path, **OPTIONS)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
@@ -231,7 +231,7 @@ def test_numbers_too_large_for_float16_are_refused(brief_suite: Suite, tmp_path:
         return {site: torch.full((sequences.n_tokens, 16), 1e5) for site in sites}
 
     monkeypatch.setattr(harvesting, "fetch", huge)
-    with pytest.raises(StoreError, match=r"at resid\.0 are too large for float16; take bfloat16"):
+    with pytest.raises(StoreError, match=r"at resid\.0 are too large for float16; use bfloat16"):
         harvest(brief_suite, Site(0), TEXT, tmp_path / "store", **OPTIONS | {"dtype": "float16"})
 
 

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from crosstime.activations import store as module
 from crosstime.activations.data_config import DataConfig
 from crosstime.activations.harvest import harvest
-from crosstime.activations.store import ActivationStore, read_manifest, store_at
+from crosstime.activations.manifest import read_manifest
+from crosstime.activations.store import ActivationStore, store_at
 from crosstime.errors import CrosscoderError, StoreError
 from crosstime.suites.suite import Suite
 from crosstime.training.l1 import L1Config
@@ -152,10 +153,10 @@ def test_a_store_of_other_weights_under_the_same_names_is_refused(store: Activat
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "there is no store of activations in"),
+        (None, "there is no activation store in"),
         ("{", "is not a valid JSON file"),
-        ('{"format": "x"}', "is not the manifest of a store of activations"),
-        ('{"format": "crosstime-activations-1"}', "is not whole: it has no 'made_from'"),
+        ('{"format": "x"}', "is not the manifest of an activation store"),
+        ('{"format": "crosstime-activations-1"}', "is damaged: it has no 'made_from'"),
     ],
 )
 def test_a_folder_that_is_no_store_is_refused(tmp_path: Path, content: str | None, message: str):
@@ -175,5 +176,5 @@ def test_a_source_is_a_store_or_text(store: ActivationStore, tmp_path: Path):
         assert store_at(source).digest == store.digest
     for source in ("text.txt", ["text.txt", "more.txt"], iter(TEXT), TEXT, tmp_path, "a" * 5000, "a\0b"):
         assert store_at(source) is None
-    with pytest.raises(StoreError, match="the only source of a training"):
+    with pytest.raises(StoreError, match="the only source of a training run"):
         store_at(["text.txt", store.folder])

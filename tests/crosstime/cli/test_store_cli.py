@@ -68,7 +68,7 @@ def test_harvest_writes_a_store_and_says_what_is_in_it(brief_suite: Suite, folde
     line = refused(
         monkeypatch, capsys, "harvest", of(brief_suite), "text.txt", "store", "--site", "mlp.1", "--length", "9"
     )
-    assert line.startswith("crosstime: the store store was made from something else: revisions was")
+    assert line.startswith("crosstime: the store store was made with other settings: revisions was")
 
 
 def test_evaluate_averages_over_crosscoders(

@@ -157,7 +157,7 @@ def test_a_whole_number_serves_as_a_number(tmp_path):
         ("compare.site=resid", ("compare.site: A site is written COMPONENT.LAYER",)),
         ("crosscoder.n_features=0", ("[crosscoder] n_features must be positive",)),
         ("crosscoder.batch_size=0", ("[crosscoder] batch_size must be at least 1",)),
-        ("crosscoder.l1_warmup=2", ("[crosscoder] l1_warmup is a share",)),
+        ("crosscoder.l1_warmup=2", ("[crosscoder] l1_warmup is a fraction",)),
         ("corpus.sequence_length=1", ("[corpus] sequence_length must be at least 2, not 1",)),
         ("corpus.sentences=0", ("[corpus] sentences must be at least 1",)),
         ("corpus.attractor_share=1.5", ("[corpus] attractor_share must lie between 0 and 1",)),

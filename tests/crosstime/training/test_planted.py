@@ -12,11 +12,11 @@ from crosstime.training.topk import BatchTopKConfig
 
 def test_shared_features_have_one_direction_and_specific_ones_take_turns():
     planted = plant(12, 3, 16, shared=0.5)
-    assert planted.where.sum(1).tolist() == [3] * 6 + [1] * 6
-    assert planted.where[6:].int().argmax(1).tolist() == [0, 1, 2, 0, 1, 2]
+    assert planted.present.sum(1).tolist() == [3] * 6 + [1] * 6
+    assert planted.present[6:].int().argmax(1).tolist() == [0, 1, 2, 0, 1, 2]
     assert torch.equal(planted.directions[:6, 0], planted.directions[:6, 2])
     norms = planted.directions.norm(dim=-1)
-    torch.testing.assert_close(norms[planted.where], torch.ones(24))
+    torch.testing.assert_close(norms[planted.present], torch.ones(24))
 
 
 def test_turned_and_weak_features_are_as_described():
@@ -101,7 +101,7 @@ def test_training_recovers_a_small_problem_and_is_the_same_twice():
 
 
 def test_bad_input_is_one_sentence():
-    with pytest.raises(CrosstimeError, match=r"shared is a share between 0 and 1, not 2\.0"):
+    with pytest.raises(CrosstimeError, match=r"shared is a fraction between 0 and 1, not 2\.0"):
         plant(shared=2.0)
     with pytest.raises(CrosstimeError, match="a positive density"):
         plant(density=0.0)

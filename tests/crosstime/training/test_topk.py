@@ -73,7 +73,7 @@ def test_auxk_is_the_share_of_what_was_missed_that_dead_features_miss_too(below:
     crosscoder, x = trainer.crosscoder, batch()
     dead = torch.arange(F) % 3 == 0
     trainer.tokens_since_fired[dead] = 10**6
-    trainer._after(trainer._found(x, 0), 0)
+    trainer._update_statistics(trainer._forward_pass(trainer._scaled(x), 0), 0)
     assert trainer.n_dead == int(dead.sum())
     l2, codes, missed = by_formula(crosscoder, x, K, shared=False)
     weighted = (codes * crosscoder.W_dec.norm(dim=-1).sum(1)).detach() * dead
