@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 import typer
-from crosstime.runs.stages.registry import NAMES
 
 from crosstime.cli.main import app
 from crosstime.cli.reference import reference
-from crosstime.runs.recipe.recipe import Recipe, shipped
+from crosstime.runs.recipe.recipe import Recipe
+from crosstime.runs.recipe.shipped import shipped
+from crosstime.runs.stages.registry import NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

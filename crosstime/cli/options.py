@@ -46,11 +46,11 @@ def compute_for(
     With a server, the ids of its jobs go to FOLDER/jobs.json, so that the same command takes them up again.
     """
     from crosstime.runs.jobs import JobFile
-    from crosstime.runs.recipe.recipe import RemoteRecipe
+    from crosstime.runs.recipe.remote import RemoteRecipe
     from crosstime.suites.compute import Compute
 
     place = RemoteRecipe(remote, {"true": True, "false": False}.get(sandboxed, sandboxed))
-    return Compute(device, dtype, max_tokens, place.place({} if folder is None else JobFile(folder / "jobs.json")))
+    return Compute(device, dtype, max_tokens, place.open({} if folder is None else JobFile(folder / "jobs.json")))
 
 
 def show_traffic(compute: Compute, console: Console) -> None:

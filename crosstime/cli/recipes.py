@@ -9,7 +9,8 @@ def recipes() -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from crosstime.runs.recipe.recipe import Recipe, shipped
+    from crosstime.runs.recipe.recipe import Recipe
+    from crosstime.runs.recipe.shipped import shipped
 
     table = Table.grid(padding=(0, 2))
     for name in shipped():

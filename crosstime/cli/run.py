@@ -86,28 +86,34 @@ def show_plan(recipe: Recipe, runs: Path, console: Console) -> None:
     """Print what a recipe would cost on this machine; exit code 1 where it cannot hold it."""
     from rich.table import Table
 
+    from crosstime.runs.plan.machine import Machine
     from crosstime.runs.plan.plan import in_bytes, in_time, plan
-    from crosstime.runs.plan.rates import Machine
 
+    # Measure the machine, and compute the costs
     machine = Machine.here(recipe.compute.torch_device, runs)
-    found = plan(recipe, machine)
-    speed = f"{machine.flops / 1e9:,.0f} GFLOP/s"
-    console.print(f"{recipe.name} on {machine.device} ({machine.name}, {speed})", markup=False, highlight=False)
+    estimate = plan(recipe, machine)
+    rates = f"{machine.flops / 1e9:,.0f} GFLOP/s, {machine.bandwidth / 1e9:,.0f} GB/s"
+    console.print(f"{recipe.name} on {machine.device} ({machine.name}, {rates})", markup=False, highlight=False)
+
+    # A row for each stage
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("stage", "what"):
         table.add_column(name)
     for name in ("FLOP", "memory", "disk", "time"):
         table.add_column(name, justify="right")
-    for cost in found.costs:
-        sizes = f"{cost.flops:.2g}", in_bytes(cost.memory), in_bytes(cost.disk), in_time(cost.seconds)
-        table.add_row(cost.stage, cost.what, *sizes)
+    for cost in estimate.costs:
+        seconds = in_time(*estimate.seconds(cost)) if cost.flops else "-"
+        table.add_row(cost.stage, cost.what, f"{cost.flops:.2g}", in_bytes(cost.memory), in_bytes(cost.disk), seconds)
     console.print(table)
-    disk = sum(cost.disk for cost in found.costs)
+
+    # The sum, and what the machine lacks
+    disk, memory = in_bytes(sum(cost.disk for cost in estimate.costs)), in_bytes(estimate.host_memory)
     console.print(
-        f"In all {in_time(found.seconds)}, {in_bytes(disk)} of disk, {in_bytes(found.host_memory)} of main memory.",
+        f"In all {in_time(*estimate.seconds())} of computing, {disk} of disk, {memory} of main memory. Downloads, "
+        "opening checkpoints and drawing the report take time of their own.",
         highlight=False,
     )
-    for objection in found.objections:
+    for objection in estimate.objections:
         console.print(f"This machine cannot hold it: {objection}.", markup=False, highlight=False, soft_wrap=True)
-    if found.objections:
+    if estimate.objections:
         raise typer.Exit(1)

@@ -116,7 +116,7 @@ def train(
 
 
 def _recipe(kind: str, given: dict[str, Any], settings: list[str], seed: int) -> CrosscoderRecipe:
-    from crosstime.runs.recipe.recipe import crosscoder_table
+    from crosstime.runs.recipe.build import crosscoder_table
 
     return crosscoder_table({"kind": kind, "seed": seed, **given}, settings)
 

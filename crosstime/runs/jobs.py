@@ -1,4 +1,4 @@
-"""The ids of jobs on a server, in a file, so that a run that was stopped finds them again."""
+"""The ids of jobs on a server, kept in a file, so that a run that was stopped finds its jobs again."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from crosstime.machine.storage import read_json, write_json
 
 
 class JobFile(MutableMapping[str, str]):
-    """A mapping from requests to job ids that is on disk before anybody waits for the job.
+    """A mapping from requests to job ids that is written to disk before anybody waits for the job.
 
-    Give it to `interventions.Remote` as `jobs`; several threads may write.
+    Pass it to `interventions.Remote` as `jobs`; several threads may write.
 
     Args:
-        path: a JSON file; it need not be there.
+        path: a JSON file; it need not exist.
 
     Raises:
         RunError: the file holds something else.
@@ -31,10 +31,10 @@ class JobFile(MutableMapping[str, str]):
         self._lock = threading.Lock()
         self._ids: dict[str, str] = {}
         if self.path.is_file():
-            found = read_json(self.path)
-            if not isinstance(found, dict) or not all(isinstance(job, str) for job in found.values()):
-                raise RunError(f"{self.path} must hold job ids by request; remove it to send all requests anew.")
-            self._ids = found
+            ids = read_json(self.path)
+            if not isinstance(ids, dict) or not all(isinstance(job, str) for job in ids.values()):
+                raise RunError(f"{self.path} must hold job ids by request; remove it to send all requests again.")
+            self._ids = ids
 
     def __getitem__(self, request: str) -> str:
         return self._ids[request]

@@ -1,4 +1,4 @@
-"""What a run has done already: stages keyed by their inputs, files by their checksums."""
+"""The record of a run's stages: each with a key, a hash of its inputs, and with checksums of its files."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from crosstime.errors import RunError
+from crosstime.machine.processes import ALONE, Processes
 from crosstime.machine.storage import read_json, write_json
-from crosstime.runs.parts import Pieces, checksum
+from crosstime.runs.parts import Parts, checksum
 
 MANIFEST = "manifest.json"
 PARTIAL = "partial"
 
 
 class Ledger:
-    """The stages of one run folder, so that a finished stage is not done again.
+    """The stages of one run folder, so that a finished stage is not repeated.
 
-    A stage is done when the manifest has it with the same key, and each of its files has the checksum that
-    was noted. The key is a hash of everything that the stage's result depends on, the keys of earlier stages
-    among it: a changed recipe redoes what it changes, and nothing else. A stage that is stopped half-way finds
-    its pieces again, in a folder that is named by its key.
+    A stage is done if the manifest has it with the same key, and each of its files has the recorded checksum. The key
+    is a hash of everything that the stage's result depends on, the keys of earlier stages included: a changed recipe
+    repeats the stages that it changes, and no others. A stage that was stopped finds its finished parts in a folder
+    that is named by its key.
 
     Args:
-        folder: of the run; made if missing.
+        folder: the run's folder; created if missing.
+        processes: the processes of the run.
 
     Raises:
         RunError: the folder cannot be made, or its manifest is damaged.
@@ -36,30 +38,30 @@ class Ledger:
     Examples:
         >>> import tempfile
         >>> ledger = Ledger(Path(tempfile.mkdtemp()))
-        >>> ledger.stage("one", {"a": 1}, ["x.txt"], lambda pieces: (ledger.folder / "x.txt").write_text("1"))
+        >>> ledger.stage("one", {"a": 1}, ["x.txt"], lambda parts: (ledger.folder / "x.txt").write_text("1"))
         True
-        >>> ledger.stage("one", {"a": 1}, ["x.txt"], lambda pieces: None)
+        >>> ledger.stage("one", {"a": 1}, ["x.txt"], lambda parts: None)
         False
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, processes: Processes = ALONE) -> None:
+        self.folder, self.processes = folder, processes
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"cannot make the run folder {folder}: {error.strerror}") from error
         self.manifest = read_manifest(folder) if (folder / MANIFEST).exists() else {"stages": {}}
 
-    def note(self, **facts: Any) -> None:
-        """Keep facts about the run beside its stages: recipe, versions, peak memory."""
+    def note(self, **facts: object) -> None:
+        """Record facts about the run next to its stages: recipe, versions, peak memory."""
         self.manifest.update(facts)
         write_json(self.folder / MANIFEST, self.manifest)
 
     def key(self, name: str) -> str:
-        """Key of a stage that is done.
+        """The key of a stage that is done.
 
         Raises:
-            RunError: it is not.
+            RunError: the stage is not done.
         """
         entry = self.manifest["stages"].get(name)
         key = entry.get("key") if isinstance(entry, dict) else None
@@ -68,43 +70,51 @@ class Ledger:
         return key
 
     def force(self, name: str) -> None:
-        """Have a stage done again, and with it every stage that depends on it."""
+        """Have a stage repeated, and with it every stage that depends on it."""
         forced = self.manifest.setdefault("forced", {})
         forced[name] = forced.get(name, 0) + 1
         write_json(self.folder / MANIFEST, self.manifest)
 
-    def is_done(self, name: str, inputs: Any, files: Sequence[str]) -> bool:
-        """Whether a stage was done from these inputs, and all of its files are whole."""
+    def is_done(self, name: str, inputs: object, files: Sequence[str]) -> bool:
+        """Whether a stage was done from these inputs, and all of its files are intact."""
         entry = self.manifest["stages"].get(name)
         if not isinstance(entry, dict) or entry.get("key") != self._key(name, inputs):
             return False
         return set(files) <= set(entry.get("files") or ()) and not damaged(self.folder, entry)
 
-    def stage(self, name: str, inputs: Any, files: Sequence[str], work: Callable[[Pieces], object]) -> bool:
-        """Do a stage unless it is done; gives whether it was.
+    def stage(self, name: str, inputs: object, files: Sequence[str], work: Callable[[Parts], object]) -> bool:
+        """Do a stage unless it is done.
 
         Args:
-            name: of the stage.
+            name: name of the stage.
             inputs: plain values that decide its result.
-            files: what it writes, relative to the folder.
-            work: writes them, each atomically; finished parts of it can be kept as pieces.
+            files: the files that it writes, relative to the folder.
+            work: writes them, each atomically; it may keep finished parts of its work.
+
+        Returns:
+            Whether the stage was done now, rather than before.
 
         Raises:
-            RunError: the work did not write a file that it promised.
+            RunError: the work did not write one of the files.
         """
         if self.is_done(name, inputs, files):
             return False
-        key, pieces = self._key(name, inputs), self.pieces(name, inputs)
+
+        # Remove the entry, and parts that were made from other inputs
+        key, parts = self._key(name, inputs), self.parts(name, inputs)
         self.manifest["stages"].pop(name, None)
-        # Pieces of other inputs are of no use to anyone any more.
-        for left in pieces.folder.parent.glob(f"{name}-*"):
-            if left != pieces.folder:
-                shutil.rmtree(left, ignore_errors=True)
+        for folder in parts.folder.parent.glob(f"{name}-*"):
+            if folder != parts.folder:
+                shutil.rmtree(folder, ignore_errors=True)
+
+        # Do the work
         started, clock = datetime.now(UTC), time.perf_counter()
-        work(pieces)
+        work(parts)
         missing = [file for file in files if not (self.folder / file).is_file()]
         if missing:
             raise RunError(f"stage {name!r} did not write {', '.join(missing)} in {self.folder}")
+
+        # Record it
         self.manifest["stages"][name] = {
             "key": key,
             "started": started.isoformat(timespec="seconds"),
@@ -115,32 +125,33 @@ class Ledger:
         shutil.rmtree(self.folder / PARTIAL, ignore_errors=True)
         return True
 
-    def pieces(self, name: str, inputs: Any) -> Pieces:
-        """Where a stage that makes something of these inputs keeps what it has finished."""
-        return Pieces(self.folder / PARTIAL / f"{name}-{self._key(name, inputs)}")
+    def parts(self, name: str, inputs: object) -> Parts:
+        """The finished parts of a stage with these inputs."""
+        return Parts(self.folder / PARTIAL / f"{name}-{self._key(name, inputs)}", self.processes)
 
     def reread(self) -> None:
-        """Take up what another process has written into the manifest."""
+        """Read the manifest again, which another process may have changed."""
         self.manifest = read_manifest(self.folder)
 
     def sweep(self) -> None:
-        """Remove what a killed run was about to write: temporary files, which nobody will finish."""
-        # Also those of safetensors, which writes to a file of its own, .tmp and six letters, beside ours.
+        """Remove the temporary files that a killed run left half-written."""
+        # Also those of safetensors, which writes to a file of its own, .tmp and six letters, next to ours.
         for pattern in (".tmp-*", ".tmp??????", ".old-*"):
-            for left in list(self.folder.rglob(pattern)):
-                if left.is_dir():
-                    shutil.rmtree(left, ignore_errors=True)
+            for path in list(self.folder.rglob(pattern)):
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
                 else:
-                    left.unlink(missing_ok=True)
+                    path.unlink(missing_ok=True)
 
-    def _key(self, name: str, inputs: Any) -> str:
-        again = self.manifest.get("forced", {}).get(name, 0)
-        text = json.dumps([inputs, again] if again else inputs, sort_keys=True, default=str)
+    def _key(self, name: str, inputs: object) -> str:
+        """Hash of a stage's inputs, and of how many times it was forced."""
+        forced = self.manifest.get("forced", {}).get(name, 0)
+        text = json.dumps([inputs, forced] if forced else inputs, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """A run's manifest.
+    """The manifest of a run.
 
     Raises:
         RunError: there is none, or it is damaged.
@@ -148,25 +159,25 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     manifest = read_json(path)
     if not isinstance(manifest, dict) or not isinstance(manifest.setdefault("stages", {}), dict):
-        raise RunError(f"{path} is not the manifest of a run; move it away to start anew")
+        raise RunError(f"{path} is not the manifest of a run; move it away to start from the beginning")
     forced = manifest.setdefault("forced", {})
-    if not isinstance(forced, dict) or not all(isinstance(times, int) for times in forced.values()):
-        raise RunError(f"{path} is damaged at 'forced'; move it away to start anew")
+    if not isinstance(forced, dict) or not all(isinstance(count, int) for count in forced.values()):
+        raise RunError(f"{path} is damaged at 'forced'; move it away to start from the beginning")
     return manifest
 
 
-def damaged(folder: Path, entry: Any) -> list[str]:
-    """Files of a stage that are missing, or not what the stage wrote; its entry in the manifest says what that was.
+def damaged(folder: Path, entry: object) -> list[str]:
+    """Files of a stage that are missing or have another checksum than its entry in the manifest records.
 
-    A name that leads out of the folder is damage as well, and is not looked at.
+    A name that leads out of the folder counts as damaged, and is not opened.
     """
-    noted = entry.get("files") if isinstance(entry, dict) else None
-    if not isinstance(noted, dict):
+    files = entry.get("files") if isinstance(entry, dict) else None
+    if not isinstance(files, dict):
         return [MANIFEST]
-    return [name for name, expected in noted.items() if not _is_whole(folder, name, expected)]
+    return [name for name, expected in files.items() if not _is_intact(folder, name, expected)]
 
 
-def _is_whole(folder: Path, name: str, expected: Any) -> bool:
+def _is_intact(folder: Path, name: str, expected: object) -> bool:
     relative = Path(name)
     if relative.is_absolute() or ".." in relative.parts or "\0" in name:
         return False

@@ -1,4 +1,4 @@
-"""One run in a folder at a time."""
+"""The lock of a run folder: one run at a time."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ LOCK = "run.lock"
 
 
 @contextmanager
-def only_run(folder: Path) -> Iterator[None]:
-    """Hold a run folder while the block runs; a second run into it is refused.
+def run_lock(folder: Path) -> Iterator[None]:
+    """Hold the lock of a run folder while the block runs; a second run in it is refused.
 
-    The lock belongs to the process, not to the file: when a process dies, by whatever cause, its lock is gone,
-    and the file that it left is no obstacle.
+    The lock belongs to the process, not to the file: when a process dies, for whatever reason, its lock is released,
+    and the file that it left behind does not block the next run.
 
     Raises:
-        RunError: another process holds the folder, or the lock's file cannot be made.
+        RunError: another process holds the folder, or the lock file cannot be made.
 
     Examples:
         >>> import tempfile
-        >>> with only_run(Path(tempfile.mkdtemp())) as held:
-        ...     held
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with run_lock(folder):
+        ...     lock_holder(folder) is not None
+        True
     """
     path = folder / LOCK
-    descriptor = _taken(path)
+    descriptor = _acquire(path)
     try:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
@@ -40,8 +42,8 @@ def only_run(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def holder(folder: Path) -> str | None:
-    """Which process runs in a folder, in words; None where none does."""
+def lock_holder(folder: Path) -> str | None:
+    """The process that holds the lock of a folder, in words; None if it is free."""
     try:
         descriptor = os.open(folder / LOCK, os.O_RDONLY)
     except OSError:
@@ -49,7 +51,7 @@ def holder(folder: Path) -> str | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return os.read(descriptor, 200).decode(errors="replace") or "another process"
+        return _read_holder(descriptor)
     except OSError:
         return None
     finally:
@@ -57,28 +59,38 @@ def holder(folder: Path) -> str | None:
     return None
 
 
-def _taken(path: Path) -> int:
-    """An open descriptor of the lock's file, locked."""
+def _acquire(path: Path) -> int:
+    """Open the lock file and lock it; returns the descriptor."""
     while True:
+        # Open the file
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise RunError(f"cannot write in the run folder {path.parent}: {error.strerror}") from error
+
+        # Lock it
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            who = os.read(descriptor, 200).decode(errors="replace") or "another process"
+            holder = _read_holder(descriptor)
             os.close(descriptor)
             raise RunError(
-                f"a run is going on in {path.parent} ({who}): wait until it ends, or choose another folder with --runs"
+                f"a run is going on in {path.parent} ({holder}): wait until it ends, or choose another folder with "
+                f"--runs"
             ) from None
         except OSError as error:
             os.close(descriptor)
             raise RunError(f"cannot lock the run folder {path.parent}: {error.strerror}") from error
-        # A run that has just ended may have removed the file between opening and locking.
+
+        # A run that has just ended may have removed the file between opening and locking: try again
         try:
             if os.fstat(descriptor).st_ino == path.stat().st_ino:
                 return descriptor
         except FileNotFoundError:
             pass
         os.close(descriptor)
+
+
+def _read_holder(descriptor: int) -> str:
+    """What the holder of a lock wrote into its file."""
+    return os.read(descriptor, 200).decode(errors="replace") or "another process"

@@ -1,4 +1,4 @@
-"""The finished parts of an unfinished stage, so that a run which was killed goes on from there."""
+"""The finished parts of an unfinished stage, from which a stopped run resumes."""
 
 from __future__ import annotations
 
@@ -8,60 +8,59 @@ from pathlib import Path
 
 import pandas as pd
 
+from crosstime.machine.processes import ALONE, Processes
 from crosstime.machine.storage import atomic_path, read_table, write_table
-
-TEXT_COLUMNS = dict.fromkeys(
-    ("task", "features", "kind", "revision", "class_ie", "class_dec", "text", "dip", "at", "other", "group"), "str"
-)
-"""Columns of a run's tables that are text even where every entry looks like a number."""
+from crosstime.runs.folder import TEXT_COLUMNS
 
 
-class Pieces:
-    """A folder in which a stage keeps what it has finished, each file with a checksum beside it.
+class Parts:
+    """A folder in which a stage keeps its finished parts: files, each with a checksum file beside it.
 
     Args:
-        folder: of the pieces; made when the first is written.
+        folder: folder of the parts; created with the first part.
+        processes: the processes that make them together.
 
     Examples:
         >>> import tempfile
-        >>> pieces = Pieces(Path(tempfile.mkdtemp()))
-        >>> pieces.has("a.txt")
+        >>> parts = Parts(Path(tempfile.mkdtemp()))
+        >>> parts.is_finished("a.txt")
         False
-        >>> path = pieces.keep("a.txt", lambda path: path.parent.mkdir(exist_ok=True) or path.write_text("whole"))
-        >>> pieces.has("a.txt")
+        >>> path = parts.file("a.txt", lambda path: path.write_text("content"))
+        >>> parts.is_finished("a.txt")
         True
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, processes: Processes = ALONE) -> None:
+        self.folder, self.processes = folder, processes
 
     def path(self, name: str) -> Path:
-        """Where a piece is, or will be."""
+        """Path of a part, whether or not it exists."""
         return self.folder / name
 
-    def has(self, name: str) -> bool:
-        """Whether a piece is there and whole."""
-        path, seal = self.path(name), self._seal(name)
+    def is_finished(self, name: str) -> bool:
+        """Whether a part exists and its checksum is right."""
+        path, seal = self.path(name), self._checksum_file(name)
         try:
             return seal.is_file() and path.is_file() and seal.read_text(encoding="utf-8") == checksum(path)
         except (OSError, UnicodeDecodeError):
             return False
 
-    def keep(self, name: str, write: Callable[[Path], object]) -> Path:
-        """Where a piece lies, written by `write` unless it is there and whole."""
+    def file(self, name: str, write: Callable[[Path], object]) -> Path:
+        """Path of a part, which `write` writes unless it is finished already."""
         path = self.path(name)
-        if not self.has(name):
-            self._seal(name).unlink(missing_ok=True)
+        if not self.is_finished(name):
+            self._checksum_file(name).unlink(missing_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             write(path)
-            with atomic_path(self._seal(name)) as temporary:
+            with atomic_path(self._checksum_file(name)) as temporary:
                 temporary.write_text(checksum(path), encoding="utf-8")
         return path
 
-    def table(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """A table, made unless it is there and whole."""
-        return read_table(self.keep(name, lambda path: write_table(path, make())), dtypes=TEXT_COLUMNS)
+    def table(self, name: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """A part that is a table, which is computed unless it is finished already."""
+        return read_table(self.file(name, lambda path: write_table(path, compute())), dtypes=TEXT_COLUMNS)
 
-    def _seal(self, name: str) -> Path:
+    def _checksum_file(self, name: str) -> Path:
         return self.folder / f"{name}.sha256"
 
 

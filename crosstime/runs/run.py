@@ -14,13 +14,15 @@ import pandas as pd
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.machine.processes import join_processes
 from crosstime.machine.resource_errors import explain_resource_errors
-from crosstime.runs.experiment import Experiment
-from crosstime.runs.ledger import PARTIAL
-from crosstime.runs.lock import only_run
+from crosstime.runs.check import check
+from crosstime.runs.folder import RunFolder
+from crosstime.runs.inputs import Inputs
+from crosstime.runs.ledger import PARTIAL, Ledger
+from crosstime.runs.lock import run_lock
 from crosstime.runs.provenance import peak_gpu_memory, peak_memory, source_commit, versions
 from crosstime.runs.recipe.recipe import Recipe
-from crosstime.runs.sharding import agree, wait
-from crosstime.runs.stages.registry import check_names, stages_of
+from crosstime.runs.sharding import barrier, broadcast
+from crosstime.runs.stages.registry import refuse_unknown, stages_of
 from crosstime.runs.stages.stage import Stage
 from crosstime.shown import Shown
 from crosstime.suites.suite import Suite
@@ -28,14 +30,15 @@ from crosstime.suites.suite import Suite
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RunResult(Shown):
-    """What a run found, and where it lies.
+    """The results of a run, opened from its folder.
 
     Attributes:
-        folder: of the run; ``manifest.json`` in it says what was done with what.
-        report: the HTML file.
-        suite, crosscoder: opened from the folder.
-        accuracy, evaluation, effects, ablation: the tables.
-        summary: what was found, in a few lines.
+        folder: the run's folder; ``manifest.json`` in it records what was done with which inputs.
+        report: the report, an HTML file.
+        suite: all checkpoints.
+        crosscoder: the crosscoder of the compared ones.
+        accuracy, evaluation, effects, ablation: tables; see ``docs/results.md``.
+        summary: the findings in a few sentences.
     """
 
     folder: Path
@@ -49,11 +52,11 @@ class RunResult(Shown):
     summary: str
 
     def headline(self) -> str:
-        """The finding, and where the report is."""
+        """The findings, and where the report is."""
         return f"{' '.join(self.summary.splitlines())} The report: {self.report}"
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        """The tables that the report is made of."""
+        """The main tables by their titles."""
         strongest = self.effects.assign(size=self.effects.ie.abs()).sort_values("size", ascending=False, kind="stable")
         compared = self.accuracy[self.accuracy.revision.isin(self.crosscoder.origin.revisions)]
         return {
@@ -71,82 +74,106 @@ def run(
     force: Sequence[str] = (),
     announce: Callable[[str], None] = lambda line: None,
 ) -> RunResult:
-    """Do everything that a recipe says, and write results and report under ``folder/<name>/``.
+    """Run every stage of a recipe, and write results and report to ``folder/<name>/``.
 
-    Stages that are done already, from the same inputs, are not done again, and a stage that was stopped goes on
-    from where it was. Results are safetensors, CSV and JSON files; see ``docs/results.md``.
+    Stages that are done already, from the same inputs, are kept, and a stage that was stopped resumes from its finished
+    parts. Results are safetensors, CSV and JSON files; see ``docs/results.md``.
 
     Args:
         recipe: a `Recipe`, the path of a recipe file, or the name of a shipped one.
-        folder: where run folders are.
-        force: stages to do again though they are done, with all that depends on them; see `crosstime.runs.stages`.
-        announce: called with a line for each stage.
+        folder: folder in which the run's own folder is made.
+        force: stages to repeat although they are done, with all that depend on them; see `crosstime.runs.stages`.
+        announce: called with a line after each stage.
 
     Raises:
-        RecipeError, SuiteError, TaskError, CrosscoderError, RunError: one clear sentence each.
+        RecipeError, SuiteError, TaskError, CrosscoderError, RunError: in one sentence each.
 
     Examples:
         >>> result = run("demo")  # doctest: +SKIP
         >>> result.report  # doctest: +SKIP
         PosixPath('runs/demo/report.html')
     """
-    if not isinstance(recipe, Recipe):
-        is_file = isinstance(recipe, Path) or recipe.endswith(".toml")
-        recipe = Recipe.load(recipe) if is_file else Recipe.named(recipe)
-    check_names(tuple(force))
+    opened = _open_recipe(recipe)
+    refuse_unknown(force)
     with explain_resource_errors("starting"):
-        processes = join_processes(recipe.compute.torch_device)
-        experiment = Experiment(recipe, Path(folder) / recipe.name, processes=processes)
-        with only_run(experiment.folder) if processes.first else nullcontext(), _old_objects_left_alone():
-            _do_all(experiment, force, announce)
+        run_folder = RunFolder(Path(folder) / opened.name)
+        inputs = Inputs(opened, run_folder)
+        ledger = Ledger(run_folder.path, join_processes(opened.compute.torch_device))
+        lock = run_lock(run_folder.path) if ledger.processes.first else nullcontext()
+        with lock, _imports_out_of_garbage_collection():
+            _run_stages(inputs, run_folder, ledger, force, announce)
     return RunResult(
-        experiment.folder, experiment.folder / "report.html", experiment.suite, experiment.crosscoder,
-        experiment.table("accuracy"), experiment.table("evaluation"), experiment.table("effects"),
-        experiment.table("ablation"), "\n".join(experiment.table("summary").text),
-    )  # fmt: skip
+        folder=run_folder.path,
+        report=run_folder.path / run_folder.REPORT,
+        suite=inputs.suite,
+        crosscoder=run_folder.crosscoder,
+        accuracy=run_folder.table("accuracy"),
+        evaluation=run_folder.table("evaluation"),
+        effects=run_folder.table("effects"),
+        ablation=run_folder.table("ablation"),
+        summary="\n".join(run_folder.table("summary").text),
+    )
 
 
-def _do_all(experiment: Experiment, force: Sequence[str], announce: Callable[[str], None]) -> None:
-    recipe, ledger, first = experiment.recipe, experiment.ledger, experiment.processes.first
+def _open_recipe(recipe: Recipe | str | Path) -> Recipe:
+    """A recipe from a file or by name, unless it is one already."""
+    if isinstance(recipe, Recipe):
+        return recipe
+    if isinstance(recipe, Path) or recipe.endswith(".toml"):
+        return Recipe.load(recipe)
+    return Recipe.named(recipe)
+
+
+def _run_stages(
+    inputs: Inputs, folder: RunFolder, ledger: Ledger, force: Sequence[str], announce: Callable[[str], None]
+) -> None:
+    """Run the stages one after another; the first process records and announces them."""
+    recipe, first = inputs.recipe, ledger.processes.first
+
+    # Record what the run starts from, and refuse what cannot work
     if first:
         ledger.sweep()
         seeds = {"recipe": recipe.seed, "crosscoder": recipe.crosscoder.seed, "suite": recipe.suite.tiny.seed}
         ledger.note(recipe=recipe.to_dict(), versions=versions(), commit=source_commit(), seeds=seeds)
-        experiment.check()
+        check(inputs)
         for name in force:
             ledger.force(name)
+
+    # Run each stage
     for stage in stages_of(recipe):
         with explain_resource_errors(f"stage {stage.name!r}"):
-            made = _do(experiment, stage)
+            done_now = _run_stage(stage, inputs, folder, ledger)
             if first:
-                announce(f"{'made' if made else 'kept'} {stage.title}")
-                if (remote := experiment.compute.remote) is not None:
+                announce(f"{'made' if done_now else 'kept'} {stage.title}")
+                if (remote := inputs.compute.remote) is not None:
                     ledger.note(remote={"traffic": str(remote.traffic), "facts": remote.facts})
+
+    # Clean up
     if first:
-        shutil.rmtree(experiment.folder / PARTIAL, ignore_errors=True)
+        shutil.rmtree(folder.path / PARTIAL, ignore_errors=True)
         ledger.note(peak_memory_bytes=peak_memory(), peak_gpu_memory_bytes=peak_gpu_memory())
 
 
-def _do(experiment: Experiment, stage: Stage) -> bool:
-    """Do a stage unless it is done; what is done is for the first process to say."""
-    processes, ledger = experiment.processes, experiment.ledger
-    wait(processes)
+def _run_stage(stage: Stage, inputs: Inputs, folder: RunFolder, ledger: Ledger) -> bool:
+    """Run a stage unless it is done, which the first process decides for all; returns whether it was run."""
+    processes = ledger.processes
+    barrier(processes)
     if not processes.first:
         ledger.reread()
-    inputs, files = stage.inputs(experiment), stage.files(experiment)
-    if agree(processes.first and ledger.is_done(stage.name, inputs, files), processes):
+    dependencies, files = stage.dependencies(inputs, ledger), stage.files(inputs.recipe)
+    if broadcast(processes.first and ledger.is_done(stage.name, dependencies, files), processes):
         return False
     if processes.first:
-        ledger.stage(stage.name, inputs, files, lambda pieces: stage.work(experiment, pieces))
-    elif stage.together:
-        stage.work(experiment, ledger.pieces(stage.name, inputs))
-    wait(processes)
+        ledger.stage(stage.name, dependencies, files, lambda parts: stage.work(inputs, folder, parts))
+    elif stage.collective:
+        stage.work(inputs, folder, ledger.parts(stage.name, dependencies))
+    barrier(processes)
     return True
 
 
 @contextmanager
-def _old_objects_left_alone() -> Iterator[None]:
-    """Keep the garbage collector from going through all that was imported each time a checkpoint is closed."""
+def _imports_out_of_garbage_collection() -> Iterator[None]:
+    """Keep the garbage collector from traversing all imported modules each time a checkpoint is closed."""
     gc.freeze()
     try:
         yield

@@ -1,8 +1,8 @@
-"""Work shared out among processes, in parts that do not depend on how many processes there are.
+"""The work of a stage, shared among the processes of a run in parts that do not depend on their number.
 
-A stage is cut into parts of a fixed size: checkpoints, or blocks of prompts. Every part is a file, made by one
-process, and the first process puts the parts together. So the result is the same, bit for bit, whether one process
-made all parts or eight made one each, and a run that was stopped finds the parts that are done.
+A stage is cut into parts of a fixed size: checkpoints, or blocks of prompts. Each part is a file, made by one process,
+and the first process joins them. The result is therefore the same, bit for bit, whether one process made all parts or
+eight processes made some each, and a stopped run finds the finished ones.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ BLOCK = 1_000
 Item = TypeVar("Item")
 
 
-def own(parts: Sequence[Item], processes: Processes) -> list[Item]:
-    """The parts that this process makes: every n-th of n processes, so that long tasks are spread over all.
+def shard(items: Sequence[Item], processes: Processes) -> list[Item]:
+    """The items that this process works on: every n-th of n processes, so that long tasks are spread over all.
 
     Examples:
-        >>> own(["a", "b", "c"], Processes(rank=1, size=2))
+        >>> shard(["a", "b", "c"], Processes(rank=1, size=2))
         ['b']
     """
-    return list(parts[processes.rank :: processes.size])
+    return list(items[processes.rank :: processes.size])
 
 
-def wait(processes: Processes) -> None:
-    """Go on when every process has come here."""
+def barrier(processes: Processes) -> None:
+    """Wait until every process has reached this call."""
     processes.maximum(torch.zeros(1))
 
 
-def agree(answer: bool, processes: Processes) -> bool:
-    """What the first process says, on all of them."""
+def broadcast(answer: bool, processes: Processes) -> bool:
+    """The first process' answer, on every process."""
     return bool(processes.maximum(torch.tensor([int(answer and processes.first)])).item())
 
 
 def blocks(count: int, size: int = BLOCK) -> list[range]:
-    """Consecutive ranges of at most `size` that cover `count`.
+    """Consecutive ranges of at most `size` that cover ``range(count)``.
 
     Examples:
         >>> blocks(5, 2)
@@ -53,42 +53,56 @@ def blocks(count: int, size: int = BLOCK) -> list[range]:
     return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def some_prompts(task: TokenizedTask, rows: range) -> TokenizedTask:
-    """A task's prompts of some rows."""
-    kept = slice(rows.start, rows.stop)
+def select_prompts(task: TokenizedTask, rows: range) -> TokenizedTask:
+    """The task with the prompts of a range of rows only."""
+    span = slice(rows.start, rows.stop)
     return replace(
-        task, prompts=task.prompts[kept], right=task.right[kept], wrong=task.wrong[kept], pairs=task.pairs[kept],
-        patch=None if task.patch is None else task.patch[kept],
-    )  # fmt: skip
+        task,
+        prompts=task.prompts[span],
+        right=task.right[span],
+        wrong=task.wrong[span],
+        pairs=task.pairs[span],
+        patch=None if task.patch is None else task.patch[span],
+    )
 
 
-def joined_effects(parts: Sequence[Sequence[Effects]]) -> tuple[Effects, ...]:
-    """Effects on consecutive blocks of prompts, as effects on all of them; each part has one entry a checkpoint.
+def concatenate_effects(parts: Sequence[Sequence[Effects]]) -> tuple[Effects, ...]:
+    """Join effects on consecutive blocks of prompts to effects on all prompts.
+
+    Args:
+        parts: for each block of prompts, the effects at each checkpoint.
+
+    Returns:
+        The effects at each checkpoint.
 
     Raises:
-        CrosstimeError: parts of different numbers of checkpoints or features, or found by different methods.
+        CrosstimeError: the parts differ in their checkpoints, their number of features, or their method.
     """
-    alike = {(len(part), *((each.n_features, each.method, each.position is None) for each in part)) for part in parts}
-    if len(alike) != 1:
+    kinds = {
+        (len(part), *((effects.n_features, effects.method, effects.position is None) for effects in part))
+        for part in parts
+    }
+    if len(kinds) != 1:
         raise CrosstimeError("effects on parts of a task do not fit together: they are of other checkpoints or methods")
-    return tuple(_one(effects) for effects in zip(*parts, strict=True))
+    return tuple(_concatenate(checkpoint) for checkpoint in zip(*parts, strict=True))
 
 
-def _one(parts: Sequence[Effects]) -> Effects:
-    starts, total = [], 0
-    for part in parts:
-        starts.append(total)
-        total += len(part.clean)
-    first = parts[0]
+def _concatenate(blocks: Sequence[Effects]) -> Effects:
+    """Join effects at one checkpoint; prompts are numbered through."""
+    starts, n_prompts = [], 0
+    for block in blocks:
+        starts.append(n_prompts)
+        n_prompts += len(block.clean)
+    positions = [block.position for block in blocks if block.position is not None]
     return Effects(
-        prompt=torch.cat([part.prompt + start for part, start in zip(parts, starts, strict=True)]),
-        position=None if first.position is None else torch.cat([part.position for part in parts]),
-        feature=torch.cat([part.feature for part in parts]),
-        value=torch.cat([part.value for part in parts]),
-        error=torch.cat([part.error for part in parts]),
-        clean=torch.cat([part.clean for part in parts]),
-        baseline=torch.cat([part.baseline for part in parts]),
-        lengths=torch.cat([part.lengths for part in parts]),
-        n_features=first.n_features,
-        method=first.method,
+        prompt=torch.cat([block.prompt + start for block, start in zip(blocks, starts, strict=True)]),
+        position=torch.cat(positions) if positions else None,
+        feature=torch.cat([block.feature for block in blocks]),
+        value=torch.cat([block.value for block in blocks]),
+        error=torch.cat([block.error for block in blocks]),
+        clean=torch.cat([block.clean for block in blocks]),
+        baseline=torch.cat([block.baseline for block in blocks]),
+        lengths=torch.cat([block.lengths for block in blocks]),
+        n_features=blocks[0].n_features,
+        method=blocks[0].method,
     )

@@ -1,4 +1,4 @@
-"""Where a run stands, read from its folder alone."""
+"""The state of a run, read from its folder alone."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crosstime.runs.ledger import PARTIAL, damaged, read_manifest
-from crosstime.runs.lock import holder
-from crosstime.runs.recipe.recipe import TINY
+from crosstime.runs.lock import lock_holder
+from crosstime.runs.recipe.suite import TINY
+from crosstime.runs.stages.registry import STAGES
 
 
 @dataclass(frozen=True)
 class StageStatus:
-    """One stage of a run.
+    """The state of one stage.
 
     Attributes:
-        name: of the stage.
+        name: name of the stage.
         state: done, damaged, partial or waiting.
-        note: seconds, damaged files, or how many pieces there are.
+        note: how many seconds it took, which files are damaged, or how many parts are finished.
     """
 
     name: str
@@ -27,12 +28,12 @@ class StageStatus:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """A run: its stages, and who is at work in it.
+    """The state of a run.
 
     Attributes:
-        folder: of the run.
-        holder: the process that runs in it, in words; None where none does.
-        stages: in order.
+        folder: the run's folder.
+        holder: the process that runs in it, in words; None if there is none.
+        stages: the stages, in order.
     """
 
     folder: Path
@@ -41,12 +42,12 @@ class RunStatus:
 
     @property
     def finished(self) -> bool:
-        """Whether every stage is done and whole."""
+        """Whether every stage is done and its files are intact."""
         return all(stage.state == "done" for stage in self.stages)
 
 
 def status(folder: Path) -> RunStatus:
-    """Where a run stands; its files are compared with their checksums.
+    """The state of a run; its files are compared with their checksums.
 
     Raises:
         RunError: the folder holds no run, or its manifest is damaged.
@@ -55,25 +56,24 @@ def status(folder: Path) -> RunStatus:
         >>> status(Path("runs/demo")).finished  # doctest: +SKIP
         True
     """
-    from crosstime.runs.stages.registry import STAGES
-
     manifest = read_manifest(folder)
     recipe = manifest.get("recipe")
     suite = recipe.get("suite") if isinstance(recipe, dict) else None
     trained_here = isinstance(suite, dict) and suite.get("source") == TINY
     names = [stage.name for stage in STAGES if trained_here or stage.name != "suite"]
     stages = tuple(_stage(folder, name, manifest["stages"].get(name)) for name in names)
-    return RunStatus(folder, holder(folder), stages)
+    return RunStatus(folder, lock_holder(folder), stages)
 
 
 def _stage(folder: Path, name: str, entry: object) -> StageStatus:
+    """The state of a stage, by its entry in the manifest, its files and its parts."""
     spoiled = damaged(folder, entry) if entry is not None else []
     if isinstance(entry, dict) and not spoiled:
         return StageStatus(name, "done", f"{entry.get('seconds')} s")
-    # The pieces of a stage go when it is done, so those that are there belong to one that was stopped.
-    pieces = [path for path in (folder / PARTIAL).glob(f"{name}-*/*") if path.suffix != ".sha256"]
-    if pieces:
-        return StageStatus(name, "partial", f"{len(pieces)} pieces")
+    # Parts are removed when their stage is done, so those that exist belong to a stage that was stopped.
+    parts = [path for path in (folder / PARTIAL).glob(f"{name}-*/*") if path.suffix != ".sha256"]
+    if parts:
+        return StageStatus(name, "partial", f"{len(parts)} parts")
     if spoiled:
         return StageStatus(name, "damaged", f"{', '.join(spoiled)}: not what was written")
     return StageStatus(name, "waiting", "")

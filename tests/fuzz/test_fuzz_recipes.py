@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crosstime.errors import RecipeError
+from crosstime.runs.plan.machine import Machine
 from crosstime.runs.plan.plan import plan
-from crosstime.runs.plan.rates import Machine
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.suites.read_lines import HubText
 from crosstime.suites.revisions import in_training_order, training_progress
@@ -41,7 +41,7 @@ source = "a.txt"
 [[tasks]]
 name = "agreement/simple"
 """
-MACHINE = Machine("cpu", "a machine", 1e11, 1e10, 3e-6, 10**10, 10**10, 10**11)
+MACHINE = Machine("cpu", "a machine", 1e11, 1e10, 10**10, 10**10, 10**11)
 KEYS = st.from_regex(
     r"(suite|suite\.tiny|compare|corpus|crosscoder|tasks\.0|effects|compute|select)\.[a-z_]{1,12}", fullmatch=True
 )

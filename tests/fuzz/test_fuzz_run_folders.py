@@ -18,7 +18,7 @@ from crosstime.errors import SuiteError
 from crosstime.features.annotation import read_annotations
 from crosstime.machine.storage import read_table
 from crosstime.machine.tensors import read_tensors, write_tensors
-from crosstime.runs.experiment import chosen_revisions
+from crosstime.runs.folder import read_selection
 from crosstime.runs.jobs import JobFile
 from crosstime.runs.ledger import Ledger, damaged, read_manifest
 from crosstime.runs.parts import checksum
@@ -175,7 +175,7 @@ def test_files_of_job_ids(tmp_path: Path, data: st.DataObject):
 def test_choices_of_checkpoints(tmp_path: Path, data: st.DataObject):
     choice = {"revisions": ["step0", "step4"], "total": 1.5}
     path = written(tmp_path, "selection.json", json.dumps(data.draw(replaced(choice))).encode())
-    refuses_politely(lambda: chosen_revisions(path))
+    refuses_politely(lambda: read_selection(path))
 
 
 @fuzzed

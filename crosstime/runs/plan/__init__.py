@@ -1,4 +1,5 @@
-"""What a run would cost before it starts: FLOPs, memory, disk, and time from measured rates.
+"""What a run would cost before it starts: FLOPs, memory, disk, and a range of time from two measured rates.
 
-`plan` adds up the costs that each stage states of itself. Imports the recipe, the stages and what they run.
+`plan` adds up the costs that each stage states of itself (`Stage.cost`), from the `sizes` of the recipe and of its
+model. Imports the recipe, and the stages in `plan.py` only.
 """

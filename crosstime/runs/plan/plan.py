@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from crosstime.runs.plan.known_models import ModelSize, refuse_broken, size_of
-from crosstime.runs.plan.rates import Machine
-from crosstime.runs.plan.stage_costs import Cost, Sizes
-from crosstime.runs.plan.work import Number
+from crosstime.runs.check import refuse_broken
+from crosstime.runs.plan.machine import Machine
+from crosstime.runs.plan.model_size import ModelSize, model_size
+from crosstime.runs.plan.sizes import Sizes
+from crosstime.runs.plan.work import Cost, Number, Work
 from crosstime.runs.recipe.recipe import Recipe
+from crosstime.runs.stages.registry import stages_of
 from interventions import Site
 
 LIBRARIES = {"cpu": 6.5e8, "cuda": 3e9}
 """Bytes of main memory that Python takes with all that it imports, and the GPU's driver."""
+UNCERTAINTY = 4
+"""How many times as long as its products and their memory traffic a stage may take; see docs/scaling.md."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +25,11 @@ class Plan:
     """What a recipe would cost on a machine.
 
     Attributes:
-        costs: one a stage.
-        host_memory: bytes of main memory at once, libraries and buffer of activations among them.
-        size: of the model.
-        machine: which.
-        objections: why this machine cannot hold it; empty where it can.
+        costs: the cost of each stage.
+        host_memory: bytes of main memory at once, libraries and buffer of activations included.
+        size: size of the model.
+        machine: the machine.
+        objections: reasons why this machine cannot hold it; empty if it can.
     """
 
     costs: tuple[Cost, ...]
@@ -34,58 +38,71 @@ class Plan:
     machine: Machine
     objections: tuple[str, ...]
 
-    @property
-    def seconds(self) -> Number:
-        """Of all stages."""
-        return sum(cost.seconds for cost in self.costs)
+    def seconds(self, *costs: Cost) -> tuple[Number, Number]:
+        """Least and most seconds of some stages, or of all stages if none is given.
+
+        The least is the time of matrix products at the measured rate, and of moving their operands and results at the
+        measured bandwidth; the most is `UNCERTAINTY` times that.
+        """
+        least = sum(_seconds(cost.work, self.machine) for cost in costs or self.costs)
+        return least, UNCERTAINTY * least
 
 
 def plan(recipe: Recipe, machine: Machine) -> Plan:
-    """Estimate what a recipe costs on a machine, from the sizes in it.
+    """Compute what a recipe costs on a machine, from the sizes in it.
 
     The large parts::
 
-        forward of T tokens through n blocks     2 T n P           P: weights of a block; the unembedding adds 2 T V D
+        forward of T tokens through n blocks     n T (2 P + 4 S D)    P: weights of a block; S: tokens of a sequence
         training step of B tokens                B (C forward + 10 C D F)
         crosscoder in training                   16 bytes a weight (weight, gradient, two moments): 32 C D F bytes
         effects of N prompts of S tokens         2 N S nodes C forward(blocks above the site)
 
-    The rest, such as opening checkpoints, calls of small operations and traffic of memory, is in `crosstime.runs.plan.work` and
-    `crosstime.runs.plan.stage_costs`. ``docs/scaling.md`` has estimates beside measurements.
+    Each stage states its own cost; see ``docs/scaling.md``.
+
+    Args:
+        recipe: the recipe.
+        machine: the machine, such as `Machine.here`.
 
     Raises:
         RecipeError: the model's size is not known.
-        SuiteError: a checkpoint that is known to be broken.
-        SiteError: a layer that the model does not have.
+        SuiteError: a checkpoint is known to be damaged.
+        SiteError: the model does not have the layer.
 
     Examples:
-        >>> machine = Machine("cuda", "one GPU", 5e13, 3e12, 1e-5, 10**11, 8 * 10**10, 10**12)
+        >>> machine = Machine("cuda", "one GPU", 5e13, 3e12, 10**11, 8 * 10**10, 10**12)
         >>> " ".join(cost.stage for cost in plan(Recipe.named("ctt-pythia-1b"), machine).costs)
         'select train evaluate attribute ablate evolve explain report'
     """
     refuse_broken(recipe)
-    size = size_of(recipe)
+    size = model_size(recipe.suite)
     layer = Site.parse(recipe.compare.site).resolve(size.n_layers).layer
-    costs = tuple(Sizes(recipe, size, layer, machine).costs())
+    sizes = Sizes(recipe, size, layer, gpu=machine.device != "cpu")
+    costs = tuple(stage.cost(sizes) for stage in stages_of(recipe))
     host = LIBRARIES[machine.device] + max(cost.host for cost in costs)
     return Plan(costs, host, size, machine, tuple(_objections(costs, host, machine)))
 
 
+def _seconds(work: Work, machine: Machine) -> Number:
+    """Time of matrix products, and of the memory traffic of their operands and results."""
+    return work.flops / machine.flops + work.moved / machine.bandwidth
+
+
 def _objections(costs: Sequence[Cost], host: Number, machine: Machine) -> list[str]:
-    found = []
+    """What the machine does not have enough of."""
+    objections = []
     if host > machine.memory:
-        found.append(f"it needs {in_bytes(host)} of main memory, and this machine has {in_bytes(machine.memory)}")
-    if machine.device != "cpu":
-        most = max(costs, key=lambda cost: cost.memory)
-        if most.memory > machine.device_memory:
-            found.append(
-                f"stage {most.stage} needs {in_bytes(most.memory)} on the GPU, which has "
-                f"{in_bytes(machine.device_memory)}"
-            )
+        objections.append(f"it needs {in_bytes(host)} of main memory, and this machine has {in_bytes(machine.memory)}")
+    largest = max(costs, key=lambda cost: cost.memory)
+    if machine.device != "cpu" and largest.memory > machine.device_memory:
+        objections.append(
+            f"stage {largest.stage} needs {in_bytes(largest.memory)} on the GPU, which has "
+            f"{in_bytes(machine.device_memory)}"
+        )
     disk = sum(cost.disk for cost in costs)
     if disk > machine.disk:
-        found.append(f"it needs {in_bytes(disk)} of disk, and {in_bytes(machine.disk)} are free")
-    return found
+        objections.append(f"it needs {in_bytes(disk)} of disk, and {in_bytes(machine.disk)} are free")
+    return objections
 
 
 def in_bytes(count: Number) -> str:
@@ -101,14 +118,14 @@ def in_bytes(count: Number) -> str:
     return f"{count / 1e3:.3g} kB"
 
 
-def in_time(seconds: Number) -> str:
-    """A span of time for people.
+def in_time(least: Number, most: Number) -> str:
+    """A range of seconds for people, in the unit of its upper end.
 
     Examples:
-        >>> in_time(7200)
-        '2 h'
+        >>> in_time(1800, 7200)
+        '0.5 to 2 h'
     """
     for unit, scale in (("days", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
-        if seconds >= 2 * scale or (unit != "days" and seconds >= scale):
-            return f"{seconds / scale:.3g} {unit}"
-    return f"{seconds:.2g} s"
+        if most >= 2 * scale or (unit != "days" and most >= scale):
+            return f"{least / scale:.2g} to {most / scale:.2g} {unit}"
+    return f"{least:.2g} to {most:.2g} s"

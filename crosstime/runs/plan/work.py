@@ -1,104 +1,100 @@
-"""What a part of a run asks of a machine: arithmetic, traffic of memory, and calls of operations."""
+"""What stages cost, whatever the machine: operations, bytes moved through memory, and bytes of memory and disk."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from crosstime.runs.plan.known_models import ModelSize
-from crosstime.runs.plan.rates import Machine
+from crosstime.runs.plan.model_size import ModelSize
 
 Number = int | float
-
-EFFICIENCY = {"cpu": 0.92, "cuda": 0.5}
-"""Share of the speed of large matrix products that those of models and crosscoders reach."""
-TRACE, UPWARD, BLOCK = 2_900, 2_100, 180
-"""Calls of a pass whatever its depth, tracing included; more of them where it starts at a site; of each block in it."""
-OPEN, TRIALS = 190_000, 12
-"""Calls of opening a checkpoint; and how many passes it is tried with."""
-TRAFFIC = 100
-"""Numbers that a block reads and writes for each of the residual stream's, its matrix products left out."""
-LOSS_TRAFFIC = 40
-"""The same of a cross-entropy for each logit: exponentials cost as much as moving so many."""
-READING = 25
-"""Numbers that are moved for each weight that is read from disk."""
+ADAM_BYTES = 28
+"""Bytes that Adam reads and writes for each float32 weight: weight, gradient and two moments; all but the gradient."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """Some work, in units that differ between machines by a factor each.
+    """Some computation.
 
     Attributes:
         flops: floating-point operations of matrix products.
-        moved: bytes that all else reads and writes.
-        calls: of operations.
+        moved: bytes that they read and write: each operand and each result once.
 
     Examples:
-        >>> machine = Machine("cpu", "2 cores", 1e11, 1e10, 1e-6, 10**10, 10**10, 10**12)
-        >>> (2 * Work(flops=4e10) + Work(moved=1e10)).seconds(machine)
-        2.0
+        >>> 2 * Work(flops=3) + Work(moved=4)
+        Work(flops=6, moved=4)
     """
 
     flops: Number = 0
     moved: Number = 0
-    calls: Number = 0
 
     def __add__(self, other: Work) -> Work:
-        return Work(self.flops + other.flops, self.moved + other.moved, self.calls + other.calls)
+        return Work(self.flops + other.flops, self.moved + other.moved)
 
     def __rmul__(self, times: Number) -> Work:
-        return Work(times * self.flops, times * self.moved, times * self.calls)
-
-    def seconds(self, machine: Machine) -> Number:
-        """How long a machine takes; a GPU computes while the next operation is called."""
-        computing = self.flops / (machine.flops * EFFICIENCY[machine.device]) + self.moved / machine.bandwidth
-        calling = self.calls * machine.call
-        return max(computing, calling) if machine.device == "cuda" else computing + calling
+        return Work(times * self.flops, times * self.moved)
 
 
 @dataclass(frozen=True)
-class Passes:
-    """What passes of a model cost.
+class ForwardPass:
+    """What forward passes of a model cost, with T tokens in sequences of S.
 
     ::
 
-        T tokens in sequences of S through n blocks    n T (2 P + 4 S D)    P: weights of a block
-        the logits of all of them                      2 T V D
+        T tokens through n blocks    n T (2 P + 4 S D)    P: weights of a block
+        the logits of T tokens       2 T V D
 
     Attributes:
-        size: of the model.
-        length: of a sequence.
-        at_once: tokens of one pass.
+        model: size of the model.
+        length: S, tokens of a sequence.
+        batch: tokens of one pass.
 
     Examples:
-        >>> Passes(ModelSize(64, 4, 1000, 256), length=16, at_once=512).through(4, 512).flops
+        >>> ForwardPass(ModelSize(64, 4, 1000, 256), length=16, batch=512).blocks(4, 512).flops
         209715200
     """
 
-    size: ModelSize
+    model: ModelSize
     length: int
-    at_once: int
+    batch: int
 
-    def through(self, blocks: Number, tokens: Number, *, gradients: bool = False) -> Work:
-        """Tokens through some blocks; with gradients also back to what went in (the weights have none)."""
-        size = self.size
-        one = Work(
-            2 * size.block_parameters + 4 * self.length * size.d_model,
-            4 * (TRAFFIC * size.d_model + 4 * size.mlp_width),
-        )
-        passes = tokens / self.at_once
-        return (2 if gradients else 1) * (tokens * blocks * one + Work(calls=passes * (TRACE + BLOCK * blocks)))
-
-    def upward(self, blocks: Number, tokens: Number, *, gradients: bool = False) -> Work:
-        """The same from a site to the metric: prompts are laid out and activations put in their places."""
-        placed = Work(calls=UPWARD * tokens / self.at_once)
-        return self.through(blocks, tokens, gradients=gradients) + (2 if gradients else 1) * placed
+    def blocks(self, n_blocks: Number, tokens: Number, *, gradients: bool = False) -> Work:
+        """Tokens through some blocks; with gradients also back to what went in (those of weights are not computed)."""
+        model = self.model
+        flops = n_blocks * tokens * (2 * model.block_parameters + 4 * self.length * model.d_model)
+        # Each pass reads the weights; each token is read and written by six or seven products.
+        activations = 10 * model.d_model + (5 if model.gated else 2) * model.mlp_width
+        moved = 4 * n_blocks * (math.ceil(tokens / self.batch) * model.block_parameters + tokens * activations)
+        return (2 if gradients else 1) * Work(flops, moved)
 
     def logits(self, tokens: Number) -> Work:
-        """All logits of tokens, and the loss of each."""
-        size = self.size
-        return Work(2 * tokens * size.vocab_size * size.d_model, 4 * LOSS_TRAFFIC * tokens * size.vocab_size)
+        """All logits of tokens."""
+        unembedding = self.model.vocab_size * self.model.d_model
+        moved = 4 * (math.ceil(tokens / self.batch) * unembedding + tokens * self.model.vocab_size)
+        return Work(2 * tokens * unembedding, moved)
 
-    def opening(self) -> Work:
-        """A checkpoint from disk, with the passes that try it."""
-        tried = TRIALS * (TRACE + BLOCK * self.size.n_layers)
-        return Work(moved=4 * READING * self.size.parameters, calls=OPEN + tried)
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of one stage.
+
+    Attributes:
+        stage: name of the stage.
+        what: the sizes that decide it, in words.
+        work: what it computes.
+        memory: bytes on the device at once.
+        host: bytes of main memory at once, without libraries; on a CPU the same as `memory`.
+        disk: bytes that it writes or downloads, at their most.
+    """
+
+    stage: str
+    what: str
+    work: Work
+    memory: Number
+    host: Number
+    disk: Number
+
+    @property
+    def flops(self) -> Number:
+        """Floating-point operations of matrix products."""
+        return self.work.flops

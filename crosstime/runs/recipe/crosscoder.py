@@ -24,13 +24,10 @@ class CrosscoderRecipe(TrainerConfig):
     """Keys of every kind; the hyper-parameters are those of the kind's configuration.
 
     Attributes:
-        batch_size: tokens of one step.
-        buffer_tokens: tokens held in memory and shuffled together.
-        buffer_dtype: how they are held: float32, bfloat16 or float16.
-        save_every: steps after which training is saved, so that it can go on when it is interrupted.
-        validation: share of the documents that training does not see; a batch of them is measured in the log.
-        precision: of the matrix products, float32 or bfloat16; default: bfloat16 on a GPU that has it.
-        loggers: where metrics go beside ``metrics.jsonl``: tensorboard, wandb.
+        batch_size, buffer_tokens, buffer_dtype, validation: see `DataConfig`.
+        save_every: steps after which the state of training is saved, to resume from; see `Checkpointing`.
+        precision: dtype of the matrix products, float32 or bfloat16; default: bfloat16 on a GPU that supports it.
+        loggers: where metrics are written, besides ``metrics.jsonl``: tensorboard, wandb.
     """
 
     batch_size: int = DataConfig.batch_size
@@ -43,7 +40,7 @@ class CrosscoderRecipe(TrainerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.data_config()
+        self.data_config()  # which refuses what it cannot use
         if self.save_every < 1:
             raise CrosscoderError(f"save_every must be at least 1, not {self.save_every}.")
         if self.precision is not None and self.precision not in PRECISIONS:
@@ -55,12 +52,12 @@ class CrosscoderRecipe(TrainerConfig):
     def config(self) -> TrainerConfig:
         """The hyper-parameters alone, for `crosstime.train`."""
         kind = KINDS[self.kind]
-        return kind(**{each.name: getattr(self, each.name) for each in fields(kind)})
+        return kind(**{field.name: getattr(self, field.name) for field in fields(kind)})
 
     def data_config(
         self, *, sequence_length: int = DataConfig.sequence_length, seed: int = DataConfig.seed
     ) -> DataConfig:
-        """Batches and buffer; sequence length and seed stand in other tables of the recipe."""
+        """How activations are batched; sequence length and seed stand in other tables of the recipe."""
         return DataConfig(
             batch_size=self.batch_size,
             sequence_length=sequence_length,
@@ -99,13 +96,13 @@ class JumpReLURecipe(CrosscoderRecipe, JumpReLUConfig):
     """``kind = "jumprelu"``: see `JumpReLUConfig`."""
 
 
-_OF_KIND: dict[str, type[CrosscoderRecipe]] = {
+_RECIPES: dict[str, type[CrosscoderRecipe]] = {
     recipe.kind: recipe for recipe in (L1Recipe, TopKRecipe, BatchTopKRecipe, JumpReLURecipe)
 }
 
 
 def recipe_of_kind(table: Mapping[str, Any]) -> tuple[type[CrosscoderRecipe], dict[str, Any]]:
-    """Which table a ``[crosscoder]`` with this ``kind`` is, and its other keys.
+    """The class of a ``[crosscoder]`` table, by its key ``kind``, and its other keys.
 
     Raises:
         CrosscoderError: there is no such kind.
@@ -114,6 +111,6 @@ def recipe_of_kind(table: Mapping[str, Any]) -> tuple[type[CrosscoderRecipe], di
         >>> recipe_of_kind({"kind": "topk", "k": 8})[1]
         {'k': 8}
     """
-    rest = dict(table)
-    kind = rest.pop("kind", L1Config.kind)
-    return _OF_KIND[kind_named(str(kind)).kind], rest
+    keys = dict(table)
+    kind = keys.pop("kind", L1Config.kind)
+    return _RECIPES[kind_named(str(kind)).kind], keys

@@ -1,4 +1,4 @@
-"""The tables of a recipe about time: ``[evolve]`` and ``[dip]``."""
+"""The tables of a recipe about change over training: ``[evolve]`` and ``[dip]``."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from crosstime.errors import RecipeError
-from crosstime.runs.recipe.tables import at_least
+from crosstime.runs.recipe.limits import at_least
 from user_input.nearest import nearest
 
 
 @dataclass(frozen=True)
 class EvolveRecipe:
-    """What is said of features over time; see `crosstime.evolve`.
+    """How features are followed over training; see `crosstime.evolve`.
 
     Attributes:
-        text: also look at the features on held-out text: their kinds, and latent scaling.
+        text: also read held-out text, for kinds of features and latent scaling.
         languages: text of each language by its name, at least two, for language specificity.
-        sequences: how much is read of each text.
-        resamples: of the bootstrap and of permutations.
+        sequences: sequences that are read of each text.
+        resamples: number of resamples of the bootstrap, and of permutations.
     """
 
     text: bool = True
@@ -34,13 +34,13 @@ class EvolveRecipe:
 
 @dataclass(frozen=True)
 class DipRecipe:
-    """Which dips in accuracy are to be explained, and how; see `crosstime.explain_dip`.
+    """Which dips in accuracy are explained, and how; see `crosstime.explain_dip`.
 
     Attributes:
         task, at, other: the dip's task and its two checkpoints; default: what `crosstime.find_dips` finds in all tasks.
-        top: features that are looked at, by |IE|.
-        prompts: on which features are ablated, at most.
-        draws: of the controls.
+        top: features that are considered, by |IE|.
+        prompts: upper bound of the number of prompts on which features are ablated.
+        draws: random controls.
     """
 
     task: str | None = None
@@ -58,11 +58,15 @@ class DipRecipe:
             raise RecipeError(f"at and other are two checkpoints, not {self.at!r} twice.")
         at_least(self, top=1, prompts=1, draws=1)
 
-    def refuse_other(self, tasks: Sequence[str], compared: Sequence[str] | None) -> None:
+    def refuse_unknown(self, tasks: Sequence[str], compared: Sequence[str] | None) -> None:
         """Refuse a dip of a task or checkpoint that the recipe does not have.
 
+        Args:
+            tasks: names of the recipe's tasks.
+            compared: the crosscoder's checkpoints; None if they are not chosen yet.
+
         Raises:
-            RecipeError: with the nearest.
+            RecipeError: the sentence names the nearest task or checkpoint.
         """
         if self.task is not None and self.task not in tasks:
             raise RecipeError(f"dip.task: there is no task {self.task!r}: {nearest(self.task, tasks)}")

@@ -1,17 +1,34 @@
-"""Take features away, and see what the model loses."""
+"""Ablate the selected features, one at a time and together, and measure what the model loses."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pandas as pd
 
 from crosstime.effects.ablate import ablate
 from crosstime.effects.faithfulness import ranking, sufficiency_curves
-from crosstime.runs.experiment import Experiment
 from crosstime.runs.findings import ablation_groups
-from crosstime.runs.parts import Pieces
+from crosstime.runs.folder import RunFolder
+from crosstime.runs.inputs import Inputs
+from crosstime.runs.ledger import Ledger
+from crosstime.runs.parts import Parts
+from crosstime.runs.plan.sizes import PROMPT_TOKENS, Sizes
+from crosstime.runs.plan.work import Cost
+from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.stages.stage import Stage
+from interventions.circuit import SIZES
+
+FIRING = 0.4
+"""Share of the prompts on which a selected feature fires."""
+SETS = 5
+"""Sets of features that are ablated on a task, controls included."""
+RANKINGS = 6
+"""Rankings of features, of which the first n are restored and ablated: one by effect, the others random."""
+MEAN_BYTES = 20
+"""Bytes of a feature's mean at one token."""
+RESAMPLES = 2_000
+"""Resamples of the bootstrap over ablated prompts."""
 
 
 class Ablate(Stage):
@@ -20,41 +37,71 @@ class Ablate(Stage):
     name: ClassVar[str] = "ablate"
     title: ClassVar[str] = "ablations"
 
-    def inputs(self, experiment: Experiment) -> Any:
+    def dependencies(self, inputs: Inputs, ledger: Ledger) -> object:
         """The effects, by which features are selected."""
-        return experiment.ledger.key("attribute")
+        return ledger.key("attribute")
 
-    def files(self, experiment: Experiment) -> list[str]:
+    def files(self, recipe: Recipe) -> list[str]:
         """The tables."""
         return ["ablation.csv", "faithfulness.csv"]
 
-    def work(self, experiment: Experiment, pieces: Pieces) -> None:
-        """See `crosstime.ablate`, `crosstime.runs.findings` and `crosstime.sufficiency_curves`; two pieces a task."""
-        effects, tasks = experiment.table("effects"), range(len(experiment.tasks))
-        singly = [
-            pieces.table(f"{index}.csv", lambda index=index: _ablation(experiment, effects, index)) for index in tasks
-        ]
-        jointly = [
-            pieces.table(f"joint-{index}.csv", lambda index=index: _faithfulness(experiment, index)) for index in tasks
-        ]
-        experiment.write("ablation", pd.concat(singly, ignore_index=True))
-        experiment.write("faithfulness", pd.concat(jointly, ignore_index=True))
+    def cost(self, sizes: Sizes) -> Cost:
+        """Passes from the site upwards: of single features, of sets, and of the first n of each ranking."""
+        c, n_tasks, n_prompts = sizes.n_checkpoints, len(sizes.prompts), sum(sizes.prompts)
+        passes = sizes.n_selected * FIRING + SETS + RANKINGS * 2 * (len(SIZES) + 1)
+        work = c * sizes.prompt_pass.blocks(sizes.blocks_above, passes * sizes.prompt_tokens)
+        work += 3 * c * n_tasks * sizes.bootstrap(n_prompts / n_tasks, 4 * len(SIZES), RESAMPLES)
+        # All features that are not restored are set to their means.
+        means = max(sizes.prompts) * PROMPT_TOKENS * sizes.n_features
+        return sizes.cost(
+            self.name,
+            f"about {sizes.n_selected:,} features, {n_prompts:,} prompts",
+            work,
+            device=sizes.model_bytes,
+            host=sizes.decomposed_bytes(sizes.prompt_tokens) + MEAN_BYTES * means,
+        )
+
+    def work(self, inputs: Inputs, folder: RunFolder, parts: Parts) -> None:
+        """See `crosstime.ablate`, `crosstime.runs.findings` and `crosstime.faithfulness`; a task has two parts."""
+        effects, tasks = folder.table("effects"), range(len(inputs.tasks))
+        ablations = [_ablations(inputs, folder, parts, effects, task) for task in tasks]
+        curves = [_sufficiency(inputs, folder, parts, task) for task in tasks]
+        folder.write_table("ablation", pd.concat(ablations, ignore_index=True))
+        folder.write_table("faithfulness", pd.concat(curves, ignore_index=True))
 
 
-def _faithfulness(experiment: Experiment, task: int) -> pd.DataFrame:
-    attribution = experiment.attribution(task)
-    return sufficiency_curves(
-        experiment.compared, experiment.crosscoder, attribution.decomposed, ranking(attribution),
-        seed=experiment.recipe.seed, compute=experiment.compute,
-    )  # fmt: skip
+def _ablations(inputs: Inputs, folder: RunFolder, parts: Parts, effects: pd.DataFrame, task: int) -> pd.DataFrame:
+    """What ablating each group of features does to a task."""
+
+    def compute() -> pd.DataFrame:
+        seed, decomposed = inputs.recipe.seed, inputs.decomposed(task, folder.crosscoder)
+        groups = ablation_groups(effects, decomposed, seed=seed)
+        table = ablate(
+            inputs.compared,
+            folder.crosscoder,
+            decomposed,
+            {name: group.features for name, group in groups.items()},
+            seed=seed,
+            compute=inputs.compute,
+        )
+        table.insert(2, "kind", table.features.map({name: group.kind for name, group in groups.items()}))
+        return table
+
+    return parts.table(f"{task}.csv", compute)
 
 
-def _ablation(experiment: Experiment, effects: pd.DataFrame, task: int) -> pd.DataFrame:
-    seed, decomposed = experiment.recipe.seed, experiment.decomposed(task)
-    groups = ablation_groups(effects, decomposed, seed=seed)
-    table = ablate(
-        experiment.compared, experiment.crosscoder, decomposed, {name: group.features for name, group in groups.items()},
-        seed=seed, compute=experiment.compute,
-    )  # fmt: skip
-    table.insert(2, "kind", table.features.map({name: group.kind for name, group in groups.items()}))
-    return table
+def _sufficiency(inputs: Inputs, folder: RunFolder, parts: Parts, task: int) -> pd.DataFrame:
+    """How much of a task's metric the first n features restore, and how much is left without them."""
+
+    def compute() -> pd.DataFrame:
+        attribution = folder.attribution(task, inputs.decomposed(task, folder.crosscoder))
+        return sufficiency_curves(
+            inputs.compared,
+            folder.crosscoder,
+            attribution.decomposed,
+            ranking(attribution),
+            seed=inputs.recipe.seed,
+            compute=inputs.compute,
+        )
+
+    return parts.table(f"joint-{task}.csv", compute)

@@ -1,21 +1,30 @@
-"""Find the indirect effect of every feature on every task, at every checkpoint."""
+"""Compute the indirect effect of every feature on every task, at every checkpoint."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pandas as pd
 
-from crosstime.effects.attribute import attribute
+from crosstime.effects.attribute import Attribution, attribute
 from crosstime.effects.effects_file import read_effects, write_effects
 from crosstime.errors import RunError
 from crosstime.machine.tensors import write_tensors
-from crosstime.runs.experiment import Experiment, effects_file
-from crosstime.runs.parts import Pieces
-from crosstime.runs.sharding import BLOCK, blocks, joined_effects, own, some_prompts, wait
+from crosstime.runs.folder import RunFolder
+from crosstime.runs.inputs import Inputs
+from crosstime.runs.ledger import Ledger
+from crosstime.runs.parts import Parts
+from crosstime.runs.plan.sizes import Sizes
+from crosstime.runs.plan.work import Cost
+from crosstime.runs.recipe.recipe import Recipe
+from crosstime.runs.sharding import BLOCK, barrier, blocks, concatenate_effects, select_prompts, shard
 from crosstime.runs.stages.stage import Stage
+
+MEAN_NODES = 12
+"""Quadrature nodes of a prompt, on average, if their number follows from completeness."""
 
 
 class Attribute(Stage):
@@ -23,72 +32,125 @@ class Attribute(Stage):
 
     name: ClassVar[str] = "attribute"
     title: ClassVar[str] = "indirect effects"
-    together: ClassVar[bool] = True
+    collective: ClassVar[bool] = True
 
-    def inputs(self, experiment: Experiment) -> Any:
-        """The crosscoder, the tasks, and how effects are computed."""
-        effects = asdict(experiment.recipe.effects)
-        return {"crosscoder": experiment.ledger.key("train"), "effects": effects, **experiment.task_inputs()}
+    def dependencies(self, inputs: Inputs, ledger: Ledger) -> object:
+        """The crosscoder, the tasks, and how effects are estimated."""
+        effects = asdict(inputs.recipe.effects)
+        return {"crosscoder": ledger.key("train"), "effects": effects, **inputs.task_identity()}
 
-    def files(self, experiment: Experiment) -> list[str]:
-        """Tables of the selected features, and the effects of all."""
-        whole = [effects_file(index) for index in range(len(experiment.tasks))]
-        return ["effects.csv", "error_term.csv", "completeness.csv", "effects.safetensors", *whole]
+    def files(self, recipe: Recipe) -> list[str]:
+        """Tables of the selected features, and the effects of all features."""
+        effects = [RunFolder.effects_file(task) for task in range(len(recipe.tasks))]
+        return ["effects.csv", "error_term.csv", "completeness.csv", "effects.safetensors", *effects]
 
-    def work(self, experiment: Experiment, pieces: Pieces) -> None:
-        """See `crosstime.attribute`; one piece a block of prompts."""
-        parts = [(task, rows) for task in range(len(experiment.tasks)) for rows in _rows(experiment, task)]
-        for task, rows in own(parts, experiment.processes):
-            _effects(experiment, pieces, task, rows)
-        wait(experiment.processes)
-        if not experiment.processes.first:
-            return
-        for task in range(len(experiment.tasks)):
-            found = [read_effects(_effects(experiment, pieces, task, rows)) for rows in _rows(experiment, task)]
-            write_effects(experiment.folder / effects_file(task), joined_effects(found))
-        recipe = experiment.recipe
-        found = [experiment.attribution(index) for index in range(len(experiment.tasks))]
-        chosen = list(dict.fromkeys(feature for one in found for feature in one.top(recipe.effects.top)))
-        if not chosen:
-            raise RunError(
-                "no feature has an effect on any task: the crosscoder learned nothing that fires there; train it "
-                "for more steps, or with a smaller l1"
-            )
-        options = {"resamples": recipe.effects.resamples, "seed": recipe.seed}
-        experiment.write("effects", pd.concat([one.table(chosen, **options) for one in found], ignore_index=True))
-        experiment.write("error_term", pd.concat([one.error_table(**options) for one in found], ignore_index=True))
-        rows = [
-            {"task": one.task, "revision": revision, "completeness_error": missed}
-            for one in found
-            for revision, missed in one.completeness().items()
-        ]
-        experiment.write("completeness", pd.DataFrame(rows))
-        tensors = {one.task: one.ie().float() for one in found}
-        write_tensors(
-            experiment.folder / "effects.safetensors", tensors, {"rows": "checkpoints", "columns": "features"}
+    def cost(self, sizes: Sizes) -> Cost:
+        """A forward and a backward pass from the site upwards for each quadrature node."""
+        effects, c, n_tasks, n_prompts = (
+            sizes.recipe.effects,
+            sizes.n_checkpoints,
+            len(sizes.prompts),
+            sum(sizes.prompts),
+        )
+        nodes = 1 if effects.method == "atp" else effects.steps or MEAN_NODES
+        tokens, forward, above = sizes.prompt_tokens, sizes.prompt_pass, sizes.blocks_above
+
+        # Read and decompose the prompts, run both ends of the path and its nodes, and resample the prompts
+        passes = forward.blocks(sizes.layer + 1, tokens) + sizes.decode(tokens) + forward.blocks(above, 2 * tokens)
+        passes += forward.blocks(above, nodes * tokens, gradients=True)
+        columns = c * (sizes.n_selected + 1)
+        bootstrap = 2 * n_tasks * sizes.bootstrap(n_prompts / n_tasks, columns, effects.resamples)
+
+        # Effects of all features are on disk twice: as parts, and joined
+        written = 16 * tokens * sizes.n_active * c + 4 * n_tasks * c * sizes.n_features
+        return sizes.cost(
+            self.name,
+            f"{n_prompts:,} prompts, {nodes} nodes, {c} checkpoints",
+            c * passes + sizes.encode(tokens) + bootstrap,
+            device=sizes.model_bytes,
+            host=sizes.decomposed_bytes(tokens) + 24 * effects.resamples * columns,
+            disk=2 * written,
         )
 
+    def work(self, inputs: Inputs, folder: RunFolder, parts: Parts) -> None:
+        """See `crosstime.attribute`; each block of prompts is a part."""
+        tasks = range(len(inputs.tasks))
 
-def _rows(experiment: Experiment, task: int) -> list[range]:
-    """The blocks of a task's prompts; one, where the baseline is made of all prompts."""
-    count = len(experiment.tokenized[task])
-    whole = experiment.recipe.effects.baseline in ("mean", "resample")
-    return blocks(count, count if whole else BLOCK)
+        # Compute the effects, each process those on its own blocks of prompts
+        task_blocks = [(task, rows) for task in tasks for rows in _blocks(inputs, task)]
+        for task, rows in shard(task_blocks, parts.processes):
+            _effects_on_block(inputs, folder, parts, task, rows)
+        barrier(parts.processes)
+        if not parts.processes.first:
+            return
+
+        # Join the blocks of each task
+        for task in tasks:
+            files = [_effects_on_block(inputs, folder, parts, task, rows) for rows in _blocks(inputs, task)]
+            effects = concatenate_effects([read_effects(file) for file in files])
+            write_effects(folder.path / folder.effects_file(task), effects)
+
+        # Select features, and write the tables
+        attributions = [folder.attribution(task, inputs.decomposed(task, folder.crosscoder)) for task in tasks]
+        _write_tables(inputs, folder, attributions)
 
 
-def _effects(experiment: Experiment, pieces: Pieces, task: int, rows: range) -> Path:
-    """The piece with the effects on some prompts of a task."""
-    settings = experiment.recipe.effects
+def _blocks(inputs: Inputs, task: int) -> list[range]:
+    """The blocks of a task's prompts; a single one, if the baseline is made of all prompts."""
+    n_prompts = len(inputs.tokenized[task])
+    whole = inputs.recipe.effects.baseline in ("mean", "resample")
+    return blocks(n_prompts, n_prompts if whole else BLOCK)
+
+
+def _effects_on_block(inputs: Inputs, folder: RunFolder, parts: Parts, task: int, rows: range) -> Path:
+    """The part with the effects on a block of a task's prompts."""
+    recipe, prompts = inputs.recipe, inputs.tokenized[task]
 
     def write(path: Path) -> None:
-        prompts = experiment.tokenized[task]
         whole = len(rows) == len(prompts)
-        found = attribute(
-            experiment.compared, experiment.crosscoder,
-            experiment.decomposed(task) if whole else some_prompts(prompts, rows), method=settings.method,
-            baseline=settings.baseline, metric=settings.metric, quadrature=settings.quadrature, steps=settings.steps,
-            tolerance=settings.tolerance, seed=experiment.recipe.seed, compute=experiment.compute,
-        )  # fmt: skip
-        write_effects(path, found.effects)
+        attribution = attribute(
+            inputs.compared,
+            folder.crosscoder,
+            inputs.decomposed(task, folder.crosscoder) if whole else select_prompts(prompts, rows),
+            method=recipe.effects.method,
+            baseline=recipe.effects.baseline,
+            metric=recipe.effects.metric,
+            quadrature=recipe.effects.quadrature,
+            steps=recipe.effects.steps,
+            tolerance=recipe.effects.tolerance,
+            seed=recipe.seed,
+            compute=inputs.compute,
+        )
+        write_effects(path, attribution.effects)
 
-    return pieces.keep(f"{task}-{rows.start}.safetensors", write)
+    return parts.file(f"{task}-{rows.start}.safetensors", write)
+
+
+def _write_tables(inputs: Inputs, folder: RunFolder, attributions: Sequence[Attribution]) -> None:
+    """Write the tables of the selected features, and the effects of all features as tensors."""
+    recipe = inputs.recipe
+    selected = list(dict.fromkeys(feature for task in attributions for feature in task.top(recipe.effects.top)))
+    if not selected:
+        raise RunError(
+            "no feature has an effect on any task: the crosscoder learned nothing that fires there; train it "
+            "for more steps, or with a smaller l1"
+        )
+
+    # Effects of the selected features and of the error term
+    resamples, seed = recipe.effects.resamples, recipe.seed
+    effects = [task.table(selected, resamples=resamples, seed=seed) for task in attributions]
+    error_terms = [task.error_table(resamples=resamples, seed=seed) for task in attributions]
+    folder.write_table("effects", pd.concat(effects, ignore_index=True))
+    folder.write_table("error_term", pd.concat(error_terms, ignore_index=True))
+
+    # How far the effects are from adding up to the change of the metric
+    completeness = [
+        {"task": task.task, "revision": revision, "completeness_error": error}
+        for task in attributions
+        for revision, error in task.completeness().items()
+    ]
+    folder.write_table("completeness", pd.DataFrame(completeness))
+
+    # Effects of all features
+    tensors = {task.task: task.ie().float() for task in attributions}
+    write_tensors(folder.path / "effects.safetensors", tensors, {"rows": "checkpoints", "columns": "features"})

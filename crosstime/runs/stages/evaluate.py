@@ -1,17 +1,22 @@
-"""Measure how good the crosscoder is."""
+"""Measure how well the crosscoder reconstructs activations."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from crosstime.crosscoders.evaluate import evaluate
-from crosstime.runs.experiment import Experiment
-from crosstime.runs.parts import Pieces
+from crosstime.runs.folder import RunFolder
+from crosstime.runs.inputs import Inputs
+from crosstime.runs.ledger import Ledger
+from crosstime.runs.parts import Parts
+from crosstime.runs.plan.sizes import Sizes
+from crosstime.runs.plan.work import Cost
+from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.stages.stage import Stage
 from crosstime.suites.corpus import TextSample
 
-MOST_SEQUENCES, MOST_NUMBERS = 256, 1 << 29
-"""Sequences that are read, and numbers in their activations at all checkpoints, of which several copies are held."""
+MAX_SEQUENCES, MAX_NUMBERS = 256, 1 << 29
+"""Upper bounds of the sequences that are read, and of the numbers in their activations at all checkpoints."""
 
 
 class Evaluate(Stage):
@@ -20,29 +25,47 @@ class Evaluate(Stage):
     name: ClassVar[str] = "evaluate"
     title: ClassVar[str] = "how good it is"
 
-    def inputs(self, experiment: Experiment) -> Any:
+    def dependencies(self, inputs: Inputs, ledger: Ledger) -> object:
         """The crosscoder."""
-        return experiment.ledger.key("train")
+        return ledger.key("train")
 
-    def files(self, experiment: Experiment) -> list[str]:
+    def files(self, recipe: Recipe) -> list[str]:
         """The table."""
         return ["evaluation.csv"]
 
-    def work(self, experiment: Experiment, pieces: Pieces) -> None:
-        """See `crosstime.evaluate`; on text that it was not trained on, where the recipe has any."""
-        length, suite = experiment.recipe.corpus.sequence_length, experiment.compared
+    def cost(self, sizes: Sizes) -> Cost:
+        """Activations of the text, and its losses with the model's, the crosscoder's and zero activations."""
+        text, n_layers = sizes.text_pass, sizes.model.n_layers
+        n_sequences = evaluation_sequences(text.length, sizes.n_checkpoints, sizes.model.d_model)
+        tokens = n_sequences * text.length
+        work = text.blocks(sizes.layer + 1, tokens) + 3 * text.logits(tokens)
+        work += text.blocks(n_layers + 2 * (n_layers - sizes.layer - 1), tokens) + sizes.decode(tokens)
+        return sizes.cost(
+            self.name,
+            f"{n_sequences} sequences of {text.length:,} tokens, four passes",
+            sizes.n_checkpoints * work + sizes.encode(tokens),
+            device=sizes.model_bytes + 12 * sizes.max_tokens * sizes.model.vocab_size,
+            host=sizes.decomposed_bytes(tokens),
+        )
+
+    def work(self, inputs: Inputs, folder: RunFolder, parts: Parts) -> None:
+        """See `crosstime.evaluate`; on text that it was not trained on, if the recipe has any."""
+        suite, length = inputs.compared, inputs.recipe.corpus.sequence_length
         table = evaluate(
-            suite, experiment.crosscoder, experiment.corpus(held_out=True),
-            sample=TextSample(evaluated(length, len(suite), suite.d_model), length), compute=experiment.compute,
-        )  # fmt: skip
-        experiment.write("evaluation", table)
+            suite,
+            folder.crosscoder,
+            inputs.corpus(held_out=True),
+            sample=TextSample(evaluation_sequences(length, len(suite), suite.d_model), length),
+            compute=inputs.compute,
+        )
+        folder.write_table("evaluation", table)
 
 
-def evaluated(length: int, n_checkpoints: int, d_model: int) -> int:
-    """How many sequences the crosscoder is measured on: fewer, where their activations would fill the memory.
+def evaluation_sequences(length: int, n_checkpoints: int, d_model: int) -> int:
+    """Number of sequences that the crosscoder is evaluated on: fewer, if their activations would fill the memory.
 
     Examples:
-        >>> evaluated(64, 3, 128), evaluated(1024, 3, 2048), evaluated(2048, 32, 768)
+        >>> evaluation_sequences(64, 3, 128), evaluation_sequences(1024, 3, 2048), evaluation_sequences(2048, 32, 768)
         (256, 85, 10)
     """
-    return max(1, min(MOST_SEQUENCES, MOST_NUMBERS // max(1, length * n_checkpoints * d_model)))
+    return max(1, min(MAX_SEQUENCES, MAX_NUMBERS // max(1, length * n_checkpoints * d_model)))

@@ -1,23 +1,35 @@
-"""Say when features emerge, how long they stay, and how sure that is."""
+"""Follow features over training: when they emerge, how long they stay, and how certain that is."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from crosstime.evolution.evolve import evolve
-from crosstime.runs.experiment import Experiment
-from crosstime.runs.parts import Pieces, checksum
+from crosstime.runs.folder import RunFolder
+from crosstime.runs.inputs import Inputs
+from crosstime.runs.ledger import Ledger
+from crosstime.runs.parts import Parts, checksum
+from crosstime.runs.plan.sizes import Sizes
+from crosstime.runs.plan.work import Cost, Work
+from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.stages.stage import Stage
 
 FOLDER = "evolution"
 TABLES = (
-    "facts", "evolution", "rotation", "rotation_steps", "dimensionality", "life_cycles", "life_cycle_shares", "pairs",
+    "facts",
+    "evolution",
+    "rotation",
+    "rotation_steps",
+    "dimensionality",
+    "life_cycles",
+    "life_cycle_shares",
+    "pairs",
     "specificity",
-)  # fmt: skip
-TABLES_OF_TEXT = ("scaling", "kinds", "onsets")
-TABLE_OF_LANGUAGES = "languages"
+)
+TEXT_TABLES = ("scaling", "kinds", "onsets")
+LANGUAGE_TABLES = ("languages",)
 
 
 class Evolve(Stage):
@@ -26,33 +38,60 @@ class Evolve(Stage):
     name: ClassVar[str] = "evolve"
     title: ClassVar[str] = "features over time"
 
-    def inputs(self, experiment: Experiment) -> Any:
-        """The effects, and what is said of them."""
-        settings = experiment.recipe.evolve
-        texts = {path: checksum(Path(path)) for path in settings.languages.values() if Path(path).is_file()}
-        return [experiment.ledger.key("attribute"), asdict(settings), texts]
+    def dependencies(self, inputs: Inputs, ledger: Ledger) -> object:
+        """The effects, and how features are followed."""
+        table = inputs.recipe.evolve
+        texts = {path: checksum(Path(path)) for path in table.languages.values() if Path(path).is_file()}
+        return [ledger.key("attribute"), asdict(table), texts]
 
-    def files(self, experiment: Experiment) -> list[str]:
+    def files(self, recipe: Recipe) -> list[str]:
         """The tables."""
-        return [f"{FOLDER}/{name}.csv" for name in _names(experiment)]
+        return [f"{FOLDER}/{name}.csv" for name in _table_names(recipe)]
 
-    def work(self, experiment: Experiment, pieces: Pieces) -> None:
+    def cost(self, sizes: Sizes) -> Cost:
+        """Passes over text, products of decoder directions, and permutations of effects."""
+        table, c, n_prompts, text = sizes.recipe.evolve, sizes.n_checkpoints, sum(sizes.prompts), sizes.text_pass
+
+        # The text, random sequences, and pairs of repeated sequences and controls
+        n_sequences = table.sequences if table.text else 0
+        tokens = 4 * n_sequences * text.length
+        work = c * (text.blocks(sizes.layer + 1, tokens) + sizes.decode(tokens)) + sizes.encode(tokens)
+
+        # Decoder directions with one another; permutations of every effect of every prompt; bootstrap
+        work += Work(2 * sizes.cdf * sizes.model.d_model, 4 * sizes.cdf)
+        work += Work(4 * table.resamples * n_prompts * c * c * sizes.n_selected)
+        work += 2 * n_prompts * sizes.bootstrap(1, c * sizes.n_selected, table.resamples)
+        return sizes.cost(
+            self.name,
+            f"{n_sequences} sequences",
+            work,
+            device=sizes.model_bytes,
+            host=sizes.decomposed_bytes(tokens) + sizes.decomposed_bytes(sizes.prompt_tokens),
+        )
+
+    def work(self, inputs: Inputs, folder: RunFolder, parts: Parts) -> None:
         """See `crosstime.evolve`."""
-        recipe, settings = experiment.recipe, experiment.recipe.evolve
+        recipe, table, crosscoder = inputs.recipe, inputs.recipe.evolve, folder.crosscoder
+        tasks = range(len(inputs.tasks))
         tables = evolve(
-            experiment.crosscoder, [experiment.attribution(index) for index in range(len(experiment.tasks))],
-            top=recipe.effects.top, suite=experiment.compared if settings.text or settings.languages else None,
-            corpus=experiment.corpus(held_out=True) if settings.text else None,
-            languages=settings.languages or None, n_sequences=settings.sequences,
-            sequence_length=recipe.corpus.sequence_length, resamples=settings.resamples, seed=recipe.seed,
-            compute=experiment.compute,
-        )  # fmt: skip
-        for name in _names(experiment):
-            experiment.write(f"{FOLDER}/{name}", tables[name])
+            crosscoder,
+            [folder.attribution(task, inputs.decomposed(task, crosscoder)) for task in tasks],
+            top=recipe.effects.top,
+            suite=inputs.compared if table.text or table.languages else None,
+            corpus=inputs.corpus(held_out=True) if table.text else None,
+            languages=table.languages or None,
+            n_sequences=table.sequences,
+            sequence_length=recipe.corpus.sequence_length,
+            resamples=table.resamples,
+            seed=recipe.seed,
+            compute=inputs.compute,
+        )
+        for name in _table_names(recipe):
+            folder.write_table(f"{FOLDER}/{name}", tables[name])
 
 
-def _names(experiment: Experiment) -> list[str]:
+def _table_names(recipe: Recipe) -> list[str]:
     """The tables that a recipe asks for."""
-    settings = experiment.recipe.evolve
-    languages = (TABLE_OF_LANGUAGES,) if settings.languages else ()
-    return [*TABLES, *(TABLES_OF_TEXT if settings.text else ()), *languages]
+    text = TEXT_TABLES if recipe.evolve.text else ()
+    languages = LANGUAGE_TABLES if recipe.evolve.languages else ()
+    return [*TABLES, *text, *languages]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from crosstime.errors import RunError
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.stages.ablate import Ablate
@@ -17,21 +19,29 @@ from crosstime.runs.stages.train import Train
 from user_input.nearest import nearest
 
 STAGES: tuple[Stage, ...] = (
-    MakeSuite(), Select(), Train(), Evaluate(), Attribute(), Ablate(), Evolve(), Explain(), Report(),
-)  # fmt: skip
+    MakeSuite(),
+    Select(),
+    Train(),
+    Evaluate(),
+    Attribute(),
+    Ablate(),
+    Evolve(),
+    Explain(),
+    Report(),
+)
 NAMES = tuple(stage.name for stage in STAGES)
 
 
 def stages_of(recipe: Recipe) -> tuple[Stage, ...]:
-    """The stages that a recipe has."""
-    return tuple(stage for stage in STAGES if stage.wanted(recipe))
+    """The stages of a recipe."""
+    return tuple(stage for stage in STAGES if stage.is_part_of(recipe))
 
 
-def check_names(names: list[str] | tuple[str, ...]) -> None:
+def refuse_unknown(names: Sequence[str]) -> None:
     """Refuse names of stages that do not exist.
 
     Raises:
-        RunError: with the nearest.
+        RunError: the sentence names the nearest stage.
     """
     for name in names:
         if name not in NAMES:

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pandas as pd
 
 from crosstime.crosscoders.decompose import DecomposedText, decompose_text
 from crosstime.features.contexts import contexts, corpus_contexts, density
 from crosstime.features.logit_lens import logit_effects
-from crosstime.machine.storage import read_json
 from crosstime.report.page.context import Context
 from crosstime.report.page.report_input import ReportInput
 from crosstime.report.page.write_report import write_report
-from crosstime.runs.experiment import Experiment
 from crosstime.runs.findings import emergence, summary
-from crosstime.runs.parts import Pieces
+from crosstime.runs.folder import RunFolder
+from crosstime.runs.inputs import Inputs
+from crosstime.runs.ledger import Ledger
+from crosstime.runs.parts import Parts
+from crosstime.runs.plan.sizes import Sizes
+from crosstime.runs.plan.work import Cost, Work
 from crosstime.runs.provenance import versions
+from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.stages.evolve import FOLDER
 from crosstime.runs.stages.stage import Stage
 from crosstime.suites.corpus import TextSample
 from crosstime.suites.similarity import MEASURES, similarity_table
 
 CORPUS_TOKENS = 1 << 16
-"""Most tokens of the corpus that are searched for the strongest contexts of features."""
-ALIKE_TOKENS = 1 << 12
-"""Most of these on which the activations of checkpoints are compared, where the run has not done so before."""
+"""Tokens of the text in which the strongest contexts of features are searched."""
+SIMILARITY_TOKENS = 1 << 12
+"""Tokens on which the activations of checkpoints are compared, if the run has not done so before."""
+PAGE_BYTES = 5e6
+"""Bytes of a report with its charts and tables."""
 
 
 class Report(Stage):
@@ -35,125 +41,147 @@ class Report(Stage):
     name: ClassVar[str] = "report"
     title: ClassVar[str] = "the report"
 
-    def inputs(self, experiment: Experiment) -> Any:
-        """Everything before it."""
+    def dependencies(self, inputs: Inputs, ledger: Ledger) -> object:
+        """All earlier stages, and the version of crosstime."""
         names = ("select", "evaluate", "attribute", "ablate", "evolve", "explain")
-        return [[experiment.ledger.key(name) for name in names], version("crosstime"), CORPUS_TOKENS]
+        return [[ledger.key(name) for name in names], version("crosstime"), CORPUS_TOKENS]
 
-    def files(self, experiment: Experiment) -> list[str]:
-        """The page, and the finding in words."""
-        return ["report.html", "summary.csv"]
+    def files(self, recipe: Recipe) -> list[str]:
+        """The page, and the findings in words."""
+        return [RunFolder.REPORT, "summary.csv"]
 
-    def work(self, experiment: Experiment, pieces: Pieces) -> None:
+    def cost(self, sizes: Sizes) -> Cost:
+        """Charts and tables, which take no matrix products."""
+        return sizes.cost(
+            self.name,
+            "charts and tables",
+            Work(),
+            device=sizes.model_bytes,
+            host=sizes.decomposed_bytes(sizes.prompt_tokens),
+            disk=PAGE_BYTES,
+        )
+
+    def work(self, inputs: Inputs, folder: RunFolder, parts: Parts) -> None:
         """See `crosstime.report`."""
-        effects, ablation = experiment.table("effects"), experiment.table("ablation")
-        measured, revisions = experiment.table("accuracy"), experiment.compared.revisions
+        recipe, revisions = inputs.recipe, inputs.compared.revisions
+        accuracy, effects, ablation = (folder.table(name) for name in ("accuracy", "effects", "ablation"))
+        evolution = {name: folder.table(f"{FOLDER}/{name}") for name in _EVOLUTION}
         features = list(dict.fromkeys(effects.feature.tolist()))
-        read = _read(experiment)
-        text = summary(measured, effects, ablation, revisions)
-        lives = experiment.table(f"{FOLDER}/life_cycles")
-        findings = [
-            *emergence(lives),
-            *(one["sentence"] for one in read_json(experiment.folder / "dips.json")),
-        ]
-        experiment.write("summary", pd.DataFrame({"text": [text, *findings]}))
+        text = _decompose_text(inputs, folder)
+
+        # The findings in words
+        sentences = summary(accuracy, effects, ablation, revisions)
+        findings = [*emergence(evolution["life_cycles"]), *_dip_sentences(folder)]
+        folder.write_table("summary", pd.DataFrame({"text": [sentences, *findings]}))
+
+        # The page
         report = ReportInput(
-            title=experiment.recipe.title or experiment.recipe.name,
-            summary=text,
-            setup=_setup(experiment, read),
-            accuracy=measured,
+            title=recipe.title or recipe.name,
+            summary=sentences,
+            setup=_setup(inputs, folder, text),
+            accuracy=accuracy,
             compared=revisions,
-            effects=pd.concat([effects, experiment.table("error_term")], ignore_index=True),
+            effects=pd.concat([effects, folder.table("error_term")], ignore_index=True),
             temporal=effects,
             classes=effects.drop_duplicates(["task", "feature"]),
             ablation=ablation,
-            training=experiment.table("training"),
-            evaluation=experiment.table("evaluation"),
-            contexts=_contexts(experiment, features, read),
-            faithfulness=experiment.table("faithfulness"),
-            life_cycles=experiment.table(f"{FOLDER}/life_cycle_shares"),
-            rotation=experiment.table(f"{FOLDER}/rotation"),
-            rotation_steps=experiment.table(f"{FOLDER}/rotation_steps"),
-            dimensionality=experiment.table(f"{FOLDER}/dimensionality"),
-            similarity=_similarity(experiment, read),
-            lives=lives[lives.strongest],
-            dips=experiment.table("dips"),
+            training=folder.table("training"),
+            evaluation=folder.table("evaluation"),
+            contexts=_contexts(inputs, folder, features, text),
+            faithfulness=folder.table("faithfulness"),
+            life_cycles=evolution["life_cycle_shares"],
+            rotation=evolution["rotation"],
+            rotation_steps=evolution["rotation_steps"],
+            dimensionality=evolution["dimensionality"],
+            similarity=_similarity(inputs, folder, text),
+            lives=evolution["life_cycles"][evolution["life_cycles"].strongest],
+            dips=folder.table("dips"),
             findings=findings,
-            facts=_facts(experiment, read),
-            logit_effects=_logit_effects(experiment, features),
-            languages={task.name: task.language for task in experiment.tasks},
+            facts=_facts(evolution["facts"], text),
+            logit_effects=_logit_effects(inputs, folder, features),
+            languages={task.name: task.language for task in inputs.tasks},
         )
-        write_report(report, experiment.folder)
+        write_report(report, folder.path)
 
 
-def _read(experiment: Experiment) -> DecomposedText | None:
-    """A sample of the held-out text, unless the recipe wants features not to be looked at on text."""
-    recipe = experiment.recipe
-    if not recipe.evolve.text:
+_EVOLUTION = ("facts", "life_cycles", "life_cycle_shares", "rotation", "rotation_steps", "dimensionality")
+"""Tables of the stage `evolve` that the report shows."""
+
+
+def _decompose_text(inputs: Inputs, folder: RunFolder) -> DecomposedText | None:
+    """A sample of the held-out text, unless the recipe asks for no text."""
+    if not inputs.recipe.evolve.text:
         return None
-    length = recipe.corpus.sequence_length
+    length = inputs.recipe.corpus.sequence_length
     return decompose_text(
-        experiment.compared, experiment.crosscoder, experiment.corpus(held_out=True),
-        sample=TextSample(max(1, CORPUS_TOKENS // length), length), compute=experiment.compute,
-    )  # fmt: skip
-
-
-def _similarity(experiment: Experiment, read: DecomposedText | None) -> pd.DataFrame:
-    """How alike checkpoints are: all of them where the run chose among them, else the compared ones."""
-    if experiment.recipe.compare.revisions is None:
-        return experiment.table("similarity")
-    if read is None:
-        return pd.DataFrame(columns=["revision", "other", *MEASURES])
-    return similarity_table(
-        {
-            revision: one.x[:ALIKE_TOKENS].float()
-            for revision, one in zip(experiment.compared.revisions, read.decompositions, strict=True)
-        }
+        inputs.compared,
+        folder.crosscoder,
+        inputs.corpus(held_out=True),
+        sample=TextSample(max(1, CORPUS_TOKENS // length), length),
+        compute=inputs.compute,
     )
 
 
-def _facts(experiment: Experiment, read: DecomposedText | None) -> pd.DataFrame:
-    facts = experiment.table(f"{FOLDER}/facts")
-    if read is None:
+def _dip_sentences(folder: RunFolder) -> list[str]:
+    """The findings about dips."""
+    dips = folder.json("dips")
+    return [dip["sentence"] for dip in dips] if isinstance(dips, list) else []
+
+
+def _similarity(inputs: Inputs, folder: RunFolder, text: DecomposedText | None) -> pd.DataFrame:
+    """How similar checkpoints are: all of them if the run chose among them, else the compared ones."""
+    if inputs.recipe.compare.revisions is None:
+        return folder.table("similarity")
+    if text is None:
+        return pd.DataFrame(columns=["revision", "other", *MEASURES])
+    activations = [decomposition.x[:SIMILARITY_TOKENS].float() for decomposition in text.decompositions]
+    return similarity_table(dict(zip(inputs.compared.revisions, activations, strict=True)))
+
+
+def _facts(facts: pd.DataFrame, text: DecomposedText | None) -> pd.DataFrame:
+    """Facts about each feature, with how often it fires on the text."""
+    if text is None:
         return facts
-    return facts.assign(corpus_density=density(read.codes)[facts.feature.tolist()].tolist())
+    return facts.assign(corpus_density=density(text.codes)[facts.feature.tolist()].tolist())
 
 
-def _contexts(experiment: Experiment, features: list[int], read: DecomposedText | None) -> dict[int, list[Context]]:
-    found: dict[int, list[Context]] = {feature: [] for feature in features}
-    for index in range(len(experiment.tasks)):
-        attribution, tokenizer = experiment.attribution(index), experiment.suite.tokenizer
-        listed = contexts(attribution.decomposed, features, tokenizer, attribution=attribution)
-        for feature in features:
-            found[feature] += listed[feature]
-    if read is not None:
-        for feature, listed in corpus_contexts(read, features, experiment.suite.tokenizer).items():
-            found[feature] += listed
-    return found
+def _contexts(
+    inputs: Inputs, folder: RunFolder, features: list[int], text: DecomposedText | None
+) -> dict[int, list[Context]]:
+    """Where each feature fires most strongly, in each task and in the text."""
+    tokenizer = inputs.suite.tokenizer
+    by_source: list[dict[int, list[Context]]] = []
+    for task in range(len(inputs.tasks)):
+        attribution = folder.attribution(task, inputs.decomposed(task, folder.crosscoder))
+        by_source.append(contexts(attribution.decomposed, features, tokenizer, attribution=attribution))
+    if text is not None:
+        by_source.append(corpus_contexts(text, features, tokenizer))
+    return {feature: [context for source in by_source for context in source[feature]] for feature in features}
 
 
-def _logit_effects(experiment: Experiment, features: list[int]) -> pd.DataFrame:
-    """What features write to the logits; not of models that run elsewhere, whose weights are not here."""
-    if experiment.compute.hosted:
+def _logit_effects(inputs: Inputs, folder: RunFolder, features: list[int]) -> pd.DataFrame:
+    """The tokens that features promote; empty if checkpoints run on a server, whose weights are not here."""
+    if inputs.compute.hosted:
         return pd.DataFrame(columns=["feature", "revision", "side", "rank", "token", "effect"])
-    return logit_effects(experiment.compared, experiment.crosscoder, features, compute=experiment.compute)
+    return logit_effects(inputs.compared, folder.crosscoder, features, compute=inputs.compute)
 
 
-def _setup(experiment: Experiment, read: DecomposedText | None) -> dict[str, str]:
-    recipe, crosscoder, effects = experiment.recipe, experiment.recipe.crosscoder, experiment.recipe.effects
-    suite = experiment.suite
+def _setup(inputs: Inputs, folder: RunFolder, text: DecomposedText | None) -> dict[str, str]:
+    """What was done with what, in words."""
+    recipe, crosscoder, effects = inputs.recipe, inputs.recipe.crosscoder, inputs.recipe.effects
+    suite = inputs.suite
     steps = "as many as completeness needs" if effects.steps is None else str(effects.steps)
-    completeness = experiment.table("completeness").completeness_error.max()
+    completeness = folder.table("completeness").completeness_error.max()
     return {
         "suite": f"{suite.name}: {len(suite)} checkpoints, d_model {suite.d_model}, {suite.n_layers} layers",
-        "compared": ", ".join(experiment.compared.revisions),
+        "compared": ", ".join(inputs.compared.revisions),
         "site": recipe.compare.site,
         "crosscoder": f"{crosscoder.n_features:,} features, {crosscoder.summary()}, {crosscoder.steps:,} steps of "
         f"{crosscoder.batch_size:,} tokens, learning rate {crosscoder.lr:g}, seed {crosscoder.seed}",
         "effects": f"{effects.method or 'ig'}, {effects.baseline} baseline, {effects.quadrature}, nodes: {steps}",
         "completeness error": f"at most {completeness:.2%}",
-        "tasks": "; ".join(f"{task.name}: {task.summary()}" for task in experiment.tokenized),
-        "corpus contexts": "none" if read is None else f"from {read.codes.n_tokens:,} tokens of held-out text",
+        "tasks": "; ".join(f"{task.name}: {task.summary()}" for task in inputs.tokenized),
+        "corpus contexts": "none" if text is None else f"from {text.codes.n_tokens:,} tokens of held-out text",
         "seed": str(recipe.seed),
         "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
     }

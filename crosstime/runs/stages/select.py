@@ -1,82 +1,115 @@
-"""Measure how well every checkpoint does the tasks and, where the recipe leaves it open, choose which to compare."""
+"""Measure the accuracy of every checkpoint and, if the recipe leaves it open, choose which ones to compare."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pandas as pd
 
-from crosstime.machine.storage import write_json, write_table
-from crosstime.runs.experiment import SELECTION, Experiment
-from crosstime.runs.parts import Pieces
-from crosstime.runs.sharding import own, wait
+from crosstime.runs.folder import RunFolder
+from crosstime.runs.inputs import Inputs
+from crosstime.runs.ledger import Ledger
+from crosstime.runs.parts import Parts
+from crosstime.runs.plan.model_size import KNOWN
+from crosstime.runs.plan.sizes import Sizes
+from crosstime.runs.plan.work import Cost
+from crosstime.runs.recipe.recipe import Recipe
+from crosstime.runs.sharding import barrier, shard
 from crosstime.runs.stages.stage import Stage
 from crosstime.suites.accuracy import accuracy
 from crosstime.suites.corpus import TextSample
 from crosstime.suites.select import select
 from crosstime.suites.similarity import similarity
-from interventions import Bootstrap
 
 
 class Select(Stage):
-    """Writes accuracy.csv; and selection.json and similarity.csv, if checkpoints are to be chosen."""
+    """Writes accuracy.csv; also selection.json and similarity.csv, if checkpoints are to be chosen."""
 
     name: ClassVar[str] = "select"
     title: ClassVar[str] = "accuracy of every checkpoint"
-    together: ClassVar[bool] = True
+    collective: ClassVar[bool] = True
 
-    def inputs(self, experiment: Experiment) -> Any:
+    def dependencies(self, inputs: Inputs, ledger: Ledger) -> object:
         """Checkpoints and tasks; for a choice also site and text."""
-        recipe = experiment.recipe
-        found = {
-            "suite": experiment.suite.fingerprint,
+        recipe = inputs.recipe
+        dependencies: dict[str, object] = {
+            "suite": inputs.suite.fingerprint,
             "sentences": recipe.select.sentences,
-            **experiment.task_inputs(),
+            **inputs.task_identity(),
         }
         if recipe.compare.revisions is None:
-            found |= {"select": asdict(recipe.select), "site": recipe.compare.site, "text": experiment.corpus_inputs()}
-        return found
+            dependencies |= {
+                "select": asdict(recipe.select),
+                "site": recipe.compare.site,
+                "text": inputs.corpus_identity(),
+            }
+        return dependencies
 
-    def files(self, experiment: Experiment) -> list[str]:
-        """The tables."""
-        chosen = experiment.recipe.compare.revisions is None
-        return ["accuracy.csv", *(["similarity.csv", SELECTION] if chosen else [])]
+    def files(self, recipe: Recipe) -> list[str]:
+        """The tables, and the choice."""
+        choice = ["similarity.csv", RunFolder.SELECTION] if recipe.compare.revisions is None else []
+        return ["accuracy.csv", *choice]
 
-    def work(self, experiment: Experiment, pieces: Pieces) -> None:
-        """See `crosstime.accuracy`, `crosstime.similarity` and `crosstime.select`; one piece a checkpoint."""
-        recipe, suite = experiment.recipe, experiment.suite
-
-        def table(index: int) -> pd.DataFrame:
-            return pieces.table(f"{index}.csv", lambda: self._accuracy(experiment, suite.revisions[index]))
-
-        for index in own(range(len(suite)), experiment.processes):
-            table(index)
-        wait(experiment.processes)
-        if not experiment.processes.first:
-            return
-        measured = pd.concat([table(index) for index in range(len(suite))], ignore_index=True)
-        measured = measured.astype({"step": "Int64", "tokens": "Int64"})
-        experiment.write("accuracy", measured)
-        if recipe.compare.revisions is None:
-            settings = recipe.select
-            alike = similarity(
-                suite,
-                experiment.site,
-                experiment.corpus(held_out=True),
-                TextSample(settings.sequences, recipe.corpus.sequence_length),
-                compute=experiment.compute,
-            )
-            write_table(experiment.folder / "similarity.csv", alike)
-            choice = select(settings.k, measured, alike, weight=settings.weight, measure=settings.measure)
-            write_json(experiment.folder / SELECTION, {"revisions": choice.revisions, "total": choice.total})
-
-    def _accuracy(self, experiment: Experiment, revision: str) -> pd.DataFrame:
-        recipe = experiment.recipe
-        return accuracy(
-            experiment.suite.select([revision]),
-            experiment.tokenized,
-            sentences=recipe.select.sentences,
-            bootstrap=Bootstrap(recipe.effects.resamples, recipe.seed),
-            compute=experiment.compute,
+    def cost(self, sizes: Sizes) -> Cost:
+        """One pass of all prompts at every checkpoint."""
+        n_checkpoints, n_tasks, n_prompts = sizes.n_measured, len(sizes.prompts), sum(sizes.prompts)
+        work = sizes.prompt_pass.blocks(sizes.model.n_layers, n_checkpoints * sizes.prompt_tokens)
+        work += n_tasks * sizes.bootstrap(n_prompts / n_tasks, 2 * n_checkpoints, sizes.recipe.effects.resamples)
+        # Checkpoints that are on disk already need no more room there.
+        downloaded = sizes.model in KNOWN.values()
+        return sizes.cost(
+            self.name,
+            f"{n_checkpoints} checkpoints, {n_prompts:,} prompts",
+            work,
+            device=sizes.model_bytes,
+            host=0,
+            disk=n_checkpoints * sizes.model.parameters * sizes.model.stored_bytes if downloaded else 0,
         )
+
+    def work(self, inputs: Inputs, folder: RunFolder, parts: Parts) -> None:
+        """See `crosstime.accuracy`, `crosstime.similarity` and `crosstime.select`; each checkpoint is a part."""
+        recipe, suite = inputs.recipe, inputs.suite
+
+        # Measure accuracy, each process at its own checkpoints
+        def measure(c: int) -> pd.DataFrame:
+            return parts.table(f"{c}.csv", lambda: _accuracy(inputs, suite.revisions[c]))
+
+        for c in shard(range(len(suite)), parts.processes):
+            measure(c)
+        barrier(parts.processes)
+        if not parts.processes.first:
+            return
+
+        # Join the parts
+        table = pd.concat([measure(c) for c in range(len(suite))], ignore_index=True)
+        table = table.astype({"step": "Int64", "tokens": "Int64"})
+        folder.write_table("accuracy", table)
+        if recipe.compare.revisions is not None:
+            return
+
+        # Choose the checkpoints to compare
+        similarities = similarity(
+            suite,
+            inputs.site,
+            inputs.corpus(held_out=True),
+            TextSample(recipe.select.sequences, recipe.corpus.sequence_length),
+            compute=inputs.compute,
+        )
+        folder.write_table("similarity", similarities)
+        choice = select(
+            recipe.select.k, table, similarities, weight=recipe.select.weight, measure=recipe.select.measure
+        )
+        folder.write_json("selection", {"revisions": choice.revisions, "total": choice.total})
+
+
+def _accuracy(inputs: Inputs, revision: str) -> pd.DataFrame:
+    """The accuracy of one checkpoint on all tasks."""
+    recipe = inputs.recipe
+    return accuracy(
+        inputs.suite.select([revision]),
+        inputs.tokenized,
+        sentences=recipe.select.sentences,
+        bootstrap=recipe.effects.bootstrap(recipe.seed),
+        compute=inputs.compute,
+    )

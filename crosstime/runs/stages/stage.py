@@ -3,44 +3,57 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from crosstime.runs.experiment import Experiment
-from crosstime.runs.parts import Pieces
+from crosstime.runs.folder import RunFolder
+from crosstime.runs.inputs import Inputs
+from crosstime.runs.ledger import Ledger
+from crosstime.runs.parts import Parts
+from crosstime.runs.plan.sizes import Sizes
+from crosstime.runs.plan.work import Cost
 from crosstime.runs.recipe.recipe import Recipe
 
 
 class Stage(ABC):
-    """A step of a run that is done once: it names what decides its result, and the files that hold it.
+    """A step of a run: what its result depends on, the files that hold it, what it costs, and the work itself.
 
-    To add one, write a class like those beside this file and put it into `crosstime.runs.stages.STAGES`; keys,
-    checksums, resuming, ``--force`` and ``crosstime status`` follow from it.
+    To add a stage, write a class like those next to this file and list it in `crosstime.runs.stages.registry`; keys,
+    checksums, resuming, ``--force``, ``--dry-run`` and ``crosstime status`` follow from it.
 
     Attributes:
-        name: as in the manifest and in ``--force``.
-        title: what it makes, in words, for people.
-        together: whether all processes of ``torchrun`` work on it; otherwise the first does, and the others wait.
+        name: name in the manifest and for ``--force``.
+        title: what it makes, in words.
+        collective: whether all processes of ``torchrun`` work on it; otherwise the first does, and the others wait.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
-    together: ClassVar[bool] = False
+    collective: ClassVar[bool] = False
 
-    def wanted(self, recipe: Recipe) -> bool:
+    def is_part_of(self, recipe: Recipe) -> bool:
         """Whether a recipe has this stage."""
         return True
 
     @abstractmethod
-    def inputs(self, experiment: Experiment) -> Any:
-        """Plain values that decide the result; keys of the stages that it builds on are among them."""
+    def dependencies(self, inputs: Inputs, ledger: Ledger) -> object:
+        """Plain values that decide the result, the keys of earlier stages among them."""
 
     @abstractmethod
-    def files(self, experiment: Experiment) -> list[str]:
-        """What it writes, relative to the run's folder."""
+    def files(self, recipe: Recipe) -> list[str]:
+        """The files that it writes, relative to the run's folder."""
 
     @abstractmethod
-    def work(self, experiment: Experiment, pieces: Pieces) -> None:
-        """Write the files, each whole or not at all; parts worth keeping when the run is stopped go to `pieces`.
+    def cost(self, sizes: Sizes) -> Cost:
+        """What it costs, from the sizes of the run."""
 
-        Where processes work together, only the first writes files; any of them writes pieces.
+    @abstractmethod
+    def work(self, inputs: Inputs, folder: RunFolder, parts: Parts) -> None:
+        """Do it and write the files, each atomically.
+
+        If processes work together, only the first writes files; all of them write parts.
+
+        Args:
+            inputs: what the run starts from.
+            folder: the run's folder, with the results of earlier stages.
+            parts: where finished parts are kept, so that a stopped stage resumes from them.
         """

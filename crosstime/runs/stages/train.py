@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from crosstime.runs.experiment import CROSSCODER, Experiment
-from crosstime.runs.parts import Pieces
+from crosstime.runs.folder import RunFolder
+from crosstime.runs.inputs import Inputs
+from crosstime.runs.ledger import Ledger
+from crosstime.runs.parts import Parts
+from crosstime.runs.plan.sizes import Sizes
+from crosstime.runs.plan.work import ADAM_BYTES, Cost, Work
+from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.stages.stage import Stage
+from crosstime.suites.compute import DTYPES
 from crosstime.training.train import train
 
 
@@ -16,36 +22,70 @@ class Train(Stage):
 
     name: ClassVar[str] = "train"
     title: ClassVar[str] = "the crosscoder"
-    together: ClassVar[bool] = True
+    collective: ClassVar[bool] = True
 
-    def inputs(self, experiment: Experiment) -> Any:
-        """Checkpoints, site, text, and all hyper-parameters; not how often it is saved, nor who is told."""
-        recipe, settings = experiment.recipe, experiment.recipe.crosscoder
-        results = {key: value for key, value in asdict(settings).items() if key not in ("save_every", "loggers")}
+    def dependencies(self, inputs: Inputs, ledger: Ledger) -> object:
+        """Checkpoints, site, text, and all hyper-parameters; not how often the state is saved, nor the loggers."""
+        recipe, table = inputs.recipe, inputs.recipe.crosscoder
+        settings = {key: value for key, value in asdict(table).items() if key not in ("save_every", "loggers")}
         return {
-            "suite": experiment.compared.fingerprint, "site": recipe.compare.site,
-            "crosscoder": {"kind": settings.kind, **results},
-            "corpus": experiment.corpus_inputs(), "seed": recipe.seed, "dtype": experiment.compute.precision,
-        }  # fmt: skip
+            "suite": inputs.compared.fingerprint,
+            "site": recipe.compare.site,
+            "crosscoder": {"kind": table.kind, **settings},
+            "corpus": inputs.corpus_identity(),
+            "seed": recipe.seed,
+            "dtype": inputs.compute.precision,
+        }
 
-    def files(self, experiment: Experiment) -> list[str]:
+    def files(self, recipe: Recipe) -> list[str]:
         """Weights and log."""
-        return [CROSSCODER, "training.csv"]
+        return [RunFolder.CROSSCODER, "training.csv"]
 
-    def work(self, experiment: Experiment, pieces: Pieces) -> None:
-        """See `crosstime.train`; it keeps its state among the pieces, and goes on from it."""
-        recipe, settings = experiment.recipe, experiment.recipe.crosscoder
+    def cost(self, sizes: Sizes) -> Cost:
+        """Five products of B x C D x F a step, Adam on 2 C D F weights, and the activations of every token."""
+        table, c, d, f = sizes.recipe.crosscoder, sizes.n_checkpoints, sizes.model.d_model, sizes.n_features
+        batch, tokens = table.batch_size, table.steps * table.batch_size
+        stored = sizes.recipe.corpus.store() is not None
+
+        # Steps
+        product = Work(2 * batch * sizes.cdf, 4 * (sizes.cdf + batch * (c * d + f)))
+        work = table.steps * (5 * product + Work(moved=2 * ADAM_BYTES * sizes.cdf))
+
+        # Activations; the first token of a sequence is read and not trained on
+        if not stored:
+            text = sizes.text_pass
+            work += c * text.blocks(sizes.layer + 1, tokens * text.length / (text.length - 1))
+
+        # The buffer of activations, twice while it is filled: with the old one, or with its norms in float32
+        itemsize = DTYPES[table.buffer_dtype].itemsize
+        buffer = min(max(table.buffer_tokens, batch), tokens) * c * d * itemsize
+        filling = buffer * (2 if itemsize == 4 else 1 + 4 / itemsize)
+
+        # Weights, gradients and two moments; a batch with its gradients, which is freed before the buffer is filled
+        activations = 4 * batch * (4 * f + 8 * c * d)
+        device = 32 * sizes.cdf + activations + (0 if stored else sizes.model_bytes)
+        host = filling if sizes.gpu else max(buffer, filling - activations)
+
+        # The crosscoder, and its state, which is there twice while it is replaced
+        state = 24 * sizes.cdf + buffer
+        disk = 8 * sizes.cdf + min((table.steps - 1) // table.save_every, 2) * state
+        what = f"{tokens:,} tokens, C {c}, D {d:,}, F {f:,}" + (", from a store" if stored else "")
+        return sizes.cost(self.name, what, work, device, host, disk)
+
+    def work(self, inputs: Inputs, folder: RunFolder, parts: Parts) -> None:
+        """See `crosstime.train`; the state of training is kept among the parts."""
+        recipe, table = inputs.recipe, inputs.recipe.crosscoder
         trained = train(
-            experiment.compared,
-            experiment.site,
-            experiment.store or experiment.corpus(),
-            settings.config(),
-            data=settings.data_config(sequence_length=recipe.corpus.sequence_length, seed=recipe.seed),
-            precision=settings.precision,
-            checkpointing=settings.checkpointing(pieces.path("state.safetensors")),
-            logging=settings.logging(experiment.folder),
-            compute=experiment.compute,
+            inputs.compared,
+            inputs.site,
+            inputs.store or inputs.corpus(),
+            table.config(),
+            data=table.data_config(sequence_length=recipe.corpus.sequence_length, seed=recipe.seed),
+            precision=table.precision,
+            checkpointing=table.checkpointing(parts.path("state.safetensors")),
+            logging=table.logging(folder.path),
+            compute=inputs.compute,
         )
-        if experiment.processes.first:
-            experiment.write("training", trained.log)
-            trained.crosscoder.save(experiment.folder / CROSSCODER)
+        if parts.processes.first:
+            folder.write_table("training", trained.log)
+            trained.crosscoder.save(folder.path / folder.CROSSCODER)

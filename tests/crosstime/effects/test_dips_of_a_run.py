@@ -8,7 +8,7 @@ import crosstime as ct
 from crosstime.effects.explain_dip import COLUMNS, HARMFUL
 from crosstime.errors import CorpusError, RecipeError
 from crosstime.machine.storage import read_json, read_table
-from crosstime.runs.parts import TEXT_COLUMNS
+from crosstime.runs.folder import TEXT_COLUMNS
 from crosstime.runs.recipe.evolution import DipRecipe, EvolveRecipe
 from crosstime.runs.recipe.recipe import Recipe
 

@@ -21,9 +21,9 @@ class Kitchen:
         (self.ledger.folder / f"{name}.txt").write_text(f"{name} {self.inputs}\n" * 20)
 
     def run(self) -> list[str]:
-        self.ledger.stage("bread", self.inputs["bread"], ["bread.txt"], lambda pieces: self.write("bread"))
+        self.ledger.stage("bread", self.inputs["bread"], ["bread.txt"], lambda parts: self.write("bread"))
         below = {"bread": self.ledger.key("bread"), "jam": self.inputs["jam"]}
-        self.ledger.stage("toast", below, ["toast.txt"], lambda pieces: self.write("toast"))
+        self.ledger.stage("toast", below, ["toast.txt"], lambda parts: self.write("toast"))
         return self.done
 
 
@@ -34,8 +34,8 @@ def test_a_stage_is_done_once(tmp_path):
 
 def test_stage_tells_whether_it_was_done(tmp_path):
     ledger = Ledger(tmp_path)
-    assert ledger.stage("one", 1, ["a"], lambda pieces: (tmp_path / "a").write_text("a"))
-    assert not ledger.stage("one", 1, ["a"], lambda pieces: pytest.fail("done again"))
+    assert ledger.stage("one", 1, ["a"], lambda parts: (tmp_path / "a").write_text("a"))
+    assert not ledger.stage("one", 1, ["a"], lambda parts: pytest.fail("done again"))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_stage_that_fails_is_done_again(tmp_path):
     kitchen.run()
     changed = Kitchen(tmp_path, jam=2)
 
-    def burn(pieces) -> None:
+    def burn(parts) -> None:
         (tmp_path / "toast.txt").write_text("half")
         raise KeyboardInterrupt
 
@@ -96,7 +96,7 @@ def test_a_stage_that_fails_is_done_again(tmp_path):
 def test_a_file_that_was_promised_and_not_written_is_named(tmp_path):
     files = ["a.txt", "b.txt", "c.txt"]
     with pytest.raises(RunError, match=r"stage 'one' did not write b\.txt, c\.txt"):
-        Ledger(tmp_path).stage("one", 1, files, lambda pieces: (tmp_path / "a.txt").write_text("a"))
+        Ledger(tmp_path).stage("one", 1, files, lambda parts: (tmp_path / "a.txt").write_text("a"))
     with pytest.raises(RunError, match=r"stage 'one' of .* has not been done yet"):
         Ledger(tmp_path).key("one")
 
@@ -113,7 +113,7 @@ def test_the_manifest_holds_keys_times_and_checksums(tmp_path):
 def test_the_manifest_is_whole_after_every_stage(tmp_path):
     ledger = Ledger(tmp_path)
     for number in range(3):
-        ledger.stage(f"stage {number}", number, [], lambda pieces: None)
+        ledger.stage(f"stage {number}", number, [], lambda parts: None)
         assert len(json.loads((tmp_path / MANIFEST).read_text())["stages"]) == number + 1
     assert [path.name for path in tmp_path.iterdir()] == [MANIFEST]
 
@@ -167,24 +167,24 @@ def test_a_forced_stage_is_done_again_with_all_that_depends_on_it(tmp_path):
     assert Kitchen(tmp_path).run() == []
 
 
-def stopped(ledger: Ledger, inputs: int, pieces_done: list[str]) -> None:
-    """A stage of three pieces that stops before the third, unless the first two were there."""
+def stopped(ledger: Ledger, inputs: int, parts_done: list[str]) -> None:
+    """A stage of three parts that stops before the third, unless the first two were there."""
 
-    def work(pieces) -> None:
+    def work(parts) -> None:
         for name in "abc":
-            if name == "c" and len(pieces_done) == 2:
+            if name == "c" and len(parts_done) == 2:
                 raise KeyboardInterrupt
-            pieces.keep(name, lambda path, name=name: (pieces_done.append(name), path.write_text(name)))
+            parts.file(name, lambda path, name=name: (parts_done.append(name), path.write_text(name)))
         (ledger.folder / "all").write_text("abc")
 
     (ledger.folder / PARTIAL).mkdir(exist_ok=True)
     for name in ("toast", "other"):
         (ledger.folder / PARTIAL / f"{name}-0").mkdir(exist_ok=True)
-    ledger.pieces("toast", inputs).folder.mkdir(exist_ok=True)
+    ledger.parts("toast", inputs).folder.mkdir(exist_ok=True)
     ledger.stage("toast", inputs, ["all"], work)
 
 
-def test_a_stage_that_was_stopped_finds_its_pieces_again(tmp_path):
+def test_a_stage_that_was_stopped_resumes_from_its_parts(tmp_path):
     done: list[str] = []
     with pytest.raises(KeyboardInterrupt):
         stopped(Ledger(tmp_path), 1, done)
@@ -195,18 +195,18 @@ def test_a_stage_that_was_stopped_finds_its_pieces_again(tmp_path):
     assert not (tmp_path / PARTIAL).exists()
 
 
-def test_a_spoiled_piece_is_made_again(tmp_path):
+def test_a_spoiled_part_is_made_again(tmp_path):
     done: list[str] = []
     with pytest.raises(KeyboardInterrupt):
         stopped(Ledger(tmp_path), 1, done)
-    (piece,) = (tmp_path / PARTIAL).glob("toast-*/a")
-    piece.write_text("A")
+    (part,) = (tmp_path / PARTIAL).glob("toast-*/a")
+    part.write_text("A")
     done.append("stopped")
     stopped(Ledger(tmp_path), 1, done)
     assert done == ["a", "b", "stopped", "a", "c"]
 
 
-def test_pieces_of_other_inputs_are_removed_and_those_of_other_stages_are_not(tmp_path):
+def test_parts_of_other_inputs_are_removed_and_those_of_other_stages_are_not(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         stopped(Ledger(tmp_path), 1, [])
     names = {path.name for path in (tmp_path / PARTIAL).iterdir()}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from crosstime.errors import RunError
-from crosstime.runs.lock import LOCK, holder, only_run
+from crosstime.runs.lock import LOCK, lock_holder, run_lock
 
 HOLD = """
 import fcntl, os, sys, time
@@ -37,33 +37,33 @@ def other(tmp_path: Path):
 def test_a_second_run_is_refused_with_who_holds_the_folder(tmp_path: Path, other):
     with (
         pytest.raises(RunError, match=r"a run is going on in .*\(process 7 on elsewhere\).*--runs"),
-        only_run(tmp_path),
+        run_lock(tmp_path),
     ):
         pytest.fail("two runs at once")
-    assert holder(tmp_path) == "process 7 on elsewhere"
+    assert lock_holder(tmp_path) == "process 7 on elsewhere"
 
 
 def test_the_lock_of_a_process_that_was_killed_is_no_obstacle(tmp_path: Path, other):
     other.send_signal(signal.SIGKILL)
     other.wait()
     assert (tmp_path / LOCK).exists()
-    assert holder(tmp_path) is None
-    with only_run(tmp_path):
+    assert lock_holder(tmp_path) is None
+    with run_lock(tmp_path):
         assert (tmp_path / LOCK).read_text().startswith(f"process {os.getpid()} on ")
 
 
 def test_nothing_is_left_behind_and_the_folder_is_free_again(tmp_path: Path):
     for _ in range(2):
-        with only_run(tmp_path):
+        with run_lock(tmp_path):
             assert [path.name for path in tmp_path.iterdir()] == [LOCK]
         assert list(tmp_path.iterdir()) == []
-    assert holder(tmp_path) is None
+    assert lock_holder(tmp_path) is None
 
 
 def test_the_lock_is_given_back_when_the_run_fails(tmp_path: Path):
-    with pytest.raises(KeyboardInterrupt), only_run(tmp_path):
+    with pytest.raises(KeyboardInterrupt), run_lock(tmp_path):
         raise KeyboardInterrupt
-    with only_run(tmp_path):
+    with run_lock(tmp_path):
         pass
 
 
@@ -78,7 +78,7 @@ def test_a_lock_that_is_removed_while_it_is_waited_for_is_taken_anew(tmp_path: P
         real(descriptor, how)
 
     monkeypatch.setattr(fcntl, "flock", racing)
-    with only_run(tmp_path):
+    with run_lock(tmp_path):
         assert len(calls) == 2
         assert (tmp_path / LOCK).exists()
 
@@ -91,6 +91,6 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path, monkeypatch
         patched.setattr(os, "open", read_only)
         with (
             pytest.raises(RunError, match=r"cannot write in the run folder .*: Read-only file system"),
-            only_run(tmp_path),
+            run_lock(tmp_path),
         ):
             pytest.fail("locked")

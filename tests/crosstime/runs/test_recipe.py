@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from crosstime.errors import RecipeError
-from crosstime.runs.recipe.recipe import Recipe, shipped
+from crosstime.runs.recipe.recipe import Recipe
+from crosstime.runs.recipe.shipped import shipped
 from crosstime.suites.tiny_config import TinyConfig
 
 TEXT = """
@@ -161,14 +162,14 @@ def test_a_whole_number_serves_as_a_number(tmp_path):
         ("corpus.sequence_length=1", ("[corpus] sequence_length must be at least 2, not 1",)),
         ("corpus.sentences=0", ("[corpus] sentences must be at least 1",)),
         ("corpus.attractor_share=1.5", ("[corpus] attractor_share must lie between 0 and 1",)),
-        ("effects.method=igg", ("[effects] there is no method 'igg': did you mean 'ig'?",)),
-        ("effects.baseline=pach", ("[effects] there is no baseline 'pach': did you mean 'patch'?",)),
-        ("effects.metric=logit_diference", ("did you mean 'logit_difference'?",)),
-        ("effects.quadrature=gauss", ("[effects] there is no quadrature 'gauss'",)),
-        ("effects.steps=0", ("[effects] steps must be at least 1",)),
+        ("effects.method=igg", ("[effects] There is no method 'igg'", "Did you mean 'ig'?")),
+        ("effects.baseline=pach", ("[effects] There is no baseline 'pach'", "Did you mean 'patch'?")),
+        ("effects.metric=logit_diference", ("[effects] There is no metric", "Did you mean 'logit_difference'?")),
+        ("effects.quadrature=gauss", ("[effects] There is no quadrature rule 'gauss'",)),
+        ("effects.steps=0", ("[effects] A quadrature needs at least one step",)),
         ("effects.top=0", ("[effects] top must be at least 1",)),
         ("effects.resamples=0", ("[effects] resamples must be at least 1",)),
-        ("effects.tolerance=0", ("[effects] tolerance must be positive",)),
+        ("effects.tolerance=0", ("[effects] The tolerance", "must be positive",)),
         ("suite.tiny.architecture=gpt_nex", ("[suite.tiny] unknown architecture 'gpt_nex'", "'gpt_neox'")),
         ("compute.dtype=float8", ("[compute] there is no dtype 'float8'",)),
         ("compute.device=gpu9x", ("[compute] there is no device 'gpu9x'",)),

@@ -13,10 +13,12 @@ import crosstime as ct
 from crosstime.activations.harvest import harvest
 from crosstime.activations.store import ActivationStore
 from crosstime.errors import CrosstimeError, RecipeError, StoreError
-from crosstime.runs.experiment import Experiment
+from crosstime.runs.folder import RunFolder
+from crosstime.runs.inputs import Inputs
+from crosstime.runs.plan.machine import Machine
 from crosstime.runs.plan.plan import plan
-from crosstime.runs.plan.rates import Machine
-from crosstime.runs.recipe.recipe import CompareRecipe, Recipe
+from crosstime.runs.recipe.recipe import Recipe
+from crosstime.runs.recipe.suite import CompareRecipe
 from crosstime.runs.stages import report as reporting
 from crosstime.suites.suite import Suite
 from interventions import Site
@@ -66,16 +68,14 @@ def test_a_run_trains_on_a_store_what_training_on_it_gives(learning_suite: Suite
 
 
 def test_another_store_is_another_input(learning_suite: Suite, folder: Path, tmp_path):
-    first = Experiment(recipe(learning_suite, folder), tmp_path / "run").corpus_inputs()
+    first = Inputs(recipe(learning_suite, folder), RunFolder(tmp_path / "run")).corpus_identity()
     harvest(learning_suite.select(["step0", "step40"]), Site(0), TEXT[:400], tmp_path / "store", **SETTINGS)
-    second = Experiment(recipe(learning_suite, tmp_path), tmp_path / "run").corpus_inputs()
+    second = Inputs(recipe(learning_suite, tmp_path), RunFolder(tmp_path / "run")).corpus_identity()
     assert first["store"] != second["store"]
 
 
 def test_a_plan_harvests_nothing_for_a_store(learning_suite: Suite, folder: Path):
-    machine = Machine(
-        "cpu", "2 cores", flops=1e11, bandwidth=1e10, call=1e-5, memory=8 * 10**9, device_memory=8 * 10**9, disk=10**11
-    )  # fmt: skip
+    machine = Machine("cpu", "2 cores", 1e11, 1e10, memory=8 * 10**9, device_memory=8 * 10**9, disk=10**11)
     overrides = [f"corpus.source={folder / 'held_out.txt'}"], []
     text, stored = (
         next(cost for cost in plan(recipe(learning_suite, folder, *each), machine).costs if cost.stage == "train")

@@ -11,7 +11,7 @@ from small_run import home_of, recipe, together
 
 from crosstime.errors import CrosstimeError
 from crosstime.machine.processes import ALONE, Processes
-from crosstime.runs.sharding import agree, blocks, joined_effects, own, some_prompts, wait
+from crosstime.runs.sharding import barrier, blocks, broadcast, concatenate_effects, select_prompts, shard
 from interventions import Effects
 from tasks import TokenizedTask
 
@@ -20,10 +20,10 @@ RECIPE = recipe({"suite.tiny": {"checkpoints": [0, 6, 12]}}, [{"name": "agreemen
 
 def test_every_part_is_made_by_exactly_one_process():
     parts = list(range(11))
-    made = [own(parts, Processes(rank=rank, size=4)) for rank in range(4)]
+    made = [shard(parts, Processes(rank=rank, size=4)) for rank in range(4)]
     assert sorted(part for each in made for part in each) == parts
     assert {len(each) for each in made} == {2, 3}
-    assert own(parts, ALONE) == parts
+    assert shard(parts, ALONE) == parts
 
 
 @pytest.mark.parametrize(("count", "size"), [(0, 3), (1, 3), (3, 3), (10, 3), (10, 1)])
@@ -33,10 +33,10 @@ def test_blocks_cover_everything_once(count: int, size: int):
     assert all(1 <= len(rows) <= size for rows in found)
 
 
-def test_one_process_waits_for_nobody_and_agrees_with_itself():
-    wait(ALONE)
-    assert agree(True, ALONE)
-    assert not agree(False, ALONE)
+def test_one_process_does_not_wait_and_agrees_with_itself():
+    barrier(ALONE)
+    assert broadcast(True, ALONE)
+    assert not broadcast(False, ALONE)
 
 
 def effects(prompts: list[int], *, positions: bool = True, n_features: int = 9) -> Effects:
@@ -57,7 +57,7 @@ def test_effects_on_blocks_join_to_those_on_all_prompts(positions: bool):
     prompts = [5, 2, 7, 3, 0, 6, 1]
     for size in (1, 2, 3, 7):
         parts = [[effects([prompts[row] for row in rows], positions=positions)] * 2 for rows in blocks(7, size)]
-        for found in joined_effects(parts):
+        for found in concatenate_effects(parts):
             whole = effects(prompts, positions=positions)
             for each in fields(Effects):
                 left, right = getattr(found, each.name), getattr(whole, each.name)
@@ -66,14 +66,14 @@ def test_effects_on_blocks_join_to_those_on_all_prompts(positions: bool):
 
 def test_parts_that_do_not_fit_are_refused():
     with pytest.raises(CrosstimeError, match="do not fit together"):
-        joined_effects([[effects([1])], [effects([1], n_features=5)]])
+        concatenate_effects([[effects([1])], [effects([1], n_features=5)]])
     with pytest.raises(CrosstimeError, match="do not fit together"):
-        joined_effects([[effects([1])], [effects([1]), effects([1])]])
+        concatenate_effects([[effects([1])], [effects([1]), effects([1])]])
 
 
 def test_some_prompts_of_a_task_are_its_rows():
     task = TokenizedTask("t", ((1,), (2,), (3,)), (4, 5, 6), (7, 8, 9), ((1,), (2,), (3,)), ())
-    part = some_prompts(task, range(1, 3))
+    part = select_prompts(task, range(1, 3))
     assert (part.prompts, part.right, part.wrong, part.patch) == (((2,), (3,)), (5, 6), (8, 9), ((2,), (3,)))
 
 

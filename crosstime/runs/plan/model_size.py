@@ -1,20 +1,19 @@
-"""Sizes of models, without loading them: those of the papers by name, others from their configuration on disk."""
+"""Sizes of models, without loading them: the papers' models by name, others from their configuration on disk."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from crosstime.errors import RecipeError, SuiteError
+from crosstime.errors import RecipeError
 from crosstime.machine.storage import read_json
-from crosstime.runs.recipe.recipe import TINY, Recipe
+from crosstime.runs.recipe.suite import TINY, SuiteRecipe
 from user_input.nearest import nearest
 
 
 @dataclass(frozen=True)
 class ModelSize:
-    """What a plan needs to know of a model.
+    """The sizes of a language model that decide what it costs.
 
     Attributes:
         d_model: D, width of the residual stream.
@@ -23,7 +22,7 @@ class ModelSize:
         mlp_width: hidden units of a block's MLP.
         gated: whether the MLP has a third matrix, for gates (SwiGLU).
         tied: whether embedding and unembedding are one matrix.
-        stored_bytes: of a parameter in the files of a checkpoint.
+        stored_bytes: bytes of a parameter in the files of a checkpoint.
 
     Examples:
         >>> round(ModelSize(2048, 16, 50304, 8192).parameters / 1e9, 2)
@@ -45,7 +44,7 @@ class ModelSize:
 
     @property
     def parameters(self) -> int:
-        """All weights, norms and biases left out."""
+        """All weights, without norms and biases."""
         return self.n_layers * self.block_parameters + self.vocab_size * self.d_model * (1 if self.tied else 2)
 
 
@@ -62,52 +61,37 @@ KNOWN = {
 }
 """From the models' configurations on the Hub."""
 
-BROKEN = {"bigscience/bloom-1b1-intermediate": ("global_step400000",)}
-"""Checkpoints on the Hub whose weights are damaged."""
 
-
-def refuse_broken(recipe: Recipe) -> None:
-    """Refuse checkpoints that are known to be damaged.
-
-    Raises:
-        SuiteError: with the checkpoint.
-    """
-    for revision in BROKEN.get(recipe.suite.source, ()):
-        if revision in (recipe.suite.revisions or []) or revision in (recipe.compare.revisions or []):
-            raise SuiteError(
-                f"checkpoint {revision} of {recipe.suite.source} is broken on the Hub, and its numbers would mean "
-                f"nothing: take the one before or after it"
-            )
-
-
-def size_of(recipe: Recipe) -> ModelSize:
-    """Size of a recipe's model.
+def model_size(suite: SuiteRecipe) -> ModelSize:
+    """The size of a suite's model.
 
     Raises:
         RecipeError: the model is neither known by name nor on disk.
     """
-    source = recipe.suite.source
-    if source == TINY:
-        tiny = recipe.suite.tiny
-        return ModelSize(tiny.d_model, tiny.n_layers, tiny.vocab_size, 4 * tiny.d_model)
-    if source in KNOWN:
-        return KNOWN[source]
-    for path in sorted(Path(source).expanduser().glob("*/config.json")):
-        return _configured(path)
+    if suite.source == TINY:
+        return ModelSize(suite.tiny.d_model, suite.tiny.n_layers, suite.tiny.vocab_size, 4 * suite.tiny.d_model)
+    if suite.source in KNOWN:
+        return KNOWN[suite.source]
+    for path in sorted(Path(suite.source).expanduser().glob("*/config.json")):
+        return _read_config(path)
     raise RecipeError(
-        f"the size of {source} is not known, and it is not a folder of checkpoints: {nearest(source, KNOWN)}"
+        f"the size of {suite.source} is not known, and it is not a folder of checkpoints: "
+        f"{nearest(suite.source, KNOWN)}"
     )
 
 
-def _configured(path: Path) -> ModelSize:
-    config: dict[str, Any] = read_json(path)
+def _read_config(path: Path) -> ModelSize:
+    """The size that a checkpoint's configuration states."""
+    config = read_json(path)
     try:
-        width = int(config.get("hidden_size") or config["n_embed"])
-        layers = int(config.get("num_hidden_layers") or config["n_layer"])
+        d_model = int(config.get("hidden_size") or config["n_embed"])
         return ModelSize(
-            width, layers, int(config["vocab_size"]), int(config.get("intermediate_size") or 4 * width),
+            d_model=d_model,
+            n_layers=int(config.get("num_hidden_layers") or config["n_layer"]),
+            vocab_size=int(config["vocab_size"]),
+            mlp_width=int(config.get("intermediate_size") or 4 * d_model),
             gated=str(config.get("model_type", "")).startswith("olmo"),
             tied=bool(config.get("tie_word_embeddings", config.get("model_type") == "bloom")),
-        )  # fmt: skip
+        )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise RecipeError(f"cannot read the size of the model from {path}: {error!r}") from error

@@ -1,0 +1,143 @@
+"""What a run starts from: its checkpoints, tasks and text, each opened when it is first used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+
+from crosstime.activations.store import ActivationStore
+from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.crosscoders.decompose import DecomposedTask, decompose_task
+from crosstime.runs.folder import RunFolder, read_selection
+from crosstime.runs.jobs import JobFile
+from crosstime.runs.parts import checksum
+from crosstime.runs.recipe.corpus import GENERATED, CorpusRecipe
+from crosstime.runs.recipe.recipe import Recipe
+from crosstime.runs.recipe.suite import TINY
+from crosstime.runs.recipe.task import TaskRecipe
+from crosstime.suites.compute import Compute
+from crosstime.suites.corpus import corpus_hash
+from crosstime.suites.suite import Suite
+from interventions import Site
+from tasks import Task, TokenizedTask, load
+from tasks.agreement import sentences
+from tasks.errors import TaskError
+
+
+class Inputs:
+    """The inputs of a run, as its recipe names them.
+
+    Args:
+        recipe: the recipe of the run.
+        folder: the run's folder, which may hold the suite and the choice of checkpoints.
+
+    Raises:
+        TaskError: a task of the recipe cannot be loaded; the sentence says which.
+    """
+
+    def __init__(self, recipe: Recipe, folder: RunFolder) -> None:
+        self.recipe, self.folder = recipe, folder
+        self.tasks = [_load(index, table) for index, table in enumerate(recipe.tasks)]
+        self._decomposed: dict[int, DecomposedTask] = {}
+
+    @cached_property
+    def suite(self) -> Suite:
+        """The suite, with every checkpoint at which accuracy is measured."""
+        table = self.recipe.suite
+        trained_here = table.source == TINY
+        return Suite.open(
+            self.folder.path / self.folder.SUITE if trained_here else table.source,
+            table.revisions,
+            name=table.name or (self.recipe.name if trained_here else None),
+            tokenizer=table.tokenizer,
+            tokens_per_step=table.tokens_per_step,
+        )
+
+    @cached_property
+    def compared(self) -> Suite:
+        """The checkpoints of the crosscoder: those that the recipe names, or else those that `select` chose."""
+        revisions = self.recipe.compare.revisions
+        if revisions is None:
+            revisions = read_selection(self.folder.path / self.folder.SELECTION)
+        return self.suite.select(revisions)
+
+    @cached_property
+    def compute(self) -> Compute:
+        """Where and how checkpoints run; the ids of jobs on a server are kept in the run's folder."""
+        remote = self.recipe.remote.open(JobFile(self.folder.path / self.folder.JOBS))
+        return self.recipe.compute if remote is None else replace(self.recipe.compute, remote=remote)
+
+    @cached_property
+    def site(self) -> Site:
+        """Where in the model activations are read."""
+        return Site.parse(self.recipe.compare.site)
+
+    @cached_property
+    def tokenized(self) -> list[TokenizedTask]:
+        """The tasks in token ids."""
+        return [
+            task.tokenize(
+                self.suite.tokenizer, rule=table.rule, prepend=table.prepend, limit=table.limit, seed=self.recipe.seed
+            )
+            for task, table in zip(self.tasks, self.recipe.tasks, strict=True)
+        ]
+
+    @cached_property
+    def store(self) -> ActivationStore | None:
+        """The store of activations to train on; None where the recipe names a text."""
+        return self.recipe.corpus.store()
+
+    def corpus(self, *, held_out: bool = False) -> str | list[str]:
+        """The text to train on (unless there is a `store`) or to evaluate on, as `crosstime.train` takes it."""
+        table, seed = self.recipe.corpus, self.recipe.seed
+        source = table.held_out if held_out and table.held_out is not None else table.source
+        return list(_generated(table, seed + 1 if held_out else seed)) if source == GENERATED else source
+
+    def decomposed(self, task: int, crosscoder: CrossCoder) -> DecomposedTask:
+        """A task's prompts, read at every compared checkpoint and decomposed; read once in a run.
+
+        Args:
+            task: index of the task in the recipe.
+            crosscoder: the crosscoder of this run.
+        """
+        if task not in self._decomposed:
+            self._decomposed[task] = decompose_task(
+                self.compared, crosscoder, self.tokenized[task], compute=self.compute
+            )
+        return self._decomposed[task]
+
+    def corpus_identity(self) -> dict[str, object]:
+        """Plain values that tell this run's text from any other: settings, and checksums of files."""
+        table = self.recipe.corpus
+        sources = [source for source in (table.source, table.held_out) if source is not None]
+        paths = [path for source in sources for path in ([source] if isinstance(source, str) else source)]
+        text = {path: checksum(Path(path)) for path in paths if Path(path).is_file()}
+        stored = {} if self.store is None else {"store": self.store.digest}
+        return {"settings": asdict(table), "text": text, **stored}
+
+    def task_identity(self) -> dict[str, object]:
+        """Plain values that tell this run's tasks, and how they are scored, from any other."""
+        recipe = self.recipe
+        return {
+            "tasks": [asdict(table) for table in recipe.tasks],
+            "pairs": [corpus_hash(json.dumps(asdict(pair)) for pair in task.pairs) for task in self.tasks],
+            "seed": recipe.seed,
+            "dtype": self.compute.precision,
+            "resamples": recipe.effects.resamples,
+        }
+
+
+def _load(index: int, table: TaskRecipe) -> Task:
+    """Load a task; an error names its place in the recipe."""
+    try:
+        return load(table.name, path=table.path)
+    except TaskError as error:
+        raise type(error)(f"tasks[{index}]: {error}") from error
+
+
+def _generated(table: CorpusRecipe, seed: int) -> Iterable[str]:
+    """Generated sentences of the agreement grammar."""
+    return sentences(table.sentences, seed=seed, attractor_share=table.attractor_share, phrase_share=table.phrase_share)

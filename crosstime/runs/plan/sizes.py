@@ -1,0 +1,149 @@
+"""The sizes of a run, from which each stage computes its cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from crosstime.runs.plan.model_size import ModelSize
+from crosstime.runs.plan.work import Cost, ForwardPass, Number, Work
+from crosstime.runs.recipe.recipe import Recipe
+from crosstime.runs.recipe.suite import TINY
+from crosstime.suites.compute import DTYPES
+
+PAIRS = {
+    "ctt/blimp-sva": 4000,
+    "ctt/clams-en-fr": 4760,
+    "ctt/multiblimp-all": 2640,
+    "blimp": 1000,
+    "clams": 5000,
+    "multiblimp": 700,
+    "pairs": 1000,
+    "agreement": 1000,
+    "ctt": 490,
+}
+"""Pairs of a task, by its name or its family's, if the recipe sets no limit; 1,000 of any other."""
+PROMPT_TOKENS = 10
+ACTIVE, SPARSITY = 128, 32
+"""Active features of a token if their number is not fixed: this many, but at most this share of all."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of a run.
+
+    Attributes:
+        recipe: the recipe of the run.
+        model: size of its model.
+        layer: the layer of its site.
+        gpu: whether the device is a GPU, whose memory is not the main memory.
+    """
+
+    recipe: Recipe
+    model: ModelSize
+    layer: int
+    gpu: bool
+
+    @property
+    def n_checkpoints(self) -> int:
+        """C, the compared checkpoints."""
+        revisions = self.recipe.compare.revisions
+        return self.recipe.select.k if revisions is None else len(revisions)
+
+    @property
+    def n_measured(self) -> int:
+        """Checkpoints at which accuracy is measured; seven, if that is not known without opening the suite."""
+        suite = self.recipe.suite
+        if suite.revisions is not None:
+            return len(suite.revisions)
+        return len(suite.tiny.checkpoints) if suite.source == TINY else max(7, self.n_checkpoints)
+
+    @cached_property
+    def prompts(self) -> list[int]:
+        """Prompts of each task."""
+        counts = []
+        for task in self.recipe.tasks:
+            available = PAIRS.get(task.name) or PAIRS.get(task.name.partition("/")[0], 1000)
+            counts.append(min(task.limit or available, available))
+        return counts
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of all prompts."""
+        return sum(self.prompts) * PROMPT_TOKENS
+
+    @property
+    def n_selected(self) -> int:
+        """Features that are selected: about half of each checkpoint's and task's are its own."""
+        return self.recipe.effects.top * (self.n_checkpoints // 2 + 1) * len(self.recipe.tasks)
+
+    @property
+    def n_active(self) -> int:
+        """Active features of a token."""
+        crosscoder = self.recipe.crosscoder
+        return int(getattr(crosscoder, "k", min(ACTIVE, crosscoder.n_features // SPARSITY)))
+
+    @property
+    def n_features(self) -> int:
+        """F, the size of the dictionary."""
+        return self.recipe.crosscoder.n_features
+
+    @property
+    def cdf(self) -> int:
+        """C D F, the size of the encoder and of the decoder."""
+        return self.n_checkpoints * self.model.d_model * self.n_features
+
+    @property
+    def blocks_above(self) -> Number:
+        """Blocks of a pass from the site upwards; most of the last block runs at the last token only."""
+        return max(0, self.model.n_layers - self.layer - 1 - 0.6)
+
+    @property
+    def model_bytes(self) -> Number:
+        """Bytes of one checkpoint on the device."""
+        return DTYPES[self.recipe.compute.dtype].itemsize * self.model.parameters
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of one forward pass."""
+        return self.recipe.compute.max_tokens or 1
+
+    @property
+    def prompt_pass(self) -> ForwardPass:
+        """Passes over prompts."""
+        return ForwardPass(self.model, PROMPT_TOKENS, self.max_tokens)
+
+    @property
+    def text_pass(self) -> ForwardPass:
+        """Passes over text."""
+        length = self.recipe.corpus.sequence_length
+        return ForwardPass(self.model, length, max(self.max_tokens, length))
+
+    def encode(self, tokens: Number) -> Work:
+        """Features of tokens, computed once for all checkpoints."""
+        return Work(2 * tokens * self.cdf, 4 * (self.cdf + tokens * self.n_features))
+
+    def decode(self, tokens: Number) -> Work:
+        """Reconstructions of tokens at one checkpoint from active features, and the gradient on each of them."""
+        products = tokens * self.n_active * self.model.d_model
+        return Work(4 * products, 8 * products)
+
+    def decomposed_bytes(self, tokens: Number) -> Number:
+        """Bytes of activations, reconstructions and features of tokens, and of the crosscoder."""
+        return 16 * tokens * self.n_checkpoints * self.model.d_model + 20 * tokens * self.n_active + 8 * self.cdf
+
+    def bootstrap(self, n_prompts: Number, columns: Number, resamples: int) -> Work:
+        """A bootstrap over the prompts of one task: a product of counts and values in float64."""
+        return Work(4 * resamples * n_prompts * columns, 16 * resamples * n_prompts)
+
+    def cost(self, stage: str, what: str, work: Work, device: Number, host: Number, disk: Number = 0) -> Cost:
+        """A stage's cost, from what it holds on the device and in main memory; on a CPU these are one memory.
+
+        Args:
+            stage, what, work, disk: as in `Cost`.
+            device: bytes on the device.
+            host: bytes in main memory, besides those of the device.
+        """
+        if not self.gpu:
+            device = host = device + host
+        return Cost(stage, what, work, device, max(host, self.model_bytes), disk)

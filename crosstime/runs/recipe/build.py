@@ -1,0 +1,138 @@
+"""From nested tables, as TOML gives them, to dataclasses: strictly, so that a mistyped key is an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from crosstime.errors import CrosstimeError, RecipeError
+from crosstime.runs.recipe.crosscoder import CrosscoderRecipe, recipe_of_kind
+from crosstime.runs.recipe.overlay import copy_table, override
+from interventions.errors import InterventionError
+from user_input.nearest import nearest
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    Built = TypeVar("Built", bound=DataclassInstance)
+else:
+    Built = TypeVar("Built")
+_KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+_INT64 = range(-(2**63), 2**63)
+
+
+def build(cls: type[Built], table: object, where: str, key: str = "") -> Built:
+    """Build a dataclass from a table, and the dataclasses of its fields from the tables in it.
+
+    Args:
+        cls: the dataclass; `CrosscoderRecipe` stands for the class of the table's ``kind``.
+        table: plain values.
+        where: name or file of the recipe, for errors.
+        key: name of the table in the recipe; empty for the whole recipe.
+
+    Raises:
+        RecipeError: a key is unknown or missing, or a value is not allowed; the sentence names the key.
+
+    Examples:
+        >>> from crosstime.runs.recipe.suite import CompareRecipe
+        >>> build(CompareRecipe, {"site": "resid.1"}, "example").site
+        'resid.1'
+    """
+    if not isinstance(table, Mapping):
+        raise RecipeError(f"{where}: {key or 'the file'} must be a table, not {_shown(table)}.")
+    if cls is CrosscoderRecipe:
+        return typing.cast(Built, _build_crosscoder(table, where, key))
+
+    # Refuse unknown and missing keys
+    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
+    for name in table:
+        if name not in fields:
+            level = f"[{key}]" if key else "the top level"
+            raise RecipeError(f"{where}: {level} has no key {name!r}: {nearest(name, fields, most=40)}")
+    for name, field in fields.items():
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and name not in table:
+            raise RecipeError(f"{where}: {f'[{key}] needs' if key else 'needs'} a key {name!r}.")
+
+    # Check the types of values, then let the dataclass check what they mean
+    hints = typing.get_type_hints(cls)
+    values = {
+        name: _value(hints[name], value, where, f"{key}.{name}" if key else name) for name, value in table.items()
+    }
+    try:
+        return cls(**values)
+    except (CrosstimeError, InterventionError) as error:
+        raise RecipeError(f"{where}: {f'[{key}] ' if key else ''}{error}") from error
+
+
+def crosscoder_table(table: Mapping[str, Any], overrides: Sequence[str] = ()) -> CrosscoderRecipe:
+    """Build the ``[crosscoder]`` table of a recipe by itself, for training without a recipe.
+
+    Args:
+        table: its keys, `kind` among them.
+        overrides: ``key=value`` with a TOML value (a bare word is a string), applied last.
+
+    Raises:
+        RecipeError: there is no such kind or key, or a value is not allowed; the sentence names the key.
+
+    Examples:
+        >>> crosscoder_table({"kind": "topk", "k": 8}, ["lr=1e-3"]).lr
+        0.001
+    """
+    keys = copy_table(table)
+    for assignment in overrides:
+        override(keys, assignment)
+    return _build_crosscoder(keys, "crosscoder", "crosscoder")
+
+
+def _build_crosscoder(table: Mapping[str, Any], where: str, key: str) -> CrosscoderRecipe:
+    """Build the table of a crosscoder as the class of its kind."""
+    try:
+        cls, keys = recipe_of_kind(table)
+    except CrosstimeError as error:
+        raise RecipeError(f"{where}: [{key}] {error}") from error
+    return build(cls, keys, where, key)
+
+
+def _value(hint: Any, value: Any, where: str, key: str) -> Any:
+    """A value of a type that a field is annotated with."""
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return build(hint, value, where, key)
+
+    # Unions and containers
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        options = [option for option in arguments if option is not type(None)]
+        fitting = [option for option in options if isinstance(value, typing.get_origin(option) or option)]
+        return _value((fitting or options)[0], value, where, key)
+    if origin in (list, tuple):
+        if not isinstance(value, list):
+            raise RecipeError(f"{where}: {key} must be a list, not {_shown(value)}.")
+        return origin(_value(arguments[0], item, where, f"{key}[{index}]") for index, item in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise RecipeError(f"{where}: {key} must be a table, not {_shown(value)}.")
+        return {name: _value(arguments[1], item, where, f"{key}.{name}") for name, item in value.items()}
+
+    # Plain values; Python counts truth values as whole numbers, a recipe does not
+    if hint is float and isinstance(value, int) and not isinstance(value, bool) and value in _INT64:
+        return float(value)
+    if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
+        raise RecipeError(f"{where}: {key} must be {_KINDS[hint]}, not {_shown(value)}.")
+    if hint is float and not math.isfinite(value):
+        raise RecipeError(f"{where}: {key} must be a finite number, not {value}.")
+    if hint is int and value not in _INT64:
+        raise RecipeError(f"{where}: {key} must fit in 64 bits; got {_shown(value)}.")
+    return value
+
+
+def _shown(value: object) -> str:
+    """A value as the file writes it; Python refuses to write out a number of thousands of digits."""
+    try:
+        return repr(value)
+    except ValueError:
+        return "a number without end"

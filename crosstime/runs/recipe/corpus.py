@@ -1,0 +1,45 @@
+"""The table of a recipe about text: ``[corpus]``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crosstime.activations.store import ActivationStore, store_at
+from crosstime.runs.recipe.limits import at_least, share
+
+GENERATED = "agreement"
+"""Source of a text that is generated: sentences of the agreement grammar."""
+
+
+@dataclass(frozen=True)
+class CorpusRecipe:
+    """Text for the crosscoder (and for a suite that is trained in the run).
+
+    Attributes:
+        source: text files, a Hub data set ``hf:ORG/NAME``, or ``agreement`` for generated sentences; or a folder that
+            `crosstime.harvest` wrote: the crosscoder is then trained on its activations, and no model is run for it.
+        held_out: text to evaluate on; default: other generated sentences, or the same text. A store needs it.
+        sentences: number of sentences to generate.
+        sequence_length: tokens of a sequence.
+        phrase_share: share of generated sentences with a phrase between subject and verb.
+        attractor_share: share of those phrases whose noun differs in number from the subject.
+    """
+
+    source: str | list[str]
+    held_out: str | list[str] | None = None
+    sentences: int = 50_000
+    sequence_length: int = 64
+    phrase_share: float = 0.6
+    attractor_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        at_least(self, sentences=1, sequence_length=2)
+        share(self, "phrase_share", "attractor_share")
+
+    def store(self) -> ActivationStore | None:
+        """The stored activations that the source names; None where it is text.
+
+        Raises:
+            StoreError: the store is unfinished or damaged, or other sources are named with it.
+        """
+        return None if self.source == GENERATED else store_at(self.source)

@@ -1,0 +1,32 @@
+"""The tables of a recipe about tasks: ``[[tasks]]``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crosstime.runs.recipe.limits import at_least, one_of
+from tasks.answer_tokens import RULES
+from tasks.start_token import STARTS
+
+
+@dataclass(frozen=True)
+class TaskRecipe:
+    """A task.
+
+    Attributes:
+        name: as `crosstime tasks` lists it, such as ``blimp/regular_plural_subject_verb_agreement_1``.
+        path: folder or file of its data; default: the task's own source.
+        limit: upper bound of the number of pairs, which are drawn at random.
+        rule: how answers are found in the tokens: ``first-difference`` or ``ctt``; default: the task's own.
+        prepend: token that begins every prompt: ``bos``, ``eos`` or ``bos-or-eos``; default: as the tokenizer does.
+    """
+
+    name: str
+    path: str | None = None
+    limit: int | None = None
+    rule: str | None = None
+    prepend: str | None = None
+
+    def __post_init__(self) -> None:
+        at_least(self, limit=1)
+        one_of(self, rule=RULES, prepend=STARTS)

@@ -1,0 +1,51 @@
+"""Keys of stages are what finished runs are known by: those of a recipe may not change with the code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from crosstime.runs.folder import RunFolder
+from crosstime.runs.inputs import Inputs
+from crosstime.runs.ledger import Ledger
+from crosstime.runs.recipe.recipe import Recipe
+from crosstime.runs.stages.registry import stages_of
+from crosstime.suites.checkpoints import Checkpoint
+from crosstime.suites.suite import Suite
+
+KEYS = {
+    "demo": {
+        "suite": "3ab8b25914dd829e", "select": "65bca1d4ac177cb8", "train": "f21c37242acfadf2",
+        "evaluate": "3344b8f682c328e9", "attribute": "798c8fb0bdf11aab", "ablate": "35ab52780186a2b6",
+        "evolve": "2fe78a81d319cae9", "explain": "c58a8bf46a5b82d6",
+    },
+}  # fmt: skip
+"""Keys that version 0.1.0 gave; the report's depends on the version, and is left out."""
+
+
+def keys(recipe: Recipe, folder: Path) -> dict[str, str]:
+    """The key of each stage, as a run computes them one after another; the suite is known by its names only."""
+    inputs, ledger = Inputs(recipe, RunFolder(folder)), Ledger(folder)
+    checkpoints = [Checkpoint(revision, None, None, "tiny", None) for revision in recipe.compare.revisions or ()]
+    inputs.__dict__["suite"] = Suite("tiny", tuple(checkpoints))
+    for stage in stages_of(recipe):
+        key = ledger._key(stage.name, stage.dependencies(inputs, ledger))
+        ledger.manifest["stages"][stage.name] = {"key": key}
+    return {name: entry["key"] for name, entry in ledger.manifest["stages"].items()}
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_the_keys_of_a_shipped_recipe_are_those_of_earlier_versions(name: str, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(Suite, "fingerprint", property(lambda suite: "suite of " + " ".join(suite.revisions)))
+    found = keys(Recipe.named(name), tmp_path)
+    assert {stage: key for stage, key in found.items() if stage != "report"} == KEYS[name]
+
+
+def test_the_record_of_a_recipe_has_the_keys_of_its_file(tmp_path: Path):
+    plain = json.loads(json.dumps(Recipe.named("demo").to_dict()))
+    assert list(plain["effects"]) == [
+        "method", "baseline", "metric", "quadrature", "steps", "tolerance", "top", "resamples"
+    ]  # fmt: skip
+    assert set(plain["dip"]) == {"task", "at", "other", "top", "prompts", "draws"}
