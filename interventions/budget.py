@@ -60,6 +60,7 @@ def for_each_run(lengths: Int[Tensor, " P"], max_tokens: int, work: Callable[[sl
     """
     budget, start = max_tokens, 0
     while start < len(lengths):
+        # Work until the end, or until a run does not fit into memory
         for run in split_by_tokens(lengths[start:], budget):
             run = slice(run.start + start, run.stop + start)
             try:
@@ -81,6 +82,7 @@ def for_each_run(lengths: Int[Tensor, " P"], max_tokens: int, work: Callable[[sl
         else:
             start = len(lengths)
 
+    # Say which budget did fit
     if budget != max_tokens:
         warnings.warn(
             f"Batches of max_tokens={max_tokens} did not fit into memory; {budget} did. Set max_tokens={budget} to "

@@ -210,19 +210,23 @@ def gradient(
     # Run all nodes and differentiate the weighted sum of their metrics
     options = {"use_cache": False, **model.last_logits, **model.trace_options}
     with root.trace(inputs(repeated), **options) as tracer:
+        # One row for each node and prompt; a shift of zero that all nodes share receives the gradient.
         like = embedding.output
         a, b = start.to(like), end.to(like)
         alpha = nodes.to(like).view(-1, 1, 1, 1)
-        moved = torch.zeros_like(a).requires_grad_(True)
-        x = (a + alpha * (b - a) + moved).flatten(0, 1)
+        shift = torch.zeros_like(a).requires_grad_(True)
+        x = (a + alpha * (b - a) + shift).flatten(0, 1)
+
+        # Tensors that were sent take the place of what the skipped blocks compute.
         known = x if at_residual else (None if below is None else below.to(like).repeat(n, 1, 1))
         for block in skipped:
             block.skip((known, *([None] * (tuple_length - 1))) if tuple_length else known)
         if not at_residual:
             envoy.output = x
+
         values = reduce(root.output.logits[:, -1]).view(n, -1)
         total = (values * weights.to(values).unsqueeze(1)).sum()
-        slope = torch.autograd.grad(total, moved)[0]
+        slope = torch.autograd.grad(total, shift)[0]
         slope = nnsight.save(slope.to(wire or torch.float32))
         tracer.stop()
     return slope.float()

@@ -21,8 +21,8 @@ def metric_of_logits(prompts: Prompts, rows: Int[Tensor, " B"], metric: Metric) 
     """Return the metric of the prompts with indices `rows`, ``B``, as a function of their last logits ``B V``."""
     right, wrong = prompts.answers(rows)
     if metric.from_answers is not None:
-        from_answers, both = inspect.unwrap(metric.from_answers), torch.stack([right, wrong], 1)
-        return lambda rows: from_answers(*rows.gather(1, both.to(rows.device)).float().unbind(1))
+        from_answers, answers = inspect.unwrap(metric.from_answers), torch.stack([right, wrong], 1)
+        return lambda rows: from_answers(*rows.gather(1, answers.to(rows.device)).float().unbind(1))
     if metric.from_vocabulary is None:
         raise InterventionError(f"Metric {metric.name!r} needs from_answers or from_vocabulary; it has neither.")
     from_vocabulary = inspect.unwrap(metric.from_vocabulary)

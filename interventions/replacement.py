@@ -143,13 +143,15 @@ class _Pairs:
 
     @classmethod
     def of(cls, prompts: Prompts, change: Codes, groups: Sequence[Sequence[int]]) -> _Pairs:
-        # List the members of all groups, and the entries of `change` that each of them has
+        # List the members of all groups
         change = change.to("cpu")
         members = sorted({(feature, index) for index, group in enumerate(groups) for feature in group})
         for feature, _ in members:
             change.check(feature)
         feature_of_member = torch.tensor([feature for feature, _ in members], dtype=torch.long)
         group_of_member = torch.tensor([index for _, index in members], dtype=torch.long)
+
+        # Find the entries of `change` that each member has
         member, entry = entries_of(torch.bincount(feature_of_member, minlength=change.n_features), change.feature)
 
         # Sort the entries by pair and token

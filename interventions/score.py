@@ -73,9 +73,10 @@ def score_batch(
     """
     if model.remote is not None:
         return metric.check(forward(reduce=metric_of_logits(prompts, rows, metric)), len(rows))
+
     end = forward()
     right, wrong = (answer.to(end.device) for answer in prompts.answers(rows))
     if metric.from_answers is None:
         return metric(logits(model, end).float(), right, wrong)
-    both = (answer_logits(model, end, answer).float() for answer in (right, wrong))
-    return metric.check(metric.from_answers(*both), len(rows))
+    right_logit, wrong_logit = (answer_logits(model, end, answer).float() for answer in (right, wrong))
+    return metric.check(metric.from_answers(right_logit, wrong_logit), len(rows))

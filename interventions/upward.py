@@ -98,10 +98,10 @@ class Upward:
             return gradient(model, on_device, self.site, (start, end), (nodes, weights), reduce, below=below)
 
         alpha = nodes.to(start).view(-1, 1, 1, 1)
-        moved = torch.zeros_like(start, requires_grad=True)
-        values = self(repeated, (start + alpha * (end - start) + moved).flatten(0, 1))
+        shift = torch.zeros_like(start, requires_grad=True)
+        values = self(repeated, (start + alpha * (end - start) + shift).flatten(0, 1))
         weighted = (values.view(n, -1) * weights.to(model.device, torch.float32).unsqueeze(1)).sum()
-        return torch.autograd.grad(weighted, moved)[0].float()
+        return torch.autograd.grad(weighted, shift)[0].float()
 
     def pad(self, batch: Batch, x: Float[Tensor, "T D"]) -> Float[Tensor, "B S D"]:
         """Arrange flat activations in the slots of a batch, on the model's device and in its dtype."""

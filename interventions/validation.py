@@ -55,24 +55,25 @@ def validate(model: BareModel) -> Findings:
         ArchitectureError: one of the first three does not hold.
         CheckpointLoadError: the model computes NaN or infinity.
     """
+    # Compare the number of blocks
     expected = getattr(model.config, "num_hidden_layers", model.n_layers)
     if model.n_layers != expected:
         raise ArchitectureError(
             f"{model.name}: {model.architecture.blocks} has {model.n_layers} blocks, but the configuration says "
             f"{expected}; name the list of decoder blocks with interventions.register."
         )
+
+    # Run the model once
     clean = _run_clean(model, validation_batch(model))
     if not all(bool(hidden[clean.batch.mask].isfinite().all()) for hidden in (*clean.blocks, clean.logits)):
         raise CheckpointLoadError(f"{model.name} computes NaN or infinity on ordinary tokens: its weights are damaged.")
 
-    findings = Findings(
-        block_tuple=clean.block_tuple,
-        components=_components(clean, tolerance(model.dtype)),
-        # The last result of a pass is the final norm's output while this is True
-        head_is_linear=True,
-        pointwise=(),
-    )
+    # Resume it from the middle block; a pass ends at the final norm while `head_is_linear` is True
+    components = _components(clean, tolerance(model.dtype))
+    findings = Findings(clean.block_tuple, components, head_is_linear=True)
     findings = replace(findings, pointwise=_pointwise(model, findings, clean))
+
+    # Compare the unembedding of the final norm's output with the logits
     linear = close(model.unembedding(clean.normed)[:, -1], clean.logits[:, -1], tolerance(model.dtype))
     return replace(findings, head_is_linear=linear)
 
@@ -141,6 +142,7 @@ def _run_clean(model: BareModel, batch: Batch) -> _CleanPass:
             f"({str(error).splitlines()[0]}); name them with interventions.register."
         ) from error
 
+    # Check what the blocks return
     expected = (*batch.mask.shape, model.d_model)
     blocks = [output[0] if isinstance(output, tuple) else output for output in outputs]
     for layer, hidden in enumerate(blocks):
@@ -150,11 +152,14 @@ def _run_clean(model: BareModel, batch: Batch) -> _CleanPass:
                 f"{model.name}: block {layer} returns {shape}, expected hidden states of shape {expected}; name the "
                 "decoder blocks with interventions.register."
             )
+
+    # Check what the final norm returns
     if not isinstance(normed, Tensor) or normed.shape != expected:
         raise ArchitectureError(
             f"{model.name}: {model.architecture.norm!r} does not give hidden states of shape {expected}, so it is not "
             "the final norm; name it with interventions.register."
         )
+
     block_tuple = len(outputs[0]) if isinstance(outputs[0], tuple) else 0
     return _CleanPass(batch, blocks, block_tuple, sublayers, normed, logits)
 

@@ -109,6 +109,8 @@ class ServerBackend(Backend):
         while True:
             response = self.server.status(job)
             now = time.monotonic()
+
+            # A job that the server does not know for long is lost
             if response is None:
                 if now - last_known > UNKNOWN_FOR:
                     return None
@@ -119,6 +121,8 @@ class ServerBackend(Backend):
                     raise failure(response.description, self.remote.host)
                 if response.status == "COMPLETED":
                     return self._result(response.data)
+
+                # So is one without news for long, if the server may have forgotten it
                 if news != (news := (response.status, response.description)):
                     last_news = now
                 elif self.server.interruptions != interruptions and now - last_news > self.remote.stalled:

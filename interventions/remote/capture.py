@@ -35,13 +35,18 @@ def leaves(value: Any, name: str = "", visited: dict[int, Any] | None = None) ->
         >>> [leaf for _, leaf in leaves({"a": [1, 2], "f": lambda x: x + k}) if isinstance(leaf, int)]
         [1, 2]
     """
+    # Yield values that have no parts
     visited = {} if visited is None else visited
     if isinstance(value, str | bytes | int | float | bool | type(None) | Tensor | Envoy | torch.dtype | torch.device):
         yield name, value
         return
+
+    # Visit every object once; the reference keeps another object from getting the same id
     if id(value) in visited:
         return
-    visited[id(value)] = value  # a reference, so that no other object can get the same id
+    visited[id(value)] = value
+
+    # Describe objects that a server has itself, and walk through the parts of the others
     if isinstance(value, ModuleType | type | torch.nn.Module):
         yield name, f"{type(value).__name__} {getattr(value, '__name__', '')}"
     elif isinstance(value, Tracer):

@@ -130,12 +130,13 @@ def _run_clean(model: BareModel, batch: Batch, middle: int) -> _CleanPass:
     Raises:
         ArchitectureError: a block does not return a tensor.
     """
+    # Find the modules to read
     architecture, last, root = model.architecture, model.blocks[model.n_layers - 1], model.nnsight
     block, sublayers = model.blocks[middle], []
     if architecture.attn is not None and architecture.mlp is not None and middle < model.n_layers - 1:
         sublayers = [last.get(architecture.attn), last.get(architecture.mlp)]
 
-    # A server returns one saved dictionary
+    # Read their outputs, in the order in which they run
     with root.trace(inputs(batch), use_cache=False, **model.trace_options):
         output = block.output
         block_tuple = len(output) if isinstance(output, tuple) else 0
@@ -146,6 +147,8 @@ def _run_clean(model: BareModel, batch: Batch, middle: int) -> _CleanPass:
                 outputs.append(sublayer.output)
             leaving = last.output
             outputs.append(leaving[0] if isinstance(leaving, tuple) else leaving)
+
+        # The server returns one saved dictionary.
         result = {
             "hidden": output[0] if block_tuple else output,
             "block_tuple": block_tuple,

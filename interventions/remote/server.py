@@ -105,8 +105,10 @@ class Server:
         key = os.environ.get(KEY, "")
         if key and with_key:
             headers["ndif-api-key"] = key
+
         began, delay, status, was_unreachable = time.monotonic(), FIRST_DELAY, 0, False
         while True:
+            # Send the request, and return any answer of a working server
             try:
                 answer = self._client.request(method, url, headers=headers, **content)
                 if answer.status_code < 500 or answer.status_code == 501:
@@ -125,6 +127,8 @@ class Server:
             unreachable = self._answered and not (isinstance(error, ServerError) and status not in UNREACHABLE)
             was_unreachable = was_unreachable or unreachable
             allowed = self.outage if unreachable else min(PATIENCE_AT_FIRST, self.outage)
+
+            # Retry after a pause
             if time.monotonic() - began + delay > allowed:
                 raise error
             pause(delay)
