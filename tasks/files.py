@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tasks.errors import DataError
 from user_input.nearest import nearest
-from user_input.parse_json import LONGEST, JsonError, parse_json
+from user_input.parse_json import MAX_LENGTH, JsonError, parse_json
 
 
 def locate(path: Path, folders: Iterable[Path], stem: str, suffixes: tuple[str, ...], what: str) -> Path:
@@ -63,14 +63,16 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the number and text of every line of a UTF-8 file, which is decompressed if its name ends in ``.gz``.
 
     Raises:
-        DataError: The file cannot be opened or decompressed, or a line is not UTF-8 or longer than `LONGEST`.
+        DataError: The file cannot be opened or decompressed, or a line is not UTF-8 or longer than `MAX_LENGTH`.
     """
     number = 0
     try:
         with path.open("rb") as raw, gzip.open(raw) if path.suffix == ".gz" else raw as file:
-            for number, line in enumerate(iter(lambda: file.readline(LONGEST + 1), b""), start=1):
-                if len(line) > LONGEST:
-                    raise DataError(f"{path.name}:{number}: longer than the {LONGEST:,} bytes of a line that are read")
+            for number, line in enumerate(iter(lambda: file.readline(MAX_LENGTH + 1), b""), start=1):
+                if len(line) > MAX_LENGTH:
+                    raise DataError(
+                        f"{path.name}:{number}: longer than the {MAX_LENGTH:,} bytes of a line that are read"
+                    )
                 yield number, line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path.name}:{number}: not UTF-8 text: {error.reason}") from error

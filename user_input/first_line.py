@@ -1,10 +1,10 @@
-"""The first line of an error's text, to quote in a sentence."""
+"""The first line of an error's message, to quote it in a sentence."""
 
 from __future__ import annotations
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, to be a part of a sentence; its class where it says nothing.
+    """Return the first line of an error's message without its full stop, or the error's class if it has no message.
 
     Examples:
         >>> first_line(OSError("no route to host.\\nMore of it."))

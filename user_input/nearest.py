@@ -1,4 +1,4 @@
-"""Which names are allowed, and which of them was probably meant."""
+"""A hint for a misspelt name: the most similar allowed name, and all allowed names."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import difflib
 from collections.abc import Iterable
 
 
-def nearest(given: str, allowed: Iterable[str], *, most: int = 12) -> str:
-    """Say which names are allowed and which of them the caller may have meant.
+def nearest(name: str, allowed: Iterable[str], *, most: int = 12) -> str:
+    """Return the end of an error message about a name that is not allowed.
 
-    Returns the end of a sentence: ``"did you mean 'a'? Allowed: a, b, c."``; at most `most` names
-    are listed.
+    Args:
+        name: the name that the user gave.
+        allowed: the names that are allowed.
+        most: list at most so many of them.
 
     Examples:
         >>> nearest("simpel", ["simple", "nounpp"])
         "did you mean 'simple'? Allowed: nounpp, simple."
     """
     names = sorted(set(allowed))
-    close = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    similar = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     listed = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-    return (f"did you mean {close[0]!r}? " if close else "") + f"Allowed: {listed or 'nothing'}."
+    return (f"did you mean {similar[0]!r}? " if similar else "") + f"Allowed: {listed or 'nothing'}."

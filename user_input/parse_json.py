@@ -1,4 +1,4 @@
-"""JSON from files that anybody may have written: parsed within limits, or refused in words."""
+"""JSON from files of unknown origin: parsed within limits, or rejected with a short reason."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 from user_input.first_line import first_line
 
-LONGEST = 1 << 28
-"""Most characters of one JSON text, and most bytes of one line of a data file."""
-DEEPEST = 100
-"""Most brackets inside one another: what is deeper than that also fails whoever walks through it later."""
+MAX_LENGTH = 1 << 28
+"""Upper bound on the characters of a JSON text, and on the bytes of one line of a data file."""
+MAX_DEPTH = 100
+"""Upper bound on nested brackets, because recursive functions fail on deeper values."""
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _BRACKET = re.compile(r"[\[\]{}]")
@@ -20,15 +20,15 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class JsonError(ValueError):
-    """A text that is no JSON, or more of it than is read; it says why, not where."""
+    """A text is not JSON, or exceeds the limits. The message gives the reason; the caller knows the file."""
 
 
 def parse_json(text: str) -> Any:
-    """The value that a JSON text stands for: `json.loads`, with one kind of error and limits on size and depth.
+    """Parse a JSON text like `json.loads`, with one class of errors and limits on size and depth.
 
     Raises:
-        JsonError: no JSON; more than `LONGEST` characters or `DEEPEST` brackets inside one another; a number of more
-            digits than Python reads; half of a character that is written as two (``"\\ud800"``), which is no text.
+        JsonError: the text is not JSON, has more than `MAX_LENGTH` characters or `MAX_DEPTH` nested brackets, a number
+            with more digits than Python parses, or an unpaired surrogate (``"\\ud800"``), which cannot be encoded.
 
     Examples:
         >>> parse_json('{"text": "one"}')
@@ -37,10 +37,10 @@ def parse_json(text: str) -> Any:
         Traceback (most recent call last):
         user_input.parse_json.JsonError: Expecting ',' delimiter at column 7
     """
-    if len(text) > LONGEST:
-        raise JsonError(f"longer than the {LONGEST:,} characters that are read")
-    if _depth(text) > DEEPEST:
-        raise JsonError(f"more than {DEEPEST} brackets inside one another")
+    if len(text) > MAX_LENGTH:
+        raise JsonError(f"longer than the {MAX_LENGTH:,} characters that are read")
+    if _depth(text) > MAX_DEPTH:
+        raise JsonError(f"more than {MAX_DEPTH} nested brackets")
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
@@ -48,19 +48,19 @@ def parse_json(text: str) -> Any:
         raise JsonError(f"{error.msg.removesuffix(' at')} at {line}column {error.colno}") from error
     except ValueError as error:
         raise JsonError(first_line(error).partition(";")[0]) from error
-    except RecursionError as error:  # fewer brackets than `DEEPEST` do that where little of the stack is left
-        raise JsonError("too many brackets inside one another") from error
+    except RecursionError as error:  # possible with fewer brackets when little of the stack is left
+        raise JsonError("too many nested brackets") from error
     if _SURROGATE.search(text):
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
-            raise JsonError("half of a character in a text") from error
+            raise JsonError("an unpaired surrogate, which is half of a character") from error
     return value
 
 
 def _depth(text: str) -> int:
-    """How many brackets are open at once, at most; those in strings do not count."""
-    if text.count("[") + text.count("{") <= DEEPEST:
+    """Return the largest number of brackets that are open at once, without those in strings."""
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
         return 0
     steps = (1 if mark in "[{" else -1 for mark in _BRACKET.findall(_STRING.sub("", text)))
     return max(accumulate(steps), default=0)

@@ -20,7 +20,7 @@ import pandas as pd
 
 from crosstime.errors import RunError
 from user_input.first_line import first_line
-from user_input.parse_json import LONGEST, JsonError, parse_json
+from user_input.parse_json import MAX_LENGTH, JsonError, parse_json
 
 # Since 3.1, pandas always reads floats exactly, and warns about the option that used to ask for it.
 _PANDAS = tuple(int(part) for part in pd.__version__.split(".")[:2])
@@ -97,8 +97,8 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         RunError: the file is missing, unreadable, or not JSON.
     """
     with reading_errors(path, "JSON file", JsonError, UnicodeDecodeError):
-        if Path(path).stat().st_size > LONGEST:
-            raise JsonError(f"longer than the {LONGEST:,} bytes that are read")
+        if Path(path).stat().st_size > MAX_LENGTH:
+            raise JsonError(f"longer than the {MAX_LENGTH:,} bytes that are read")
         return parse_json(Path(path).read_text(encoding="utf-8"))
 
 
