@@ -78,11 +78,11 @@ def ablate(
     clean_metric = upward.score(clean.x)
 
     # Move each group to the baseline, in the prompts in which it fires.
-    ablated = (feature for group in feature_sets for feature in group)
-    change = Baseline.of(baseline, clean, prompts).change(clean, ablated)
-    replaced = replace(upward, clean.x, change, clean.directions, feature_sets, progress=progress)
+    features = (feature for group in feature_sets for feature in group)
+    change = Baseline.of(baseline, clean, prompts).change(clean, features)
+    scores = replace(upward, clean.x, change, clean.directions, feature_sets, progress=progress)
 
     # All other pairs of prompt and group keep the clean metric.
     ablated_metric = clean_metric.repeat(len(feature_sets), 1)
-    ablated_metric[replaced.group, replaced.prompt] = replaced.metric
+    ablated_metric[scores.group, scores.prompt] = scores.metric
     return Ablation(feature_sets, ablated_metric, clean_metric)

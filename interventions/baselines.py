@@ -160,7 +160,7 @@ class Baseline:
         """
         if features is None:
             return self.codes + (-clean.codes)
-        selected = sorted(set(features))
-        for feature in selected:
+        selection = sorted(set(features))
+        for feature in selection:
             clean.codes.check(feature)
-        return self.codes.select(selected) + (-clean.codes.select(selected))
+        return self.codes.select(selection) + (-clean.codes.select(selection))

@@ -94,14 +94,14 @@ def interval(
     """
     tail = (1 - bootstrap.level) / 2
     array = samples.double().numpy()
-    defined = np.isfinite(array).any(axis=0)
+    has_values = np.isfinite(array).any(axis=0)
 
     # Quantiles of columns without a single number would raise a warning.
     bounds = np.full((2, *array.shape[1:]), np.nan)
-    if defined.all():
+    if has_values.all():
         bounds = np.nanquantile(array, [tail, 1 - tail], axis=0)
-    elif defined.any():
-        bounds[:, defined] = np.nanquantile(array[:, defined], [tail, 1 - tail], axis=0)
+    elif has_values.any():
+        bounds[:, has_values] = np.nanquantile(array[:, has_values], [tail, 1 - tail], axis=0)
 
     return torch.from_numpy(np.asarray(bounds[0])), torch.from_numpy(np.asarray(bounds[1]))
 

@@ -92,32 +92,32 @@ def circuit(
         raise InterventionError("A circuit needs ranked features, each of them once.")
     if not sizes or min(sizes) < 1:
         raise InterventionError(f"The sizes of a circuit must be whole numbers of at least 1, not {list(sizes)}.")
-    fitting = tuple(size for size in sizes if size <= len(ranked)) or (len(ranked),)
-    nested = [ranked[:size] for size in fitting]
+    fitting_sizes = tuple(size for size in sizes if size <= len(ranked)) or (len(ranked),)
+    nested_sets = [ranked[:size] for size in fitting_sizes]
 
     # Score the whole model, and the state in which every feature is at the baseline.
     upward = Upward(model, prompts, site, metric)
     baseline = Baseline.of(baseline, clean, prompts)
-    change = baseline.change(clean, ranked[: max(fitting)])
+    change = baseline.change(clean, ranked[: max(fitting_sizes)])
     empty_x = baseline.x + (clean.error - baseline.error if keep_error else 0)
     full, empty = upward.score(clean.x), upward.score(empty_x)
 
     # Restore the nested sets in the empty state, and ablate them in the clean state.
-    kept = _moved(upward, empty_x, -change, clean.directions, nested, empty)
-    ablated = _moved(upward, clean.x, change, clean.directions, nested, full)
-    return Circuit(fitting, kept, ablated, full, empty)
+    kept = _score_sets(upward, empty_x, -change, clean.directions, nested_sets, empty)
+    ablated = _score_sets(upward, clean.x, change, clean.directions, nested_sets, full)
+    return Circuit(fitting_sizes, kept, ablated, full, empty)
 
 
-def _moved(
+def _score_sets(
     upward: Upward,
     x: Float[Tensor, "T D"],
     change: Codes,
     directions: Float[Tensor, "F D"],
-    nested: Sequence[Sequence[int]],
+    nested_sets: Sequence[Sequence[int]],
     unchanged: Float[Tensor, " P"],
 ) -> Float[Tensor, "G P"]:
     """The metric when each set of features moves by `change`; prompts in which nothing changes keep `unchanged`."""
-    replaced = replace(upward, x, change, directions, nested)
-    metric = unchanged.repeat(len(nested), 1)
-    metric[replaced.group, replaced.prompt] = replaced.metric
+    scores = replace(upward, x, change, directions, nested_sets)
+    metric = unchanged.repeat(len(nested_sets), 1)
+    metric[scores.group, scores.prompt] = scores.metric
     return metric

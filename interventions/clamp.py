@@ -47,9 +47,9 @@ def clamp(
     features = existing_features(values, clean)
 
     # The change of the codes: the fixed values in place of the model's own.
-    fixed = torch.zeros(clean.codes.n_features, dtype=clean.x.dtype)
-    fixed[features] = torch.tensor([values[feature] for feature in features], dtype=clean.x.dtype)
-    change = Codes.constant(fixed, clean.codes.n_tokens) + (-clean.codes.select(features))
+    activation = torch.zeros(clean.codes.n_features, dtype=clean.x.dtype)
+    activation[features] = torch.tensor([values[feature] for feature in features], dtype=clean.x.dtype)
+    change = Codes.constant(activation, clean.codes.n_tokens) + (-clean.codes.select(features))
 
     mask = prompts.at(positions).to(clean.x).unsqueeze(1)
     return Steered.score(Upward(model, prompts, site, metric), clean.x, mask * change.decode(clean.directions))

@@ -110,9 +110,9 @@ class Codes:
 
     def select(self, features: Sequence[int]) -> Codes:
         """The entries of the given features; all other features are zero."""
-        selected = torch.zeros(self.n_features, dtype=torch.bool)
-        selected[torch.tensor(list(features), dtype=torch.long)] = True
-        mask = selected[self.feature]
+        selection = torch.zeros(self.n_features, dtype=torch.bool)
+        selection[torch.tensor(list(features), dtype=torch.long)] = True
+        mask = selection[self.feature]
         return Codes(self.token[mask], self.feature[mask], self.value[mask], self.n_tokens, self.n_features)
 
     @property

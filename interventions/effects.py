@@ -96,8 +96,8 @@ class Effects:
         if self.position is None:
             raise InterventionError("Aggregation 'ctt' needs effects per position; use method 'ig' or 'atp'.")
         feature, value = self._merge_entries(self.position)
-        large = value.abs() > CTT_THRESHOLD
-        return total.index_add(0, feature[large], value[large]) / int(self.lengths.sum())
+        mask = value.abs() > CTT_THRESHOLD
+        return total.index_add(0, feature[mask], value[mask]) / int(self.lengths.sum())
 
     def per_prompt(self, features: Sequence[int]) -> Float[Tensor, "P K"]:
         """Effect of K features on each prompt, summed over positions.
@@ -109,14 +109,14 @@ class Effects:
             check_feature(feature, self.n_features)
 
         # Find the column of every entry; -1 for features that are not asked for.
-        distinct, columns = torch.unique(torch.tensor(list(features), dtype=torch.long), return_inverse=True)
+        unique_features, columns = torch.unique(torch.tensor(list(features), dtype=torch.long), return_inverse=True)
         column_of_feature = torch.full((self.n_features,), -1)
-        column_of_feature[distinct] = torch.arange(len(distinct))
+        column_of_feature[unique_features] = torch.arange(len(unique_features))
         column = column_of_feature[self.feature]
         mask = column >= 0
 
         # Sum the entries over positions.
-        sums = torch.zeros(len(self.clean), len(distinct), dtype=torch.float64)
+        sums = torch.zeros(len(self.clean), len(unique_features), dtype=torch.float64)
         sums.index_put_((self.prompt[mask], column[mask]), self.value[mask].double(), accumulate=True)
         return sums[:, columns]
 
@@ -184,6 +184,7 @@ def indirect_effects(
 
     Source: Marks et al. 2024 (arXiv 2403.19647), section 2; CTT (arXiv 2509.05291), section 3.
     """
+    # Check the inputs.
     upward = Upward(model, prompts, site, estimator.metric)
     if len(clean.x) != prompts.n_tokens:
         raise InterventionError(
@@ -200,6 +201,7 @@ def indirect_effects(
         entries = _exact_effects(upward, clean, baseline, clean_metric, features, progress)
     else:
         path = Path(upward, clean.x, baseline.x)
+
         if method == "atp":
             gradient = path.mean_gradient("left", 1, progress=progress)
         elif estimator.steps is not None:
@@ -207,6 +209,7 @@ def indirect_effects(
         else:
             change = baseline_metric - clean_metric
             gradient = path.adaptive_mean_gradient(estimator.quadrature, estimator.tolerance, change, progress)
+
         entries = _gradient_effects(prompts, clean, baseline, gradient)
 
     return Effects(
@@ -256,15 +259,15 @@ def _exact_effects(
 ) -> _Entries:
     """Move one feature at a time to its baseline at all positions, and then the error term alone."""
     change, error_change = baseline.change(clean), baseline.error - clean.error
-    replaced_features = torch.unique(change.feature).tolist() if features is None else list(dict.fromkeys(features))
-    if not replaced_features:
+    features = torch.unique(change.feature).tolist() if features is None else list(dict.fromkeys(features))
+    if not features:
         raise InterventionError("There are no features to replace: the list is empty, or none fires.")
 
-    groups = [[feature] for feature in replaced_features]
-    replaced = replace(upward, clean.x, change, clean.directions, groups, progress=progress)
-    value = replaced.metric - clean_metric[replaced.prompt]
+    groups = [[feature] for feature in features]
+    scores = replace(upward, clean.x, change, clean.directions, groups, progress=progress)
+    value = scores.metric - clean_metric[scores.prompt]
     error = upward.score(clean.x + error_change) - clean_metric
-    return _Entries(replaced.prompt, None, torch.tensor(replaced_features)[replaced.group], value, error)
+    return _Entries(scores.prompt, None, torch.tensor(features)[scores.group], value, error)
 
 
 def _available_method(method: str | None, model: Model) -> str:

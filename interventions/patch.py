@@ -62,11 +62,11 @@ def patch(
         return Upward(model, prompts, site, metric).score(x)
 
     # Otherwise run the whole model, and replace the chosen positions on the way.
-    metric, chosen = metric_named(metric), prompts.at(positions).unsqueeze(1)
+    metric, position_mask = metric_named(metric), prompts.at(positions).unsqueeze(1)
     scores = torch.empty(len(prompts))
 
     def work(batch: Batch, budget: int) -> None:
-        mask = batch.pad(chosen.float()).bool().to(model.device)
+        mask = batch.pad(position_mask.float()).bool().to(model.device)
         edits = {
             site: _replacement(batch.pad(x).to(model.device, model.dtype), mask) for site, x in activations.items()
         }

@@ -54,11 +54,11 @@ class Path:
             start, end = upward.pad(batch, self.start), upward.pad(batch, self.end)
 
             # Sum over the nodes, in chunks that fit the budget beside each other.
-            chunk = max(1, budget // batch.mask.numel())
+            chunk_size = max(1, budget // batch.mask.numel())
             total = torch.zeros_like(start, dtype=torch.float32)
-            for first in range(0, steps, chunk):
-                chosen = slice(first, first + chunk)
-                total += upward.gradient(batch, start, end, nodes[chosen], weights[chosen])
+            for first in range(0, steps, chunk_size):
+                chunk = slice(first, first + chunk_size)
+                total += upward.gradient(batch, start, end, nodes[chunk], weights[chunk])
 
             batch.unpad(total, gradient)
             n_done += len(batch.rows)
@@ -85,29 +85,30 @@ class Path:
         prompts = self.upward.prompts
         gradient = self.mean_gradient(rule, FEWEST_STEPS, progress=progress)
         steps = torch.full((len(prompts),), FEWEST_STEPS)
-        allowed = tolerance * change.abs().sum()
+        allowed_error = tolerance * change.abs().sum()
         while True:
             # Compare the sum of the effects with the known change.
             errors = self._completeness_errors(gradient, change)
-            if errors.sum() <= allowed:
+            if errors.sum() <= allowed_error:
                 return gradient
 
             # Choose the prompts that get more nodes.
-            refine = _largest_errors(errors, allowed / 2) & (steps < MOST_STEPS)
-            if not refine.any():
+            refinement = _largest_errors(errors, allowed_error / 2) & (steps < MOST_STEPS)
+            if not refinement.any():
                 return gradient
 
             # With half as many nodes again, the error falls by a factor of about ten. Prompts that are farther off get
             # three times as many at once, which spares them a round.
-            far = errors > 10 * allowed / len(prompts)
-            steps = torch.where(refine, torch.where(far, 3 * steps, 3 * steps // 2), steps).clamp(max=MOST_STEPS)
+            far_off = errors > 10 * allowed_error / len(prompts)
+            more_steps = torch.where(far_off, 3 * steps, 3 * steps // 2)
+            steps = torch.where(refinement, more_steps, steps).clamp(max=MOST_STEPS)
 
             # Integrate these prompts again, together where they have the same number of nodes.
-            for n_steps in torch.unique(steps[refine]).tolist():
-                rows = (refine & (steps == n_steps)).nonzero().squeeze(1)
-                refined = self.mean_gradient(rule, n_steps, rows=rows, progress=progress)
+            for n_steps in torch.unique(steps[refinement]).tolist():
+                rows = (refinement & (steps == n_steps)).nonzero().squeeze(1)
+                finer_gradient = self.mean_gradient(rule, n_steps, rows=rows, progress=progress)
                 tokens = torch.isin(prompts.sequence_of_token, rows)
-                gradient[tokens] = refined[tokens]
+                gradient[tokens] = finer_gradient[tokens]
 
     def _completeness_errors(self, gradient: Float[Tensor, "T D"], change: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
         """``|<gradient, end - start> - change|`` of each prompt: how far its effects are from adding up."""

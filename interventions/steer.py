@@ -81,9 +81,9 @@ def existing_features(features: Iterable[int], clean: Decomposition) -> list[int
         InterventionError: there is none.
         FeatureError: one does not exist.
     """
-    listed = list(features)
-    if not listed:
+    feature_list = list(features)
+    if not feature_list:
         raise InterventionError("There is no feature to change: the list is empty.")
-    for feature in listed:
+    for feature in feature_list:
         clean.codes.check(feature)
-    return listed
+    return feature_list

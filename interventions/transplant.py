@@ -47,12 +47,12 @@ def transplant(
     Examples:
         >>> transplant(early, prompts, site, clean_early, clean_late, [17]).change  # doctest: +SKIP
     """
-    transplanted = existing_features(features, target)
+    features = existing_features(features, target)
     if source.x.shape != target.x.shape or source.decoder.shape != target.decoder.shape:
         raise ShapeError(
             f"Features of {tuple(source.decoder.shape)} on {len(source.x)} tokens cannot be carried into a model "
             f"with {tuple(target.decoder.shape)} on {len(target.x)} tokens."
         )
-    added = scale * source.codes.select(transplanted).decode(source.directions)
-    removed = target.codes.select(transplanted).decode(target.directions)
-    return Steered.score(Upward(model, prompts, site, metric), target.x, added - removed)
+    source_part = scale * source.codes.select(features).decode(source.directions)
+    target_part = target.codes.select(features).decode(target.directions)
+    return Steered.score(Upward(model, prompts, site, metric), target.x, source_part - target_part)
