@@ -13,7 +13,7 @@ from user_input.nearest import nearest
 from user_input.parse_json import MAX_LENGTH, JsonError, parse_json
 
 
-def locate(path: Path, folders: Iterable[Path], stem: str, suffixes: tuple[str, ...], what: str) -> Path:
+def locate(path: Path, folders: Iterable[Path], stem: str, suffixes: tuple[str, ...], label: str) -> Path:
     """Find the file of a task: `path` itself if it is a file, otherwise `stem` + suffix in a folder.
 
     Args:
@@ -21,7 +21,7 @@ def locate(path: Path, folders: Iterable[Path], stem: str, suffixes: tuple[str, 
         folders: The folders to search, in this order, if `path` is a folder.
         stem: Name of the file without its suffix.
         suffixes: Allowed suffixes in order of preference, e.g. ``(".jsonl", ".jsonl.gz")``.
-        what: What the stem names, for the message, e.g. ``"BLiMP paradigm"``.
+        label: What the stem names, for the message, e.g. ``"BLiMP paradigm"``.
 
     Raises:
         DataError: `path` does not exist, or no folder holds the file; the message names the nearest file.
@@ -47,7 +47,7 @@ def locate(path: Path, folders: Iterable[Path], stem: str, suffixes: tuple[str, 
     }
     searched = " and ".join(str(folder) for folder in folders)
     raise DataError(
-        f"no file for {what} {stem!r}: looked for {stem}{' or '.join(suffixes)} in {searched}; "
+        f"no file for {label} {stem!r}: looked for {stem}{' or '.join(suffixes)} in {searched}; "
         + nearest(stem, present)
     )
 

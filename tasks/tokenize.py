@@ -42,7 +42,7 @@ def tokenize_pairs(
         The tokens of the pairs that are kept, by index, and the number of pairs that were rejected, by reason. A pair
         for which the quotas have no room is not counted as rejected.
     """
-    kept: dict[int, PairTokens] = {}
+    accepted: dict[int, PairTokens] = {}
     rejected: Counter[str] = Counter()
     for index, tokens in _tokens_of_pairs(pairs, tokenizer, order, quotas, rule, start, patched):
         if not quotas.allow(pairs[index]):
@@ -50,11 +50,11 @@ def tokenize_pairs(
         if isinstance(tokens, str):
             rejected[tokens] += 1
             continue
-        kept[index] = tokens
+        accepted[index] = tokens
         quotas.use(pairs[index])
-        if len(kept) == limit:
+        if len(accepted) == limit:
             break
-    return kept, rejected
+    return accepted, rejected
 
 
 def _tokens_of_pairs(

@@ -66,8 +66,8 @@ def tokenizer_checkpoint(source: str) -> Checkpoint:
     return Checkpoint("tokenizer", None, None, source, None if is_folder else "main")
 
 
-def _message(what: str, checkpoint: Checkpoint, error: Exception, hint: str = "") -> str:
+def _message(part: str, checkpoint: Checkpoint, error: Exception, hint: str = "") -> str:
     where = checkpoint.source
     if checkpoint.hub_revision is not None:
         where, hint = f"{where}@{checkpoint.hub_revision} on the Hub", f"{hint}; check name and connection"
-    return f"cannot read the {what} of revision {checkpoint.revision!r} from {where}: {first_line(error)}{hint}"
+    return f"cannot read the {part} of revision {checkpoint.revision!r} from {where}: {first_line(error)}{hint}"

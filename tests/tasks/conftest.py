@@ -25,6 +25,7 @@ TEXT = [
 
 
 def _byte_level(*, prefix_space: bool, markers: bool) -> PreTrainedTokenizerFast:
+    # Train the merges
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
     tokenizer.decoder = decoders.ByteLevel()
@@ -38,6 +39,8 @@ def _byte_level(*, prefix_space: bool, markers: bool) -> PreTrainedTokenizerFast
             show_progress=False,
         ),
     )
+
+    # Put the markers around every text
     if markers:
         tokenizer.post_processor = processors.TemplateProcessing(
             single="<s> $A </s>", special_tokens=[(token, tokenizer.token_to_id(token)) for token in special]

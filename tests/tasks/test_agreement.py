@@ -24,13 +24,13 @@ def parse(sentence: str) -> tuple[str, str | None, str, bool, bool | None, bool]
     """Dictionary forms of subject, intervening noun and verb, and whether each is plural."""
     match = GRAMMAR.fullmatch(sentence)
     assert match, sentence
-    subject, other, verb = match["subject"], match["other"], match["verb"]
+    subject, attractor, verb = match["subject"], match["other"], match["verb"]
     return (
         PLURAL.get(subject, subject),
-        PLURAL.get(other or "", other),
+        PLURAL.get(attractor or "", attractor),
         verb if verb in VERBS else verb.removesuffix("s"),
         subject in PLURAL,
-        None if other is None else other in PLURAL,
+        None if attractor is None else attractor in PLURAL,
         verb in VERBS,
     )
 

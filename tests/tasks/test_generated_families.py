@@ -16,9 +16,9 @@ from tasks.whole_sentences import whole_sentences
 
 def swap(text: str, first: str, second: str) -> str:
     """The text with two words exchanged wherever they stand, their full stop kept."""
-    other = {first: second, second: first}
+    swapped = {first: second, second: first}
     return " ".join(
-        other.get(word.rstrip(",."), word.rstrip(",.")) + word[len(word.rstrip(",.")) :] for word in text.split()
+        swapped.get(word.rstrip(",."), word.rstrip(",.")) + word[len(word.rstrip(",.")) :] for word in text.split()
     )
 
 
@@ -36,10 +36,10 @@ def test_the_answer_of_induction_is_what_followed_the_last_word_before(length: i
         prompt, right, wrong = prefix(pair)
         words = prompt.split()
         first, again = words[:length], words[length:]
-        place = int(pair.labels["position"])
+        position = int(pair.labels["position"])
         assert len(set(first)) == length
         assert set(first) <= set(induction.WORDS)
-        assert again == first[:place]
+        assert again == first[:position]
         assert 1 <= len(again) < length
         assert right == first[first.index(again[-1]) + 1]
         assert wrong in first
@@ -55,8 +55,8 @@ def test_the_patch_of_induction_exchanges_the_two_answers_everywhere(length: int
 
 
 def test_induction_reaches_every_place_but_the_first():
-    places = Counter(int(pair.labels["position"]) for pair in induction.pairs(5, 400))
-    assert sorted(places) == [1, 2, 3, 4]
+    positions = Counter(int(pair.labels["position"]) for pair in induction.pairs(5, 400))
+    assert sorted(positions) == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -106,20 +106,20 @@ def test_patch_prompts_have_as_many_tokens_and_swapped_answers(name: str, tokeni
         if not pairs:
             pytest.skip("this tokenizer does not know the words")
         task = Task(name, "en", "here", pairs)
-    found = task.tokenize(tokenizer)
+    tokenized = task.tokenize(tokenizer)
     assert task.has_patch
     for prompt, patch, right, wrong, pair in zip(
-        found.prompts, found.patch, found.right, found.wrong, found.pairs, strict=True
+        tokenized.prompts, tokenized.patch, tokenized.right, tokenized.wrong, tokenized.pairs, strict=True
     ):
         assert len(patch) == len(prompt)
         assert patch != prompt
         ids = [tokenizer(text)["input_ids"] for text in (pair.patch_right, pair.patch_wrong)]
-        assert [tuple(each[: len(patch)]) for each in ids] == [patch, patch]
-        assert [each[len(patch)] for each in ids] == [wrong, right]
+        assert [tuple(sentence[: len(patch)]) for sentence in ids] == [patch, patch]
+        assert [sentence[len(patch)] for sentence in ids] == [wrong, right]
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("induction/3", "4 to 64 words, not 3"),
         ("induction/65", "4 to 64 words, not 65"),
@@ -132,10 +132,10 @@ def test_patch_prompts_have_as_many_tokens_and_swapped_answers(name: str, tokeni
         ("ctt", "ctt/<blimp-sva"),
     ],
 )
-def test_a_name_that_does_not_exist_is_told_with_what_does(name: str, said: str):
+def test_a_name_that_does_not_exist_is_told_with_what_does(name: str, message: str):
     with pytest.raises(UnknownTaskError) as caught:
         load(name)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def shared_tokenizer(data, suite):
@@ -162,11 +162,16 @@ PAPER = {
         f"clams/{language}/{name}": most
         for language in ("en", "fr")
         for name, most in {
-            "long_vp_coord": 300, "obj_rel_across_anim": 400, "obj_rel_within_anim": 400, "prep_anim": 400,
-            "simple_agrmt": 80, "subj_rel": 400, "vp_coord": 400,
+            "long_vp_coord": 300,
+            "obj_rel_across_anim": 400,
+            "obj_rel_within_anim": 400,
+            "prep_anim": 400,
+            "simple_agrmt": 80,
+            "subj_rel": 400,
+            "vp_coord": 400,
         }.items()
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.slow
@@ -175,21 +180,21 @@ def test_a_selection_holds_of_each_part_what_the_paper_took_or_all_that_can_be_k
     task = load(name, data)
     assert task.rule == "ctt"
     assert {pair.labels["part"] for pair in task.pairs} == set(PAPER[name])
-    kept = Counter(pair.labels["part"] for pair in task.tokenize(pythia).pairs)
+    counts = Counter(pair.labels["part"] for pair in task.tokenize(pythia).pairs)
     for part, most in PAPER[name].items():
         pairs = tuple(pair for pair in task.pairs if pair.labels["part"] == part)
         try:
             can_be_kept = len(Task(part, "und", "part", pairs, rule="ctt").tokenize(pythia, limit=most))
         except EmptyTaskError:
             can_be_kept = 0
-        assert kept[part] == can_be_kept <= most, part
+        assert counts[part] == can_be_kept <= most, part
 
 
 @pytest.mark.slow
 def test_a_tokenizer_that_knows_both_languages_keeps_pairs_of_both(data, bloom):
-    kept = Counter(pair.labels["part"].split("/")[1] for pair in load("ctt/clams-en-fr", data).tokenize(bloom).pairs)
-    assert set(kept) == {"en", "fr"}
-    assert min(kept.values()) > 100
+    counts = Counter(pair.labels["part"].split("/")[1] for pair in load("ctt/clams-en-fr", data).tokenize(bloom).pairs)
+    assert set(counts) == {"en", "fr"}
+    assert min(counts.values()) > 100
 
 
 def test_blimp_of_the_paper_is_every_pair_of_four_paradigms(data):
@@ -203,11 +208,11 @@ def test_blimp_of_the_paper_is_every_pair_of_four_paradigms(data):
 
 def test_a_selection_keeps_the_rule_ctt_and_the_same_pairs_each_time(data, pythia):
     task = load("ctt/multiblimp-eng", data)
-    found = task.tokenize(pythia)
-    assert found.pairs == load("ctt/multiblimp-eng", data).tokenize(pythia).pairs
+    tokenized = task.tokenize(pythia)
+    assert tokenized.pairs == load("ctt/multiblimp-eng", data).tokenize(pythia).pairs
     loose = task.tokenize(pythia, rule="first-difference")
-    assert set(found.skipped) - set(loose.skipped) <= {"answers differ in length", "answer longer than two tokens"}
-    assert found.skipped["answers differ in length"] > 0
+    assert set(tokenized.skipped) - set(loose.skipped) <= {"answers differ in length", "answer longer than two tokens"}
+    assert tokenized.skipped["answers differ in length"] > 0
     few = task.tokenize(pythia, limit=30)
     assert len(few) == 30
 
@@ -226,10 +231,10 @@ def test_whole_sentences_begin_with_bos_or_else_eos_and_go_on_as_the_tokenizer_s
             whole_sentences(task, tokenizer)
         return
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    found = whole_sentences(task, tokenizer)
-    for ids, text in ((found.right[0], task.pairs[0].right), (found.wrong[1], task.pairs[1].wrong)):
+    sentences = whole_sentences(task, tokenizer)
+    for ids, text in ((sentences.right[0], task.pairs[0].right), (sentences.wrong[1], task.pairs[1].wrong)):
         assert ids == (start, *tokenizer.encode(text, add_special_tokens=False))
-    assert (len(found), found.name, found.pairs) == (2, "two", task.pairs)
+    assert (len(sentences), sentences.name, sentences.pairs) == (2, "two", task.pairs)
 
 
 class Letters(SimpleNamespace):
@@ -243,14 +248,14 @@ class Letters(SimpleNamespace):
 @pytest.mark.parametrize(("bos", "eos", "start"), [(1, 2, 1), (None, 2, 2), (0, 2, 0)])
 def test_bos_comes_before_eos_even_when_its_id_is_zero(bos: int | None, eos: int, start: int):
     task = Task("one", "en", "here", (MinimalPair("ab", "ac"),))
-    found = whole_sentences(task, Letters(bos_token_id=bos, eos_token_id=eos))
-    assert (found.right, found.wrong) == (((start, 97, 98),), ((start, 97, 99),))
+    sentences = whole_sentences(task, Letters(bos_token_id=bos, eos_token_id=eos))
+    assert (sentences.right, sentences.wrong) == (((start, 97, 98),), ((start, 97, 99),))
 
 
 def test_a_sentence_that_begins_with_the_start_token_keeps_it_once():
     task = Task("one", "en", "here", (MinimalPair("ab", "bb"),))
-    found = whole_sentences(task, Letters(bos_token_id=ord("a"), eos_token_id=None))
-    assert (found.right, found.wrong) == (((97, 98),), ((97, 98, 98),))
+    sentences = whole_sentences(task, Letters(bos_token_id=ord("a"), eos_token_id=None))
+    assert (sentences.right, sentences.wrong) == (((97, 98),), ((97, 98, 98),))
 
 
 def test_whole_sentences_need_a_start_token_and_a_pair():

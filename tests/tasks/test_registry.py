@@ -26,8 +26,8 @@ class Colours:
     path_help = "not used"
 
     def load(self, rest, path):
-        found = () if rest == "none" else (MinimalPair("the sky is blue", "the sky is green"),) * 5
-        return Task(f"colours/{rest}", "en", "by hand", found, {"grey": 2})
+        pairs = () if rest == "none" else (MinimalPair("the sky is blue", "the sky is green"),) * 5
+        return Task(f"colours/{rest}", "en", "by hand", pairs, {"grey": 2})
 
 
 class Nameless:

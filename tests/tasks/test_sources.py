@@ -22,8 +22,14 @@ BLIMP = {
     "regular_plural_subject_verb_agreement_2": False,
 }
 CLAMS_SETS = (
-    "simple_agrmt", "vp_coord", "long_vp_coord", "subj_rel", "obj_rel_across_anim", "obj_rel_within_anim", "prep_anim",
-)  # fmt: skip
+    "simple_agrmt",
+    "vp_coord",
+    "long_vp_coord",
+    "subj_rel",
+    "obj_rel_across_anim",
+    "obj_rel_within_anim",
+    "prep_anim",
+)
 CLAMS = {"en": (140, 840, 400, 11_200, 11_200, 11_200, 16_800), "fr": (280, 980, 500, 11_200, 11_200, 11_200, 14_000)}
 MULTIBLIMP = {
     "eng": {"all": 770, "SV-#": 317, "SV-P": 453},
@@ -131,7 +137,7 @@ def root(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "places"),
+    ("name", "paths"),
     [
         ("blimp/x", (".", "blimp", "blimp/x.jsonl")),
         ("clams/en/simple_agrmt", (".", "clams", "clams/en_evalset", "clams/en_evalset/simple_agrmt.txt")),
@@ -139,8 +145,8 @@ def root(tmp_path):
         ("pairs/p", (".", "sva_pairs", "sva_pairs/p.json")),
     ],
 )
-def test_a_path_may_be_the_root_the_familys_folder_or_the_file(root, name, places):
-    loaded = [load(name, path=root / place) for place in places]
+def test_a_path_may_be_the_root_the_familys_folder_or_the_file(root, name, paths):
+    loaded = [load(name, path=root / path) for path in paths]
     assert all(task == loaded[0] for task in loaded)
     assert load(name, path=str(root)) == loaded[0]
 
@@ -253,8 +259,8 @@ def hub(monkeypatch):
         asked.append((dataset, config, split))
         if (dataset, config) not in held:
             raise ConnectionError("no way\nto the Hub")
-        found = {name: datasets.Dataset.from_list(rows) for name, rows in held[dataset, config].items()}
-        return datasets.DatasetDict(found) if split is None else found[split]
+        splits = {name: datasets.Dataset.from_list(rows) for name, rows in held[dataset, config].items()}
+        return datasets.DatasetDict(splits) if split is None else splits[split]
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     return asked

@@ -17,9 +17,9 @@ def test_one_patch_sentence_alone_is_refused_with_its_place():
 def test_sample_draws_without_replacement_and_keeps_the_order():
     task = Task("t", "en", "here", PAIRS, {"why": 2})
     sampled = task.sample(20, seed=1)
-    places = [PAIRS.index(pair) for pair in sampled.pairs]
-    assert places == sorted(set(places))
-    assert len(places) == 20
+    indices = [PAIRS.index(pair) for pair in sampled.pairs]
+    assert indices == sorted(set(indices))
+    assert len(indices) == 20
     assert (sampled.name, sampled.skipped) == ("t", {"why": 2})
 
 
@@ -48,8 +48,8 @@ def test_a_task_has_patch_prompts_only_if_every_pair_has():
 
 
 def test_pairs_can_be_put_into_sets_and_differ_by_their_labels():
-    one, two = (MinimalPair("a", "b", labels={"number": number}) for number in ("one", "two"))
-    assert len({one, two, MinimalPair("a", "b", labels={"number": "one"})}) == 2
+    singular, plural = (MinimalPair("a", "b", labels={"number": number}) for number in ("one", "two"))
+    assert len({singular, plural, MinimalPair("a", "b", labels={"number": "one"})}) == 2
 
 
 def test_a_task_of_many_pairs_is_printed_in_a_line():

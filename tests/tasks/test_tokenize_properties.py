@@ -67,16 +67,16 @@ def whole(tokenizer, sentence: str, start: int | None = None) -> list[int]:
     return ids if start is None or ids[:1] == [start] else [start, *ids]
 
 
-def holds(tokenizer, found: TokenizedTask, start: int | None = None) -> None:
+def holds(tokenizer, tokenized: TokenizedTask, start: int | None = None) -> None:
     """Prompt and answer begin the whole sentence; patch prompt and swapped answer the patched one."""
-    for index, pair in enumerate(found.pairs):
-        prompt, right, wrong = list(found.prompts[index]), found.right[index], found.wrong[index]
+    for index, pair in enumerate(tokenized.pairs):
+        prompt, right, wrong = list(tokenized.prompts[index]), tokenized.right[index], tokenized.wrong[index]
         assert prompt
         assert right != wrong
         assert whole(tokenizer, pair.right, start)[: len(prompt) + 1] == [*prompt, right]
         assert whole(tokenizer, pair.wrong, start)[: len(prompt) + 1] == [*prompt, wrong]
-        if found.patch is not None:
-            patch = list(found.patch[index])
+        if tokenized.patch is not None:
+            patch = list(tokenized.patch[index])
             assert len(patch) == len(prompt)
             assert whole(tokenizer, pair.patch_right, start)[: len(prompt) + 1] == [*patch, wrong]
             assert whole(tokenizer, pair.patch_wrong, start)[: len(prompt) + 1] == [*patch, right]
@@ -85,9 +85,9 @@ def holds(tokenizer, found: TokenizedTask, start: int | None = None) -> None:
 @settings(profile)
 @given(pair=pairs(), rule=st.sampled_from(("first-difference", "ctt")))
 def test_prompt_and_answer_begin_the_whole_sentence_in_every_script(tokenizer, pair, rule):
-    found = kept_or_why(task_of(pair), tokenizer, rule=rule)
-    if not isinstance(found, str):
-        holds(tokenizer, found)
+    outcome = kept_or_why(task_of(pair), tokenizer, rule=rule)
+    if not isinstance(outcome, str):
+        holds(tokenizer, outcome)
 
 
 @settings(profile)
@@ -99,13 +99,13 @@ def test_so_they_do_behind_a_start_token_which_is_there_once(tokenizer, pair, wh
         with pytest.raises(TokenizerError):
             task_of(pair).tokenize(tokenizer, prepend=which)
         return
-    found = kept_or_why(task_of(pair), tokenizer, prepend=which)
-    if isinstance(found, str):
-        assert NO_PROMPT not in found
+    outcome = kept_or_why(task_of(pair), tokenizer, prepend=which)
+    if isinstance(outcome, str):
+        assert NO_PROMPT not in outcome
         return
-    holds(tokenizer, found, start)
-    assert found.prompts[0][0] == start
-    assert found.prompts[0][1:2] != (start,)
+    holds(tokenizer, outcome, start)
+    assert outcome.prompts[0][0] == start
+    assert outcome.prompts[0][1:2] != (start,)
 
 
 @pytest.mark.parametrize("name", ["byte-level", "byte-level with prefix space"])
@@ -114,12 +114,12 @@ def test_so_they_do_behind_a_start_token_which_is_there_once(tokenizer, pair, wh
 def test_an_answer_starts_inside_both_words_counted_in_bytes(trained, name, pair):
     """An independent account: the tokens of a byte-level vocabulary say how many bytes they stand for."""
     tokenizer = trained[name]
-    found = kept_or_why(task_of(pair), tokenizer)
-    if isinstance(found, str):
+    outcome = kept_or_why(task_of(pair), tokenizer)
+    if isinstance(outcome, str):
         return
     # A leading-space piece stands for a blank that is not in the text.
     added = name.endswith("prefix space") and not pair.right[0].isspace()
-    start = sum(len(token) for token in tokenizer.convert_ids_to_tokens(found.prompts[0])) - added
+    start = sum(len(token) for token in tokenizer.convert_ids_to_tokens(outcome.prompts[0])) - added
     for sentence in (pair.right, pair.wrong):
         words = sentence.split(" ")
         ends = [len(" ".join(words[: n + 1]).encode()) for n in range(len(words))]
@@ -143,22 +143,22 @@ CASES = {
 @pytest.mark.parametrize(("right", "wrong"), CASES.values(), ids=CASES)
 def test_these_pairs_are_kept_or_one_answer_begins_the_other(tokenizer, right, wrong):
     known = tokenizer.unk_token_id is None or tokenizer.unk_token_id not in tokenizer(right + " " + wrong)["input_ids"]
-    found = kept_or_why(task_of(MinimalPair(right, wrong)), tokenizer)
-    if isinstance(found, str):
-        assert PREFIX in found or not known
+    outcome = kept_or_why(task_of(MinimalPair(right, wrong)), tokenizer)
+    if isinstance(outcome, str):
+        assert PREFIX in outcome or not known
     else:
-        holds(tokenizer, found)
+        holds(tokenizer, outcome)
 
 
 def test_answers_of_several_tokens_are_kept_and_the_first_of_them_is_the_answer(trained):
     tokenizer = trained["byte-level"]
     right, wrong = CASES["long words"]
-    found = task_of(MinimalPair(right, wrong)).tokenize(tokenizer)
+    tokenized = task_of(MinimalPair(right, wrong)).tokenize(tokenizer)
     tokens = [tokenizer.tokenize(text) for text in (right, wrong)]
-    place = next(i for i, (a, b) in enumerate(zip(*tokens, strict=False)) if a != b)
+    shared = next(i for i, (a, b) in enumerate(zip(*tokens, strict=False)) if a != b)
     words = [len(tokenizer.tokenize(" " + text.split()[1])) for text in (right, wrong)]
     assert min(words) > 3
-    assert len(found.prompts[0]) == place > len(tokenizer.tokenize("they"))
+    assert len(tokenized.prompts[0]) == shared > len(tokenizer.tokenize("they"))
 
 
 @cache
@@ -175,20 +175,20 @@ def test_so_it_is_for_pairs_of_the_data(tokenizer, data, name):
     task = sampled(name, data)
     starts = [None] if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None else [None, "bos-or-eos"]
     for prepend in starts:
-        found = kept_or_why(task, tokenizer, prepend=prepend)
-        enough = not isinstance(found, str) and len(found) > 12
+        outcome = kept_or_why(task, tokenizer, prepend=prepend)
+        enough = not isinstance(outcome, str) and len(outcome) > 12
         assert enough or tokenizer.unk_token_id is not None, "a vocabulary of bytes can tell most words apart"
-        if not isinstance(found, str):
-            holds(tokenizer, found, None if prepend is None else start_token(tokenizer, prepend))
+        if not isinstance(outcome, str):
+            holds(tokenizer, outcome, None if prepend is None else start_token(tokenizer, prepend))
 
 
 @pytest.mark.parametrize("name", ["agreement/attractor", "induction/8", "ioi/all"])
 def test_so_it_is_for_patch_prompts_behind_a_start_token(tokenizer, name):
     if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:
         pytest.skip("this tokenizer has no start token")
-    found = load(name, limit=60).tokenize(tokenizer, prepend="bos-or-eos")
-    assert found.patch is not None
-    holds(tokenizer, found, start_token(tokenizer))
+    tokenized = load(name, limit=60).tokenize(tokenizer, prepend="bos-or-eos")
+    assert tokenized.patch is not None
+    holds(tokenizer, tokenized, start_token(tokenizer))
 
 
 def test_a_first_word_is_an_answer_behind_a_start_token_only(trained):
@@ -198,8 +198,8 @@ def test_a_first_word_is_an_answer_behind_a_start_token_only(trained):
     pair = MinimalPair("authors laugh .", "bakers laugh .")
     with pytest.raises(EmptyTaskError, match=NO_PROMPT):
         task_of(pair).tokenize(trained["byte-level"])
-    found = task_of(pair).tokenize(marked)
-    assert found.prompts == ((marked.convert_tokens_to_ids("<s>"),),)
+    tokenized = task_of(pair).tokenize(marked)
+    assert tokenized.prompts == ((marked.convert_tokens_to_ids("<s>"),),)
 
 
 def test_bos_goes_before_eos_even_when_its_id_is_zero():
@@ -208,7 +208,7 @@ def test_bos_goes_before_eos_even_when_its_id_is_zero():
 
 
 @pytest.mark.parametrize(
-    ("which", "error", "said"),
+    ("which", "error", "message"),
     [
         ("bos", TokenizerError, "SimpleNamespace has no BOS token"),
         ("eos", TokenizerError, "SimpleNamespace has no EOS token"),
@@ -216,10 +216,10 @@ def test_bos_goes_before_eos_even_when_its_id_is_zero():
         ("boss", TaskError, "no start token 'boss': did you mean 'bos'?"),
     ],
 )
-def test_a_start_token_that_is_not_there_is_named(which, error, said):
+def test_a_start_token_that_is_not_there_is_named(which, error, message):
     with pytest.raises(error) as caught:
         start_token(SimpleNamespace(bos_token_id=None, eos_token_id=None), which)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_task_may_bring_its_start_token_and_its_rule(trained):

@@ -38,12 +38,12 @@ def table(suite: Suite, tokenized: list[TokenizedTask]) -> pd.DataFrame:
 def right_minus_wrong(suite: Suite, revision: str, task: TokenizedTask) -> list[float]:
     """The logit difference of each prompt, run alone and without padding."""
     model = AutoModelForCausalLM.from_pretrained(suite[revision].source).eval()
-    found = []
+    differences = []
     for prompt, right, wrong in zip(task.prompts, task.right, task.wrong, strict=True):
         with torch.no_grad():
             logits = model(torch.tensor([prompt])).logits[0, -1]
-        found.append((logits[right] - logits[wrong]).item())
-    return found
+        differences.append((logits[right] - logits[wrong]).item())
+    return differences
 
 
 def test_a_row_for_every_checkpoint_and_task_in_their_order(suite: Suite, table: pd.DataFrame):
@@ -102,13 +102,13 @@ def harness_log_likelihood(model, tokenizer, sentence: str) -> float:
 def harness_accuracy(folder: Path, tokenizer, pairs) -> tuple[list[bool], list[float]]:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     both = [[harness_log_likelihood(model, tokenizer, text) for text in (pair.right, pair.wrong)] for pair in pairs]
-    return [int(np.argmax(found)) == 0 for found in both], [right - wrong for right, wrong in both]
+    return [int(np.argmax(likelihoods)) == 0 for likelihoods in both], [right - wrong for right, wrong in both]
 
 
 def test_whole_sentences_score_as_the_harness_does(suite: Suite):
     task = load("agreement/attractor", limit=40)
-    found = accuracy(suite, task, sentences=True, bootstrap=Bootstrap(20))
-    for row in found.itertuples():
+    table = accuracy(suite, task, sentences=True, bootstrap=Bootstrap(20))
+    for row in table.itertuples():
         right, difference = harness_accuracy(suite[row.revision].source, suite.tokenizer, task.pairs)
         assert row.sentence_n == 40
         assert row.sentence_accuracy == pytest.approx(sum(right) / 40)

@@ -88,7 +88,7 @@ def session(suite: Path, tmp_path_factory) -> Path:
     """A folder in which the three verbs were run on a Hub name, and then again offline."""
     folder = tmp_path_factory.mktemp("session")
     (folder / "text.txt").write_text("\n".join(TEXT))
-    kept = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     path = os.pathsep.join([str(ROOT), str(Path(__file__).parents[1])])
     done = subprocess.run(
         [sys.executable, "-c", SESSION, str(suite), NAME],
@@ -96,7 +96,7 @@ def session(suite: Path, tmp_path_factory) -> Path:
         capture_output=True,
         text=True,
         check=False,
-        env={**kept, "PYTHONPATH": path, "HF_HOME": str(folder / "home"), "HF_HUB_DISABLE_TELEMETRY": "1"},
+        env={**environment, "PYTHONPATH": path, "HF_HOME": str(folder / "home"), "HF_HUB_DISABLE_TELEMETRY": "1"},
     )
     assert done.returncode == 0, done.stderr
     return folder
@@ -108,15 +108,15 @@ def test_a_hub_name_is_measured_as_its_folder_is(session: Path, suite: Path):
     names = {"step0": "step0", "step3": "step3", "main": "step6"}
     task = load("agreement/simple", limit=12)
     expected = accuracy(local, task, sentences=True)
-    found = pd.read_csv(session / "online" / "accuracy.csv")
-    assert found["revision"].tolist() == list(names), "the branch that tells no step is no checkpoint"
-    assert found["step"].tolist()[:2] == [0, 3]
-    assert [names[revision] for revision in found["revision"]] == expected["revision"].tolist()
+    table = pd.read_csv(session / "online" / "accuracy.csv")
+    assert table["revision"].tolist() == list(names), "the branch that tells no step is no checkpoint"
+    assert table["step"].tolist()[:2] == [0, 3]
+    assert [names[revision] for revision in table["revision"]] == expected["revision"].tolist()
     measured = [name for name in expected if name not in ("revision", "step", "tokens")]
-    pd.testing.assert_frame_equal(found[measured], expected[measured], check_dtype=False)
+    pd.testing.assert_frame_equal(table[measured], expected[measured], check_dtype=False)
     alike = similarity(local, Site(0), TEXT, TextSample(4, 8))
-    found = pd.read_csv(session / "online" / "similarity.csv")
-    pd.testing.assert_frame_equal(found[["cosine", "pearson", "cka"]], alike[["cosine", "pearson", "cka"]])
+    table = pd.read_csv(session / "online" / "similarity.csv")
+    pd.testing.assert_frame_equal(table[["cosine", "pearson", "cka"]], alike[["cosine", "pearson", "cka"]])
     chosen = json.loads((session / "online" / "selection.json").read_text())["revisions"]
     assert len(chosen) == 2
     assert set(chosen) <= set(names)
@@ -132,7 +132,7 @@ def test_offline_the_revisions_in_the_cache_give_the_same_without_a_request(sess
 def test_the_hub_is_asked_for_its_branches_and_for_the_weights_of_a_checkpoint_once(session: Path):
     asked = json.loads((session / "asked.json").read_text())
     assert asked.count(f"GET /api/models/{NAME}/refs") == 2, "one for accuracy, one for similarity"
-    weights = [each for each in asked if each.startswith("GET") and each.endswith("model.safetensors")]
+    weights = [request for request in asked if request.startswith("GET") and request.endswith("model.safetensors")]
     assert len(weights) == len(set(weights)) == 3
     assert not [path for path in asked if "notes" in path]
 
@@ -180,6 +180,6 @@ def test_the_stand_in_lists_branches_as_the_client_reads_them(tmp_path: Path, na
         answer = httpx.get(f"{hub.url}/api/models/{name}/refs", trust_env=False)
     assert answer.status_code == code
     if code == 200:
-        assert [each["name"] for each in answer.json()["branches"]] == ["main", "step3"]
+        assert [branch["name"] for branch in answer.json()["branches"]] == ["main", "step3"]
     else:
         assert answer.headers["X-Error-Code"] == "RepoNotFound"

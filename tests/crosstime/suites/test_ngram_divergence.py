@@ -49,6 +49,7 @@ def table(suite: Suite) -> pd.DataFrame:
 
 def expected(suite: Suite, revision: str) -> dict[str, float]:
     """Every column from plain counts and a softmax in float64, one token at a time."""
+    # Count tokens and pairs
     rows = [row.tolist() for row in sequences(TEXT, suite.tokenizer, LENGTH)]
     read, counted = rows[:READ], rows[READ : READ + COUNTED]
     model = AutoModelForCausalLM.from_pretrained(suite[revision].source, dtype=torch.float32).eval()
@@ -58,15 +59,17 @@ def expected(suite: Suite, revision: str) -> dict[str, float]:
         pair.update(pairwise(row))
     total = sum(single.values())
     u = [(single[v] + 0.01) / (total + 0.01 * size) for v in range(size)]
+
+    # Add up the columns, prediction by prediction
     sums: Counter[str] = Counter()
     for row in read:
         with torch.no_grad():
             logits = model(torch.tensor([row])).logits[0].double().numpy()
-        for place in range(1, len(row)):
-            before, token = row[place - 1], row[place]
+        for position in range(1, len(row)):
+            before, token = row[position - 1], row[position]
             behind = sum(count for (first, _), count in pair.items() if first == before)
             b = [(pair[before, v] + u[v]) / (behind + 1) for v in range(size)]
-            p = np.exp(logits[place - 1] - np.logaddexp.reduce(logits[place - 1]))
+            p = np.exp(logits[position - 1] - np.logaddexp.reduce(logits[position - 1]))
             sums["loss"] -= math.log(p[token])
             sums["unigram_kl"] += sum(p[v] * math.log(p[v] / u[v]) for v in range(size))
             sums["bigram_kl"] += sum(p[v] * math.log(p[v] / b[v]) for v in range(size))
@@ -82,9 +85,9 @@ def test_every_column_is_as_loops_over_the_bare_models_find(suite: Suite, table:
     assert table.step.tolist() == [0, 8]
     assert table.tokens.tolist() == [0, 8 * 64]
     for row in table.to_dict("records"):
-        found = expected(suite, row["revision"])
-        assert list(row)[3:] == list(found)
-        assert {name: row[name] for name in found} == pytest.approx(found, abs=1e-4)
+        columns = expected(suite, row["revision"])
+        assert list(row)[3:] == list(columns)
+        assert {name: row[name] for name in columns} == pytest.approx(columns, abs=1e-4)
 
 
 def test_training_brings_the_loss_down_and_the_statistics_stay(table: pd.DataFrame):

@@ -38,9 +38,9 @@ def test_json_lines_give_their_text_field(tmp_path: Path, name: str):
 
 
 def test_several_sources_follow_each_other(tmp_path: Path):
-    one = write(tmp_path / "a.txt", b"one\n")
-    two = write(tmp_path / "b.jsonl", b'{"text": "two"}\n')
-    assert list(read_lines([two, str(one)])) == ["two", "one"]
+    first = write(tmp_path / "a.txt", b"one\n")
+    second = write(tmp_path / "b.jsonl", b'{"text": "two"}\n')
+    assert list(read_lines([second, str(first)])) == ["two", "one"]
 
 
 def test_missing_files_and_other_kinds_are_refused_before_reading(tmp_path: Path):

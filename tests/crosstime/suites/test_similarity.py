@@ -51,14 +51,14 @@ def table(suite: Suite) -> pd.DataFrame:
 def activations(suite: Suite) -> dict[str, np.ndarray]:
     """Residual stream behind the first block, all but the first token of five sequences, in float64."""
     rows = [row for row, _ in zip(sequences(TEXT, suite.tokenizer, 9), range(5), strict=False)]
-    found = {}
+    by_revision = {}
     for revision in suite.revisions:
         model = AutoModelForCausalLM.from_pretrained(suite[revision].source, dtype=torch.float32).eval()
         with torch.no_grad():
             # Without the later blocks' help: hidden state 1 is the first block's output.
             hidden = [model(row[None], output_hidden_states=True).hidden_states[1][0, 1:] for row in rows]
-        found[revision] = torch.cat(hidden).double().numpy()
-    return found
+        by_revision[revision] = torch.cat(hidden).double().numpy()
+    return by_revision
 
 
 def cosine(x: np.ndarray, y: np.ndarray) -> float:
@@ -76,7 +76,7 @@ def cka(x: np.ndarray, y: np.ndarray) -> float:
     """By the tokens' Gram matrices, HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)), not by the features."""
     n = len(x)
     centre = np.eye(n) - np.ones((n, n)) / n
-    k, m = (centre @ each @ each.T @ centre for each in (x, y))
+    k, m = (centre @ z @ z.T @ centre for z in (x, y))
 
     def hsic(a: np.ndarray, b: np.ndarray) -> float:
         return sum(a[i, j] * b[i, j] for i, j in product(range(n), repeat=2))
@@ -109,9 +109,9 @@ def test_the_first_token_of_a_sequence_does_not_count(suite: Suite, monkeypatch)
 
     def like(first: float) -> pd.DataFrame:
         def fetch(model, text, sites, **options):
-            found = plain(model, text, sites, **options)[sites[0]].clone()
-            found[text.position_of_token == 0] = first
-            return {sites[0]: found}
+            activations = plain(model, text, sites, **options)[sites[0]].clone()
+            activations[text.position_of_token == 0] = first
+            return {sites[0]: activations}
 
         monkeypatch.setattr(module, "fetch", fetch)
         return similarity(suite, Site(1), TEXT, TextSample(4, 6))

@@ -39,7 +39,7 @@ def write_checkpoint(folder: Path, *, text=TEXT, seed=0, d_model=16, n_layers=2,
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
+def shared_folder(tmp_path_factory) -> Path:
     """Three checkpoints without a suite.json, and things beside them that are none."""
     folder = tmp_path_factory.mktemp("made") / "mine"
     for seed, name in enumerate(["step10", "main", "step2"]):
@@ -51,36 +51,36 @@ def made(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def suite_folder(made: Path, tmp_path: Path) -> Path:
+def suite_folder(shared_folder: Path, tmp_path: Path) -> Path:
     """A copy that a test may change."""
-    return shutil.copytree(made, tmp_path / "mine")
+    return shutil.copytree(shared_folder, tmp_path / "mine")
 
 
-def test_a_folder_is_read_in_training_order_with_main_last(made: Path):
-    suite = Suite.open(made)
+def test_a_folder_is_read_in_training_order_with_main_last(shared_folder: Path):
+    suite = Suite.open(shared_folder)
     assert suite.name == "mine"
     assert suite.revisions == ("step2", "step10", "main")
     assert len(suite) == 3
     assert list(suite) == [
-        Checkpoint("step2", 2, None, str(made / "step2"), None),
-        Checkpoint("step10", 10, None, str(made / "step10"), None),
-        Checkpoint("main", None, None, str(made / "main"), None),
+        Checkpoint("step2", 2, None, str(shared_folder / "step2"), None),
+        Checkpoint("step10", 10, None, str(shared_folder / "step10"), None),
+        Checkpoint("main", None, None, str(shared_folder / "main"), None),
     ]
-    assert Suite.open(str(made)) == suite
+    assert Suite.open(str(shared_folder)) == suite
 
 
-def test_given_revisions_keep_the_callers_order(made: Path):
-    suite = Suite.open(made, ["main", "step2"], name="two", tokens={"main": 99}, tokens_per_step=4)
+def test_given_revisions_keep_the_callers_order(shared_folder: Path):
+    suite = Suite.open(shared_folder, ["main", "step2"], name="two", tokens={"main": 99}, tokens_per_step=4)
     assert suite.name == "two"
-    assert [(each.revision, each.tokens) for each in suite] == [("main", 99), ("step2", 8)]
+    assert [(checkpoint.revision, checkpoint.tokens) for checkpoint in suite] == [("main", 99), ("step2", 8)]
 
 
-def test_select_and_indexing_return_the_same_checkpoints(made: Path):
-    suite = Suite.open(made)
-    some = suite.select(["main", "step2"])
-    assert some.revisions == ("main", "step2")
-    assert some["main"] is suite["main"]
-    assert some.name == suite.name
+def test_select_and_indexing_return_the_same_checkpoints(shared_folder: Path):
+    suite = Suite.open(shared_folder)
+    selected = suite.select(["main", "step2"])
+    assert selected.revisions == ("main", "step2")
+    assert selected["main"] is suite["main"]
+    assert selected.name == suite.name
 
 
 def test_the_index_gives_order_names_steps_and_tokens(suite_folder: Path):
@@ -91,9 +91,12 @@ def test_the_index_gives_order_names_steps_and_tokens(suite_folder: Path):
     (suite_folder / "suite.json").write_text(json.dumps(index))
     suite = Suite.open(suite_folder)
     assert suite.name == "indexed"
-    assert [(each.revision, each.step, each.tokens) for each in suite] == [("step10", 10, 7), ("main", 12, 9)]
+    assert [(checkpoint.revision, checkpoint.step, checkpoint.tokens) for checkpoint in suite] == [
+        ("step10", 10, 7),
+        ("main", 12, 9),
+    ]
     counted = Suite.open(suite_folder, tokens_per_step=100, tokens={"main": 5})
-    assert [each.tokens for each in counted] == [1000, 5]
+    assert [checkpoint.tokens for checkpoint in counted] == [1000, 5]
 
 
 @pytest.mark.parametrize("content", ["[]", '{"revisions": [1]}', '{"revisions": [{"step": 1}]}', "{}"])
@@ -118,7 +121,7 @@ def test_opening_loads_neither_weights_nor_tokenizer(suite_folder: Path):
         _ = suite.tokenizer
 
 
-def test_missing_folders_and_folders_without_checkpoints_are_refused(made: Path, tmp_path: Path):
+def test_missing_folders_and_folders_without_checkpoints_are_refused(shared_folder: Path, tmp_path: Path):
     with pytest.raises(SuiteError, match=r"there is no folder .*gone"):
         Suite.open(tmp_path / "gone")
     with pytest.raises(SuiteError, match=r"there is no folder \./gone"):
@@ -126,39 +129,39 @@ def test_missing_folders_and_folders_without_checkpoints_are_refused(made: Path,
     with pytest.raises(SuiteError, match=r"no checkpoint in .*none of its sub-folders has a config\.json"):
         Suite.open(tmp_path)
     with pytest.raises(SuiteError, match="is a single checkpoint"):
-        Suite.open(made / "main")
+        Suite.open(shared_folder / "main")
 
 
-def test_unknown_revisions_are_answered_with_the_nearest_and_the_list(made: Path):
-    suite = Suite.open(made)
+def test_unknown_revisions_are_answered_with_the_nearest_and_the_list(shared_folder: Path):
+    suite = Suite.open(shared_folder)
     message = r"no revision 'step11' in .*mine.*: did you mean 'step10'\? Allowed: main, step10, step2\."
     with pytest.raises(SuiteError, match=message):
-        Suite.open(made, ["step2", "step11"])
+        Suite.open(shared_folder, ["step2", "step11"])
     with pytest.raises(SuiteError, match=message):
         suite.select(["step11"])
     with pytest.raises(SuiteError, match=message):
         suite.config("step11")
 
 
-def test_revisions_given_twice_or_not_at_all_are_refused(made: Path):
+def test_revisions_given_twice_or_not_at_all_are_refused(shared_folder: Path):
     with pytest.raises(SuiteError, match="'main' is given twice"):
-        Suite.open(made, ["main", "step2", "main"])
+        Suite.open(shared_folder, ["main", "step2", "main"])
     with pytest.raises(SuiteError, match="'main' is given twice"):
         Suite.open("org/name", ["main", "main"])
     with pytest.raises(SuiteError, match="must not be an empty list"):
-        Suite.open(made, [])
+        Suite.open(shared_folder, [])
     with pytest.raises(SuiteError, match="at least one checkpoint"):
-        Suite.open(made).select([])
+        Suite.open(shared_folder).select([])
     with pytest.raises(SuiteError, match="must be a list of names, not the single string 'main'"):
-        Suite.open(made, "main")
+        Suite.open(shared_folder, "main")
 
 
-def test_the_tokenizer_is_the_checkpoints_own_padded_on_the_left(made: Path):
-    suite = Suite.open(made)
+def test_the_tokenizer_is_the_checkpoints_own_padded_on_the_left(shared_folder: Path):
+    suite = Suite.open(shared_folder)
     tokenizer = suite.tokenizer
     assert suite.tokenizer is tokenizer
     text = "the dogs sleep ."
-    assert tokenizer(text)["input_ids"] == AutoTokenizer.from_pretrained(made / "main")(text)["input_ids"]
+    assert tokenizer(text)["input_ids"] == AutoTokenizer.from_pretrained(shared_folder / "main")(text)["input_ids"]
     padded = tokenizer(["the", text], padding=True)["input_ids"]
     assert padded[0][0] == tokenizer.pad_token_id
     assert padded[1] == tokenizer(text)["input_ids"]
@@ -183,18 +186,18 @@ def test_tokenizers_that_differ_are_refused_with_both_names(suite_folder: Path):
 
 
 def test_a_tokenizer_given_by_name_is_taken_as_it_is(suite_folder: Path, tmp_path: Path):
-    other = train_tokenizer(["completely other words"] * 5, 300)
-    other.save_pretrained(tmp_path / "other")
+    tokenizer = train_tokenizer(["completely other words"] * 5, 300)
+    tokenizer.save_pretrained(tmp_path / "other")
     suite = Suite.open(suite_folder, tokenizer=tmp_path / "other")
-    assert suite.tokenizer.get_vocab() == other.get_vocab()
-    assert suite.select(["main"]).tokenizer.get_vocab() == other.get_vocab()
+    assert suite.tokenizer.get_vocab() == tokenizer.get_vocab()
+    assert suite.select(["main"]).tokenizer.get_vocab() == tokenizer.get_vocab()
 
 
 def test_the_tokenizer_hash_ignores_padding_and_sees_merges_and_end_tokens():
-    first, again, other = (train_tokenizer(text, 300) for text in (TEXT, TEXT, TEXT[:1]))
+    first, again, different = (train_tokenizer(text, 300) for text in (TEXT, TEXT, TEXT[:1]))
     first(["a", "a b c"], padding=True, truncation=True, max_length=2)
     assert tokenizer_hash(first) == tokenizer_hash(again)
-    assert tokenizer_hash(first) != tokenizer_hash(other)
+    assert tokenizer_hash(first) != tokenizer_hash(different)
     again.eos_token = "."
     assert tokenizer_hash(first) != tokenizer_hash(again)
 
@@ -220,9 +223,9 @@ def test_a_broken_configuration_is_one_sentence(suite_folder: Path):
     assert "\n" not in str(caught.value)
 
 
-def test_the_fingerprint_follows_content_not_place(made: Path, tmp_path: Path):
-    suite = Suite.open(made)
-    copy = shutil.copytree(made, tmp_path / "copy")
+def test_the_fingerprint_follows_content_not_place(shared_folder: Path, tmp_path: Path):
+    suite = Suite.open(shared_folder)
+    copy = shutil.copytree(shared_folder, tmp_path / "copy")
     assert Suite.open(copy).fingerprint == suite.fingerprint
     assert len(suite.fingerprint) == 16
     assert suite.select(["main", "step2"]).fingerprint != suite.select(["step2", "main"]).fingerprint
@@ -250,7 +253,7 @@ def test_a_checkpoint_of_another_repository_can_join():
     last = suite["bigscience/bloom-1b1@main"]
     assert (last.source, last.hub_revision, last.tokens) == ("bigscience/bloom-1b1", "main", 341 * 10**9)
     given = Suite.open("a/b", ["c/d@main", "main"], tokens={"c/d@main": 5})
-    assert [each.tokens for each in given] == [5, None]
+    assert [checkpoint.tokens for checkpoint in given] == [5, None]
 
 
 def test_hub_branches_are_listed_in_training_order(monkeypatch: pytest.MonkeyPatch):

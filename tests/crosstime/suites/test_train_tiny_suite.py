@@ -50,7 +50,7 @@ def weights(suite: Suite, revision: str) -> dict[str, torch.Tensor]:
 
 def test_the_suite_has_the_asked_for_checkpoints_with_steps_and_tokens(suite: Suite):
     assert suite.name == "mine"
-    assert [(each.revision, each.step, each.tokens) for each in suite] == [
+    assert [(checkpoint.revision, checkpoint.step, checkpoint.tokens) for checkpoint in suite] == [
         ("step0", 0, 0),
         ("step4", 4, 256),
         ("step12", 12, 768),
@@ -92,8 +92,8 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(suite: Sui
         first, second = weights(suite, revision), weights(again, revision)
         assert first.keys() == second.keys()
         assert all(torch.equal(first[name], second[name]) for name in first)
-    other = train_tiny_suite(tmp_path / "other", TEXT, replace(SMALL, seed=1, checkpoints=(0,)))
-    assert other.fingerprint != suite.select(["step0"]).fingerprint
+    reseeded = train_tiny_suite(tmp_path / "other", TEXT, replace(SMALL, seed=1, checkpoints=(0,)))
+    assert reseeded.fingerprint != suite.select(["step0"]).fingerprint
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
