@@ -1,5 +1,5 @@
-# crosstime: `make demo` runs the whole job, `make test` holds it to its tests.
-# Both set up .venv first. Extra pip flags: make demo PIP_FLAGS="--extra-index-url ..."
+# crosstime: `make demo` runs a complete experiment, `make test` runs linters and tests.
+# Both create .venv first. Extra pip flags: make demo PIP_FLAGS="--extra-index-url ..."
 PYTHON ?= python3
 PIP_FLAGS ?=
 VENV := .venv
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test quick fuzz ndif-test docs bench bench-peers lint format clean help
 
-help:  ## what there is
+help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 $(VENV)/.python:
@@ -22,8 +22,8 @@ $(VENV)/.user: $(VENV)/.python pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.user
 	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
-	# It pins an older nnsight, but runs beside this one; one test lets its loop drive our trainers.
 	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt wandb
+	# It requires an older nnsight but works with this one; a test runs our trainers in its training loop.
 	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --no-deps dictionary-learning==0.1.0
 	@touch $@
 
@@ -31,41 +31,42 @@ $(VENV)/.docs: $(VENV)/.user
 	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[docs]'
 	@touch $@
 
-demo: $(VENV)/.user  ## train a tiny suite and a crosscoder, attribute, ablate, report
+demo: $(VENV)/.user  ## train a tiny suite and a crosscoder, attribute, ablate, write a report
 	$(BIN)/crosstime demo
 
-lint: $(VENV)/.dev  ## ruff: lint and format check
+lint: $(VENV)/.dev  ## ruff (lint and format), mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m mypy
 
-# The tests' tensors are tiny: a process for each core, with one thread, is faster than threads.
+# The tensors of the tests are tiny: one single-threaded process per core is faster than threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
 
-test: lint  ## lint, then every test
+test: lint  ## lint, then all tests
 	$(PYTEST)
 
 quick: lint  ## lint, then the tests that take seconds
 	$(PYTEST) -m 'not slow'
 
-fuzz: $(VENV)/.dev  ## ten thousand broken inputs for every reader
+fuzz: $(VENV)/.dev  ## feed thousands of broken inputs to every reader
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m fuzz tests/fuzz
 
-ndif-test: $(VENV)/.dev  ## against a real NDIF server on this machine (1.7 GB of packages, once)
+ndif-test: $(VENV)/.dev  ## test against a real NDIF server on this machine (installs 1.7 GB of packages once)
 	PIP_FLAGS="$(PIP_FLAGS)" $(BIN)/python tests/ndif/run.py -q -s
 
-docs: $(VENV)/.docs  ## the documentation as pages, in build/site
+docs: $(VENV)/.docs  ## build the documentation in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-bench: $(VENV)/.user  ## speed and memory against the plain way; results go to benchmarks/results
+bench: $(VENV)/.user  ## measure speed and memory against naive implementations, into benchmarks/results
 	$(BIN)/python -m benchmarks --json benchmarks/results
 	$(BIN)/python -m benchmarks.page > docs/benchmarks.md
 
-bench-peers: $(VENV)/.user  ## an environment for SAELens and llamascopium, which `bench` then compares training with
+bench-peers: $(VENV)/.user  ## install SAELens and llamascopium in an environment that `bench` compares training with
 	$(BIN)/python -m benchmarks.peers.running $(PIP_FLAGS)
 
-format: $(VENV)/.dev  ## rewrite the code the way ruff wants it
+format: $(VENV)/.dev  ## format the code with ruff
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-clean:  ## remove the environment and what runs left behind
+clean:  ## remove the environments, runs and build products
 	rm -rf $(VENV) .venv-peers runs build site *.egg-info

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("crosstime", "interventions", "tasks")
-BESIDE = ("LICENSE", "MANIFEST.in", "Makefile", "README.md", "constraints.txt", "mkdocs.yml", "pyproject.toml")
+PACKAGES = ("crosstime", "interventions", "tasks", "user_input")
+DOCUMENTS = ("CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "README.md")
+BESIDE = (*DOCUMENTS, "MANIFEST.in", "Makefile", "constraints.txt", "mkdocs.yml", "pyproject.toml")
 BUILD = """
 import sys
 from setuptools import build_meta
@@ -85,7 +86,7 @@ def test_the_wheel_works_away_from_the_checkout(built: tuple[Path, Path], tmp_pa
     zipfile.ZipFile(built[0]).extractall(tmp_path)
     code = (
         "from importlib import resources; import crosstime.runs.recipe.recipe; "
-        "from crosstime.report.page.write_report import SCRIPTS; "
+        "from crosstime.report.page.render import SCRIPTS; "
         "print(crosstime.__file__); print(*crosstime.runs.recipe.recipe.shipped()); "
         "print(all((resources.files('crosstime.report.page') / f'{name}.js').is_file() for name in SCRIPTS))"
     )
