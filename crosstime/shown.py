@@ -1,4 +1,4 @@
-"""Results show themselves: a line at a Python prompt, that line and the tables behind it in a notebook."""
+"""How results display themselves: one line at a Python prompt; that line and the tables behind it in a notebook."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ import pandas as pd
 if TYPE_CHECKING:
     from crosstime.report.page.markup import Markup
 
-MOST = 12
-"""Rows of a table that a notebook shows; how many there are stands below it."""
+MAX_ROWS = 12
+"""Rows of a table that a notebook shows; the caption says how many rows the table has."""
 
 
 class Shown(ABC):
-    """A result that a notebook shows as a line and tables, and a prompt as that line.
+    """A result that displays itself as one line at a prompt, and as that line and its tables in a notebook.
 
-    Dataclasses are to be declared with ``repr=False``: the one that they would make prints every number of every
-    tensor.
+    Dataclasses that derive from it are declared with ``repr=False``, since the generated ``__repr__`` would print all
+    numbers of all tensors.
 
     Examples:
-        >>> class Found(Shown):
+        >>> class Comparison(Shown):
         ...     def headline(self):
         ...         return "2 < 3"
-        >>> Found()
-        Found: 2 < 3
-        >>> "2 &lt; 3" in Found()._repr_html_()
+        >>> Comparison()
+        Comparison: 2 < 3
+        >>> "2 &lt; 3" in Comparison()._repr_html_()
         True
     """
 
     @abstractmethod
     def headline(self) -> str:
-        """What it is or found, in a line of plain text; quick to say."""
+        """The result in one line of plain text; must be quick to compute."""
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        """The tables behind it by caption, of which a notebook shows the first rows."""
+        """The tables behind the result by caption; a notebook shows their first rows."""
         return {}
 
     def __repr__(self) -> str:
@@ -49,13 +49,13 @@ class Shown(ABC):
         return element("div", element("p", name, ": ", self.headline()), tables)
 
 
-def html_table(table: pd.DataFrame, caption: str, *, most: int = MOST) -> Markup:
-    """The first rows of a table as HTML: text escaped, the numbers of a column with the same decimals.
+def html_table(table: pd.DataFrame, caption: str, *, max_rows: int = MAX_ROWS) -> Markup:
+    """The first rows of a table as HTML, with escaped text, and the same number of decimals throughout a column.
 
     Args:
-        table: any; its index is not shown.
-        caption: what it holds.
-        most: rows.
+        table: any table; its index is not shown.
+        caption: what the table holds.
+        max_rows: number of rows to show.
 
     Examples:
         >>> "&lt;b&gt;" in html_table(pd.DataFrame({"token": ["<b>"]}), "tokens")
@@ -63,18 +63,20 @@ def html_table(table: pd.DataFrame, caption: str, *, most: int = MOST) -> Markup
     """
     from crosstime.report.page.markup import element
 
-    columns = [_cells(table[name].iloc[:most]) for name in table.columns]
+    columns = [_cells(table[name].iloc[:max_rows]) for name in table.columns]
     head = element("tr", [element("th", str(name)) for name in table.columns])
     rows = [element("tr", [element("td", cell) for cell in row]) for row in zip(*columns, strict=True)]
-    note = f"{caption} (the first {most} of {len(table):,} rows)" if len(table) > most else caption
-    return element("table", element("caption", note), element("thead", head), element("tbody", rows))
+    if len(table) > max_rows:
+        caption = f"{caption} (the first {max_rows} of {len(table):,} rows)"
+    return element("table", element("caption", caption), element("thead", head), element("tbody", rows))
 
 
 def _cells(values: pd.Series) -> list[str]:
+    """The text of every cell of a column."""
     from crosstime.report.numbers import MISSING, decimals_for, number
 
     if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
         return [MISSING if pd.api.types.is_scalar(value) and pd.isna(value) else str(value) for value in values]
     numbers = [float("nan") if pd.isna(value) else float(value) for value in values]
-    whole = pd.api.types.is_integer_dtype(values)
-    return [number(value, 0 if whole else decimals_for(numbers)) for value in numbers]
+    decimals = 0 if pd.api.types.is_integer_dtype(values) else decimals_for(numbers)
+    return [number(value, decimals) for value in numbers]

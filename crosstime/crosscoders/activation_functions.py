@@ -1,4 +1,4 @@
-"""Which features fire: the activation function of a crosscoder, as a part of it."""
+"""Activation functions of a crosscoder, which decide the features that are active on a token."""
 
 from __future__ import annotations
 
@@ -13,32 +13,35 @@ from user_input.nearest import nearest
 
 
 class Activation(nn.Module):
-    """Codes of pre-activations, the same whether or not somebody is training.
+    """Map pre-activations to codes, in the same way during training and evaluation.
 
-    Every kind selects on the *norm-weighted* code ``z_i = relu(pre_i) n_i`` with ``n_i = sum_c ||W_dec[i, c]||``
-    on the scale of training: how much a feature adds to the reconstruction, not how large its number is. What a
-    kind does differently in training is asked for by the trainer, by name; there is no training mode that an
-    evaluation could be left in.
+    Every kind selects by the *norm-weighted* code ``z_i = relu(pre_i) n_i`` with ``n_i = sum_c ||W_dec[i, c]||`` on the
+    scale of training: by how much a feature adds to the reconstruction, rather than by the size of its code. What a
+    kind does differently in training is a method of its trainer; there is no training mode that evaluation could be
+    left in by mistake.
     """
 
     name: ClassVar[str]
 
     def forward(self, pre: Float[Tensor, "T F"], norms: Float[Tensor, " F"]) -> Float[Tensor, "T F"]:
-        """Codes, zero where a feature does not fire.
+        """Codes, which are zero for features that are not active.
 
         Args:
-            pre: ``sum_c W_enc[c] s_c x_c + b_enc``.
+            pre: pre-activations ``sum_c W_enc[c] s_c x_c + b_enc``.
             norms: n_i.
         """
         raise NotImplementedError
 
     def settings(self) -> dict[str, Any]:
-        """Plain values that `activation_named` builds the same part from; tensors are in the state."""
+        """Plain values from which `activation_named` rebuilds the module; its tensors are in the state dict."""
         return {}
 
 
 class ReLU(Activation):
     """``f = relu(pre)``.
+
+    Args:
+        n_features: accepted for uniformity, and not used.
 
     Examples:
         >>> ReLU()(torch.tensor([[-1.0, 2.0]]), torch.ones(2)).tolist()
@@ -58,14 +61,18 @@ class ReLU(Activation):
 
 
 class TopK(Activation):
-    """Each token keeps its k largest norm-weighted codes.
+    """On each token, the k features with the largest norm-weighted codes are active.
+
+    Args:
+        n_features: F.
+        k: number of active features of a token.
+
+    Raises:
+        CrosscoderError: k is not between 1 and the number of features.
 
     Examples:
         >>> TopK(3, k=1)(torch.tensor([[1.0, 2.0, -5.0]]), torch.tensor([9.0, 1.0, 1.0])).tolist()
         [[1.0, 0.0, 0.0]]
-
-    Raises:
-        CrosscoderError: k is not between 1 and the number of features.
 
     Source: Gao et al. 2024 (arXiv 2406.04093).
     """
@@ -80,8 +87,8 @@ class TopK(Activation):
     def forward(self, pre: Float[Tensor, "T F"], norms: Float[Tensor, " F"]) -> Float[Tensor, "T F"]:
         """See `Activation.forward`."""
         codes = torch.relu(pre)
-        kept = (codes.detach() * norms).topk(self.k, dim=-1, sorted=False).indices
-        return torch.zeros_like(codes).scatter(-1, kept, codes.gather(-1, kept))
+        top = (codes.detach() * norms).topk(self.k, dim=-1, sorted=False).indices
+        return torch.zeros_like(codes).scatter(-1, top, codes.gather(-1, top))
 
     def settings(self) -> dict[str, Any]:
         """See `Activation.settings`."""
@@ -89,24 +96,29 @@ class TopK(Activation):
 
 
 class BatchTopK(Activation):
-    """A batch of B tokens shares ``k B`` active codes in training; afterwards one threshold decides.
+    """A feature is active if its norm-weighted code exceeds one threshold, which is estimated in training.
 
-    What a token's codes are must not depend on which tokens stand beside it, so outside of training a feature
-    fires where its norm-weighted code exceeds `threshold`: a running mean of the smallest one that was kept.
+    In training, a batch of B tokens shares ``k B`` active codes. Outside of training the codes of a token must not
+    depend on the other tokens of its batch, so the threshold decides: a running mean of the smallest norm-weighted code
+    that is selected from a batch.
+
+    Args:
+        n_features: F.
+        k: mean number of active features of a token.
 
     Attributes:
         k: mean number of active features of a token, at the end of training.
         threshold: on norm-weighted codes, on the scale of training.
 
-    Examples:
-        >>> part = BatchTopK(3, k=1)
-        >>> part.threshold.fill_(1.5)
-        tensor(1.5000)
-        >>> part(torch.tensor([[1.0, 2.0, 3.0]]), torch.ones(3)).tolist()
-        [[0.0, 2.0, 3.0]]
-
     Raises:
         CrosscoderError: k is not between 1 and the number of features.
+
+    Examples:
+        >>> activation = BatchTopK(3, k=1)
+        >>> activation.threshold.fill_(1.5)
+        tensor(1.5000)
+        >>> activation(torch.tensor([[1.0, 2.0, 3.0]]), torch.ones(3)).tolist()
+        [[0.0, 2.0, 3.0]]
 
     Source: Bussmann et al. 2024 (arXiv 2412.06410); Minder et al. (arXiv 2504.02922).
     """
@@ -131,22 +143,27 @@ class BatchTopK(Activation):
 
 
 class JumpReLU(Activation):
-    """A feature fires where its norm-weighted code exceeds a threshold of its own, which is learned.
+    """A feature is active if its norm-weighted code exceeds a threshold of its own, which is learned.
 
-    ``f_i = relu(pre_i) H(z_i - exp(t_i))``. The step H has no slope, so t learns by a straight-through estimate:
-    within `bandwidth` of the threshold, ``df_i/dt_i = -(theta_i² / n_i) / bandwidth`` with ``theta = exp(t)``.
+    ``f_i = relu(pre_i) H(z_i - exp(t_i))``. The step function H has no slope, so t is learned with a straight-through
+    estimate: within `bandwidth` of the threshold ``theta = exp(t)``, ``df_i/dt_i = -(theta_i² / n_i) / bandwidth``.
+
+    Args:
+        n_features: F.
+        threshold: initial theta.
+        bandwidth: width of the window, in norm-weighted units.
 
     Attributes:
         log_threshold: t, F numbers.
-        bandwidth: width of the window, in norm-weighted units.
-
-    Examples:
-        >>> part = JumpReLU(2, threshold=1.0, bandwidth=0.5)
-        >>> part(torch.tensor([[0.9, 1.1]]), torch.ones(2)).tolist()[0][0]
-        0.0
+        bandwidth: width of the window.
 
     Raises:
         CrosscoderError: threshold or bandwidth is not positive.
+
+    Examples:
+        >>> activation = JumpReLU(2, threshold=1.0, bandwidth=0.5)
+        >>> activation(torch.tensor([[0.9, 1.1]]), torch.ones(2)).tolist()[0][0]
+        0.0
 
     Source: Rajamanoharan et al. 2024 (arXiv 2407.14435); EoC (arXiv 2509.17196).
     """
@@ -171,34 +188,34 @@ class JumpReLU(Activation):
 
 
 class _Jump(torch.autograd.Function):
-    """The jump, exact forward; backward the slope of the ramp that stands for its step."""
+    """The exact jump in the forward pass; in the backward pass, the slope of a ramp in place of the step."""
 
     @staticmethod
     def forward(ctx: Any, pre: Tensor, norms: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
         codes = torch.relu(pre)
         weighted = codes * norms
-        fires = weighted > threshold
-        near = ((weighted - threshold).abs() < bandwidth / 2) & (pre > 0)
-        ctx.save_for_backward(fires, near, norms, threshold)
+        active = weighted > threshold
+        on_ramp = ((weighted - threshold).abs() < bandwidth / 2) & (pre > 0)
+        ctx.save_for_backward(active, on_ramp, norms, threshold)
         ctx.bandwidth = bandwidth
-        return codes * fires
+        return codes * active
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor, None]:
-        fires, near, norms, threshold = ctx.saved_tensors
-        at_threshold = threshold / norms.clamp_min(torch.finfo(norms.dtype).tiny) / ctx.bandwidth
-        return gradient * fires, None, -(gradient * near).sum(0) * at_threshold, None
+        active, on_ramp, norms, threshold = ctx.saved_tensors
+        code_at_threshold = threshold / norms.clamp_min(torch.finfo(norms.dtype).tiny)
+        return gradient * active, None, -(gradient * on_ramp).sum(0) * (code_at_threshold / ctx.bandwidth), None
 
 
-ACTIVATIONS: dict[str, type[Activation]] = {part.name: part for part in (ReLU, TopK, BatchTopK, JumpReLU)}
-"""Every activation function, by the name that files carry."""
+ACTIVATIONS: dict[str, type[Activation]] = {kind.name: kind for kind in (ReLU, TopK, BatchTopK, JumpReLU)}
+"""Every activation function by the name that files contain."""
 
 
 def activation_named(name: str, n_features: int, settings: dict[str, Any]) -> Activation:
-    """Build an activation function from what its `settings` gave.
+    """Rebuild an activation function from its name and what its `settings` returned.
 
     Raises:
-        CrosscoderError: no such name, or other settings than it has.
+        CrosscoderError: there is no such activation function, or it does not take these settings.
 
     Examples:
         >>> activation_named("topk", 8, {"k": 2}).settings()

@@ -1,4 +1,4 @@
-"""Few active features out of many: choose them, and encode, decode and differentiate at those alone."""
+"""Few active features out of many: select them, and encode, decode and differentiate at those alone."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from torch.nn import functional
 from crosstime.machine.processes import ALONE, Processes
 
 SPARSE_BELOW = {"cpu": 1 / 16, "cuda": 1 / 32}
-"""Share of active features up to which sums over the active ones are taken in the place of dense products, by device.
+"""Share of active features, by device, up to which sums over the active features replace dense products.
 
-Measured as by ``python -m benchmarks crossover``, in time of the processor, on one core of an AMD EPYC with AVX-512
-(float32, D 512, C 3, F 8,192, 1,024 tokens): a step of BatchTopK is 2.1 times as fast at 1/64 of the features, 1.5 at
-1/32, 1.1 at 1/16, and as fast at about 1/14. On a GPU it has not been measured; the value there is a cautious one.
+Measured with ``python -m benchmarks crossover``, as CPU time on one core of an AMD EPYC with AVX-512 (float32, D 512,
+C 3, F 8,192, 1,024 tokens): with sparse sums, a step of BatchTopK is 2.1 times as fast at 1/64 of the features, 1.5
+times at 1/32, 1.1 times at 1/16, and equally fast at about 1/14. The value for GPUs is a cautious guess, which has
+not been measured.
 """
 
-_SAMPLED = 61
+_SAMPLE_STRIDE = 61
 _OVERSHOOT = 2.0
 
 
 @dataclass(frozen=True, eq=False)
-class Active:
-    """The active features of a batch, N entries in ascending order of token; a code may be zero among them.
+class ActiveCodes:
+    """Codes of the selected features of a batch: N entries in ascending order of token, zero codes among them.
 
-    Unlike `interventions.Codes` its size is known before its content, so a GPU never waits for the host, and
-    `code` can be differentiated.
+    Unlike that of `interventions.Codes`, its size is known before its content is, so that a GPU never syncs with the
+    host; and `code` can be differentiated.
 
     Attributes:
-        token, feature: where, N each.
-        code: f there.
+        token, feature: token and feature of each entry.
+        code: f of each entry.
         n_tokens, n_features: B and F.
     """
 
@@ -44,89 +45,96 @@ class Active:
     n_features: int
 
     def decode(self, directions: Float[Tensor, "F D"]) -> Float[Tensor, "B D"]:
-        """``dense @ directions``, forward and backward over the entries alone."""
-        return _bags(directions, self.feature, self.code, self.token, self.n_tokens)
+        """``dense() @ directions``, with forward and backward pass over the entries alone."""
+        return _weighted_bag_sums(directions, self.feature, self.code, self.token, self.n_tokens)
 
     def dense(self) -> Float[Tensor, "B F"]:
-        """The whole matrix."""
+        """The codes as a dense matrix."""
         dense = self.code.new_zeros(self.n_tokens * self.n_features)
-        places = self.token * self.n_features + self.feature
-        return dense.scatter(0, places, self.code).reshape(self.n_tokens, self.n_features)
+        indices = self.token * self.n_features + self.feature
+        return dense.scatter(0, indices, self.code).reshape(self.n_tokens, self.n_features)
 
     def fired(self) -> Bool[Tensor, " F"]:
-        """Which features have a code above zero on some token."""
-        hits = self.code.new_zeros(self.n_features)
-        return hits.index_add(0, self.feature, (self.code.detach() > 0).to(hits.dtype)) > 0
+        """Whether each feature has a code above zero on any token."""
+        n_fired = self.code.new_zeros(self.n_features)
+        return n_fired.index_add(0, self.feature, (self.code.detach() > 0).to(n_fired.dtype)) > 0
 
 
 def encode_at(
     x: Float[Tensor, "B D"],
     encoder: Float[Tensor, "D F"],
-    pre: Float[Tensor, "B F"],
+    pre_activations: Float[Tensor, "B F"],
     bias: Float[Tensor, " F"],
-    chosen: Int[Tensor, " N"],
-) -> Active:
-    """Codes at chosen places of ``relu(x @ encoder + bias)``, with gradients of encoder and bias from those alone.
+    indices: Int[Tensor, " N"],
+) -> ActiveCodes:
+    """Selected entries of ``relu(x @ encoder + bias)``, whose gradients of encoder and bias come from these alone.
 
     Args:
-        x: activations; no gradient is given for them.
+        x: activations; they get no gradient.
         encoder, bias: weights.
-        pre: ``x @ encoder + bias``, computed already. If it can be differentiated, that is the way the gradients go,
-            by dense products, which are faster when many places are chosen.
-        chosen: places in the flat B F matrix, ascending.
+        pre_activations: ``x @ encoder + bias``. If they require a gradient, it flows through them by dense products,
+            which is faster when many entries are selected.
+        indices: of the entries in the flattened B F matrix, ascending.
     """
-    n_tokens, n_features = pre.shape
-    token, feature = chosen // n_features, chosen % n_features
-    if pre.requires_grad:
-        return Active(token, feature, pre.reshape(-1).gather(0, chosen).relu(), n_tokens, n_features)
-    # Where products are done in half precision, gradients of a bias must still be summed in whole.
-    value = pre.reshape(-1)[chosen].relu().to(bias.dtype)
-    code = _Encode.apply(encoder, bias, x, value, token, feature)
-    return Active(token, feature, code, n_tokens, n_features)
+    n_tokens, n_features = pre_activations.shape
+    token, feature = indices // n_features, indices % n_features
+    if pre_activations.requires_grad:
+        code = pre_activations.reshape(-1).gather(0, indices).relu()
+    else:
+        # Where products are done in half precision, the gradient of the bias must still be summed in full precision
+        value = pre_activations.reshape(-1)[indices].relu().to(bias.dtype)
+        code = _Encode.apply(encoder, bias, x, value, token, feature)
+    return ActiveCodes(token, feature, code, n_tokens, n_features)
 
 
-def top_of_each(weighted: Float[Tensor, "B F"], k: int) -> Int[Tensor, " N"]:
-    """Places, in the flat matrix and ascending, of each row's k largest."""
+def top_k_per_row(weighted: Float[Tensor, "B F"], k: int) -> Int[Tensor, " N"]:
+    """Indices, in the flattened matrix and ascending, of the k largest entries of each row."""
     columns = weighted.topk(k, dim=-1, sorted=False).indices.sort(dim=-1).values
-    rows = torch.arange(len(weighted), device=weighted.device).unsqueeze(1) * weighted.shape[1]
-    return (columns + rows).flatten()
+    row_starts = torch.arange(len(weighted), device=weighted.device).unsqueeze(1) * weighted.shape[1]
+    return (columns + row_starts).flatten()
 
 
-def top_of_all(weighted: Float[Tensor, "B F"], count: int, processes: Processes = ALONE) -> Int[Tensor, " N"]:
-    """Places, in the flat matrix and ascending, of the `count` largest of all rows together.
+def top_k_of_batch(weighted: Float[Tensor, "B F"], count: int, processes: Processes = ALONE) -> Int[Tensor, " N"]:
+    """Indices, in the flattened matrix and ascending, of the `count` largest entries of all rows together.
 
-    On the CPU, where selecting from millions is slow, a sample gives a lower bound first; the result is the
-    same. With several `processes`, those of the ``count * size`` largest of all their rows which lie in this one's.
+    On the CPU, where selecting from millions of entries is slow, a sample first gives a lower bound; the result is the
+    same. With several `processes`, these are the entries of this process among the ``count * size`` largest of all
+    processes.
     """
     flat = weighted.reshape(-1)
+
+    # Several processes: each sends its best candidates, which gives the smallest entry that is selected
     if processes.size > 1:
         best = flat.topk(min(len(flat), count * processes.size), sorted=False).values
         bound = processes.all_gather(best).topk(count * processes.size, sorted=False).values.min()
         return ((flat >= bound) & (flat > 0)).nonzero().squeeze(1)
+
+    # CPU: select from the entries above a bound which a sample says about twice as many entries exceed
     if flat.device.type == "cpu" and count * 4 < len(flat) and len(flat) > 1 << 16:
-        sample = flat[::_SAMPLED]
-        rank = min(len(sample), int(_OVERSHOOT * count / _SAMPLED) + 8)
+        sample = flat[::_SAMPLE_STRIDE]
+        rank = min(len(sample), int(_OVERSHOOT * count / _SAMPLE_STRIDE) + 8)
         bound = sample.topk(rank, sorted=False).values.min()
         candidates = (flat >= bound).nonzero().squeeze(1)
         if len(candidates) >= count:
             return candidates[flat[candidates].topk(count, sorted=False).indices].sort().values
+
     return flat.topk(count, sorted=False).indices.sort().values
 
 
-def _bags(
+def _weighted_bag_sums(
     rows: Float[Tensor, "M D"],
     row: Int[Tensor, " N"],
     weight: Float[Tensor, " N"],
     bag: Int[Tensor, " N"],
     n_bags: int,
 ) -> Float[Tensor, "G D"]:
-    """``out[g] = sum over entries of bag g of weight * rows[row]``; bags in ascending order."""
+    """``sums[g] = sum over entries of bag g of weight * rows[row]``, for entries in ascending order of bag."""
     offsets = torch.searchsorted(bag, torch.arange(n_bags, device=bag.device))
     return functional.embedding_bag(row, rows, offsets, mode="sum", per_sample_weights=weight.to(rows.dtype))
 
 
 class _Encode(torch.autograd.Function):
-    """Gradients of encoder and bias for codes at chosen places."""
+    """Codes of selected entries, with gradients of encoder and bias from these entries alone."""
 
     @staticmethod
     def forward(
@@ -141,6 +149,6 @@ class _Encode(torch.autograd.Function):
         x, value, token, feature = ctx.saved_tensors
         gradient = gradient * (value > 0)
         order = feature.argsort()
-        encoder = _bags(x, token[order], gradient[order], feature[order], ctx.n_features).T
+        encoder = _weighted_bag_sums(x, token[order], gradient[order], feature[order], ctx.n_features).T
         bias = gradient.new_zeros(ctx.n_features).index_add(0, feature, gradient)
         return encoder, bias, None, None, None, None

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from crosstime.crosscoders.activation_functions import Activation, BatchTopK, TopK
 from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.crosscoders.sparse_codes import SPARSE_BELOW, Active, encode_at, top_of_all, top_of_each
+from crosstime.crosscoders.sparse_codes import SPARSE_BELOW, ActiveCodes, encode_at, top_k_of_batch, top_k_per_row
 from crosstime.errors import CrosscoderError
 from crosstime.machine.processes import ALONE, Processes
 from crosstime.training.trainer import ForwardPass, Losses, Trainer, TrainerConfig, squared_error
@@ -181,14 +181,14 @@ class TopKTrainer(Trainer):
 
     def _select(self, weighted: Float[Tensor, "B F"], k: int) -> Int[Tensor, " N"]:
         """Flat indices of the codes that are kept."""
-        return top_of_each(weighted, k)
+        return top_k_per_row(weighted, k)
 
-    def _encode(self, scaled: Tensor, pre: Tensor, selected: Tensor) -> Active:
+    def _encode(self, scaled: Tensor, pre: Tensor, selected: Tensor) -> ActiveCodes:
         crosscoder = self.crosscoder
         x, encoder = rearrange(scaled, "b c d -> b (c d)"), rearrange(crosscoder.W_enc, "c d f -> (c d) f")
         return encode_at(x, encoder, pre, crosscoder.b_enc, selected)
 
-    def _decode(self, active: Active) -> Tensor:
+    def _decode(self, active: ActiveCodes) -> Tensor:
         directions = rearrange(self.crosscoder.W_dec, "f c d -> f (c d)")
         active_fraction = len(active.code) / (active.n_tokens * active.n_features)
         if active_fraction > SPARSE_BELOW.get(directions.device.type, 0.0):
@@ -202,7 +202,7 @@ class TopKTrainer(Trainer):
             return error.new_zeros(())
 
         # Reconstruct the error from the dead features with the largest codes.
-        selected = top_of_each(weighted.masked_fill(~self.dead, -torch.inf), k)
+        selected = top_k_per_row(weighted.masked_fill(~self.dead, -torch.inf), k)
         reconstruction = self._decode(self._encode(scaled, pre, selected))
 
         # Divide by the variance over the whole batch, the rows of all processes.
@@ -228,7 +228,7 @@ class BatchTopKTrainer(TopKTrainer):
     settings: BatchTopKConfig
 
     def _select(self, weighted: Float[Tensor, "B F"], k: int) -> Int[Tensor, " N"]:
-        return top_of_all(weighted, k * len(weighted), self.processes)
+        return top_k_of_batch(weighted, k * len(weighted), self.processes)
 
     def _update_statistics(self, forward: ForwardPass, step: int) -> None:
         super()._update_statistics(forward, step)

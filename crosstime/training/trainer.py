@@ -13,7 +13,7 @@ from torch import Tensor
 from crosstime.crosscoders.activation_functions import Activation
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.origin import Origin
-from crosstime.crosscoders.sparse_codes import Active
+from crosstime.crosscoders.sparse_codes import ActiveCodes
 from crosstime.errors import CrosscoderError
 from crosstime.machine.processes import ALONE, Processes
 from user_input.nearest import nearest
@@ -178,7 +178,7 @@ class ForwardPass:
     losses: Losses
     fired: Bool[Tensor, " F"]
     reconstruction: Float[Tensor, "B C D"]
-    codes: Float[Tensor, "B F"] | Active
+    codes: Float[Tensor, "B F"] | ActiveCodes
     smallest_code: Float[Tensor, ""] | None = None
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import crosstime as ct
 from crosstime.crosscoders.decompose import decompose_text
-from crosstime.shown import MOST, Shown, html_table
+from crosstime.shown import MAX_ROWS, Shown, html_table
 from crosstime.suites.corpus import TextSample
 from tasks.agreement import sentences
 
@@ -60,9 +60,9 @@ def test_text_of_any_kind_is_text():
 
 def test_a_long_table_is_cut_and_says_how_long_it_is():
     page = Parsed(html_table(pd.DataFrame({"n": range(40)}), "numbers"))
-    assert page.texts[0] == f"numbers (the first {MOST} of 40 rows)"
-    assert page.tags.count("tr") == MOST + 1
-    assert Parsed(html_table(pd.DataFrame({"n": range(MOST)}), "numbers")).texts[0] == "numbers"
+    assert page.texts[0] == f"numbers (the first {MAX_ROWS} of 40 rows)"
+    assert page.tags.count("tr") == MAX_ROWS + 1
+    assert Parsed(html_table(pd.DataFrame({"n": range(MAX_ROWS)}), "numbers")).texts[0] == "numbers"
 
 
 def test_numbers_of_a_column_line_up_and_missing_ones_are_dashes():

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from crosstime.crosscoders.sparse_codes import Active, encode_at, top_of_all, top_of_each
+from crosstime.crosscoders.sparse_codes import ActiveCodes, encode_at, top_k_of_batch, top_k_per_row
 
 B, D, F, K = 13, 5, 11, 3
 
@@ -41,30 +41,30 @@ def test_forward_and_every_gradient_are_those_of_dense_autograd(count: int):
         torch.testing.assert_close(found, expected)
 
 
-def test_the_top_of_each_row_is_that_of_sorting_it():
+def test_the_top_k_per_row_row_is_that_of_sorting_it():
     weighted = numbers(B, F)
     expected = [row * F + column for row in range(B) for column in sorted(
         sorted(range(F), key=lambda i: -weighted[row, i].item())[:K])]  # fmt: skip
-    assert top_of_each(weighted, K).tolist() == expected
+    assert top_k_per_row(weighted, K).tolist() == expected
 
 
 @pytest.mark.parametrize("shape", [(7, 9), (300, 500)])
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.03, 0.5, 1.0])
-def test_the_top_of_all_is_that_of_sorting_all(shape: tuple[int, int], share: float):
+def test_the_top_k_of_batch_is_that_of_sorting_all(shape: tuple[int, int], share: float):
     weighted = numbers(*shape)
     count = int(share * weighted.numel())
     expected = weighted.flatten().argsort(descending=True)[:count].sort().values
-    assert torch.equal(top_of_all(weighted, count), expected)
+    assert torch.equal(top_k_of_batch(weighted, count), expected)
 
 
-def test_the_top_of_all_holds_where_the_sample_misleads():
+def test_the_top_k_of_batch_holds_where_the_sample_misleads():
     weighted = torch.zeros(300, 500)
     weighted.view(-1)[::61] = 1.0  # all that the sample sees is large
-    found = top_of_all(weighted, 5000)
+    found = top_k_of_batch(weighted, 5000)
     assert len(found) == 5000
     assert weighted.view(-1)[found].sum() == weighted.sum()
 
 
 def test_a_feature_has_fired_if_one_of_its_codes_is_above_zero():
-    active = Active(torch.tensor([0, 0, 1]), torch.tensor([2, 0, 2]), torch.tensor([0.0, 0.0, 3.0]), 2, 4)
+    active = ActiveCodes(torch.tensor([0, 0, 1]), torch.tensor([2, 0, 2]), torch.tensor([0.0, 0.0, 3.0]), 2, 4)
     assert active.fired().tolist() == [False, False, True, False]
