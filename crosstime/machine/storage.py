@@ -188,6 +188,8 @@ def _replace(temporary: Path, target: Path) -> None:
             if retired.exists():
                 retired.rename(target)
             raise
+
+        # Write the new name to the disk
         _sync(target.parent)
     except OSError as error:
         raise RunError(f"cannot write {target}: {error.strerror}") from error

@@ -109,6 +109,7 @@ def read_pickled_tensors(path: str | os.PathLike[str]) -> dict[str, Shaped[Tenso
     Raises:
         RunError: the file is missing or damaged, would run code, or does not hold plain named tensors.
     """
+    # Unpickle with the loader that builds tensors and plain values only
     if not Path(path).is_file():
         raise RunError(f"there is no file of tensors at {path}")
     try:
@@ -121,6 +122,7 @@ def read_pickled_tensors(path: str | os.PathLike[str]) -> dict[str, Shaped[Tenso
     except Exception as error:  # the instructions of a damaged pickle can raise anything
         raise RunError(f"{path} is damaged: {first_line(error)[:200]}") from error
 
+    # Keep the named tensors, if their sizes are those of the data in the file
     pairs = content.items() if isinstance(content, dict) else ()
     tensors = {name: value for name, value in pairs if isinstance(value, Tensor) and isinstance(name, str)}
     if not tensors:

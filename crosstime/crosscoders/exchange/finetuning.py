@@ -73,6 +73,7 @@ def _build(source: Source) -> CrossCoder:
         site=None if site is None else Site.parse(site),
         training=source.training(ours),
     )
+
     scales = source.scales(weights.n_checkpoints, global_scale)
     return weights.crosscoder(origin, scales, _activation(source, weights))
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.crosscoders.exchange.source import Known
+from crosstime.crosscoders.exchange.source import Overrides
 from crosstime.errors import CrosscoderError
 from crosstime.machine.storage import atomic_path, write_json
 from crosstime.machine.tensors import write_tensors
@@ -34,7 +34,7 @@ class Format:
     description: str
     is_folder: bool
     holds: Callable[[Path], bool]
-    read: Callable[[Path, Known], CrossCoder]
+    read: Callable[[Path, Overrides], CrossCoder]
     write: Callable[[CrossCoder, Path], None]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.exchange import ckkissane, ctt, finetuning, native, saelens
 from crosstime.crosscoders.exchange.format import Format
-from crosstime.crosscoders.exchange.source import Known
+from crosstime.crosscoders.exchange.source import Overrides
 from crosstime.errors import CrosscoderError
 from interventions import Site
 from user_input.nearest import nearest
@@ -51,13 +51,13 @@ def read(
         >>> gemma = read("gemma-2-2b", revisions=["base", "chat"], scales=[0.276, 0.244])  # doctest: +SKIP
     """
     path = Path(path)
-    known = Known(
+    overrides = Overrides(
         suite,
         None if revisions is None else tuple(revisions),
         Site.parse(site) if isinstance(site, str) else site,
         None if scales is None else tuple(float(scale) for scale in scales),
     )
-    return _named(format or detect(path)).read(path, known)
+    return _named(format or detect(path)).read(path, overrides)
 
 
 def write(crosscoder: CrossCoder, path: str | Path, *, format: str = "crosstime") -> None:

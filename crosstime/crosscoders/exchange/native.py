@@ -8,7 +8,7 @@ from pathlib import Path
 from crosstime.crosscoders import crosscoder_file
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.exchange.format import Format
-from crosstime.crosscoders.exchange.source import Known, scales_of
+from crosstime.crosscoders.exchange.source import Overrides, scales_of
 from crosstime.crosscoders.hub import WEIGHTS
 from crosstime.errors import RunError
 from crosstime.machine.tensors import read_header
@@ -30,16 +30,16 @@ def _holds(path: Path) -> bool:
     return metadata.get("format") == crosscoder_file.FORMAT
 
 
-def _read(path: Path, known: Known) -> CrossCoder:
+def _read(path: Path, overrides: Overrides) -> CrossCoder:
     crosscoder = CrossCoder.load(_weights(path))
     origin = crosscoder.origin
     crosscoder.origin = replace(
         origin,
-        suite=known.suite or origin.suite,
-        revisions=known.revisions or origin.revisions,
-        site=known.site or origin.site,
+        suite=overrides.suite or origin.suite,
+        revisions=overrides.revisions or origin.revisions,
+        site=overrides.site or origin.site,
     )
-    scales = scales_of(path, known, crosscoder.n_checkpoints)
+    scales = scales_of(path, overrides, crosscoder.n_checkpoints)
     if scales is not None:
         crosscoder.scales = scales.to(crosscoder.scales)
     return crosscoder

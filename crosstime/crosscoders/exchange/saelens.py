@@ -60,7 +60,7 @@ def _scales(source: Source) -> Tensor | None:
             f"{source.path} normalises activations by {normalization} and reshapes them by {reshape}: "
             "that depends on each token, which no crosscoder here does"
         )
-    if NORMALIZATIONS[normalization] and source.known.scales is None:
+    if NORMALIZATIONS[normalization] and source.overrides.scales is None:
         raise CrosscoderError(
             f"{source.path} was trained on activations times s = sqrt(D) / E||x||, but does not keep s: give it as "
             "scales=[s]"
@@ -123,10 +123,29 @@ def _write(crosscoder: CrossCoder, path: Path) -> None:
         )
 
     # Weights with the scale multiplied in, without the checkpoint axis
-    folded, norms, origin = crosscoder.fold(), crosscoder.selection_norms().detach(), crosscoder.origin
+    folded, norms = crosscoder.fold(), crosscoder.selection_norms().detach()
     W_dec = folded.W_dec[:, 0].detach()
     tensors = {"W_enc": folded.W_enc[0], "b_enc": folded.b_enc, "W_dec": W_dec, "b_dec": folded.b_dec[0]}
-    config: dict[str, Any] = {
+    config = _configuration(crosscoder)
+
+    # The activation function, with thresholds on codes as they are
+    activation = crosscoder.activation
+    if isinstance(activation, TopK):
+        config |= {"architecture": "topk", "k": activation.k}
+        config["rescale_acts_by_decoder_norm"] = _selects_by_norms(norms, W_dec.norm(dim=-1))
+    elif isinstance(activation, JumpReLU | BatchTopK):
+        threshold = activation.threshold if isinstance(activation, BatchTopK) else activation.log_threshold.exp()
+        config["architecture"] = "jumprelu"
+        # A feature of norm zero never fires with us, which no finite threshold can express
+        tensors["threshold"] = torch.where(norms > 0, threshold.detach() / norms, torch.finfo(torch.float32).max)
+
+    FILES.write(path, {name: tensor.float() for name, tensor in tensors.items()}, config)
+
+
+def _configuration(crosscoder: CrossCoder) -> dict[str, Any]:
+    """The configuration of a standard autoencoder, and what the format has no place for as metadata."""
+    origin = crosscoder.origin
+    return {
         "architecture": "standard",
         "d_in": origin.d_model,
         "d_sae": crosscoder.n_features,
@@ -145,18 +164,6 @@ def _write(crosscoder: CrossCoder, path: Path) -> None:
             },
         },
     }
-
-    # The activation function, with thresholds on codes as they are
-    activation = crosscoder.activation
-    if isinstance(activation, TopK):
-        config |= {"architecture": "topk", "k": activation.k}
-        config["rescale_acts_by_decoder_norm"] = _selects_by_norms(norms, W_dec.norm(dim=-1))
-    elif isinstance(activation, JumpReLU | BatchTopK):
-        threshold = activation.threshold if isinstance(activation, BatchTopK) else activation.log_threshold.exp()
-        config["architecture"] = "jumprelu"
-        # A feature of norm zero never fires with us, which no finite threshold can express
-        tensors["threshold"] = torch.where(norms > 0, threshold.detach() / norms, torch.finfo(torch.float32).max)
-    FILES.write(path, {name: tensor.float() for name, tensor in tensors.items()}, config)
 
 
 def _selects_by_norms(selection_norms: Tensor, decoder_norms: Tensor) -> bool:

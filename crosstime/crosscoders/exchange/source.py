@@ -1,4 +1,4 @@
-"""A crosscoder in the files of another tool, opened: its tensors, its configuration, and what the caller says of it."""
+"""A crosscoder in the files of another tool, opened: its tensors, its configuration, and the caller's corrections."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from interventions import Site
 
 
 @dataclass(frozen=True)
-class Known:
-    """What the caller says of a crosscoder; it takes precedence over what the file says.
+class Overrides:
+    """Facts about a crosscoder that the caller gives; they take precedence over those of the file.
 
     Attributes:
         suite, revisions, site: what the crosscoder was trained on.
@@ -47,23 +47,23 @@ class Source:
         tensors: its tensors by name.
         metadata: the strings stored with the tensors.
         config: the configuration.
-        known: what the caller says.
+        overrides: facts that the caller gives.
     """
 
     path: Path
     tensors: Mapping[str, Shaped[Tensor, ...]]
     metadata: Mapping[str, str]
     config: Settings
-    known: Known
+    overrides: Overrides
 
     @classmethod
-    def open(cls, path: Path, configuration: Path, known: Known, *, needs_configuration: bool = True) -> Source:
+    def open(cls, path: Path, configuration: Path, overrides: Overrides, *, needs_configuration: bool = True) -> Source:
         """Read both files.
 
         Args:
             path: safetensors, or a file of `torch.save`, as its suffix says.
             configuration: the JSON file.
-            known: what the caller says.
+            overrides: facts that the caller gives.
             needs_configuration: whether a missing configuration is an error; otherwise nothing in it is set.
 
         Raises:
@@ -81,7 +81,7 @@ class Source:
                 tensors = read_pickled_tensors(path)
         except RunError as error:
             raise CrosscoderError(f"cannot load a crosscoder: {error}") from error
-        return cls(path, tensors, metadata, config, known)
+        return cls(path, tensors, metadata, config, overrides)
 
     def take(self, *names: str, optional: tuple[str, ...] = ()) -> list[Shaped[Tensor, ...]]:
         """The tensors of these names, after making sure that there are no others, and that their numbers are real.
@@ -112,12 +112,12 @@ class Source:
 
         Args:
             n_checkpoints: C.
-            stored: what the file has as scales.
+            stored: the value in the file.
 
         Raises:
             CrosscoderError: they are not C positive numbers.
         """
-        return scales_of(self.path, self.known, n_checkpoints, stored)
+        return scales_of(self.path, self.overrides, n_checkpoints, stored)
 
     def hook_site(self, key: str, *tables: Settings) -> Site | None:
         """The site that the first of these tables names by a hook point, unless the caller names the site.
@@ -125,7 +125,7 @@ class Source:
         Raises:
             CrosscoderError: the hook point is not a site.
         """
-        if self.known.site is not None:
+        if self.overrides.site is not None:
             return None
         hooks = [table.string(key) for table in tables]
         hook = next((hook for hook in hooks if hook), None)
@@ -140,28 +140,28 @@ class Source:
         site: Site | None,
         training: dict[str, Any],
     ) -> Origin:
-        """What the crosscoder was trained on: as the caller says, else as the file says, else named by numbers.
+        """What the crosscoder was trained on, from the caller, else from the file; revisions are else numbered.
 
         Args:
             weights: the weights, which have the sizes.
-            suite, revisions, site, training: what the file says, as far as it does.
+            suite, revisions, site, training: what the file says; None if it does not.
 
         Raises:
             CrosscoderError: the site is unknown, or the number of revisions is not that of the checkpoints.
         """
-        known = self.known
-        if (site := known.site or site) is None:
+        overrides = self.overrides
+        if (site := overrides.site or site) is None:
             raise CrosscoderError(
                 f"{self.path} does not say at which site its activations were read: give site='resid.8'"
             )
         numbered = tuple(f"checkpoint{c}" for c in range(weights.n_checkpoints))
-        revisions = known.revisions or revisions or numbered
+        revisions = overrides.revisions or revisions or numbered
         if len(revisions) != weights.n_checkpoints:
             raise CrosscoderError(
                 f"{self.path} has {weights.n_checkpoints} checkpoints, but {len(revisions)} revisions are named: "
                 f"{', '.join(revisions)}"
             )
-        return Origin(known.suite or suite or self.path.stem, revisions, site, weights.d_model, training)
+        return Origin(overrides.suite or suite or self.path.stem, revisions, site, weights.d_model, training)
 
     def training(self, ours: Settings) -> dict[str, Any]:
         """The facts of the training, from what `crosstime` wrote into the file, else the whole configuration."""
@@ -180,7 +180,7 @@ def reader(
     build: Callable[[Source], CrossCoder],
     *,
     needs_configuration: bool = True,
-) -> Callable[[Path, Known], CrossCoder]:
+) -> Callable[[Path, Overrides], CrossCoder]:
     """The `Format.read` of a format with a file of weights and a configuration.
 
     Args:
@@ -189,8 +189,8 @@ def reader(
         needs_configuration: see `Source.open`.
     """
 
-    def read(path: Path, known: Known) -> CrossCoder:
-        source = Source.open(*locate(path), known, needs_configuration=needs_configuration)
+    def read(path: Path, overrides: Overrides) -> CrossCoder:
+        source = Source.open(*locate(path), overrides, needs_configuration=needs_configuration)
         try:
             return build(source)
         except TensorError as error:
@@ -199,13 +199,13 @@ def reader(
     return read
 
 
-def scales_of(path: Path, known: Known, n_checkpoints: int, stored: Any = None) -> Float[Tensor, " C"] | None:
+def scales_of(path: Path, overrides: Overrides, n_checkpoints: int, stored: Any = None) -> Float[Tensor, " C"] | None:
     """The scales that the caller gives, else those that are stored in a file; None means ones.
 
     Raises:
         CrosscoderError: they are not C positive numbers.
     """
-    values = stored if known.scales is None else known.scales
+    values = stored if overrides.scales is None else overrides.scales
     if values is None:
         return None
     try:
