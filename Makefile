@@ -62,7 +62,7 @@ bench: $(VENV)/.user  ## measure speed and memory against naive implementations,
 	$(BIN)/python -m benchmarks.page > docs/benchmarks.md
 
 bench-peers: $(VENV)/.user  ## install SAELens and llamascopium in an environment that `bench` compares training with
-	$(BIN)/python -m benchmarks.peers.running $(PIP_FLAGS)
+	$(BIN)/python -m benchmarks.peers.peer $(PIP_FLAGS)
 
 format: $(VENV)/.dev  ## format the code with ruff
 	$(BIN)/ruff check --fix-only .

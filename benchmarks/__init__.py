@@ -1,6 +1,5 @@
-"""How fast and how small the estimators are, against the plain way to compute the same numbers.
+"""Speed and memory, compared with naive implementations of the same calculations and with other tools.
 
-``python -m benchmarks [NAME ...] [--quick] [--json DIR]`` from the root of the repository. One file in
-`benchmarks.cases` is one benchmark: it has a function ``benchmark(quick, device) -> Result`` and is found by
-its name.
+``python -m benchmarks [NAME ...] [--quick] [--json DIR]`` from the root of the repository. Each file in
+`benchmarks.cases` is one benchmark, found by its name, with a function ``benchmark(quick, device) -> Result``.
 """

@@ -1,4 +1,4 @@
-"""How much memory a call takes on top of what is there before it, measured in a process of its own."""
+"""Measure the peak memory of a call in a fresh process, above what is allocated before it."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ import torch
 
 from benchmarks.timing import seconds
 
-HOW = "peak above what is resident before the call, in a fresh process for each way"
+MEASUREMENT = "peak above what is resident before the call, in a fresh process for each way"
 _ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-"""Makes glibc give freed tensors back at once, so that resident memory is what is alive."""
+"""Settings with which glibc returns freed tensors immediately, so that resident memory is what is in use."""
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What one call in a process of its own took.
+    """Memory and time of one call in a fresh process.
 
     Attributes:
-        before: bytes resident when everything was built and warm.
+        before: resident bytes before the call, after the set-up and the warm-up.
         extra: bytes at the peak of the call, above `before`.
         seconds: wall time of the call.
-        value: what the call returned.
+        value: return value of the call.
     """
 
     before: int
@@ -41,16 +41,15 @@ class Footprint:
 
 
 def footprint(prepare: Callable[..., tuple[Callable[[], Any], Callable[[], Any]]], *arguments: Any) -> Footprint:
-    """Run ``prepare(*arguments)`` in a fresh process, then measure the call that it returns.
+    """Run ``prepare(*arguments)`` in a fresh process and measure the call that it returns.
 
-    On a GPU: `torch.cuda.max_memory_allocated`. On Linux the kernel's own high-water mark of resident
-    memory, reset just before the call; elsewhere a thread that samples it. Freed tensors go back to the
-    system at once while this is measured.
+    On a GPU, the peak is `torch.cuda.max_memory_allocated`; on Linux, the high-water mark of resident memory that the
+    kernel maintains, reset just before the call; elsewhere, a thread samples the resident memory.
 
     Args:
-        prepare: a function of a module, which builds what is needed and returns two calls: one that warms
-            up caches on less work, and the one to measure, whose value is sent back.
-        arguments: of `prepare`; sent to the process.
+        prepare: a function at the top level of a module, which does the set-up and returns two calls: one that warms
+            up caches with less work, and the one to measure, whose value is sent back.
+        arguments: arguments of `prepare`, which are sent to the process.
     """
     with _environment(_ALLOCATOR), ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
         return process.submit(_measure, prepare, arguments).result()
@@ -61,8 +60,8 @@ def _measure(prepare: Callable[..., tuple[Callable[[], Any], Callable[[], Any]]]
     warm_up()
     gc.collect()
     value: list[Any] = []
-    before, peak, taken = _peak_during(lambda: value.append(call()))
-    return Footprint(before, peak - before, taken, value[0])
+    before, peak, duration = _peak_during(lambda: value.append(call()))
+    return Footprint(before, peak - before, duration, value[0])
 
 
 def _peak_during(call: Callable[[], object]) -> tuple[int, int, float]:
@@ -70,13 +69,13 @@ def _peak_during(call: Callable[[], object]) -> tuple[int, int, float]:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        taken = seconds(call)
-        return before, torch.cuda.max_memory_allocated(), taken
+        duration = seconds(call)
+        return before, torch.cuda.max_memory_allocated(), duration
     if _RESET.exists():
         before = _status("VmRSS")
         _RESET.write_text("5")
-        taken = seconds(call)
-        return before, _status("VmHWM"), taken
+        duration = seconds(call)
+        return before, _status("VmHWM"), duration
     return _sampled(call)
 
 
@@ -88,32 +87,32 @@ def _status(name: str) -> int:
 def _sampled(call: Callable[[], object]) -> tuple[int, int, float]:
     import psutil
 
-    process, done = psutil.Process(), threading.Event()
+    process, finished = psutil.Process(), threading.Event()
     before = process.memory_info().rss
-    seen = [before]
+    peak = [before]
 
     def watch() -> None:
-        while not done.wait(0.001):
-            seen.append(max(seen.pop(), process.memory_info().rss))
+        while not finished.wait(0.001):
+            peak.append(max(peak.pop(), process.memory_info().rss))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        taken = seconds(call)
+        duration = seconds(call)
     finally:
-        done.set()
+        finished.set()
         watcher.join()
-    return before, seen[0], taken
+    return before, peak[0], duration
 
 
 @contextmanager
 def _environment(variables: dict[str, str]) -> Iterator[None]:
-    old = {name: os.environ.get(name) for name in variables}
+    previous = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
         yield
     finally:
-        for name, value in old.items():
+        for name, value in previous.items():
             if value is None:
                 del os.environ[name]
             else:

@@ -1,4 +1,4 @@
-"""The plain way to train a crosscoder: the formulas in einsum, autograd through all features, Adam as it comes."""
+"""A naive trainer of crosscoders: the formulas in einsum, autograd through all features, and torch's Adam."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from crosstime import CrossCoder
 
 
 class DenseTrainer:
-    """Takes the steps of an L1 or a BatchTopK trainer on dense codes.
+    """L1 or BatchTopK training with dense codes.
 
     Args:
-        crosscoder: its weights are copied.
-        lr, clip: of Adam, and the largest norm of the gradient.
-        l1: weight of the penalty; None: none.
-        k: active features of a token on average; None: all that are positive.
+        crosscoder: the initial weights, which are copied.
+        lr: learning rate of Adam.
+        clip: largest norm of the gradient.
+        l1: weight of the penalty; None for no penalty.
+        k: mean number of active features per token; None for all that are positive.
     """
 
     def __init__(
@@ -28,7 +29,7 @@ class DenseTrainer:
         self.optimizer = torch.optim.Adam(self.weights.values(), lr=lr)
 
     def loss(self, x: Float[Tensor, "B C D"]) -> Float[Tensor, ""]:
-        """The loss of a batch."""
+        """Return the loss of a batch."""
         weights, x = self.weights, x * self.scales
         codes = torch.relu(torch.einsum("bcd,cdf->bf", x, weights["W_enc"]) + weights["b_enc"])
         norms = weights["W_dec"].norm(dim=-1).sum(1)
@@ -41,7 +42,7 @@ class DenseTrainer:
         return loss if self.l1 is None else loss + self.l1 * (codes * norms).sum(1).mean()
 
     def update(self, step: int, x: Float[Tensor, "B C D"]) -> Float[Tensor, ""]:
-        """One step on a batch."""
+        """Take one step on a batch and return its loss."""
         self.optimizer.zero_grad()
         loss = self.loss(x)
         loss.backward()

@@ -1,4 +1,4 @@
-"""The committed results as a page of the documentation: ``python -m benchmarks.page > docs/benchmarks.md``."""
+"""Render the committed results as a page of the documentation: ``python -m benchmarks.page > docs/benchmarks.md``."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from benchmarks.result import short
 RESULTS = Path(__file__).with_name("results")
 HEAD = """# Benchmarks
 
-`make bench` measures speed and memory against the plain way of doing the same, in one process and in turn, and keeps
-what it finds in `benchmarks/results`. This page is made from those by `python -m benchmarks.page`; a test holds it
-to them. Read the ratios: above 1 ours is better, whatever the metric. The numbers themselves are one
-machine's on one day. `python -m benchmarks NAME --quick` takes seconds; `--profile` shows where the time goes.
+`make bench` measures speed and memory, compared with naive implementations and with other tools. Runs are interleaved
+in one process, and the results are written to `benchmarks/results`. This page is generated from them by
+`python -m benchmarks.page`; a test keeps both in step. A ratio above 1 means that ours is better, whatever the metric.
+The numbers are those of one machine on one day. `python -m benchmarks NAME --quick` takes seconds; `--profile` shows
+where the time is spent.
 """
 
 
 def page(folder: Path = RESULTS) -> str:
-    """Every result of a folder as Markdown, a section and a table each.
+    """Return the results in a folder as Markdown, with a section and a table for each.
 
     Examples:
         >>> page().startswith("# Benchmarks")

@@ -1,4 +1,4 @@
-"""Which benchmarks there are: the modules of `benchmarks.cases`."""
+"""The benchmarks: the modules of `benchmarks.cases`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from user_input.nearest import nearest
 
 
 def names() -> tuple[str, ...]:
-    """Names of all benchmarks, sorted.
+    """Return the names of all benchmarks, sorted.
 
     Examples:
         >>> names()[:2]
@@ -22,10 +22,10 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str) -> ModuleType:
-    """The module of one benchmark, with its function ``benchmark(quick, device) -> Result``.
+    """Return the module of a benchmark, which has a function ``benchmark(quick, device) -> Result``.
 
     Raises:
-        CrosstimeError: there is no such benchmark; the sentence names the nearest one.
+        CrosstimeError: when there is no such benchmark; the message suggests the nearest name.
     """
     if name not in names():
         raise CrosstimeError(f"there is no benchmark {name!r}: {nearest(name, names())}")

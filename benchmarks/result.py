@@ -1,4 +1,4 @@
-"""What a benchmark found: rows of our number against another, as a table and as JSON."""
+"""The result of a benchmark: comparisons of our numbers with others, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ PACKAGES = ("torch", "transformers", "nnsight", "crosstime")
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison. The ratio is above 1 where ours is better, whatever the metric.
+    """One comparison. A ratio above 1 means that ours is better, whatever the metric.
 
     Attributes:
         case: what was run.
         metric: what was measured, with its unit.
-        ours, other: the two numbers; `other` is None where there is nothing to compare with.
-        other_name: whose number `other` is.
-        ratio: how many times better ours is; None where there is no `other`, or a division by zero.
-        target: the ratio that is asked for, if any.
-        met: whether the target is reached.
+        ours: our number.
+        other: the number to compare with; None if there is none.
+        other_name: what `other` is.
+        ratio: by which factor ours is better; None without `other`, or for a division by zero.
+        target: the required ratio, if any.
+        met: whether the target is reached; None without a target.
     """
 
     case: str
@@ -44,7 +45,7 @@ class Row:
     def less(
         cls, case: str, metric: str, ours: float, other: float, other_name: str, target: float | None = None
     ) -> Row:
-        """A comparison in which the smaller number is the better one.
+        """Compare numbers of which the smaller is the better.
 
         Examples:
             >>> Row.less("effects", "seconds", 2.0, 8.0, "naive", target=3).met
@@ -56,38 +57,38 @@ class Row:
     def more(
         cls, case: str, metric: str, ours: float, other: float, other_name: str, target: float | None = None
     ) -> Row:
-        """A comparison in which the larger number is the better one."""
+        """Compare numbers of which the larger is the better."""
         return cls._compared(case, metric, ours, other, other_name, ours / other if other else None, target)
 
     @classmethod
     def within(cls, case: str, metric: str, ours: float, limit: float) -> Row:
-        """A number that must not be above a limit."""
+        """Compare a number with an upper bound."""
         return cls.less(case, metric, ours, limit, "limit", target=1.0)
 
     @classmethod
     def alone(cls, case: str, metric: str, ours: float) -> Row:
-        """A number with nothing to compare it with."""
+        """Record a number without a comparison."""
         return cls(case, metric, ours)
 
     @classmethod
     def _compared(
         cls, case: str, metric: str, ours: float, other: float, name: str, ratio: float | None, target: float | None
     ) -> Row:
-        # A ratio is missing only where the better number is zero: then no target is too high.
+        # The ratio is missing only if the better number is zero, and then it meets any target
         met = None if target is None else ratio is None or ratio >= target
         return cls(case, metric, ours, other, name, ratio, target, met)
 
 
 @dataclass(frozen=True)
 class Result:
-    """The rows of one benchmark, and all that is needed to read them.
+    """The rows of one benchmark, with the settings under which they were measured.
 
     Attributes:
-        benchmark: its name.
+        benchmark: name of the benchmark.
         device: ``cpu`` or ``cuda``.
-        sizes: what was run: model, prompts, number of timed runs, how memory was measured.
+        sizes: sizes of the model and the data, number of timed runs, how memory was measured.
         rows: the comparisons.
-        versions: of Python, the packages that matter, the processor and its threads.
+        versions: versions of Python and the relevant packages, the machine and its number of threads.
     """
 
     benchmark: str
@@ -98,22 +99,22 @@ class Result:
 
     @property
     def file_name(self) -> str:
-        """``NAME-cpu.json`` or ``NAME-gpu.json``."""
+        """File name of the result: ``NAME-cpu.json`` or ``NAME-gpu.json``."""
         return f"{self.benchmark}-{'cpu' if self.device == 'cpu' else 'gpu'}.json"
 
-    def unjudged(self) -> Result:
-        """Without the targets of speed and memory, which are set for the full sizes; limits of equality stay."""
+    def without_targets(self) -> Result:
+        """Return the result without targets of speed and memory, which are set for the full sizes only."""
         rows = tuple(row if row.other_name == "limit" else replace(row, target=None, met=None) for row in self.rows)
         return replace(self, rows=rows)
 
     def write(self, folder: Path) -> Path:
-        """Write the result into a folder, atomically, and say where it is."""
+        """Write the result to a folder atomically, and return its path."""
         path = folder / self.file_name
         write_json(path, asdict(self))
         return path
 
     def table(self) -> Table:
-        """The result for a terminal."""
+        """Return the result as a table for a terminal."""
         table = Table(title=f"{self.benchmark} on {self.device}", title_justify="left", box=box.SIMPLE_HEAD)
         for heading in ("case", "metric"):
             table.add_column(heading)
@@ -130,15 +131,15 @@ class Result:
 
 
 def versions() -> dict[str, Any]:
-    """What the numbers depend on beside the code.
+    """Return what the numbers depend on apart from the code.
 
     Examples:
         >>> sorted(versions())[:2]
         ['crosstime', 'cuda_device']
     """
-    found = {package: version(package) for package in PACKAGES}
+    packages = {package: version(package) for package in PACKAGES}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return found | {
+    return packages | {
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         "threads": torch.get_num_threads(),
@@ -147,7 +148,7 @@ def versions() -> dict[str, Any]:
 
 
 def short(number: float | None) -> str:
-    """A number for a table: whole and with commas from a thousand on, three figures below; empty for None.
+    """Format a number for a table: with commas and no decimals from 1000, otherwise three digits; empty for None.
 
     Examples:
         >>> short(1234.5), short(0.012345), short(None)

@@ -1,4 +1,4 @@
-"""Random models, prompts and a crosscoder of given sizes: what the benchmarks run on."""
+"""Random models, prompts and a crosscoder of given sizes, on which the benchmarks run."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ from interventions import MAX_TOKENS, Model, Prompts, Site, fetch
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is run.
+    """Sizes of the models, the crosscoder and the prompts.
 
     Attributes:
-        d_model, n_layers, n_heads, vocabulary: of the GPT-NeoX models; the MLP is four times as wide.
-        features, active: F, and how many of them fire on a token on average.
+        d_model, n_layers, n_heads, vocabulary: sizes of the GPT-NeoX models; the MLP is four times as wide.
+        features: F.
+        active: mean number of active features per token.
         checkpoints: C.
-        prompts, shortest, longest: how many prompts, and their lengths in tokens.
-        max_tokens: slots of one forward pass of the naive way, padding included; ours takes its default of
-            `interventions.MAX_TOKENS` where that is less, on a GPU as many as the naive way.
-        dtype: of weights and activations.
-        runs: timed runs of each way, of which the median is taken.
+        prompts: number of prompts.
+        shortest, longest: bounds of their lengths in tokens.
+        max_tokens: batch budget of the naive implementation, including padding. Ours uses at most the default,
+            `interventions.MAX_TOKENS`; on a GPU, the same as the naive implementation.
+        dtype: dtype of weights and activations.
+        runs: number of timed runs, of which the median is reported.
     """
 
     d_model: int = 512
@@ -48,33 +50,29 @@ class Sizes:
 
     @property
     def layer(self) -> int:
-        """The layer whose output is the site: the one below the middle."""
+        """The layer of the site, just below the middle."""
         return self.n_layers // 2 - 1
 
     @property
     def our_tokens(self) -> int:
-        """Slots of one of our forward passes."""
+        """Batch budget of our implementation."""
         return self.max_tokens if torch.cuda.is_available() else min(self.max_tokens, MAX_TOKENS)
 
     def as_dict(self) -> dict[str, Any]:
-        """For a result's `sizes`."""
+        """Return the sizes as they appear in a result."""
         return asdict(self) | {"our_tokens": self.our_tokens, "site": f"resid.{self.layer}"}
 
 
 FULL = Sizes()
-QUICK = Sizes(
-    d_model=128, n_layers=4, n_heads=4, vocabulary=4_096, features=2_048, active=50, checkpoints=2,
-    prompts=32, max_tokens=512, runs=2,
-)  # fmt: skip
-TINY = Sizes(
-    d_model=16, n_layers=4, n_heads=2, vocabulary=64, features=48, active=6, checkpoints=2,
-    prompts=6, shortest=3, longest=6, max_tokens=24, runs=1,
-)  # fmt: skip
+QUICK = replace(FULL, d_model=128, n_layers=4, n_heads=4, vocabulary=4_096, features=2_048, active=50)
+QUICK = replace(QUICK, checkpoints=2, prompts=32, max_tokens=512, runs=2)
+TINY = replace(QUICK, d_model=16, n_heads=2, vocabulary=64, features=48, active=6)
+TINY = replace(TINY, prompts=6, shortest=3, longest=6, max_tokens=24, runs=1)
 PYTHIA_1B = Sizes(d_model=2_048, n_layers=16, features=16_384, active=200)
 
 
 def sizes_for(device: torch.device, *, quick: bool) -> list[Sizes]:
-    """The sizes to run: one on a CPU; on a GPU those of Pythia-1B in both precisions, one when quick."""
+    """Return the sizes to run: one on a CPU; on a GPU those of Pythia-1B in two precisions, or one if quick."""
     if device.type == "cpu":
         return [QUICK if quick else FULL]
     return [FULL] if quick else [replace(PYTHIA_1B, dtype=dtype) for dtype in ("float32", "bfloat16")]
@@ -85,11 +83,11 @@ class Setting:
     """C models in memory, a crosscoder for them, and prompts.
 
     Attributes:
-        sizes: what was asked for.
-        models: the models, as `interventions` and as plain transformers take them (`Model.module`).
-        crosscoder: see `random_crosscoder`.
-        prompts: random tokens.
-        site: where the crosscoder reads.
+        sizes: their sizes.
+        models: the models; `Model.module` is the transformers model.
+        crosscoder: a crosscoder from `random_crosscoder`.
+        prompts: prompts of random tokens.
+        site: the site of the crosscoder.
     """
 
     sizes: Sizes
@@ -99,12 +97,12 @@ class Setting:
     site: Site
 
     def first(self, count: int) -> Setting:
-        """The same with the first prompts only, to warm up on."""
+        """Return the same with the first `count` prompts only, for a warm-up."""
         prompts = self.prompts
         return replace(self, prompts=Prompts(prompts.ids[:count], prompts.right[:count], prompts.wrong[:count]))
 
     def activations(self) -> Float[Tensor, "C T D"]:
-        """Of all prompts at the site of every model."""
+        """Return the activations of all prompts at the site of every model."""
         activations = [fetch(model, self.prompts, [self.site])[self.site] for model in self.models]
         return torch.stack(activations).float()
 
@@ -117,7 +115,7 @@ def build(sizes: Sizes, device: torch.device, seed: int = 0) -> Setting:
         >>> len(setting.models), len(setting.prompts), setting.site
         (2, 6, Site(layer=1, component='resid'))
     """
-    wrapped = tuple(
+    models_of_suite = tuple(
         Model.wrap(
             random_model(sizes, seed + c).to(device, getattr(torch, sizes.dtype)),
             random_tokenizer(),
@@ -126,15 +124,15 @@ def build(sizes: Sizes, device: torch.device, seed: int = 0) -> Setting:
         for c in range(sizes.checkpoints)
     )
     prompts, site = random_prompts(sizes, seed), Site(sizes.layer)
-    without = Setting(sizes, wrapped, CrossCoder(_origin(sizes), 1), prompts, site)
-    return replace(without, crosscoder=random_crosscoder(sizes, without.activations(), seed))
+    setting = Setting(sizes, models_of_suite, CrossCoder(_origin(sizes), 1), prompts, site)
+    return replace(setting, crosscoder=random_crosscoder(sizes, setting.activations(), seed))
 
 
 def random_model(sizes: Sizes, seed: int) -> GPTNeoXForCausalLM:
-    """A GPT-NeoX with frozen random weights.
+    """Return a GPT-NeoX with frozen random weights.
 
-    Their standard deviation is ``1 / sqrt(d_model)``, so that blocks write about as much as they read and the
-    metric depends on the activations.
+    Their standard deviation is ``1 / sqrt(d_model)``, so that the output of a block has about the norm of its input,
+    and the metric depends on the activations.
     """
     config = GPTNeoXConfig(
         hidden_size=sizes.d_model,
@@ -151,21 +149,21 @@ def random_model(sizes: Sizes, seed: int) -> GPTNeoXForCausalLM:
 
 
 def random_prompts(sizes: Sizes, seed: int) -> Prompts:
-    """Random tokens with two different random answers."""
-    draw = random.Random(seed)
+    """Return prompts of random tokens, each with two different random answers."""
+    generator = random.Random(seed)
     ids = tuple(
-        tuple(draw.randrange(sizes.vocabulary) for _ in range(draw.randint(sizes.shortest, sizes.longest)))
+        tuple(generator.randrange(sizes.vocabulary) for _ in range(generator.randint(sizes.shortest, sizes.longest)))
         for _ in range(sizes.prompts)
     )
-    answers = [draw.sample(range(sizes.vocabulary), 2) for _ in ids]
+    answers = [generator.sample(range(sizes.vocabulary), 2) for _ in ids]
     return Prompts(ids, tuple(right for right, _ in answers), tuple(wrong for _, wrong in answers))
 
 
 def random_crosscoder(sizes: Sizes, x: Float[Tensor, "C T D"], seed: int) -> CrossCoder:
-    """A crosscoder with directions of norm one, and a threshold at which `active` features fire on a token.
+    """Return a crosscoder with directions of norm one and a threshold such that `active` features fire per token.
 
-    Its decoder bias is half as long as an activation, and the same in no two checkpoints: the path to the
-    zero baseline ends there, and a bias of zero would end in the layer norm's singularity.
+    Its decoder bias has half the norm of an activation and differs between checkpoints. The path to the zero baseline
+    ends at this bias; a bias of zero would be a singularity of the layer norm.
     """
     scales = sizes.d_model**0.5 / x.norm(dim=-1).mean(1)
     crosscoder = CrossCoder(_origin(sizes), sizes.features, scales, decoder_norm=1.0, seed=seed).requires_grad_(False)
@@ -181,7 +179,7 @@ def random_crosscoder(sizes: Sizes, x: Float[Tensor, "C T D"], seed: int) -> Cro
 
 
 def random_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer of one word, for models whose prompts are token ids already."""
+    """Return a tokenizer with a vocabulary of one word, for models whose prompts are given as token ids."""
     words = Tokenizer(models.WordLevel({"<end>": 0, "<unknown>": 1, "word": 2}, unk_token="<unknown>"))
     return PreTrainedTokenizerFast(
         tokenizer_object=words, unk_token="<unknown>", eos_token="<end>", bos_token="<end>", pad_token="<end>"

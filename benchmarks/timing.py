@@ -1,4 +1,4 @@
-"""Seconds that a call takes: interleaved runs, medians."""
+"""Time calls: interleaved runs and their medians."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-Ways = Mapping[str, Callable[[], object]]
+Calls = Mapping[str, Callable[[], object]]
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """Wall time of one call, until the GPU is done with it.
+    """Return the wall time of one call, including its work on the GPU.
 
     Examples:
         >>> seconds(lambda: None) < 1
@@ -25,30 +25,28 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def medians(ways: Ways, runs: int, *, warm: bool = True) -> dict[str, float]:
-    """Median seconds of each way, run in turn (A B A B ...), so that a drift of the machine hits all alike.
+def medians(calls: Calls, runs: int, *, warm: bool = True) -> dict[str, float]:
+    """Return the median time of each call in seconds.
+
+    The calls are interleaved (A B A B ...), so that a drift of the machine affects all of them equally.
 
     Args:
-        ways: what to time, by name.
-        runs: how often each is timed.
-        warm: run each once before, untimed.
+        calls: calls to time, by name.
+        runs: number of timed runs of each call.
+        warm: whether to run each call once before, without timing it.
     """
     if warm:
-        for call in ways.values():
+        for call in calls.values():
             call()
-    taken: dict[str, list[float]] = {name: [] for name in ways}
+    times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(runs):
-        for name, call in ways.items():
-            taken[name].append(seconds(call))
-    return {name: statistics.median(times) for name, times in taken.items()}
+        for name, call in calls.items():
+            times[name].append(seconds(call))
+    return {name: statistics.median(samples) for name, samples in times.items()}
 
 
 def gemm_rate(device: torch.device, dtype: torch.dtype, size: int = 2048, runs: int = 5) -> float:
-    """Operations a second of a square matrix product: the most that this machine gives.
-
-    Returns:
-        2 size³ / median seconds, in FLOP/s.
-    """
+    """Return the rate of a square matrix product in FLOP/s, 2 size³ / median time: an upper bound for this machine."""
     a, b = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
     return 2 * size**3 / medians({"gemm": lambda: a @ b}, runs)["gemm"]
 

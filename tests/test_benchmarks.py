@@ -121,7 +121,7 @@ def test_a_ratio_above_one_says_that_ours_is_better(row, ratio, met):
 
 def test_a_quick_result_keeps_the_limits_and_drops_the_targets():
     rows = (Row.less("case", "seconds", 4.0, 8.0, "naive", target=3), Row.within("case", "difference", 1.0, 0.5))
-    speed, limit = Result("attribution", "cpu", {}, rows).unjudged().rows
+    speed, limit = Result("attribution", "cpu", {}, rows).without_targets().rows
     assert (speed.target, speed.met, speed.ratio) == (None, None, 2.0)
     assert (limit.target, limit.met) == (1.0, False)
 

@@ -14,8 +14,7 @@ if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
 from benchmarks.cases import crossover, training  # noqa: E402
-from benchmarks.peers import running  # noqa: E402
-from benchmarks.peers.running import MISSING, Peer, against, environment  # noqa: E402
+from benchmarks.peers.peer import HERE, MISSING, Peer, compare, environment  # noqa: E402
 from crosstime.crosscoders.sparse_codes import SPARSE_BELOW  # noqa: E402
 from crosstime.errors import CrosstimeError  # noqa: E402
 from crosstime.training.topk import TopKTrainer  # noqa: E402
@@ -24,7 +23,7 @@ CPU = torch.device("cpu")
 SMALL = training.Sizes(width=8, checkpoints=2, features=32, batch=16, k=(4,), runs=1)
 LOOP = f"""
 import sys, time
-sys.path.insert(0, {str(running.HERE)!r})
+sys.path.insert(0, {str(HERE)!r})
 from turns import Turns
 steps = []
 def products():
@@ -51,10 +50,10 @@ def loop(tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_a_loop_takes_a_step_when_it_is_asked_to_and_tells_how_long_it_took(loop: Path):
     with Peer(Path(sys.executable), str(loop), {}) as peer:
-        assert peer.told["torch"] == torch.__version__
-        assert peer.told["threads"] == torch.get_num_threads()
+        assert peer.versions["torch"] == torch.__version__
+        assert peer.versions["threads"] == torch.get_num_threads()
         assert peer.products() >= 0.05
-        rows = against(peer, "a case", "a loop", lambda: None, lambda: time.sleep(0.01), runs=1)
+        rows = compare(peer, "a case", "a loop", lambda: None, lambda: time.sleep(0.01), runs=1)
         seconds, shares = rows
         assert seconds.other >= 0.2
         assert seconds.met
@@ -74,7 +73,7 @@ def test_where_the_tools_are_not_installed_the_result_says_so(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.skipif(environment() is None, reason=MISSING)
 def test_the_tools_take_steps_of_their_own():
-    rows = training.against_tools(SMALL, environment())
+    rows = training.compare_with_tools(SMALL, environment())
     assert [str(row.other_name).partition(" ")[0] for row in rows] == ["SAELens"] * 4 + ["llamascopium"] * 8
     assert all(row.ours > 0 and row.other > 0 for row in rows)
     assert [row.case for row in rows[::2]] == [

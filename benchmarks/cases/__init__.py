@@ -1,1 +1,1 @@
-"""The benchmarks, one file each, found by file name: see `benchmarks.registry`."""
+"""The benchmarks, one per file, found by file name (see `benchmarks.registry`)."""

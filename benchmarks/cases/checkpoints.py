@@ -1,4 +1,4 @@
-"""More checkpoints must take more time, not more memory: splice and attribute from C checkpoints on disk."""
+"""Memory and time for a growing number of checkpoints: decompose and attribute from C checkpoints on disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.memory import HOW, Footprint, footprint
+from benchmarks.memory import MEASUREMENT, Footprint, footprint
 from benchmarks.result import Result, Row
 from benchmarks.setting import Sizes, random_crosscoder, random_model, random_prompts, random_tokenizer
 from crosstime import Compute, CrossCoder, Site, Suite, attribute, decompose_task
@@ -23,27 +23,29 @@ MEGABYTE = 1 << 20
 
 
 def benchmark(quick: bool, device: torch.device) -> Result:
-    """Memory of the model's side and time for each checkpoint, at growing C."""
+    """Measure memory apart from the result, and time per checkpoint, for growing C."""
     counts = [2, 4] if quick else [2, 4, 8, 16, 32]
     sizes = replace(SIZES, n_layers=4, vocabulary=4_096, prompts=32) if quick else SIZES
     sizes = replace(sizes, runs=1 if quick else 3)
     with tempfile.TemporaryDirectory() as folder:
         save_suite(Path(folder), sizes, counts)
-        found = {count: measure(Path(folder), sizes, count, device) for count in counts}
+        measured = {count: measure(Path(folder), sizes, count, device) for count in counts}
     first, rows = counts[0], []
-    for count, (extra, per_checkpoint, held) in found.items():
+    for count, (extra, per_checkpoint, held) in measured.items():
         case = f"C {count}"
         target_memory, target_time = (None, None) if count == first else (1 / 1.1, None)
         rows += [
-            Row.less(case, "model-side extra MB", extra, found[first][0], f"ours at C {first}", target_memory),
-            Row.less(case, "seconds a checkpoint", per_checkpoint, found[first][1], f"ours at C {first}", target_time),
+            Row.less(case, "model-side extra MB", extra, measured[first][0], f"ours at C {first}", target_memory),
+            Row.less(
+                case, "seconds a checkpoint", per_checkpoint, measured[first][1], f"ours at C {first}", target_time
+            ),
             Row.alone(case, "MB held by the result, taken off the peak", held),
         ]
-    told = sizes.as_dict() | {
+    details = sizes.as_dict() | {
         "checkpoints": counts,
-        "memory": f"{HOW}, less what the returned result holds: activations and effects of C checkpoints",
+        "memory": f"{MEASUREMENT}, less what the returned result holds: activations and effects of C checkpoints",
     }
-    return Result("checkpoints", device.type, told, tuple(rows))
+    return Result("checkpoints", device.type, details, tuple(rows))
 
 
 def save_suite(folder: Path, sizes: Sizes, counts: list[int]) -> None:
@@ -62,25 +64,25 @@ def save_suite(folder: Path, sizes: Sizes, counts: list[int]) -> None:
 
 
 def measure(folder: Path, sizes: Sizes, count: int, device: torch.device) -> tuple[float, float, float]:
-    """Median megabytes of the model's side, seconds a checkpoint, and megabytes held by the result."""
-    found = [footprint(prepare, folder, sizes, count, device) for _ in range(sizes.runs)]
-    median = sorted(found, key=_model_side)[len(found) // 2]
-    taken = sorted(each.seconds for each in found)[len(found) // 2]
-    return _model_side(median) / MEGABYTE, taken / count, median.value / MEGABYTE
+    """Return the median of megabytes apart from the result, seconds per checkpoint, and megabytes of the result."""
+    footprints = [footprint(prepare, folder, sizes, count, device) for _ in range(sizes.runs)]
+    median = sorted(footprints, key=_model_side)[len(footprints) // 2]
+    duration = sorted(footprint.seconds for footprint in footprints)[len(footprints) // 2]
+    return _model_side(median) / MEGABYTE, duration / count, median.value / MEGABYTE
 
 
 def prepare(
     folder: Path, sizes: Sizes, count: int, device: torch.device
 ) -> tuple[Callable[[], int], Callable[[], int]]:
-    """For `footprint`: splice and attribute at the suite's first `count` checkpoints; gives the bytes held."""
+    """Prepare for `footprint`: decompose and attribute at the first `count` checkpoints, and return the bytes held."""
     return prepare_run(folder, replace(sizes, prompts=2), count, device), prepare_run(folder, sizes, count, device)
 
 
 def prepare_run(folder: Path, sizes: Sizes, count: int, device: torch.device) -> Callable[[], int]:
-    """A call that splices and attributes, with everything that does not belong to it built before."""
+    """Return a call that decomposes and attributes a task; everything else is prepared beforehand."""
     suite = Suite.open(folder, [f"step{c}" for c in range(count)])
     crosscoder = CrossCoder.load(folder / f"crosscoder-{count}.safetensors")
-    # A loaded file is mapped: its pages come into memory as they are read, which must not happen in the call.
+    # A loaded file is memory-mapped: touch its pages now, so that they are not read during the call
     weights = list(crosscoder.state_dict().values())
     for weight in weights:
         weight.double().sum()
@@ -97,23 +99,23 @@ def prepare_run(folder: Path, sizes: Sizes, count: int, device: torch.device) ->
 
 
 def held(value: object, but: Sequence[Tensor] = ()) -> int:
-    """Bytes of all tensors that a result keeps alive, each storage once; those of `but` were there before it."""
-    known = {tensor.untyped_storage().data_ptr() for tensor in but}
+    """Return the bytes of all tensors that a result keeps alive, counting each storage once, without those of `but`."""
+    excluded = {tensor.untyped_storage().data_ptr() for tensor in but}
     storages: dict[int, int] = {}
-    waiting = [value]
-    while waiting:
-        each = waiting.pop()
-        if isinstance(each, Tensor):
-            storage = each.untyped_storage()
-            if storage.data_ptr() not in known:
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, Tensor):
+            storage = item.untyped_storage()
+            if storage.data_ptr() not in excluded:
                 storages[storage.data_ptr()] = storage.nbytes()
-        elif isinstance(each, tuple | list):
-            waiting += each
-        elif dataclasses.is_dataclass(each):
-            # What a cached property has computed lies in the instance's dictionary beside the fields.
-            waiting += vars(each).values()
+        elif isinstance(item, tuple | list):
+            pending += item
+        elif dataclasses.is_dataclass(item):
+            # The instance's dictionary also holds the values of cached properties
+            pending += vars(item).values()
     return sum(storages.values())
 
 
-def _model_side(found: Footprint) -> int:
-    return found.extra - found.value
+def _model_side(footprint: Footprint) -> int:
+    return footprint.extra - footprint.value

@@ -1,7 +1,8 @@
-"""Up to how many active features sums over them alone beat dense products, in a whole step of BatchTopK.
+"""Number of active features up to which sparse sums are faster than dense products, in a BatchTopK training step.
 
-Both ways take the same steps; TopK trainers choose between them by `SPARSE_BELOW` (`crosscoders/sparse_codes.py`). Here
-each is forced in turn. A ratio above 1 says that the sparse way is faster; where it passes 1 the constant should be.
+Both take the same steps; the TopK trainers choose between them by `SPARSE_BELOW` (`crosscoders/sparse_codes.py`). This
+benchmark forces each of them. A ratio above 1 means that sparse sums are faster; `SPARSE_BELOW` should be the share of
+active features at which the ratio is 1.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from crosstime import BatchTopKConfig
 from crosstime.crosscoders.sparse_codes import SPARSE_BELOW
 
 DENSE, SPARSE = 0.0, 2.0
-"""Values of `SPARSE_BELOW` at which no share of active features is below it, and every one."""
+"""Values of `SPARSE_BELOW` that force dense products, and sparse sums."""
 
 
 @dataclass(frozen=True)
 class Sizes(StepSizes):
-    """What is run; `k` are the numbers of active features a token that are tried."""
+    """Sizes of a step; `k` lists the numbers of active features per token to compare."""
 
     k: tuple[int, ...] = (8, 16, 32, 64, 128, 192, 256, 384, 512, 1_024)
     runs: int = 5
@@ -38,7 +39,7 @@ PYTHIA_1B = Sizes(width=2_048, features=16_384, batch=4_096)
 
 
 def benchmark(quick: bool, device: torch.device) -> Result:
-    """Seconds of a step either way for each k, and the share of active features at which they are equal."""
+    """Measure the time of a step in both ways for each k, and the share of active features at which they are equal."""
     sizes = QUICK if quick else FULL if device.type == "cpu" else PYTHIA_1B
     precision = "float32" if device.type == "cpu" else "bfloat16"
     rows, ratios = [], []
@@ -48,14 +49,13 @@ def benchmark(quick: bool, device: torch.device) -> Result:
         rows.append(Row.less(case, "seconds a step", times["sparse"], times["dense"], "dense products"))
         ratios.append(times["dense"] / times["sparse"])
     share = crossover([k / sizes.features for k in sizes.k], ratios)
-    kept = SPARSE_BELOW[device.type]
     name = "share of active features where both are equal"
-    rows.append(Row("all", name, share, kept, "SPARSE_BELOW"))
+    rows.append(Row("all", name, share, SPARSE_BELOW[device.type], "SPARSE_BELOW"))
     return Result("crossover", device.type, asdict(sizes), tuple(rows))
 
 
 def both(sizes: Sizes, device: torch.device, precision: str) -> dict[str, float]:
-    """Seconds of a step of BatchTopK, by sums over active features and by dense products."""
+    """Return the time of a BatchTopK step in seconds, with sparse sums and with dense products."""
     x = activations(sizes, device)
     config = BatchTopKConfig(n_features=sizes.features, steps=10**6, lr=LR, k=sizes.k[0], k_start=None)
     ours = trainer(config, sizes, device, precision)
@@ -69,19 +69,21 @@ def both(sizes: Sizes, device: torch.device, precision: str) -> dict[str, float]
 
 @contextmanager
 def forced(device: torch.device, share: float) -> Iterator[None]:
-    """Let the trainers take another share for the crossover."""
-    kept = SPARSE_BELOW[device.type]
+    """Replace the share at which the trainers switch, temporarily."""
+    previous = SPARSE_BELOW[device.type]
     SPARSE_BELOW[device.type] = share
     try:
         yield
     finally:
-        SPARSE_BELOW[device.type] = kept
+        SPARSE_BELOW[device.type] = previous
 
 
 def crossover(shares: Sequence[float], ratios: Sequence[float]) -> float:
-    """Where the ratio falls to 1 for good, on logarithmic scales; an end of the range if it is never or always above.
+    """Return the share at which the ratio falls below 1 for good, interpolated on logarithmic scales.
 
-    Example:
+    If the ratio is always below 1 or still above it at the end, this is the corresponding end of the range.
+
+    Examples:
         >>> round(crossover([0.01, 0.04], [2.0, 0.5]), 6)
         0.02
     """
@@ -91,5 +93,5 @@ def crossover(shares: Sequence[float], ratios: Sequence[float]) -> float:
     if last == len(shares) - 1:
         return shares[-1]
     low, high = math.log(ratios[last]), math.log(ratios[last + 1])
-    place = low / (low - high)
-    return math.exp(math.log(shares[last]) * (1 - place) + math.log(shares[last + 1]) * place)
+    position = low / (low - high)
+    return math.exp(math.log(shares[last]) * (1 - position) + math.log(shares[last + 1]) * position)

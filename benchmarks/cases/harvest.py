@@ -1,7 +1,7 @@
-"""Writing activations to disk: `crosstime.harvest` against bare forward passes that stop at the layer and keep nothing.
+"""Writing activations to disk: `crosstime.harvest` against forward passes that stop at the layer and store nothing.
 
-Both ways find the models in memory, so that what is compared is harvesting and not loading: ours cuts the text into
-tokens, runs it through every checkpoint, rounds, checks, writes and hashes.
+Both start with the models in memory, so that loading is not part of the comparison: ours tokenizes the text, runs every
+checkpoint, rounds, validates, writes and hashes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -33,40 +34,43 @@ LENGTH = 64
 
 @dataclass(frozen=True)
 class InMemory(Compute):
-    """Hands out models that are in memory instead of loading them."""
+    """Provides models that are in memory instead of loading them."""
 
     models: dict[str, Model] = field(default_factory=dict)
 
     def open(self, suite: Suite, revision: str) -> AbstractContextManager[Model]:
-        """The model of that revision."""
+        """Return the model of a revision."""
         return nullcontext(self.models[revision])
 
 
 def benchmark(quick: bool, device: torch.device) -> Result:
-    """Tokens a second, counted once for all checkpoints."""
+    """Measure tokens per second, where a token counts once for all checkpoints."""
     budget = MAX_TOKENS if device.type == "cpu" else 16_384
     sequences = 32 if quick else 256 if device.type == "cpu" else 2_048
-    listed = [
-        replace(sizes, checkpoints=2, features=256, active=8, prompts=sequences, shortest=LENGTH, longest=LENGTH,
-                max_tokens=budget, runs=max(3, sizes.runs))
-        for sizes in sizes_for(device, quick=quick)
-    ]  # fmt: skip
-    rows = [row for sizes in listed for row in measure(sizes, device)]
-    sizes = listed[0].as_dict() | {"dtypes": [each.dtype for each in listed], "stored": "bfloat16"}
+    workload: dict[str, Any] = {
+        **{"checkpoints": 2, "features": 256, "active": 8, "prompts": sequences},
+        **{"shortest": LENGTH, "longest": LENGTH, "max_tokens": budget},
+    }
+    settings = [replace(sizes, **workload, runs=max(3, sizes.runs)) for sizes in sizes_for(device, quick=quick)]
+    rows = [row for sizes in settings for row in measure(sizes, device)]
+    sizes = settings[0].as_dict() | {"dtypes": [sizes.dtype for sizes in settings], "stored": "bfloat16"}
     for unused in ("features", "active"):
         del sizes[unused]
     return Result("harvest", device.type, sizes, tuple(rows))
 
 
 def measure(sizes: Sizes, device: torch.device) -> list[Row]:
-    """The rows of one setting."""
+    """Measure one setting."""
     setting = build(sizes, device)
     with tempfile.TemporaryDirectory() as folder:
         suite = suite_of(setting, Path(folder) / "suite")
+        # Write the store once to learn its tokens, and give them to both implementations
         stores = (Path(folder) / f"store{number}" for number in count())
         store = write(setting, suite, next(stores))
         ids = torch.cat([store.tokens(shard) for shard in range(len(store.manifest["shards"]))])
         prompts = Prompts(tuple(map(tuple, ids.tolist())), (0,) * len(ids), (1,) * len(ids))
+
+        # Time both
         times = medians(
             {
                 "ours": lambda: write(setting, suite, next(stores)),
@@ -74,23 +78,27 @@ def measure(sizes: Sizes, device: torch.device) -> list[Row]:
             },
             sizes.runs,
         )
+
+        # Compare the stored activations with those of the forward passes
         expected = torch.stack([x.reshape(*ids.shape, -1)[:, 1:].flatten(0, 1) for x in bare(setting, prompts)], 1)
-        found = torch.cat([store.rows(n, 0, store.shard_tokens(n)) for n in range(len(store.manifest["shards"]))])
-        difference = ((found.float() - expected.float()).abs() / expected.float().abs().clamp_min(1e-3)).max()
+        stored = torch.cat([store.rows(n, 0, store.shard_tokens(n)) for n in range(len(store.manifest["shards"]))])
+        difference = ((stored.float() - expected.float()).abs() / expected.float().abs().clamp_min(1e-3)).max()
+
+        # Time reading the store
         data = DataConfig(batch_size=256, buffer_tokens=4096, buffer_dtype="bfloat16")
-        read = seconds(lambda: list(store.batches(data)))
+        reading = seconds(lambda: list(store.batches(data)))
     ours, plain = (ids.numel() / times[name] for name in ("ours", "bare"))
     case = f"{setting.site}, {sizes.dtype}"
     return [
-        # Half a step of bfloat16, and what batches of other sizes round differently.
+        # Half a step of bfloat16, plus rounding that depends on the batch size
         Row.within(case, "largest relative difference", float(difference), 2**-7),
         Row.more(case, "tokens/s", ours, plain, "bare forward", target=0.85),
-        Row.alone(case, "tokens/s read back, shuffled", store.n_tokens / read),
+        Row.alone(case, "tokens/s read back, shuffled", store.n_tokens / reading),
     ]
 
 
 def suite_of(setting: Setting, folder: Path) -> Suite:
-    """A suite of the setting's models: configurations and tokenizer on disk, weights in memory."""
+    """Return a suite of the models, with configurations and tokenizer on disk and the weights in memory."""
     checkpoints = []
     for c, model in enumerate(setting.models):
         model.config.save_pretrained(folder / f"step{c}")
@@ -100,15 +108,15 @@ def suite_of(setting: Setting, folder: Path) -> Suite:
 
 
 def write(setting: Setting, suite: Suite, folder: Path) -> ActivationStore:
-    """Our way: a text of as many sequences as there are prompts, to a new folder."""
+    """Harvest a text with as many sequences as there are prompts to a new folder."""
     models = dict(zip(suite.revisions, setting.models, strict=True))
     compute = InMemory(dtype=setting.sizes.dtype, max_tokens=setting.sizes.max_tokens, models=models)
-    # A word and the end token: two tokens a document.
+    # Each document is a word and the end token
     text = ["word"] * (setting.sizes.prompts * LENGTH // 2)
     return harvest(suite, setting.site, text, folder, sequence_length=LENGTH, compute=compute)
 
 
 def bare(setting: Setting, prompts: Prompts) -> Iterator[torch.Tensor]:
-    """The plain way: a hook that raises to stop the pass."""
+    """Iterate over the activations of each checkpoint from passes that a hook stops."""
     for model in setting.models:
         yield naive.fetch(model.module, prompts, setting.site.layer, max_tokens=setting.sizes.max_tokens)

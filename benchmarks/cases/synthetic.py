@@ -1,4 +1,4 @@
-"""Planted problems: do trained crosscoders find what is shared between checkpoints and what is specific to one?"""
+"""Planted problems: do trained crosscoders recover which features are shared and which are specific to a checkpoint?"""
 
 from __future__ import annotations
 
@@ -21,49 +21,50 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "batchtopk": {"lr": 3e-3},
     "jumprelu": {"sparsity": 1.0, "lr": 3e-3, "threshold": 0.1, "bandwidth": 0.5},
 }
-"""BatchTopK was tuned on another seed of the plain problem, the others were not."""
-WEAK_TOO = ("l1", "batchtopk")
-"""Kinds that are also trained on weakly shared features: the one that is prone to shrink them, and the cure."""
+"""Hyper-parameters of each kind; those of BatchTopK were tuned on another seed of the plain problem."""
+WEAK_KINDS = ("l1", "batchtopk")
+"""Kinds that are also trained on weakly shared features: L1 tends to shrink these, BatchTopK has no penalty."""
 
 
 def benchmark(quick: bool, device: torch.device) -> Result:
-    """Precision and recall of every kind on a plain problem, and on one with weakly shared features."""
+    """Measure precision and recall of every kind on a plain problem, and on one with weakly shared features."""
     sizes = {"n_features": 64, "d_model": 32, "density": 2.0} if quick else {"n_features": 512, "d_model": 128}
     steps, batch_size = (100, 128) if quick else (1_500, 512)
     rows: list[Row] = []
     problems = {PLAIN: plant(**sizes), "half of the shared ones weak": plant(**sizes, weak=0.5)}
     for problem, planted in problems.items():
-        kinds = KINDS if problem == PLAIN else WEAK_TOO
+        kinds = KINDS if problem == PLAIN else WEAK_KINDS
         for kind in ("batchtopk",) if quick else kinds:
             rows += measure(problem, planted, settings(kind, planted, steps), batch_size)
-    told = {"planted": sizes.get("n_features"), "checkpoints": 3, "d_model": sizes["d_model"],
-            "density": planted.density, "steps": steps, "batch_size": batch_size}  # fmt: skip
-    return Result("synthetic", device.type, told, tuple(rows))
+    details = {"planted": sizes.get("n_features"), "checkpoints": 3, "d_model": sizes["d_model"]}
+    details |= {"density": planted.density, "steps": steps, "batch_size": batch_size}
+    return Result("synthetic", device.type, details, tuple(rows))
 
 
 def settings(kind: str, planted: Planted, steps: int) -> TrainerConfig:
-    """Hyper-parameters of one kind for one problem."""
-    own = dict(SETTINGS[kind])
-    # A quarter more than there are: with as many as planted, some features are never found.
+    """Return the hyper-parameters of a kind for a problem."""
+    options = dict(SETTINGS[kind])
+    # A quarter more features than planted: with the same number, some are never recovered
     n_features = 5 * planted.n_features // 4
     if kind in ("topk", "batchtopk"):
         start = min(8 * round(planted.density), n_features)
-        own |= {"k": round(1.1 * planted.density), "k_start": start, "k_steps": 2 * steps // 3, "dead_after": 5_000}
-    return KINDS[kind](n_features=n_features, steps=steps, decoder_norm=0.3, **own)
+        options |= {"k": round(1.1 * planted.density), "k_start": start, "k_steps": 2 * steps // 3, "dead_after": 5_000}
+    return KINDS[kind](n_features=n_features, steps=steps, decoder_norm=0.3, **options)
 
 
 def measure(problem: str, planted: Planted, config: TrainerConfig, batch_size: int) -> list[Row]:
-    """Train one kind and see what it found; the target is set for BatchTopK on the plain problem."""
+    """Train one kind and measure what it recovers; only BatchTopK on the plain problem has a target."""
     trained: list[Any] = []
-    taken = seconds(lambda: trained.append(train_planted(planted, config, batch_size=batch_size)))
+    duration = seconds(lambda: trained.append(train_planted(planted, config, batch_size=batch_size)))
     rows = []
-    for found in recovery(planted, trained[0]).itertuples(index=False):
-        judged = (problem, config.kind, found.by) == (PLAIN, "batchtopk", DECODER)
-        case = f"{config.summary()}, {problem}, {found[1]} by {found.by}"
+    for recovered in recovery(planted, trained[0]).itertuples(index=False):
+        has_target = (problem, config.kind, recovered.by) == (PLAIN, "batchtopk", DECODER)
+        case = f"{config.summary()}, {problem}, {recovered[1]} by {recovered.by}"
         for name in ("precision", "recall"):
-            value = getattr(found, name)
-            rows.append(
-                Row.more(case, name, value, TARGET, "asked", target=1.0) if judged else Row.alone(case, name, value)
-            )
-    rows.append(Row.alone(f"{config.summary()}, {problem}", "seconds of training", taken))
+            value = getattr(recovered, name)
+            if has_target:
+                rows.append(Row.more(case, name, value, TARGET, "asked", target=1.0))
+            else:
+                rows.append(Row.alone(case, name, value))
+    rows.append(Row.alone(f"{config.summary()}, {problem}", "seconds of training", duration))
     return rows

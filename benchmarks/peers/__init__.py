@@ -1,1 +1,1 @@
-"""Other tools' training steps beside ours: each runs in its own environment (``make bench-peers``), in turn with us."""
+"""Training steps of other tools, in an environment of their own (``make bench-peers``), interleaved with ours."""

@@ -1,7 +1,7 @@
-"""llamascopium's trainer of a crosscoder, a step at a time; runs in the peers' environment.
+"""Steps of the crosscoder trainer of llamascopium; runs in the environment of the other tools.
 
 ``python llamascopium_steps.py '{"width": 512, "checkpoints": 3, "features": 8192, "batch": 1024, "lr": 1e-4, "l1": 0.5,
-"precision": "float32"}'``; with ``k`` in the place of ``l1`` its BatchTopK.
+"precision": "float32"}'``; with ``k`` instead of ``l1``, its BatchTopK.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ENDLESS = 10**12
 
 
 def main(sizes: dict[str, Any], folder: str) -> None:
-    """Build the crosscoder and let its trainer run on batches that come when they are asked for."""
+    """Create the crosscoder, and run its trainer on batches that are provided on request."""
     torch.manual_seed(0)
     width, features, batch, heads = sizes["width"], sizes["features"], sizes["batch"], sizes["checkpoints"]
     names = [f"checkpoint{number}" for number in range(heads)]
@@ -56,14 +56,14 @@ def main(sizes: dict[str, Any], folder: str) -> None:
     x = activations(batch, heads, width)
     data = {name: x[:, number].contiguous() for number, name in enumerate(names)}
     data["tokens"] = torch.zeros(batch, dtype=torch.long)
-    # Its trainer asks the first batch for a mask, and its crosscoder refuses one: its steps take theirs without.
+    # The trainer requires a mask in the first batch, but the crosscoder rejects one in a step
     first = data | {"mask": torch.ones(batch, dtype=torch.bool)}
     bare = products(batch, heads * width, features, getattr(torch, sizes["precision"]))
     Trainer(settings).fit(crosscoder, Turns(data, bare, "llamascopium", first))
 
 
 if __name__ == "__main__":
-    # Without mixed precision its autocast says that it does nothing.
+    # Without mixed precision, autocast warns that it has no effect
     warnings.filterwarnings("ignore", message="In CPU autocast")
-    with tempfile.TemporaryDirectory() as place:
-        main(json.loads(sys.argv[1]), place)
+    with tempfile.TemporaryDirectory() as folder:
+        main(json.loads(sys.argv[1]), folder)

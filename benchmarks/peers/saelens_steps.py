@@ -1,7 +1,7 @@
-"""SAELens' trainer of one checkpoint's autoencoder, a step at a time; runs in the peers' environment.
+"""Steps of the autoencoder trainer of SAELens, for one checkpoint; runs in the environment of the other tools.
 
-``python saelens_steps.py '{"width": 512, "features": 8192, "batch": 1024, "lr": 1e-4, "l1": 0.5}'``; with ``k`` in the
-place of ``l1`` its BatchTopK.
+``python saelens_steps.py '{"width": 512, "features": 8192, "batch": 1024, "lr": 1e-4, "l1": 0.5}'``; with ``k`` instead
+of ``l1``, its BatchTopK.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ENDLESS = 10**12
 
 
 def main(sizes: dict[str, Any]) -> None:
-    """Build the autoencoder and let its trainer run on batches that come when they are asked for."""
+    """Create the autoencoder, and run its trainer on batches that are provided on request."""
     torch.manual_seed(0)
     width, features, batch = sizes["width"], sizes["features"], sizes["batch"]
     if "k" in sizes:

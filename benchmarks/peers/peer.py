@@ -1,4 +1,4 @@
-"""Our side of a comparison with another tool: the tool's process, and the rows that come of taking turns with it."""
+"""Our side of a comparison with another tool: the process of the tool, and the interleaved measurements."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ MISSING = "not installed: make bench-peers"
 
 
 def environment() -> Path | None:
-    """Python of the peers' environment; None where it is not there.
+    """Return the Python of the environment of the other tools; None if it is not installed.
 
-    Example:
+    Examples:
         >>> environment() is None or environment().name.startswith("python")
         True
     """
@@ -36,22 +36,22 @@ def environment() -> Path | None:
 
 
 class Peer:
-    """Another tool's process, which takes one step of its training loop whenever it is asked to.
+    """A process of another tool, which takes one step of its training loop on request.
 
-    Between two questions it waits for input and takes no processor time.
+    Between requests it waits for input and uses no processor time.
 
     Args:
-        python: of the tool's environment.
-        script: beside this file; it feeds the tool's loop with `turns.Turns`.
-        sizes: what the script builds.
+        python: the Python of the tool's environment.
+        script: a script next to this file, which feeds the tool's loop with `turns.Turns`.
+        sizes: the sizes and options that the script needs.
 
     Attributes:
-        told: the tool's version, and its torch's.
+        versions: versions of the tool and of its torch, and its number of threads.
 
     Raises:
-        CrosstimeError: the process ended; the sentence has the last line it wrote.
+        CrosstimeError: when the process has ended; the message contains its last line of output.
 
-    Example:
+    Examples:
         >>> with Peer(environment(), "saelens_steps.py", sizes) as peer:  # doctest: +SKIP
         ...     peer.step()
         0.41
@@ -60,13 +60,17 @@ class Peer:
     def __init__(self, python: Path, script: str, sizes: Mapping[str, Any]) -> None:
         self.script = script
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        # Nothing is fetched, nothing is reported, and both sides have the same number of threads.
+        # No downloads, no reporting, and the same number of threads in both processes
         settings = {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled", "OMP_NUM_THREADS": str(torch.get_num_threads())}
         self._process = subprocess.Popen(
-            [python, HERE / script, json.dumps(dict(sizes))], env=os.environ | settings, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
-        )  # fmt: skip
-        self.told = self._answer()
+            [python, HERE / script, json.dumps(dict(sizes))],
+            env=os.environ | settings,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+        )
+        self.versions = self._read_answer()
 
     def __enter__(self) -> Peer:
         return self
@@ -78,22 +82,22 @@ class Peer:
         self._errors.close()
 
     def step(self) -> float:
-        """Seconds of one training step, by the tool's own clock."""
-        return self._asked(STEP)
+        """Take one training step, and return its time in seconds as measured by the tool's process."""
+        return self._request(STEP)
 
     def products(self) -> float:
-        """Seconds of bare products of as many operations, in the tool's process."""
-        return self._asked(PRODUCTS)
+        """Run bare products with the same FLOPs in the tool's process, and return their time in seconds."""
+        return self._request(PRODUCTS)
 
-    def _asked(self, command: str) -> float:
+    def _request(self, command: str) -> float:
         try:
             self._process.stdin.write(f"{command}\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             pass
-        return self._answer()["seconds"]
+        return self._read_answer()["seconds"]
 
-    def _answer(self) -> dict[str, Any]:
+    def _read_answer(self) -> dict[str, Any]:
         line = self._process.stdout.readline()
         if line:
             return json.loads(line)
@@ -103,16 +107,16 @@ class Peer:
         raise CrosstimeError(f"{self.script} ended with code {code}: {lines[-1]}")
 
 
-def against(
+def compare(
     peer: Peer, case: str, name: str, ours: Callable[[], object], bare: Callable[[], object], runs: int
 ) -> list[Row]:
-    """Rows of our step against a peer's: as they are, and each as a share of bare products in its own process.
+    """Compare our step with that of another tool: in seconds, and relative to bare products in the same process.
 
-    The four are run in turn, so that what slows the machine slows all of them; shares also leave out what one
-    environment's torch does better than the other's.
+    The four calls are interleaved, so that a drift of the machine affects all of them equally. The relative times are
+    also independent of differences between the two installations of torch.
     """
-    ways = {"ours": ours, "theirs": peer.step, "bare": bare, "their bare": peer.products}
-    times = medians(ways, runs)
+    calls = {"ours": ours, "theirs": peer.step, "bare": bare, "their bare": peer.products}
+    times = medians(calls, runs)
     share, theirs = times["bare"] / times["ours"], times["their bare"] / times["theirs"]
     return [
         Row.less(case, "seconds a step", times["ours"], times["theirs"], name, target=1.0),
@@ -121,7 +125,7 @@ def against(
 
 
 def install(arguments: list[str]) -> None:
-    """Make the environment anew, if it is not whole: ``python -m benchmarks.peers.running [PIP OPTION ...]``."""
+    """Create the environment unless it is complete: ``python -m benchmarks.peers.peer [PIP OPTION ...]``."""
     if environment() is not None:
         return
     subprocess.run([sys.executable, "-m", "venv", "--clear", ENVIRONMENT], check=True)
