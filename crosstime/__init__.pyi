@@ -31,7 +31,7 @@ from .namespaces import exchange as exchange
 from .crosscoders.decompose import decompose_task as decompose_task
 from .crosscoders.decompose import decompose_text as decompose_text
 from .effects.attribute import attribute as attribute
-from .effects.attribute import Attribution as Attribution
+from .effects.attribution import Attribution as Attribution
 from .effects.ablate import ablate as ablate
 from .effects.faithfulness import faithfulness as faithfulness
 from .effects.transplant import transplant as transplant

@@ -15,7 +15,7 @@ from benchmarks.memory import MEASUREMENT, Footprint, footprint
 from benchmarks.result import Result, Row
 from benchmarks.setting import Sizes, random_crosscoder, random_model, random_prompts, random_tokenizer
 from crosstime import Compute, CrossCoder, Site, Suite, attribute, decompose_task
-from interventions import Model, fetch
+from interventions import Estimator, Model, fetch
 from tasks import TokenizedTask
 
 SIZES = Sizes(d_model=256, n_heads=4, vocabulary=8_192, features=1_024, active=20, prompts=64)
@@ -92,7 +92,7 @@ def prepare_run(folder: Path, sizes: Sizes, count: int, device: torch.device) ->
 
     def call() -> int:
         decomposed = decompose_task(suite, crosscoder, task, compute=compute)
-        result = attribute(suite, crosscoder, decomposed, quadrature="left", steps=10, compute=compute)
+        result = attribute(suite, crosscoder, decomposed, Estimator(quadrature="left", steps=10), compute=compute)
         return held(result, but=weights)
 
     return call

@@ -12,7 +12,7 @@ from benchmarks.memory import MEASUREMENT, footprint
 from benchmarks.result import Result, Row
 from crosstime import CrossCoder, Site
 from crosstime.crosscoders.origin import Origin
-from crosstime.evolution.decoders import decoder_evolution
+from crosstime.evolution.decoder_evolution import decoder_evolution
 
 MEGABYTE = 1 << 20
 

@@ -56,24 +56,33 @@ def evolve(
     from crosstime.effects.attribute import attribute
     from crosstime.effects.explain_dip import explain_dip
     from crosstime.errors import CrosstimeError
+    from crosstime.evolution.evolve import TextEvidence
     from crosstime.evolution.evolve import evolve as all_tables
     from crosstime.machine.storage import write_table
+    from crosstime.suites.corpus import TextSample
     from crosstime.suites.suite import Suite
+    from interventions import Bootstrap
 
     spoken = dict(_named(text) for text in languages or ())
     ends = comma_separated(dip) if dip is not None else []
     if dip is not None and len(ends) != 2:
         raise CrosstimeError(f"--dip takes two checkpoints with a comma between, AT,OTHER, not {dip!r}.")
-    how = {"compute": compute_for(device, dtype, max_tokens, remote, sandboxed=sandboxed, folder=out)}
+    compute = compute_for(device, dtype, max_tokens, remote, sandboxed=sandboxed, folder=out)
     loaded = CrossCoder.load(crosscoder)
     chosen = fitting(Suite.open(suite, loaded.origin.revisions), loaded)
     found = [
-        attribute(chosen, loaded, tasks.load(name, path, limit=limit, seed=seed), seed=seed, **how) for name in names
+        attribute(chosen, loaded, tasks.load(name, path, limit=limit, seed=seed), seed=seed, compute=compute)
+        for name in names
     ]
     tables = all_tables(
-        loaded, found, top=top, suite=chosen, corpus=text, languages=spoken or None,
-        n_sequences=sequences, sequence_length=length, seed=seed, **how,
-    )  # fmt: skip
+        chosen,
+        loaded,
+        found,
+        top=top,
+        text=TextEvidence(text, spoken or None, TextSample(sequences, length)),
+        bootstrap=Bootstrap(resamples=1_000, seed=seed),
+        compute=compute,
+    )
     console = Console()
     for name, table in tables.items():
         write_table(out / f"{name}.csv", table)
@@ -86,12 +95,13 @@ def evolve(
         )
     if ends:
         answers = [
-            explain_dip(chosen, loaded, one.decomposed, *ends, attribution=one, seed=seed, **how) for one in found
+            explain_dip(chosen, loaded, one, *ends, bootstrap=Bootstrap(resamples=2_000, seed=seed), compute=compute)
+            for one in found
         ]
         for answer in answers:
             write_table(out / f"dip_{answer.task.replace('/', '_')}.csv", answer.table)
             console.print(answer.sentence(), markup=False)
-    show_traffic(how["compute"], console)
+    show_traffic(compute, console)
     console.print(f"wrote {len(tables)} tables to {out}", highlight=False, markup=False, soft_wrap=True)
 
 

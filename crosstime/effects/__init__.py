@@ -1,7 +1,7 @@
 """What features cause at each checkpoint.
 
-Indirect effects (`attribute`), ablation, transplanting, faithfulness, the explanation of dips, and relative effects
-between checkpoints (`relie`). Imports `crosscoders`, `activations` and everything below them; `training` is its
-sibling. Add an experiment on features as a file named by its verb, whose function takes a suite, a crosscoder and a
-task, or a `DecomposedTask` in the place of the last.
+Indirect effects (`attribute`), ablation, transplanting, faithfulness, explanations of dips (`explain_dip`), and
+relative effects between checkpoints (`relie`). Imports `crosscoders`, `activations` and everything below them;
+`training` is its sibling. Add an experiment on features as a file that is named by its verb. Its function takes a
+suite, a crosscoder and a task, and begins with `crosstime.crosscoders.decompose.prepare_task`.
 """

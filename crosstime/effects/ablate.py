@@ -7,84 +7,109 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.crosscoders.decompose import DecomposedTask, decompose_task, fitting, refuse_foreign
+from crosstime.crosscoders.decompose import TaskInput, prepare_task
 from crosstime.errors import CrosscoderError
+from crosstime.machine.long_table import long_table
 from crosstime.machine.progress import track
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
 from interventions import Ablation, Bootstrap, Model, bootstrap_interval
 from interventions import ablate as ablate_features
 from interventions.metrics import answered_right
-from tasks import Task, TokenizedTask
 
 
 def ablate(
     suite: Suite,
     crosscoder: CrossCoder,
-    task: Task | TokenizedTask | DecomposedTask,
+    task: TaskInput,
     groups: Mapping[str, Sequence[int]] | Sequence[int],
     *,
-    resamples: int = 2_000,
-    seed: int = 0,
+    bootstrap: Bootstrap = Bootstrap(resamples=2_000),
     compute: Compute = Compute(),
 ) -> pd.DataFrame:
-    """Set features to zero, alone or in named sets, and score the task at every checkpoint.
+    """Set features to zero, one at a time or as named groups, and score the task at every checkpoint.
 
     Args:
-        suite, crosscoder, task: as for `attribute`.
-        groups: features that are ablated one at a time, or named sets that are ablated jointly.
-        resamples, seed: of the bootstrap over prompts.
-        compute: how the checkpoints are run.
+        suite: a suite with at least the checkpoints of the crosscoder.
+        crosscoder: the features.
+        task: a task in any form; see `prepare_task`.
+        groups: features that are ablated one at a time, or named groups, each of which is ablated jointly.
+        bootstrap: of the intervals over prompts.
+        compute: where and how the checkpoints run.
 
     Returns:
-        One row for each group and checkpoint: task, features, revision, accuracy and logit_difference
-        (right minus wrong) without the features, and accuracy_change, logit_difference_change against the
-        whole model, the latter with low and high, the former with accuracy_change_low and accuracy_change_high.
+        One row for each checkpoint and group: task, features (name of the group), revision, accuracy and
+        logit_difference (right minus wrong) without the features, and their changes against the whole model:
+        accuracy_change with accuracy_change_low and accuracy_change_high, logit_difference_change with low and high.
 
     Raises:
-        CrosscoderError: nothing to ablate, or a crosscoder that does not fit the suite.
-        InterventionError: a feature that does not exist.
+        CrosscoderError: there is nothing to ablate, or the crosscoder does not fit the suite.
+        InterventionError: an empty group, or a feature that does not exist.
 
     Examples:
         >>> ablate(suite, crosscoder, task, attribution.top(10))  # doctest: +SKIP
         >>> ablate(suite, crosscoder, task, {"top-10": attribution.top(10)})  # doctest: +SKIP
+
+    Source: CTT (arXiv 2509.05291), section 5.
     """
-    sets = dict(groups) if isinstance(groups, Mapping) else {str(feature): [feature] for feature in groups}
-    if not sets:
+    named_groups = as_named_groups(groups)
+    if not named_groups:
         raise CrosscoderError("There are no features to ablate.")
-    chosen = fitting(suite, crosscoder)
-    decomposed = task if isinstance(task, DecomposedTask) else decompose_task(suite, crosscoder, task, compute=compute)
-    refuse_foreign(decomposed, crosscoder)
+    checkpoints, decomposed = prepare_task(suite, crosscoder, task, compute)
+
+    # Ablate every group at every checkpoint
     with track(f"Ablations on {decomposed.task.name}", None) as bar:
 
-        def ablation(c: int, model: Model) -> Ablation:
-            bar.note(chosen.revisions[c])
+        def ablation_at(checkpoint_index: int, model: Model) -> Ablation:
+            bar.note(checkpoints.revisions[checkpoint_index])
             return ablate_features(
-                model, decomposed.prompts, crosscoder.origin.site, decomposed.clean[c], list(sets.values()),
-                progress=bar.part(c, len(chosen)),
-            )  # fmt: skip
-
-        results = compute.each(chosen, ablation)
-    rows = []
-    for revision, result in zip(chosen.revisions, results, strict=True):
-        low, high = bootstrap_interval(-result.change.T, Bootstrap(resamples, seed))
-        clean, without = answered_right(result.clean), answered_right(result.metric)
-        gain_low, gain_high = bootstrap_interval((without - clean).T, Bootstrap(resamples, seed))
-        for index, name in enumerate(sets):
-            accuracy = without[index].mean().item()
-            rows.append(
-                {
-                    "task": decomposed.task.name,
-                    "features": name,
-                    "revision": revision,
-                    "accuracy": accuracy,
-                    "accuracy_change": accuracy - clean.mean().item(),
-                    "logit_difference": -result.metric[index].mean().item(),
-                    "logit_difference_change": -result.change[index].mean().item(),
-                    "low": low[index].item(),
-                    "high": high[index].item(),
-                    "accuracy_change_low": gain_low[index].item(),
-                    "accuracy_change_high": gain_high[index].item(),
-                }
+                model,
+                decomposed.prompts,
+                crosscoder.origin.site,
+                decomposed.clean[checkpoint_index],
+                list(named_groups.values()),
+                progress=bar.part(checkpoint_index, len(checkpoints)),
             )
-    return pd.DataFrame(rows)
+
+        ablations = compute.each(checkpoints, ablation_at)
+
+    # Summarize prompts, checkpoint by checkpoint
+    tables = [
+        _table(decomposed.task.name, revision, list(named_groups), ablation, bootstrap)
+        for revision, ablation in zip(checkpoints.revisions, ablations, strict=True)
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    table.insert(1, "features", table.pop("features"))
+    return table
+
+
+def as_named_groups(groups: Mapping[str, Sequence[int]] | Sequence[int]) -> dict[str, Sequence[int]]:
+    """Named groups as they are; single features as groups of one that are named by their number.
+
+    Examples:
+        >>> as_named_groups([3, 17])
+        {'3': [3], '17': [17]}
+    """
+    return dict(groups) if isinstance(groups, Mapping) else {str(feature): [feature] for feature in groups}
+
+
+def _table(task: str, revision: str, names: Sequence[str], ablation: Ablation, bootstrap: Bootstrap) -> pd.DataFrame:
+    """One row for each group, at one checkpoint."""
+    right, clean_right = answered_right(ablation.metric), answered_right(ablation.clean)
+    accuracy = right.mean(1).double()
+    accuracy_low, accuracy_high = bootstrap_interval((right - clean_right).T, bootstrap)
+    # The metric is wrong minus right, the table right minus wrong.
+    low, high = bootstrap_interval(-ablation.change.T, bootstrap)
+    return long_table(
+        {"task": [task], "revision": [revision], "features": names},
+        {
+            "accuracy": accuracy,
+            "accuracy_change": accuracy - clean_right.mean().double(),
+            "logit_difference": -ablation.metric.mean(1).double(),
+            "logit_difference_change": -ablation.change.mean(1).double(),
+            "low": low,
+            "high": high,
+            "accuracy_change_low": accuracy_low,
+            "accuracy_change_high": accuracy_high,
+        },
+    )

@@ -1,4 +1,4 @@
-"""Indirect effects of one task at every checkpoint, as a safetensors file."""
+"""A file with the indirect effects of one task at every checkpoint, in the safetensors format."""
 
 from __future__ import annotations
 
@@ -6,80 +6,96 @@ import os
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from crosstime.errors import RunError
-from crosstime.machine.tensors import read_tensors, write_tensors
+from crosstime.machine.tensors import REAL, WHOLE, check_tensor, read_tensors, write_tensors
 from interventions import Effects
 from interventions.estimator import METHODS
 from user_input.first_line import first_line
 from user_input.nearest import nearest
 
-_PLACES = ("prompt", "position", "feature", "lengths")
-_NUMBERS = ("value", "error", "clean", "baseline")
 MOST_FEATURES = 1 << 26
-"""Every sum over features takes as many numbers as a file says that there are, so what it says has a limit."""
-_ENTRIES = ("prompt", "position", "feature", "value")
-"""Which of both have a row an entry; the others have one a prompt."""
-_WHOLE = (torch.int32, torch.int64)
-_REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Upper bound on F read from a file, so that a corrupt header cannot make a sum over features allocate gigabytes."""
+
+_INDICES = ("prompt", "position", "feature", "lengths")
+_NUMBERS = ("value", "error", "clean", "baseline")
+_OF_ENTRIES = ("prompt", "position", "feature", "value")
+"""Tensors with one number for each entry; all others have one for each prompt."""
 
 
 def write_effects(path: str | os.PathLike[str], effects: Sequence[Effects]) -> None:
-    """Write what `interventions.indirect_effects` gave at each checkpoint, entry for entry.
+    """Write the indirect effects of all checkpoints, entry for entry.
+
+    Args:
+        path: of the file.
+        effects: at each checkpoint, as `interventions.indirect_effects` returns them.
 
     Examples:
         >>> write_effects("effects.safetensors", attribution.effects)  # doctest: +SKIP
     """
-    tensors = {}
-    for c, each in enumerate(effects):
-        for name in _PLACES + _NUMBERS:
-            tensor = getattr(each, name)
+    tensors: dict[str, Tensor] = {}
+    for c, checkpoint_effects in enumerate(effects):
+        for name in _INDICES + _NUMBERS:
+            tensor = getattr(checkpoint_effects, name)
             if tensor is not None:
-                # Indices take half the room of what PyTorch counts with.
-                tensors[f"{c}.{name}"] = tensor.to(torch.int32) if name in _PLACES else tensor
-    facts = {
-        "checkpoints": str(len(effects)), "n_features": str(effects[0].n_features), "method": effects[0].method
-    }  # fmt: skip
-    write_tensors(path, tensors, facts)
+                # 32 bits hold every index and halve the file.
+                tensors[f"{c}.{name}"] = tensor.to(torch.int32) if name in _INDICES else tensor
+    header = {
+        "checkpoints": str(len(effects)),
+        "n_features": str(effects[0].n_features),
+        "method": effects[0].method,
+    }
+    write_tensors(path, tensors, header)
 
 
 def read_effects(path: str | os.PathLike[str]) -> tuple[Effects, ...]:
-    """Read what `write_effects` wrote.
+    """Read a file of `write_effects`.
 
     Raises:
         RunError: the file is missing, damaged, or holds something else.
     """
-    tensors, facts = read_tensors(path)
+    tensors, header = read_tensors(path)
     try:
-        found = tuple(_checkpoint(tensors, facts, c) for c in range(int(facts["checkpoints"])))
-        if not found:
+        n_checkpoints, n_features = int(header["checkpoints"]), int(header["n_features"])
+        if n_checkpoints < 1:
             raise ValueError("it is of no checkpoint")
+        if not 1 <= n_features <= MOST_FEATURES:
+            raise ValueError(f"it is of {n_features} features, not of 1 to {MOST_FEATURES:,}")
+        method = header["method"]
+        if method not in METHODS:
+            raise ValueError(f"{method!r} is no method: {nearest(method, METHODS)}")
+        return tuple(_effects_at(tensors, c, n_features, method) for c in range(n_checkpoints))
     except KeyError as error:
         raise RunError(f"{path} does not hold indirect effects: it has no {error}") from error
     except ValueError as error:
         raise RunError(f"{path} does not hold indirect effects: {first_line(error)}") from error
-    return found
 
 
-def _checkpoint(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, str], c: int) -> Effects:
-    """One checkpoint's effects, after making sure that every entry names a prompt and a feature that there are."""
-    places = {name: tensors[f"{c}.{name}"] for name in _PLACES if name != "position" or f"{c}.{name}" in tensors}
-    numbers = {name: tensors[f"{c}.{name}"] for name in _NUMBERS}
-    n_prompts, n_entries = numbers["clean"].numel(), numbers["value"].numel()
-    sizes = {name: n_entries if name in _ENTRIES else n_prompts for name in (*places, *numbers)}
-    for name, tensor in (places | numbers).items():
-        if tuple(tensor.shape) != (sizes[name],):
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, not ({sizes[name]},)")
-        if tensor.dtype not in (_WHOLE if name in places else _REAL):
-            raise ValueError(f"{name} is in {tensor.dtype}")
-    n_features, method = int(facts["n_features"]), facts["method"]
-    if not 1 <= n_features <= MOST_FEATURES:
-        raise ValueError(f"it is of {n_features} features, not of 1 to {MOST_FEATURES:,}")
-    if method not in METHODS:
-        raise ValueError(f"{method!r} is no method: {nearest(method, METHODS)}")
-    most = {"prompt": n_prompts, "feature": n_features}
-    places = {name: tensor.long() for name, tensor in places.items()}
-    for name, tensor in places.items():
-        if len(tensor) and not 0 <= int(tensor.min()) <= int(tensor.max()) < most.get(name, 1 << 31):
+def _effects_at(tensors: Mapping[str, Tensor], checkpoint_index: int, n_features: int, method: str) -> Effects:
+    """The effects of one checkpoint, after checking that no entry is of a prompt or feature out of range."""
+    prefix = f"{checkpoint_index}."
+    n_prompts, n_entries = tensors[prefix + "clean"].numel(), tensors[prefix + "value"].numel()
+
+    def numbers(name: str, dtypes: tuple[torch.dtype, ...] = REAL) -> Tensor:
+        size = n_entries if name in _OF_ENTRIES else n_prompts
+        return check_tensor(name, tensors[prefix + name], (size,), dtypes)
+
+    def indices(name: str, below: int = 1 << 31) -> Tensor:
+        tensor = numbers(name, WHOLE).long()
+        if len(tensor) and not 0 <= int(tensor.min()) <= int(tensor.max()) < below:
             raise ValueError(f"there is no {name} {int(tensor.max())} or {int(tensor.min())}")
-    return Effects(**{"position": None} | places, **numbers, n_features=n_features, method=method)
+        return tensor
+
+    return Effects(
+        prompt=indices("prompt", below=n_prompts),
+        position=indices("position") if prefix + "position" in tensors else None,
+        feature=indices("feature", below=n_features),
+        value=numbers("value"),
+        error=numbers("error"),
+        clean=numbers("clean"),
+        baseline=numbers("baseline"),
+        lengths=indices("lengths"),
+        n_features=n_features,
+        method=method,
+    )

@@ -1,10 +1,32 @@
-"""Do features that matter at one checkpoint only explain that it does a task badly? A test with controls."""
+"""Is a dip of a task caused by features that matter at this checkpoint only? A test with held-out prompts and controls.
+
+Given a task, the checkpoint `at` of its dip, and a checkpoint `other` at which the task has recovered (or from which it
+fell), `explain_dip` works as follows:
+
+1. **Two halves.** Split the prompts at random. The first half selects the features, the second half tests them, so that
+   the test is not biased by the selection.
+2. **Candidates.** On the first half, take the `top` features with the largest |IE| at `at`
+   (`crosstime.effects.attribute`). Of these, select the features with ``|IE_other| / (|IE_at| + |IE_other|) < absent``:
+   they are *discontinued* where `other` is later, and have *emerged* where it is earlier.
+3. **Harmful and helpful.** A candidate is harmful where IE_at < 0: the metric, wrong minus right, falls without it. It
+   is helpful where IE_at > 0.
+4. **Controls.** Draw sets of as many other features as there are harmful ones, `draws` times. *Matched* features are
+   drawn one for each harmful feature, from the ten whose mean contribution to the activation (mean code times decoder
+   norm) is nearest on a logarithmic scale; *random* features are drawn from all that fire on the task.
+5. **Ablation.** On the second half, ablate the harmful features, the helpful ones, and both jointly at the two
+   checkpoints, and the controls at `at`. The same groups are ablated on all prompts of the tasks in `others`.
+6. **Test.** With d the change of the logit difference (right minus wrong) without the harmful features at `at`, and d_r
+   that without matched draw r of R: ``p = (1 + #{d_r >= d}) / (1 + R)``. The dip is *explained* where the bootstrap
+   interval of d over prompts is above zero and p is at most .05 (`Dip.explained`).
+
+Source: CTT (arXiv 2509.05291), sections 4 and 5, for discontinued features and RelIE; the two halves and the controls
+are ours. p counts the observed set as one of the draws, as in Phipson & Smyth 2010.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,324 +35,319 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.crosscoders.decompose import DecomposedTask, decompose_task, fitting
-from crosstime.effects.attribute import Attribution, attribute
+from crosstime.crosscoders.decompose import DecomposedTask, TaskInput, fitting, prepare_task
+from crosstime.effects.attribute import attribute
+from crosstime.effects.attribution import Attribution
+from crosstime.effects.dip import BOTH, COLUMNS, HARMFUL, HELPFUL, MATCHED, RANDOM, Dip
 from crosstime.effects.relie import ABSENT, relative_pairwise
-from crosstime.errors import CrosscoderError, RunError
+from crosstime.errors import CrosscoderError
+from crosstime.machine.long_table import long_table
 from crosstime.machine.progress import track
-from crosstime.shown import Shown
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
-from interventions import Ablation, Bootstrap, Decomposition, Effects, Prompts, bootstrap_interval
+from interventions import Ablation, Bootstrap, Decomposition, Effects, Model, Prompts, bootstrap_interval
 from interventions import ablate as ablate_features
 from interventions.metrics import answered_right
-from tasks import Task, TokenizedTask
 from user_input.nearest import nearest
 
-HARMFUL, HELPFUL, BOTH = "harmful", "helpful", "harmful and helpful"
-MATCHED, RANDOM = "matched control", "random control"
-COLUMNS = (
-    "task", "group", "n", "revision", "prompts", "accuracy", "accuracy_change", "logit_difference_change", "low",
-    "high", "p",
-)  # fmt: skip
-_NEIGHBOURS = 10
+NEIGHBOURS = 10
+"""Number of features, nearest in their mean contribution, from which a matched control is drawn."""
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Dip(Shown):
-    """What features that matter at one of two checkpoints do to a task there.
+@dataclass(frozen=True)
+class DipTest:
+    """How the features of a dip are selected and tested.
 
     Attributes:
-        task: name of the task.
-        at: the checkpoint of the dip.
-        other: the one that it is compared with.
-        given_up: whether `other` is the later one, so that the features are *discontinued*; else they have *emerged*.
-        harmful, helpful: features that matter at `at` and hardly at `other`, by the sign of what they do.
-        table: one row for each task, group and checkpoint: task, group, n, revision, prompts, accuracy,
-            accuracy_change, logit_difference_change (right minus wrong, towards the right answer), low, high, p. A
-            control's row is the mean over its draws, low and high are percentiles of the draws, and p, in the row of
-            the harmful ones, is the share of matched draws that do as much or more.
+        top: number of features, by |IE| on the first half of the prompts, that are candidates.
+        absent: share of the effect at the other checkpoint, below which a feature is absent there.
+        prompts: largest number of prompts of the second half that are run; None runs all.
+        draws: number of draws of each control.
+
+    Raises:
+        CrosscoderError: `top`, `prompts` or `draws` is below 1.
+
+    Examples:
+        >>> DipTest(prompts=200).draws
+        100
     """
 
-    task: str
-    at: str
-    other: str
-    given_up: bool
-    harmful: tuple[int, ...]
-    helpful: tuple[int, ...]
-    table: pd.DataFrame
+    top: int = 100
+    absent: float = ABSENT
+    prompts: int | None = None
+    draws: int = 100
 
-    @property
-    def explained(self) -> bool:
-        """Whether taking the harmful ones away at `at` helps: interval above zero, and p at most .05."""
-        if not self.harmful:
-            return False
-        row = self.row(HARMFUL)
-        return bool(row.low > 0 and row.p <= 0.05)
-
-    def headline(self) -> str:
-        """The finding, as `sentence` says it."""
-        return self.sentence()
-
-    def tables(self) -> dict[str, pd.DataFrame]:
-        """What the model does without the features."""
-        return {"without these features": self.table}
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain values, for JSON; `of` makes it again."""
-        fields = {name: getattr(self, name) for name in ("task", "at", "other", "given_up", "harmful", "helpful")}
-        return fields | {"table": self.table.to_dict("records")}
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Dip:
-        """What `to_dict` wrote.
-
-        Raises:
-            RunError: a value is missing, or of another kind.
-        """
-        try:
-            table = pd.DataFrame(values["table"], columns=list(COLUMNS))
-            table = table.astype(dict.fromkeys(COLUMNS[5:], float) | dict.fromkeys(("n", "prompts"), "int64"))
-            features = (tuple(int(feature) for feature in values[name]) for name in ("harmful", "helpful"))
-            return cls(values["task"], values["at"], values["other"], bool(values["given_up"]), *features, table)
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunError(f"A dip was not written whole: {type(error).__name__}: {error}.") from error
-
-    def row(self, group: str, revision: str | None = None, task: str | None = None) -> pd.Series:
-        """One row of the table; by default of the task and checkpoint of the dip.
-
-        Raises:
-            CrosscoderError: the table has no such row.
-        """
-        own = self.table[
-            (self.table.group == group)
-            & (self.table.revision == (revision or self.at))
-            & (self.table.task == (task or self.task))
-        ]
-        if own.empty:
-            raise CrosscoderError(f"The dip has no row for {group!r} at {revision or self.at}.")
-        return own.iloc[0]
-
-    def sentence(self) -> str:
-        """The finding in a sentence or two, with its numbers."""
-        kind, what = ("discontinued", "dip") if self.given_up else ("emerging", "fall")
-        if not self.harmful:
-            gone = f"is given up by {self.other}" if self.given_up else f"was absent at {self.other}"
-            return (
-                f"No feature that does harm on {self.task} at {self.at} {gone}: the {what} is not explained by {kind} "
-                "features."
-            )
-        row = self.row(HARMFUL)
-        features = f"the {len(self.harmful)} harmful {'feature' if len(self.harmful) == 1 else 'features'}"
-        since = "gives up" if self.given_up else "brings"
-        first, last = (self.at, self.other) if self.given_up else (self.other, self.at)
-        verdict = "explained" if self.explained else "not explained"
-        return (
-            f"The {what} on {self.task} at {self.at} is {verdict} by {kind} features: without {features} that training "
-            f"{since} between {first} and {last}, the logit difference moves by {row.logit_difference_change:+.2f} "
-            f"[{row.low:+.2f}, {row.high:+.2f}] towards the right answer, and accuracy goes from "
-            f"{row.accuracy - row.accuracy_change:.2f} to {row.accuracy:.2f}; {self._controlled(row)}, on "
-            f"{int(row.prompts)} prompts that were not used to choose the features."
-        )
-
-    def _controlled(self, row: pd.Series) -> str:
-        if row.p != row.p:
-            return "too few other features fire for a control"
-        control = self.row(MATCHED)
-        return (
-            f"without as many matched ones it moves by {control.logit_difference_change:+.2f} "
-            f"[{control.low:+.2f}, {control.high:+.2f}] (p = {row.p:.3g})"
-        )
+    def __post_init__(self) -> None:
+        for name, value in (("top", self.top), ("draws", self.draws), ("prompts", self.prompts)):
+            if value is not None and value < 1:
+                raise CrosscoderError(f"A dip needs {name} of at least 1, not {value}.")
 
 
 def explain_dip(
     suite: Suite,
     crosscoder: CrossCoder,
-    task: Task | TokenizedTask | DecomposedTask,
+    task: TaskInput | Attribution,
     at: str,
     other: str,
     *,
-    others: Sequence[Task | TokenizedTask | DecomposedTask] = (),
-    attribution: Attribution | None = None,
-    top: int = 100,
-    absent: float = ABSENT,
-    prompts: int | None = None,
-    draws: int = 100,
-    resamples: int = 2_000,
-    seed: int = 0,
+    others: Sequence[TaskInput] = (),
+    test: DipTest = DipTest(),
+    bootstrap: Bootstrap = Bootstrap(resamples=2_000),
     compute: Compute = Compute(),
 ) -> Dip:
-    """Ask whether features that matter at one checkpoint and not at another are what a task suffers from there.
+    """Test whether features that matter at one checkpoint, and not at another, are what a task suffers from there.
 
-    1. The prompts are halved at random. On the first half the `top` features by |IE| at `at` are taken; of these,
-       those with RelIE ``|IE_other| / (|IE_at| + |IE_other|) < absent`` are *discontinued* where `other` comes later,
-       and have *emerged* where it comes earlier. They are *harmful* where IE_at < 0: the metric, wrong minus right,
-       falls without them.
-    2. On the second half the harmful ones, the helpful ones, and both are set to zero jointly at both checkpoints.
-    3. At `at` the same is done with `draws` sets of as many other features as there are harmful ones: *matched* ones,
-       each drawn from the ten whose mean part in the activation is nearest to a harmful one's, and plain random ones of
-       those that fire.
+    The steps are described at the head of this module.
 
     Args:
-        suite, crosscoder, task: as for `attribute`.
-        at: the checkpoint of the dip.
-        other: a later checkpoint, at which the task has recovered, or an earlier one, from which it fell.
-        others: tasks on which the same features are ablated, on all prompts.
-        attribution: of the task, if there is one already.
-        top: features that are looked at.
-        absent: see above.
-        prompts: how many of the second half are run at most; default all.
-        draws, resamples, seed: of the controls and of the bootstrap over prompts.
-        compute: how the checkpoints are run.
+        suite: a suite with at least the checkpoints of the crosscoder.
+        crosscoder: the features.
+        task: a task in any form, or its `Attribution`, which saves computing the effects again.
+        at: revision of the dip.
+        other: a later revision, at which the task has recovered, or an earlier one, from which it fell.
+        others: further tasks on which the same features are ablated, on all prompts.
+        test: how features are selected and controls are drawn.
+        bootstrap: of the intervals over prompts; its seed is also that of the halves and of the controls.
+        compute: where and how the checkpoints run.
+
+    Returns:
+        The harmful and helpful features, and a table of what their ablation changes.
 
     Raises:
-        CrosscoderError: a checkpoint that the crosscoder does not have, the same one twice, fewer than four prompts,
-            or a number below one.
+        CrosscoderError: a checkpoint that the crosscoder does not have, the same checkpoint twice, or fewer than four
+            prompts.
 
     Examples:
         >>> explain_dip(suite, crosscoder, task, "step64", "step256").sentence()  # doctest: +SKIP
 
     Source: CTT (arXiv 2509.05291), sections 4 and 5; the halves and controls are ours.
     """
-    chosen = fitting(suite, crosscoder)
+    revisions = fitting(suite, crosscoder).revisions
     for revision in (at, other):
-        if revision not in chosen.revisions:
-            raise CrosscoderError(
-                f"The crosscoder has no checkpoint {revision!r}: {nearest(revision, chosen.revisions)}"
-            )
+        if revision not in revisions:
+            raise CrosscoderError(f"The crosscoder has no checkpoint {revision!r}: {nearest(revision, revisions)}")
     if at == other:
         raise CrosscoderError(f"A dip is between two checkpoints, not {at} and itself.")
-    for name, value in (("top", top), ("draws", draws), ("prompts", prompts)):
-        if value is not None and value < 1:
-            raise CrosscoderError(f"A dip needs {name} of at least 1, not {value}.")
-    if attribution is None:
-        attribution = attribute(suite, crosscoder, task, compute=compute)
-    decomposed = attribution.decomposed
+    at_index, other_index = revisions.index(at), revisions.index(other)
+
+    # Find the effects, and split the prompts into two halves
+    attribution = task if isinstance(task, Attribution) else attribute(suite, crosscoder, task, compute=compute)
+    checkpoints, decomposed = prepare_task(suite, crosscoder, attribution.decomposed, compute)
+    generator = torch.Generator().manual_seed(bootstrap.seed)
+    selection, held_out = _halves(decomposed, test.prompts, generator)
+
+    # Select features on the first half
+    ie, ie_other = (_mean_effect(attribution.effects[c], selection) for c in (at_index, other_index))
+    strongest = ie.abs().argsort(descending=True, stable=True)[: test.top]
+    candidates = strongest[relative_pairwise(ie, ie_other)[strongest] < test.absent]
+    harmful, helpful = candidates[ie[candidates] < 0].tolist(), candidates[ie[candidates] > 0].tolist()
+    groups = {HARMFUL: harmful, HELPFUL: helpful, BOTH: harmful + helpful}
+    groups = {name: features for name, features in groups.items() if features}
+
+    # Draw the controls
+    contribution = mean_contribution(decomposed, crosscoder, at_index)
+    controls = draw_controls(contribution, harmful, harmful + helpful, test.draws, generator)
+
+    # Ablate groups and controls on the second half, and the groups on all prompts of the other tasks
+    prompt_sets = [_PromptSet(decomposed, held_out, controls)]
+    for further_task in others:
+        _, further = prepare_task(suite, crosscoder, further_task, compute)
+        prompt_sets.append(_PromptSet(further, torch.arange(len(further.prompts)), {}))
+    table = pd.DataFrame(columns=list(COLUMNS))
+    if groups:
+        table = _ablate_groups(checkpoints.select([at, other]), crosscoder, prompt_sets, groups, bootstrap, compute)
+
+    return Dip(
+        task=decomposed.task.name,
+        at=at,
+        other=other,
+        given_up=at_index < other_index,
+        harmful=tuple(harmful),
+        helpful=tuple(helpful),
+        table=table,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _PromptSet:
+    """Prompts of a task on which groups are ablated, and the controls that are ablated at the dip's checkpoint."""
+
+    decomposed: DecomposedTask
+    rows: Int[Tensor, " R"]
+    controls: Mapping[str, Sequence[Sequence[int]]]
+
+
+def _halves(
+    decomposed: DecomposedTask, most: int | None, generator: torch.Generator
+) -> tuple[Int[Tensor, " R"], Int[Tensor, " S"]]:
+    """Two random halves of a task's prompts; of the second half at most `most`, in ascending order."""
     n_prompts = len(decomposed.prompts)
     if n_prompts < 4:
         raise CrosscoderError(f"Task {decomposed.task.name} has {n_prompts} prompts; two halves need at least 4.")
-    generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(n_prompts, generator=generator)
-    choosing, testing = order[: n_prompts // 2], order[n_prompts // 2 :][:prompts].sort().values
-
-    c_at, c_other = chosen.revisions.index(at), chosen.revisions.index(other)
-    ie, ie_other = (_mean_effect(attribution.effects[c], choosing, n_prompts) for c in (c_at, c_other))
-    strongest = ie.abs().argsort(descending=True, stable=True)[:top]
-    specific = strongest[relative_pairwise(ie, ie_other)[strongest] < absent]
-    harmful, helpful = specific[ie[specific] < 0].tolist(), specific[ie[specific] > 0].tolist()
-    groups = {HARMFUL: harmful, HELPFUL: helpful, BOTH: harmful + helpful}
-    groups = {name: features for name, features in groups.items() if features}
-    controls = _controls(decomposed, crosscoder, c_at, harmful, harmful + helpful, draws, generator)
-    measured = [(decomposed, testing)]
-    for each in others:
-        one = each if isinstance(each, DecomposedTask) else decompose_task(suite, crosscoder, each, compute=compute)
-        measured.append((one, torch.arange(len(one.prompts))))
-    found: dict[tuple[int, int], list[dict[str, object]]] = {}
-    with track("Explaining the dip", 2 * len(measured) if groups else 0) as bar:
-        for c in (c_at, c_other) if groups else ():
-            with compute.open(chosen, chosen.revisions[c]) as model:
-                for place, (one, used) in enumerate(measured):
-                    bar.note(f"{one.task.name} at {chosen.revisions[c]}")
-                    beside = controls if one is decomposed and c == c_at else {}
-                    sets = [*groups.values(), *(features for listed in beside.values() for features in listed)]
-                    some, clean = _some(one, used, c)
-                    ablated = ablate_features(model, some, crosscoder.origin.site, clean, sets)
-                    described = {"task": one.task.name, "revision": chosen.revisions[c], "prompts": len(used)}
-                    rows = _rows(ablated, groups, beside, resamples, seed)
-                    found[place, c] = [described | row for row in rows]
-                    bar.advance()
-    rows = [row for place in range(len(measured)) for c in (c_at, c_other) for row in found.get((place, c), ())]
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return Dip(decomposed.task.name, at, other, c_at < c_other, tuple(harmful), tuple(helpful), table)
+    return order[: n_prompts // 2], order[n_prompts // 2 :][:most].sort().values
 
 
-def _mean_effect(effects: Effects, rows: Int[Tensor, " R"], n_prompts: int) -> Float[Tensor, " F"]:
-    """Indirect effect of every feature over some of the prompts."""
-    chosen = torch.zeros(n_prompts, dtype=torch.bool)
-    chosen[rows] = True
-    kept = chosen[effects.prompt]
+def _mean_effect(effects: Effects, rows: Int[Tensor, " R"]) -> Float[Tensor, " F"]:
+    """Indirect effect of every feature, as the mean over these prompts."""
+    selected = torch.zeros(len(effects.clean), dtype=torch.bool)
+    selected[rows] = True
+    entries = selected[effects.prompt]
     sums = torch.zeros(effects.n_features, dtype=torch.float64)
-    return sums.index_add(0, effects.feature[kept], effects.value[kept].double()) / len(rows)
+    return sums.index_add(0, effects.feature[entries], effects.value[entries].double()) / len(rows)
 
 
-def _some(decomposed: DecomposedTask, rows: Int[Tensor, " R"], checkpoint: int) -> tuple[Prompts, Decomposition]:
-    """Some of a task's prompts, and their decomposition at a checkpoint."""
-    prompts, whole = decomposed.prompts, decomposed.clean[checkpoint]
-    kept = torch.zeros(len(prompts), dtype=torch.bool)
-    kept[rows] = True
-    tokens = kept[prompts.sequence_of_token].nonzero().squeeze(1)
-    numbers = kept.nonzero().squeeze(1).tolist()
-    ids, right, wrong = ([each[row] for row in numbers] for each in (prompts.ids, prompts.right, prompts.wrong))
-    return Prompts(ids, right, wrong), replace(whole, x=whole.x[tokens], codes=whole.codes.rows(tokens))
+def mean_contribution(decomposed: DecomposedTask, crosscoder: CrossCoder, checkpoint_index: int) -> Float[Tensor, " F"]:
+    """Mean length of each feature's part in the activation, on the scale of training: mean code times decoder norm."""
+    codes = decomposed.clean[checkpoint_index].codes
+    return codes.mean().double() * crosscoder.decoder_norms()[checkpoint_index].double()
 
 
-def _controls(
-    decomposed: DecomposedTask,
-    crosscoder: CrossCoder,
-    checkpoint: int,
+def draw_controls(
+    contribution: Float[Tensor, " F"],
     features: Sequence[int],
     excluded: Sequence[int],
     draws: int,
     generator: torch.Generator,
 ) -> dict[str, list[list[int]]]:
-    """Sets of as many features as `features`, of those that fire and are not excluded; fewer if there are too few."""
-    codes = decomposed.clean[checkpoint].codes
-    part = codes.mean().double() * crosscoder.decoder_norms()[checkpoint].double()
-    free = part > 0
-    free[list(excluded)] = False
-    others = free.nonzero().squeeze(1)
-    if not features or len(others) < len(features):
+    """Draw sets of as many features as `features`, matched and random, from those that fire and are not excluded.
+
+    Args:
+        contribution: mean contribution of every feature to the activation, see `mean_contribution`.
+        features: the features that a control stands for.
+        excluded: features that no control may contain.
+        draws: number of sets of each kind.
+        generator: of the draws.
+
+    Returns:
+        For ``matched control`` and ``random control`` the sets; empty where too few features fire.
+    """
+    available = contribution > 0
+    available[list(excluded)] = False
+    candidates = available.nonzero().squeeze(1)
+    if not features or len(candidates) < len(features):
         return {}
-    found: dict[str, list[list[int]]] = {MATCHED: [], RANDOM: []}
+
+    controls: dict[str, list[list[int]]] = {MATCHED: [], RANDOM: []}
     for _ in range(draws):
-        left = part.log().masked_fill(~free, torch.inf)
-        drawn = []
+        # Matched: for each feature one of its nearest neighbours that is not in the set yet
+        log_contribution = contribution.log().masked_fill(~available, torch.inf)
+        matched: list[int] = []
         for feature in features:
-            distance = (left - part[feature].clamp(min=1e-30).log()).abs()
-            near = distance.topk(min(_NEIGHBOURS, len(others) - len(drawn)), largest=False).indices
-            drawn.append(int(near[torch.randint(len(near), (), generator=generator)]))
-            left[drawn[-1]] = torch.inf
-        found[MATCHED].append(drawn)
-        found[RANDOM].append(others[torch.randperm(len(others), generator=generator)[: len(features)]].tolist())
-    return found
+            distance = (log_contribution - contribution[feature].clamp(min=1e-30).log()).abs()
+            nearby = distance.topk(min(NEIGHBOURS, len(candidates) - len(matched)), largest=False).indices
+            matched.append(int(nearby[torch.randint(len(nearby), (), generator=generator)]))
+            log_contribution[matched[-1]] = torch.inf
+        controls[MATCHED].append(matched)
+
+        # Random: any features that fire
+        order = torch.randperm(len(candidates), generator=generator)
+        controls[RANDOM].append(candidates[order[: len(features)]].tolist())
+
+    return controls
 
 
-def _rows(
-    found: Ablation,
+def _ablate_groups(
+    checkpoints: Suite,
+    crosscoder: CrossCoder,
+    prompt_sets: Sequence[_PromptSet],
+    groups: Mapping[str, Sequence[int]],
+    bootstrap: Bootstrap,
+    compute: Compute,
+) -> pd.DataFrame:
+    """Ablate groups of features at both checkpoints, and the controls at the first: the table of a dip."""
+    checkpoint_indices = [crosscoder.origin.revisions.index(revision) for revision in checkpoints.revisions]
+
+    with track("Explaining the dip", len(checkpoints) * len(prompt_sets)) as bar:
+
+        def tables_at(index: int, model: Model) -> list[pd.DataFrame]:
+            revision = checkpoints.revisions[index]
+            tables = []
+            for prompt_set in prompt_sets:
+                task = prompt_set.decomposed.task.name
+                bar.note(f"{task} at {revision}")
+                controls = prompt_set.controls if index == 0 else {}
+                sets = [*groups.values(), *(features for draws in controls.values() for features in draws)]
+                prompts, clean = _select_prompts(prompt_set.decomposed, prompt_set.rows, checkpoint_indices[index])
+                ablation = ablate_features(model, prompts, crosscoder.origin.site, clean, sets)
+                axes: dict[str, Sequence[str | int]] = {
+                    "task": [task],
+                    "revision": [revision],
+                    "prompts": [len(prompt_set.rows)],
+                }
+                tables.append(_table(axes, ablation, groups, controls, bootstrap))
+                bar.advance()
+            return tables
+
+        tables_by_checkpoint = compute.each(checkpoints, tables_at)
+
+    # Task by task, and of each task checkpoint by checkpoint
+    tables = [table for tables_of_task in zip(*tables_by_checkpoint, strict=True) for table in tables_of_task]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _select_prompts(
+    decomposed: DecomposedTask, rows: Int[Tensor, " R"], checkpoint_index: int
+) -> tuple[Prompts, Decomposition]:
+    """A subset of a task's prompts, in the task's order, and its decomposition at a checkpoint."""
+    prompts, decomposition = decomposed.prompts, decomposed.clean[checkpoint_index]
+    selected = torch.zeros(len(prompts), dtype=torch.bool)
+    selected[rows] = True
+    numbers = selected.nonzero().squeeze(1).tolist()
+    tokens = selected[prompts.sequence_of_token].nonzero().squeeze(1)
+    subset = Prompts(
+        [prompts.ids[row] for row in numbers],
+        [prompts.right[row] for row in numbers],
+        [prompts.wrong[row] for row in numbers],
+    )
+    return subset, replace(decomposition, x=decomposition.x[tokens], codes=decomposition.codes.rows(tokens))
+
+
+def _table(
+    axes: Mapping[str, Sequence[str | int]],
+    ablation: Ablation,
     groups: Mapping[str, Sequence[int]],
     controls: Mapping[str, Sequence[Sequence[int]]],
-    resamples: int,
-    seed: int,
-) -> list[dict[str, object]]:
-    """The table's rows of one task and checkpoint; ablated were the groups first, then the controls."""
-    # Towards the right answer is up.
-    change = -found.change.double()
-    means, accuracy = change.mean(1), answered_right(found.metric).mean(1)
-    clean = answered_right(found.clean).mean().item()
-    low, high = bootstrap_interval(change[: len(groups)].T, Bootstrap(resamples, seed))
+    bootstrap: Bootstrap,
+) -> pd.DataFrame:
+    """Rows of one task and checkpoint. The ablation is of the groups first, and of the draws of all controls after."""
+    # The metric is wrong minus right; the change of the table points towards the right answer
+    change = -ablation.change.double()
+    mean_change = change.mean(1)
+    accuracy = answered_right(ablation.metric).mean(1)
+    clean_accuracy = answered_right(ablation.clean).mean().double()
 
-    def row(
-        name: str, n: int, places: slice, bounds: tuple[float, float], p: float = float("nan")
-    ) -> dict[str, object]:
-        right = accuracy[places].mean().item()
-        return {
-            "group": name, "n": n, "accuracy": right, "accuracy_change": right - clean,
-            "logit_difference_change": means[places].mean().item(), "low": bounds[0], "high": bounds[1], "p": p,
-        }  # fmt: skip
+    # Which sets of the ablation belong to each row
+    sets = {name: slice(index, index + 1) for index, name in enumerate(groups)}
+    start = len(groups)
+    for name, draws in controls.items():
+        sets[name] = slice(start, start + len(draws))
+        start += len(draws)
 
-    drawn, first = {}, len(groups)
-    for name, listed in controls.items():
-        drawn[name] = slice(first, first + len(listed))
-        first += len(listed)
-    rows = []
-    for place, (name, features) in enumerate(groups.items()):
-        p = float("nan")
-        if name == HARMFUL and MATCHED in drawn:
-            others = means[drawn[MATCHED]]
-            p = (1 + int((others >= means[place]).sum())) / (1 + len(others))
-        bounds = low[place].item(), high[place].item()
-        rows.append(row(name, len(features), slice(place, place + 1), bounds, p))
-    for name, places in drawn.items():
-        least, most = np.quantile(means[places].numpy(), [0.025, 0.975])
-        rows.append(row(name, len(controls[name][0]), places, (float(least), float(most))))
-    return rows
+    # Bounds over prompts for the groups, over draws for the controls
+    low, high = bootstrap_interval(change[: len(groups)].T, bootstrap)
+    percentiles = [np.quantile(mean_change[sets[name]].numpy(), [0.025, 0.975]) for name in controls]
+    low = torch.cat([low, torch.tensor([lower for lower, _ in percentiles], dtype=torch.float64)])
+    high = torch.cat([high, torch.tensor([upper for _, upper in percentiles], dtype=torch.float64)])
+
+    # The share of matched draws that change as much as the harmful features
+    p = torch.full((len(sets),), torch.nan, dtype=torch.float64)
+    if HARMFUL in groups and MATCHED in controls:
+        harmful, matched = list(sets).index(HARMFUL), mean_change[sets[MATCHED]]
+        p[harmful] = (1 + int((matched >= mean_change[harmful]).sum())) / (1 + len(matched))
+
+    right = torch.stack([accuracy[rows].mean() for rows in sets.values()]).double()
+    n_features = [len(features) for features in groups.values()] + [len(draws[0]) for draws in controls.values()]
+    table = long_table(
+        {**axes, "group": list(sets)},
+        {
+            "n": torch.tensor(n_features),
+            "accuracy": right,
+            "accuracy_change": right - clean_accuracy,
+            "logit_difference_change": torch.stack([mean_change[rows].mean() for rows in sets.values()]),
+            "low": low,
+            "high": high,
+            "p": p,
+        },
+    )
+    return table[list(COLUMNS)]

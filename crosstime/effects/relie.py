@@ -1,4 +1,4 @@
-"""When in training a feature matters: RelIE, RelDec, classes of features, and which features to look at."""
+"""Relative effects: at which checkpoints a feature matters, as shares (RelIE, RelDec) and as classes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ SPECIFIC, ABSENT = 0.7, 0.3
 
 
 def relative(values: Float[Tensor, "... C"], *, undefined: float = float("nan")) -> Float[Tensor, "... C"]:
-    """Each checkpoint's share of a feature's total: RelIE of effects, RelDec of decoder norms, one against all.
+    """Share of each checkpoint in a feature's total: RelIE of effects, RelDec of decoder norms, one against all.
 
-    ``|v_c| / sum_c' |v_c'|``. Where all are zero the share is 0/0 and stays NaN; CTT writes .5, which looks
-    like a shared feature, and is to be had with ``undefined=0.5``.
+    ``|v_c| / sum_c' |v_c'|``. Where all values are zero the share is 0/0 and stays NaN. CTT writes .5 there, which
+    looks like a shared feature; ``undefined=0.5`` reproduces it.
 
     Args:
-        values: effects or norms, checkpoints on the last axis.
-        undefined: what stands for 0/0.
+        values: effects or norms, with the checkpoints on the last axis.
+        undefined: value of 0/0.
 
     Examples:
         >>> relative(torch.tensor([[1.0, -3.0], [0.0, 0.0]])).tolist()
@@ -38,7 +38,11 @@ def relative(values: Float[Tensor, "... C"], *, undefined: float = float("nan"))
 def relative_pairwise(
     earlier: Float[Tensor, ...], later: Float[Tensor, ...], *, undefined: float = float("nan")
 ) -> Float[Tensor, ...]:
-    """The later of two checkpoints' share: ``|later| / (|earlier| + |later|)``; 1 is all later, 0 all earlier.
+    """Share of the later of two checkpoints: ``|later| / (|earlier| + |later|)``; 1 is all later, 0 all earlier.
+
+    Args:
+        earlier, later: effects or norms at the two checkpoints, of the same shape.
+        undefined: value of 0/0.
 
     Examples:
         >>> relative_pairwise(torch.tensor([1.0]), torch.tensor([3.0])).item()
@@ -48,13 +52,13 @@ def relative_pairwise(
 
 
 def relative_pairs(values: Float[Tensor, "*K C"], *, undefined: float = float("nan")) -> Float[Tensor, "*K C C"]:
-    """Every pair of checkpoints: ``out[..., a, b] = |v_b| / (|v_a| + |v_b|)``, the share of b against a alone.
+    """Shares of every pair of checkpoints: ``out[..., a, b] = |v_b| / (|v_a| + |v_b|)``, the share of b against a.
 
     ``out[..., a, b] + out[..., b, a] = 1`` where it is defined; a checkpoint against itself is 1/2.
 
     Args:
-        values: effects or norms, checkpoints on the last axis.
-        undefined: what stands for 0/0.
+        values: effects or norms, with the checkpoints on the last axis.
+        undefined: value of 0/0.
 
     Examples:
         >>> relative_pairs(torch.tensor([1.0, 3.0])).tolist()
@@ -69,15 +73,20 @@ def classify(
 ) -> list[str]:
     """Name the checkpoints that each feature belongs to.
 
-    Two checkpoints: a share above `specific` at one makes the feature that one's only, anything between
-    is shared. More: the feature belongs to the checkpoints whose share is at least `absent`.
+    Of two checkpoints, a feature belongs to one alone if its share there is above `specific`, and is shared otherwise.
+    Of more than two, it belongs to every checkpoint at which its share is at least `absent`.
+
+    Args:
+        shares: RelIE or RelDec of K features, see `relative`.
+        revisions: names of the C checkpoints.
+        absent, specific: the thresholds.
 
     Returns:
-        ``"main only"``, ``"step64+main"``, ``"shared"`` (all of them), ``"spread"`` (no checkpoint has a share
-        of `absent`; possible for more than three) or ``"undefined"`` (0/0).
+        For each feature ``"main only"``, ``"step64+main"``, ``"shared"`` (all checkpoints), ``"spread"`` (no checkpoint
+        has a share of `absent`, which is possible for more than three) or ``"undefined"`` (0/0).
 
     Raises:
-        CrosstimeError: as many shares are needed as revisions.
+        CrosstimeError: the number of revisions is not that of the shares.
 
     Examples:
         >>> shares = torch.tensor([[0.9, 0.1], [0.5, 0.5], [float("nan")] * 2])
@@ -86,58 +95,24 @@ def classify(
     """
     if shares.shape[-1] != len(revisions):
         raise CrosstimeError(f"{len(revisions)} revisions do not fit shares of {shares.shape[-1]} checkpoints.")
-    labels = []
-    for row in shares.tolist():
-        if any(share != share for share in row):
-            labels.append("undefined")
-            continue
-        if len(row) == 2:
-            members = [index for index, share in enumerate(row) if share > specific] or [0, 1]
-        else:
-            members = [index for index, share in enumerate(row) if share >= absent]
-        if not members:
-            labels.append("spread")
-        elif len(members) == len(row):
-            labels.append("shared")
-        else:
-            names = "+".join(revisions[index] for index in members)
-            labels.append(f"{names} only" if len(members) == 1 else names)
-    return labels
+    return [_class_of(feature_shares, revisions, absent, specific) for feature_shares in shares.tolist()]
 
 
-def select_top(effects: Float[Tensor, "C F"], k: int = 10, *, by: str = "magnitude") -> list[int]:
-    """Features worth looking at: the union over checkpoints of each one's k with the largest effect.
+def _class_of(shares: Sequence[float], revisions: Sequence[str], absent: float, specific: float) -> str:
+    """The class of one feature, by its share at each checkpoint."""
+    if any(share != share for share in shares):
+        return "undefined"
 
-    Args:
-        effects: indirect effect of every feature at every checkpoint.
-        k: how many at each checkpoint; features without any effect are never taken.
-        by: ``magnitude`` (|IE|), ``positive`` (largest IE: features that help), ``negative`` (smallest), or
-            ``both`` (top and bottom k by signed IE).
+    # Checkpoints that the feature belongs to
+    if len(shares) == 2:
+        members = [c for c, share in enumerate(shares) if share > specific] or [0, 1]
+    else:
+        members = [c for c, share in enumerate(shares) if share >= absent]
 
-    Returns:
-        Feature numbers, those with the largest |IE| at any checkpoint first.
-
-    Raises:
-        CrosstimeError: an unknown `by`, or k below 1.
-
-    Examples:
-        >>> select_top(torch.tensor([[0.0, 2.0, -3.0], [1.0, 0.0, 0.0]]), k=1)
-        [2, 0]
-    """
-    keys = {
-        "magnitude": [effects.abs()],
-        "positive": [effects],
-        "negative": [-effects],
-        "both": [effects, -effects],
-    }
-    if by not in keys:
-        raise CrosstimeError(f"Features are selected by one of {', '.join(keys)}, not {by!r}.")
-    if k < 1:
-        raise CrosstimeError(f"k must be at least 1, not {k}.")
-    chosen: set[int] = set()
-    for key in keys[by]:
-        for row in key:
-            values, indices = row.topk(min(k, len(row)))
-            chosen.update(indices[values > 0].tolist())
-    strongest = effects.abs().amax(0)
-    return sorted(chosen, key=lambda feature: (-float(strongest[feature]), feature))
+    # Their names
+    if not members:
+        return "spread"
+    if len(members) == len(shares):
+        return "shared"
+    names = "+".join(revisions[c] for c in members)
+    return f"{names} only" if len(members) == 1 else names

@@ -1,8 +1,35 @@
-"""Features through time: all temporal tables of a crosscoder and its effects, at once."""
+"""Features over training: all temporal tables of a crosscoder and its effects at once.
+
+Given a crosscoder of C checkpoints, its effects on some tasks, and text, `evolve` works as follows. Steps 1 and 2 read
+the weights alone, steps 3 to 6 the effects, steps 7 and 8 text.
+
+1. **Decoders.** A feature is *present* at a checkpoint where the norm of its decoder direction is at least a fraction
+   (3/7) of its maximum. Onset, peak, persistence, rotation and dimensionality of every feature follow from its decoder
+   directions at the checkpoints where it is present (`decoder_evolution`).
+2. **Life cycles by decoder norm.** The pattern of presence over the checkpoints has a name: emerging, discontinued,
+   transient, and so on (`life_cycles`). Its frequency among all features is counted.
+3. **Selection.** The features with the largest |IE| at any checkpoint, on any task, are selected (`select_top`); all
+   later tables of single features list these.
+4. **Life cycles by effect.** For each task, the selected features are named by presence of their effects. Resampled
+   prompts say how certain a name is (`life_cycle_support`). Frequencies count, on each task, the features that were
+   selected on this task, since the life cycle of a feature that hardly matters is noise.
+5. **Pairs.** RelIE and RelDec of every pair of checkpoints (`relative_pairs`).
+6. **Specificity.** A permutation test of RelIE, which exchanges the checkpoints within prompts (`specificity_test`).
+7. **Scaling.** Whether a feature that is absent by its decoder norm is written by other features, or is part of the
+   error, is measured on the activations of the text (`latent_scaling`).
+8. **Kinds.** What a feature responds to (`feature_kinds`), which kinds come first (`onset_by_kind`), and in which
+   language it fires (`language_shares`).
+9. **Facts.** One row for each selected feature, with the most telling column of each table.
+
+Source: CTT (arXiv 2509.05291) for RelIE and RelDec; EoC (arXiv 2509.17196) for onsets, persistence, rotation and kinds;
+Elhage et al. 2022 for dimensionality; Minder et al. (arXiv 2504.02922) for latent scaling; docs/features.md has the
+formulas.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -11,140 +38,198 @@ from jaxtyping import Float
 from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.crosscoders.decompose import DecomposedText, decompose_text
-from crosstime.effects.attribute import Attribution
-from crosstime.effects.relie import relative_pairs, select_top
+from crosstime.crosscoders.decompose import decompose_text
+from crosstime.effects.attribution import Attribution
+from crosstime.effects.relie import relative_pairs
+from crosstime.effects.select_top import select_top
 from crosstime.errors import CrosscoderError
-from crosstime.evolution.decoders import decoder_evolution
+from crosstime.evolution.decoder_evolution import decoder_evolution
 from crosstime.evolution.latent_scaling import latent_scaling
-from crosstime.evolution.life_cycles import PRESENT, life_cycle_shares, life_cycle_support, life_cycles
+from crosstime.evolution.life_cycles import life_cycle_shares, life_cycle_support, life_cycles
 from crosstime.evolution.onsets import onset_by_kind
-from crosstime.evolution.specificity import specificity_test
-from crosstime.features.feature_kinds import feature_kinds, language_shares
+from crosstime.evolution.presence import PRESENT
+from crosstime.evolution.specificity_test import specificity_test
+from crosstime.features.feature_kinds import feature_kinds
+from crosstime.features.language_shares import language_shares
+from crosstime.machine.long_table import long_table
 from crosstime.suites.compute import Compute
 from crosstime.suites.corpus import TextSample
 from crosstime.suites.read_lines import TextSource
 from crosstime.suites.suite import Suite
+from interventions import Bootstrap
 
 DECODER = "decoder norm"
+"""Source of the life cycles that are named by decoder norms."""
 Text = TextSource | Iterable[str]
+
+_COLUMNS = {
+    "life_cycle_shares": ("source", "life_cycle", "count", "share", "low", "high"),
+    "life_cycles": ("task", "feature", "life_cycle", "label", "first", "last", "support", "strongest"),
+    "pairs": ("task", "feature", "revision", "other", "relie", "reldec"),
+    "specificity": ("task", "feature", "revision", "relie", "p", "q"),
+}
+
+
+@dataclass(frozen=True)
+class TextEvidence:
+    """Text that shows what features respond to, for `evolve`.
+
+    Attributes:
+        corpus: text for latent scaling and for kinds of features.
+        languages: text of each language by its name, for language specificity.
+        sample: how much of each text is read.
+
+    Examples:
+        >>> TextEvidence("corpus.txt.gz", sample=TextSample(n_sequences=256)).languages is None
+        True
+    """
+
+    corpus: Text | None = None
+    languages: Mapping[str, Text] | None = None
+    sample: TextSample = TextSample()
 
 
 def evolve(
+    suite: Suite | None,
     crosscoder: CrossCoder,
     effects: Sequence[Attribution] | Mapping[str, Float[Tensor, "C F"]] = (),
     *,
     features: Sequence[int] | None = None,
     top: int = 10,
-    suite: Suite | None = None,
-    corpus: Text | None = None,
-    languages: Mapping[str, Text] | None = None,
     fraction: float = PRESENT,
-    n_sequences: int = 128,
-    sequence_length: int = 64,
-    resamples: int = 1_000,
-    seed: int = 0,
+    text: TextEvidence | None = None,
+    bootstrap: Bootstrap = Bootstrap(resamples=1_000),
     compute: Compute = Compute(),
 ) -> dict[str, pd.DataFrame]:
-    """When features emerge, how long they stay, how they turn, and how sure that is: every temporal table of a run.
+    """Make every temporal table of a crosscoder: when features emerge, how long they stay, and how they turn.
 
     Args:
+        suite: a suite with at least the checkpoints of the crosscoder; None if no text is read.
         crosscoder: of C checkpoints in order of training.
-        effects: on each task, as `attribute` gives them, or the C x F indirect effects by the task's name; then what
-            needs effects prompt by prompt (support, intervals, tests) is left out or NaN.
-        features: which get rows in the tables of selected features, whatever their effects; default the union over
-            tasks and checkpoints of the `top` with the largest |IE|.
+        effects: on each task, as `attribute` returns them; or the indirect effects of F features at C checkpoints by
+            the name of the task, in which case everything that needs single prompts (support, intervals, tests) is left
+            out or NaN.
+        features: features to list in the tables of selected features; by default the union over tasks and checkpoints
+            of the `top` features with the largest |IE|.
         top: see `features`.
-        suite, corpus: with both, text is read for latent scaling and for kinds of features.
-        languages: with `suite`, text of each language, for language specificity.
-        fraction: share of its maximum from which a feature counts as present, see `life_cycles.present`.
-        n_sequences, sequence_length: how much text is read of each corpus.
-        resamples, seed: of bootstrap and permutation tests.
-        compute: how the checkpoints are run.
+        fraction: share of its maximum from which a feature counts as present, see `present`.
+        text: text to read, for latent scaling, kinds of features and languages.
+        bootstrap: of the intervals and the support; its resamples and seed are also those of the permutation tests, and
+            its seed that of the random sequences of `feature_kinds`.
+        compute: where and how the checkpoints run.
 
     Returns:
-        Tables by name. Of all features: ``evolution``, ``rotation``, ``rotation_steps``, ``dimensionality``
-        (`decoder_evolution`), ``life_cycle_shares`` (source, life_cycle, count, share, low, high), and with text
-        ``kinds`` (`feature_kinds`), ``onsets`` (`onset_by_kind`) and ``languages`` (`language_shares`). Of the
-        selected ones: ``life_cycles`` (task, feature, life_cycle, label, first, last, support,
-        strongest: whether it was selected on this task, not on another alone), ``pairs`` (task,
-        feature, revision, other, relie, reldec: the share of `other`, the later one), ``specificity`` (task and the
-        columns of `specificity_test`), with text ``scaling`` (`latent_scaling`), and ``facts``, one row a feature with
-        the most telling of all these.
+        Tables by name.
+        Of all features: ``evolution``, ``rotation``, ``rotation_steps``, ``dimensionality`` (`decoder_evolution`),
+        ``life_cycle_shares`` (source, life_cycle, count, share, low, high), and with text ``kinds`` (`feature_kinds`),
+        ``onsets`` (`onset_by_kind`) and ``languages`` (`language_shares`).
+        Of the selected features: ``life_cycles`` (task, feature, life_cycle, label, first, last, support, strongest:
+        whether the feature was selected on this task), ``pairs`` (task, feature, revision, other, relie, reldec: the
+        share of `other`, the later one), ``specificity`` (task and the columns of `specificity_test`), with text
+        ``scaling`` (`latent_scaling`), and ``facts``, one row for each feature.
 
     Raises:
-        CrosscoderError: effects of other checkpoints or sizes, a feature that does not exist, text without a suite.
+        CrosscoderError: effects of other checkpoints or sizes, a feature that does not exist, or text without a suite.
+        CorpusError: a text is missing or too short.
 
     Examples:
-        >>> tables = evolve(crosscoder, [attribution], suite=suite, corpus="corpus.txt.gz")  # doctest: +SKIP
+        >>> text = TextEvidence(corpus="corpus.txt.gz")  # doctest: +SKIP
+        >>> tables = evolve(suite, crosscoder, [attribution], text=text)  # doctest: +SKIP
         >>> tables["life_cycles"].life_cycle.value_counts()  # doctest: +SKIP
 
     Source: CTT (arXiv 2509.05291); EoC (arXiv 2509.17196); Minder et al. (arXiv 2504.02922); docs/features.md.
     """
-    revisions = crosscoder.origin.revisions
-    if suite is None and (corpus is not None or languages is not None):
+    text = text or TextEvidence()
+    if suite is None and (text.corpus is not None or text.languages is not None):
         raise CrosscoderError("Text can be read only with the suite whose checkpoints read it.")
-    attributions = {} if isinstance(effects, Mapping) else {one.task: one for one in effects}
-    means = dict(effects) if isinstance(effects, Mapping) else {name: one.ie() for name, one in attributions.items()}
-    for name, table in means.items():
-        if table.shape != (len(revisions), crosscoder.n_features):
-            raise CrosscoderError(
-                f"Effects on {name} are of {tuple(table.shape)} checkpoints and features, but the crosscoder has "
-                f"{(len(revisions), crosscoder.n_features)}."
-            )
-    chosen = _selected(crosscoder, means, features, top)
+    task_effects = _effects_by_task(crosscoder, effects)
+    selected = _select(crosscoder, task_effects, features, top)
+    revisions, norms = crosscoder.origin.revisions, crosscoder.decoder_norms().T
+
+    # Decoders of all features
     tables = decoder_evolution(crosscoder, fraction=fraction)
-    norms = crosscoder.decoder_norms().T
-
     shares = [life_cycle_shares(norms, fraction=fraction).assign(source=DECODER)]
+
+    # Effects of the selected features, task by task
     lives, pairs, tests = [], [], []
-    sampling = {"fraction": fraction, "resamples": resamples, "seed": seed}
-    for name, effect in means.items():
-        values = effect.T[chosen].double()
-        named = life_cycles(values, revisions, features=chosen, fraction=fraction).assign(task=name, support=np.nan)
-        # The life of a feature that hardly matters on this task is noise, and is not counted.
-        own = set(chosen if features is not None else select_top(effect, top))
-        counted = torch.tensor([feature in own for feature in chosen], dtype=torch.bool)
-        named["strongest"] = counted.numpy()
-        per_prompt = None
-        if name in attributions and chosen:
-            per_prompt = torch.stack([one.per_prompt(chosen) for one in attributions[name].effects], -1)
-            named["support"] = life_cycle_support(per_prompt, **sampling).numpy()
+    for task, (mean_effects, attribution) in task_effects.items():
+        ie = mean_effects.T[selected].double()
+        per_prompt = attribution.per_prompt(selected) if attribution is not None and selected else None
+        strongest = set(selected if features is not None else select_top(mean_effects, top))
+        is_strongest = torch.tensor([feature in strongest for feature in selected], dtype=torch.bool)
+
+        table = life_cycles(ie, revisions, features=selected, fraction=fraction)
+        table = table.assign(task=task, support=np.nan, strongest=is_strongest.numpy())
+        if per_prompt is not None:
+            support = life_cycle_support(per_prompt, fraction=fraction, bootstrap=bootstrap)
+            table["support"] = support.numpy()
             if len(revisions) > 1 and len(per_prompt) > 1:
-                test = specificity_test(per_prompt, revisions, features=chosen, permutations=resamples, seed=seed)
-                tests.append(test.assign(task=name))
-        lives.append(named)
-        pairs.append(_pairs(name, values, norms[chosen], chosen, revisions))
-        of_own = None if per_prompt is None else per_prompt[:, counted]
-        shares.append(life_cycle_shares(values[counted], of_own, **sampling).assign(source=f"IE: {name}"))
-    tables["life_cycle_shares"] = _joined(shares, "source", "life_cycle count share low high")
-    tables["life_cycles"] = _joined(lives, "task", "feature life_cycle label first last support strongest")
-    tables["pairs"] = _joined(pairs, "task", "feature revision other relie reldec")
-    tables["specificity"] = _joined(tests, "task", "feature revision relie p q")
+                test = specificity_test(
+                    per_prompt,
+                    revisions,
+                    features=selected,
+                    permutations=bootstrap.resamples,
+                    seed=bootstrap.seed,
+                )
+                tests.append(test.assign(task=task))
+        lives.append(table)
+        pairs.append(_pairs_table(task, ie, norms[selected], selected, revisions))
 
-    def reading(text: Text) -> DecomposedText:
-        return decompose_text(
-            suite, crosscoder, text, sample=TextSample(n_sequences, sequence_length), compute=compute,
-        )  # fmt: skip
+        counted_prompts = None if per_prompt is None else per_prompt[:, is_strongest]
+        counts = life_cycle_shares(ie[is_strongest], counted_prompts, fraction=fraction, bootstrap=bootstrap)
+        shares.append(counts.assign(source=f"IE: {task}"))
 
-    if corpus is not None:
-        natural = reading(corpus)
-        tables["scaling"] = latent_scaling(crosscoder, natural.decompositions, features=chosen, fraction=fraction)
-        tables["kinds"] = feature_kinds(suite, crosscoder, natural, seed=seed, compute=compute)
-        tables["onsets"] = onset_by_kind(
-            tables["evolution"], tables["kinds"], revisions, resamples=resamples, seed=seed
-        )
-    if languages is not None:
-        tables["languages"] = language_shares({name: reading(text).codes for name, text in languages.items()})
-    tables["facts"] = _facts(tables, chosen)
+    tables["life_cycle_shares"] = _concatenate("life_cycle_shares", shares)
+    tables["life_cycles"] = _concatenate("life_cycles", lives)
+    tables["pairs"] = _concatenate("pairs", pairs)
+    tables["specificity"] = _concatenate("specificity", tests)
+
+    # Text
+    if suite is not None and text.corpus is not None:
+        natural = decompose_text(suite, crosscoder, text.corpus, sample=text.sample, compute=compute)
+        tables["scaling"] = latent_scaling(crosscoder, natural.decompositions, features=selected, fraction=fraction)
+        tables["kinds"] = feature_kinds(suite, crosscoder, natural, seed=bootstrap.seed, compute=compute)
+        tables["onsets"] = onset_by_kind(tables["evolution"], tables["kinds"], revisions, bootstrap=bootstrap)
+    if suite is not None and text.languages is not None:
+        codes = {
+            language: decompose_text(suite, crosscoder, corpus, sample=text.sample, compute=compute).codes
+            for language, corpus in text.languages.items()
+        }
+        tables["languages"] = language_shares(codes)
+
+    tables["facts"] = _facts(tables, selected)
     return tables
 
 
-def _selected(
-    crosscoder: CrossCoder, means: Mapping[str, Tensor], features: Sequence[int] | None, top: int
+def _effects_by_task(
+    crosscoder: CrossCoder, effects: Sequence[Attribution] | Mapping[str, Float[Tensor, "C F"]]
+) -> dict[str, tuple[Float[Tensor, "C F"], Attribution | None]]:
+    """For each task its indirect effects, and the attribution that has them prompt by prompt, where there is one."""
+    by_task: dict[str, tuple[Tensor, Attribution | None]]
+    if isinstance(effects, Mapping):
+        by_task = {task: (mean_effects, None) for task, mean_effects in effects.items()}
+    else:
+        by_task = {attribution.task: (attribution.ie(), attribution) for attribution in effects}
+    expected = (len(crosscoder.origin.revisions), crosscoder.n_features)
+    for task, (mean_effects, _) in by_task.items():
+        if mean_effects.shape != expected:
+            raise CrosscoderError(
+                f"Effects on {task} are of {tuple(mean_effects.shape)} checkpoints and features, but the crosscoder "
+                f"has {expected}."
+            )
+    return by_task
+
+
+def _select(
+    crosscoder: CrossCoder,
+    task_effects: Mapping[str, tuple[Float[Tensor, "C F"], Attribution | None]],
+    features: Sequence[int] | None,
+    top: int,
 ) -> list[int]:
+    """The given features, or those with the largest effects on any task; each once."""
     if features is None:
-        return list(dict.fromkeys(feature for table in means.values() for feature in select_top(table, top)))
+        largest = [select_top(mean_effects, top) for mean_effects, _ in task_effects.values()]
+        return list(dict.fromkeys(feature for task_features in largest for feature in task_features))
     for feature in features:
         if not 0 <= feature < crosscoder.n_features:
             raise CrosscoderError(
@@ -153,45 +238,53 @@ def _selected(
     return list(dict.fromkeys(features))
 
 
-def _pairs(
-    task: str, effects: Tensor, norms: Tensor, features: Sequence[int], revisions: Sequence[str]
+def _pairs_table(
+    task: str,
+    ie: Float[Tensor, "K C"],
+    norms: Float[Tensor, "K C"],
+    features: Sequence[int],
+    revisions: Sequence[str],
 ) -> pd.DataFrame:
-    a, b = torch.triu_indices(len(revisions), len(revisions), offset=1)
-    names = np.array(revisions, dtype=object)
-    return pd.DataFrame(
+    """RelIE and RelDec of every pair of checkpoints, the earlier one first."""
+    earlier, later = torch.triu_indices(len(revisions), len(revisions), offset=1)
+    names = np.array(revisions)
+    table = long_table(
+        {"task": [task], "feature": np.array(features, dtype=np.int64), "pair": range(len(earlier))},
         {
-            "task": task,
-            "feature": np.repeat(np.array(features, dtype=np.int64), len(a)),
-            "revision": np.tile(names[a], len(features)),
-            "other": np.tile(names[b], len(features)),
-            "relie": relative_pairs(effects)[:, a, b].flatten().numpy(),
-            "reldec": relative_pairs(norms)[:, a, b].flatten().numpy(),
-        }
+            "revision": names[earlier],
+            "other": names[later],
+            "relie": relative_pairs(ie)[:, earlier, later],
+            "reldec": relative_pairs(norms)[:, earlier, later],
+        },
     )
+    return table.drop(columns="pair")
 
 
-def _joined(tables: Sequence[pd.DataFrame], first: str, others: str) -> pd.DataFrame:
-    """One table of several with the columns in order; with the columns alone where there is none."""
-    columns = [first, *others.split()]
+def _concatenate(name: str, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The tables of all tasks as one, with the columns in order; without rows where there are no tables."""
+    columns = list(_COLUMNS[name])
     if not tables:
         return pd.DataFrame(columns=columns)
+    # Categories of different tasks may differ.
     plain = [table.astype(dict.fromkeys(table.select_dtypes("category"), object)) for table in tables]
     return pd.concat(plain, ignore_index=True)[columns]
 
 
 def _facts(tables: Mapping[str, pd.DataFrame], features: Sequence[int]) -> pd.DataFrame:
-    """What is most telling of each selected feature, one row each."""
-    own = tables["evolution"].set_index("feature").loc[list(features)]
-    facts = own[["onset", "peak", "persistence", "turning_point", "rotation", "dimensionality"]].copy()
-    facts["life_cycle_dec"] = own.life_cycle
+    """One row for each selected feature, with the most telling column of each table."""
+    evolution = tables["evolution"].set_index("feature").loc[list(features)]
+    facts = evolution[["onset", "peak", "persistence", "turning_point", "rotation", "dimensionality"]].copy()
+    facts["life_cycle_dec"] = evolution.life_cycle
+
     for task, rows in tables["life_cycles"].groupby("task", sort=False):
         facts[f"life_cycle[{task}]"] = rows.set_index("feature").life_cycle
     if "kinds" in tables:
         facts["kind"] = tables["kinds"].set_index("feature").kind
     if "scaling" in tables:
-        flagged = tables["scaling"][tables["scaling"].spurious].groupby("feature").revision.agg(", ".join)
-        facts["spurious"] = flagged.reindex(facts.index).fillna("")
+        spurious = tables["scaling"][tables["scaling"].spurious].groupby("feature").revision.agg(", ".join)
+        facts["spurious"] = spurious.reindex(facts.index).fillna("")
     if "languages" in tables:
-        own = tables["languages"][tables["languages"].specific].set_index("feature").language
-        facts["language"] = own.reindex(facts.index).fillna("")
+        language = tables["languages"][tables["languages"].specific].set_index("feature").language
+        facts["language"] = language.reindex(facts.index).fillna("")
+
     return facts.astype(dict.fromkeys(facts.select_dtypes("category"), object)).reset_index()

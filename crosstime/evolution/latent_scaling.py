@@ -1,74 +1,76 @@
-"""Is a feature really missing at a checkpoint, or has only its decoder shrunk? Latent scaling."""
+"""Is a feature really absent at a checkpoint, or is only its decoder small? Latent scaling."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.effects.relie import relative
 from crosstime.errors import CrosscoderError
-from crosstime.evolution.life_cycles import PRESENT, present
+from crosstime.evolution.presence import PRESENT, present
+from crosstime.machine.long_table import long_table
 from interventions import Decomposition
 
 SHARED_RECONSTRUCTION, SHARED_ERROR = 0.5, 0.2
-"""Ratios from which a feature counts as there although its decoder is not (Minder et al., section 3)."""
+"""Ratios from which a feature counts as present although its decoder is small (Minder et al., section 3)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    """How much of a feature's direction each checkpoint holds when the feature fires.
+    """How much of a feature's direction the activations of each checkpoint contain when the feature fires.
 
     Attributes:
-        reconstruction: beta on the reconstruction, F C; NaN for features that never fire.
-        error: beta on the error term with the feature's own part put back, F C.
-        peak: number of the checkpoint whose direction is looked for, per feature.
+        reconstruction: beta on the reconstruction; NaN for features that never fire.
+        error: beta on the error term, to which the feature's own part was added again.
+        peak: index of the checkpoint whose direction is used, for each feature.
     """
 
     reconstruction: Float[Tensor, "F C"]
     error: Float[Tensor, "F C"]
-    peak: Tensor
+    peak: Int[Tensor, " F"]
 
     def ratio(self, name: str) -> Float[Tensor, "F C"]:
-        """``nu_c = beta_c / beta_peak`` of one of the two; NaN where beta at the peak is not positive.
+        """``nu_c = beta_c / beta_peak`` on the reconstruction or the error; NaN where beta at the peak is not positive.
 
         Raises:
             CrosscoderError: another name than reconstruction or error.
         """
-        if name not in ("reconstruction", "error"):
+        betas = {"reconstruction": self.reconstruction, "error": self.error}
+        if name not in betas:
             raise CrosscoderError(f"Latent scaling is on the reconstruction or the error, not {name!r}.")
-        beta = getattr(self, name)
-        best = beta.gather(1, self.peak.unsqueeze(1))
-        return torch.where(best > 0, beta / best, torch.nan)
+        beta = betas[name]
+        peak_beta = beta.gather(1, self.peak.unsqueeze(1))
+        return torch.where(peak_beta > 0, beta / peak_beta, torch.nan)
 
 
 @torch.no_grad()
-def scale_latents(crosscoder: CrossCoder, decomposed: Sequence[Decomposition]) -> Scaling:
-    """For each feature and checkpoint, the multiple of the feature that fits the checkpoint's activations best.
+def scale_latents(crosscoder: CrossCoder, decompositions: Sequence[Decomposition]) -> Scaling:
+    """Find, for each feature and checkpoint, the multiple of the feature that fits the checkpoint's activations best.
 
-    d_i is feature i's decoder direction at the checkpoint of its largest norm, y_c what is fitted at checkpoint c::
+    With d_i the decoder direction of feature i at the checkpoint of its largest norm, and y_c the target at checkpoint
+    c::
 
         beta_ic = argmin_b sum_t || b f_i(t) d_i - y_c(t) ||² = sum_t f_i(t) <d_i, y_c(t)> / ( ||d_i||² sum_t f_i(t)² )
 
         reconstruction : y_c = sum_j f_j W_dec[j, c]
         error          : y_c = s_c e_c + f_i W_dec[i, c]
 
-    all on the scale of training. A feature whose decoder has shrunk to nothing although the checkpoint holds its
-    direction shows in the error; one whose work is done there by other features, in the reconstruction. Putting
-    the own part back adds ``<d_i, W_dec[i, c]> / ||d_i||²`` to beta on the error, so nothing is fitted twice.
+    all on the scale of training. A feature whose decoder has shrunk although the activation contains its direction
+    shows in the error; a feature whose part is written by other features shows in the reconstruction. Adding the
+    feature's own part to the error adds ``<d_i, W_dec[i, c]> / ||d_i||²`` to beta, so that nothing is fitted twice.
 
     Args:
-        crosscoder: whose features.
-        decomposed: one decomposition a checkpoint of the same tokens, as `CrossCoder.decompose` gives them.
+        crosscoder: the features.
+        decompositions: of the same tokens at each checkpoint, as `CrossCoder.decompose` returns them.
 
     Raises:
-        CrosscoderError: another number of checkpoints or features.
+        CrosscoderError: the decompositions are of another number of checkpoints or features.
 
     Examples:
         >>> text = decompose_text(suite, crosscoder, "corpus.txt.gz")  # doctest: +SKIP
@@ -76,59 +78,70 @@ def scale_latents(crosscoder: CrossCoder, decomposed: Sequence[Decomposition]) -
 
     Source: Minder et al. 2025 (arXiv 2504.02922), section 3 and appendix on the closed form.
     """
-    codes = decomposed[0].codes
-    if (len(decomposed), codes.n_features) != (crosscoder.n_checkpoints, crosscoder.n_features):
+    codes = decompositions[0].codes
+    if (len(decompositions), codes.n_features) != (crosscoder.n_checkpoints, crosscoder.n_features):
         raise CrosscoderError(
-            f"Decompositions at {len(decomposed)} checkpoints into {codes.n_features} features do not fit a crosscoder "
-            f"of {crosscoder.n_checkpoints} and {crosscoder.n_features}."
+            f"Decompositions at {len(decompositions)} checkpoints into {codes.n_features} features do not fit a "
+            f"crosscoder of {crosscoder.n_checkpoints} and {crosscoder.n_features}."
         )
+
+    # Directions at the peak, on the scale of training; folding divides them by the scales but keeps the norms
     norms, weights = crosscoder.decoder_norms().T, crosscoder.W_dec.detach()
-    # Folding divides directions by the scales, which the norms of training have kept.
-    folded = weights.norm(dim=-1).sum(0)
-    to_training = torch.where(folded > 0, norms.sum(0) / folded, 1.0)
+    folded_norms = weights.norm(dim=-1).sum(0)
+    to_training = torch.where(folded_norms > 0, norms.sum(0) / folded_norms, 1.0)
     peak = norms.argmax(1)
-    rows = torch.arange(len(norms))
-    wanted = weights[rows, peak] * to_training[peak].unsqueeze(1)
+    directions = weights[torch.arange(len(norms)), peak] * to_training[peak].unsqueeze(1)
+
+    # Denominator: squared norm of the direction, and squared activation summed over tokens
     energy = torch.zeros(len(norms), dtype=torch.float64).index_add(0, codes.feature, codes.value.double() ** 2)
-    size = wanted.double().square().sum(1)
-    out = {name: torch.zeros(len(norms), len(decomposed), dtype=torch.float64) for name in ("reconstruction", "error")}
-    for c, one in enumerate(decomposed):
+    square_norm = directions.double().square().sum(1)
+
+    # Numerators at every checkpoint
+    reconstruction = torch.zeros(len(norms), len(decompositions), dtype=torch.float64)
+    error = torch.zeros_like(reconstruction)
+    for c, decomposition in enumerate(decompositions):
         scale = to_training[c] * crosscoder.scales[c]
-        for name, target in (("reconstruction", one.reconstruction - one.bias), ("error", one.error)):
-            inner = codes.inner(target * scale, wanted).double()
-            out[name][:, c] = torch.zeros_like(energy).index_add(0, codes.feature, inner)
-    betas = {name: torch.where(energy > 0, sums.T / (size * energy), torch.nan).T for name, sums in out.items()}
-    own = torch.einsum("fd,fcd->fc", wanted, weights).double() * to_training / size.unsqueeze(1)
-    return Scaling(betas["reconstruction"], betas["error"] + own, peak)
+        target = decomposition.reconstruction - decomposition.bias
+        for numerators, vectors in ((reconstruction, target), (error, decomposition.error)):
+            inner = codes.inner(vectors * scale, directions).double()
+            numerators[:, c] = torch.zeros_like(energy).index_add(0, codes.feature, inner)
+
+    # Betas, with the feature's own part added to the error
+    betas = [
+        torch.where(energy > 0, numerators.T / (square_norm * energy), torch.nan).T
+        for numerators in (reconstruction, error)
+    ]
+    own_part = torch.einsum("fd,fcd->fc", directions, weights).double() * to_training / square_norm.unsqueeze(1)
+    return Scaling(reconstruction=betas[0], error=betas[1] + own_part, peak=peak)
 
 
 def latent_scaling(
     crosscoder: CrossCoder,
-    decomposed: Sequence[Decomposition],
+    decompositions: Sequence[Decomposition],
     *,
     features: Sequence[int] | None = None,
     reconstruction: float = SHARED_RECONSTRUCTION,
     error: float = SHARED_ERROR,
     fraction: float = PRESENT,
 ) -> pd.DataFrame:
-    """Find features that are specific by their decoder norms, but are there at other checkpoints all the same.
+    """Find features that only look specific by their decoder norms, but are present at other checkpoints.
 
-    A feature is flagged at a checkpoint where its decoder norm says that it is absent (`life_cycles.present`),
-    but nu, the multiple that fits best (`scale_latents`) relative to the one at its peak, is at least
-    `reconstruction` on the reconstruction or at least `error` on the error term.
+    A feature is flagged as spurious at a checkpoint where it is absent by its decoder norm (`present`), but nu, the
+    best multiple of `scale_latents` relative to that at the peak, is at least `reconstruction` on the reconstruction or
+    at least `error` on the error term.
 
     Args:
-        crosscoder, decomposed: see `scale_latents`.
-        features: rows for which; default all.
+        crosscoder, decompositions: see `scale_latents`.
+        features: the features to list; by default all.
         reconstruction, error: the two thresholds.
-        fraction: see `life_cycles.present`.
+        fraction: see `present`.
 
     Returns:
         One row for each feature and checkpoint: feature, revision, decoder_share (RelDec), beta_reconstruction,
         beta_error, nu_reconstruction, nu_error, spurious.
 
     Raises:
-        CrosscoderError: decompositions by another crosscoder.
+        CrosscoderError: the decompositions are of another number of checkpoints or features.
 
     Examples:
         >>> text = decompose_text(suite, crosscoder, "corpus.txt.gz")  # doctest: +SKIP
@@ -138,25 +151,20 @@ def latent_scaling(
 
     Source: Minder et al. 2025 (arXiv 2504.02922).
     """
-    found = scale_latents(crosscoder, decomposed)
+    scaling = scale_latents(crosscoder, decompositions)
     norms = crosscoder.decoder_norms().T
-    nu = {name: found.ratio(name) for name in ("reconstruction", "error")}
-    there = (nu["reconstruction"] >= reconstruction) | (nu["error"] >= error)
-    spurious = there & ~present(norms, fraction)
-    chosen = torch.arange(len(norms)) if features is None else torch.tensor(list(features), dtype=torch.long)
-    revisions = crosscoder.origin.revisions
+    nu_reconstruction, nu_error = scaling.ratio("reconstruction"), scaling.ratio("error")
+    contained = (nu_reconstruction >= reconstruction) | (nu_error >= error)
     columns = {
         "decoder_share": relative(norms),
-        "beta_reconstruction": found.reconstruction,
-        "beta_error": found.error,
-        "nu_reconstruction": nu["reconstruction"],
-        "nu_error": nu["error"],
-        "spurious": spurious,
+        "beta_reconstruction": scaling.reconstruction,
+        "beta_error": scaling.error,
+        "nu_reconstruction": nu_reconstruction,
+        "nu_error": nu_error,
+        "spurious": contained & ~present(norms, fraction),
     }
-    return pd.DataFrame(
-        {
-            "feature": np.repeat(chosen.numpy(), len(revisions)),
-            "revision": np.tile(list(revisions), len(chosen)),
-            **{name: values[chosen].flatten().numpy() for name, values in columns.items()},
-        }
+    selected = torch.tensor(list(range(len(norms)) if features is None else features), dtype=torch.long)
+    return long_table(
+        {"feature": selected.numpy(), "revision": crosscoder.origin.revisions},
+        {name: values[selected] for name, values in columns.items()},
     )

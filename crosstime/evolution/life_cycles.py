@@ -1,57 +1,25 @@
-"""The life of a feature: where it is present, and what that says: emerging, discontinued, transient ..."""
+"""The life cycle of a feature: at which checkpoints it is present, and the name of that pattern."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from crosstime.effects.relie import ABSENT, SPECIFIC
 from crosstime.errors import CrosstimeError
+from crosstime.evolution.presence import PRESENT, checkpoint_names, first_present, last_present, present
 from interventions import Bootstrap, interval, resampled_means
 
-PRESENT = ABSENT / SPECIFIC
-"""Share of a feature's maximum from which it counts as present. With two checkpoints ``|v| >= 3/7 max`` says the same
-as CTT's thresholds: a share of at least .3."""
-
 LIFE_CYCLES = ("never", "always", "emerging", "discontinued", "transient", "maintained", "intermittent")
-"""What a life can be; `life_cycle_numbers` gives places in this tuple."""
+"""Names of the life cycles; `life_cycle_numbers` gives indices into this tuple."""
 NEVER, ALWAYS, EMERGING, DISCONTINUED, TRANSIENT, MAINTAINED, INTERMITTENT = range(len(LIFE_CYCLES))
 
 
-def present(values: Float[Tensor, "*K C"], fraction: float = PRESENT, *, floor: float = 0.0) -> Bool[Tensor, "*K C"]:
-    """Where a feature is present: ``|v_c| >= fraction * max_c' |v_c'|`` and ``|v_c| > floor``.
-
-    Args:
-        values: effects or decoder norms, checkpoints on the last axis.
-        fraction: of the feature's own maximum, above 0 and at most 1.
-        floor: absolute size below which nothing counts, for features whose maximum is itself noise.
-
-    Raises:
-        CrosstimeError: a fraction out of range, or a negative floor.
-
-    Examples:
-        >>> present(torch.tensor([[0.1, 1.0, -0.5], [0.0, 0.0, 0.0]])).tolist()
-        [[False, True, True], [False, False, False]]
-
-    Source: CTT (arXiv 2509.05291), section 3.2; EoC (arXiv 2509.17196) for onsets.
-    """
-    if not 0 < fraction <= 1:
-        raise CrosstimeError(
-            f"A feature is present from a fraction of its maximum, above 0 and at most 1, not {fraction}."
-        )
-    if floor < 0:
-        raise CrosstimeError(f"The floor under which nothing is present must not be negative; got {floor}.")
-    size = values.abs()
-    return (size >= fraction * size.amax(-1, keepdim=True)) & (size > floor)
-
-
-def life_cycle_numbers(where: Bool[Tensor, "*K C"]) -> Int[Tensor, "*K"]:
-    """Number in `LIFE_CYCLES` of each pattern of presence.
+def life_cycle_numbers(presence: Bool[Tensor, "*K C"]) -> Int[Tensor, "*K"]:
+    """Index in `LIFE_CYCLES` of each pattern of presence.
 
     ========================  ===========================================================
     always                    present at every checkpoint
@@ -63,33 +31,28 @@ def life_cycle_numbers(where: Bool[Tensor, "*K C"]) -> Int[Tensor, "*K"]:
     never                     present nowhere
     ========================  ===========================================================
 
+    Args:
+        presence: whether each feature is present at each checkpoint, see `present`.
+
     Examples:
-        >>> where = torch.tensor([[False, True, True], [True, False, True], [False, True, False]])
-        >>> [LIFE_CYCLES[number] for number in life_cycle_numbers(where)]
+        >>> presence = torch.tensor([[False, True, True], [True, False, True], [False, True, False]])
+        >>> [LIFE_CYCLES[number] for number in life_cycle_numbers(presence)]
         ['emerging', 'intermittent', 'transient']
     """
-    n_checkpoints = where.shape[-1]
-    first, last, count = first_present(where), last_present(where), where.sum(-1)
+    n_checkpoints = presence.shape[-1]
+    first, last, count = first_present(presence), last_present(presence), presence.sum(-1)
     unbroken = last - first + 1 == count
-    begins, ends = first == 0, last == n_checkpoints - 1
-    found = torch.full_like(count, INTERMITTENT)
-    found[unbroken & ~begins & ~ends] = MAINTAINED
-    found[unbroken & ~begins & ~ends & (count == 1)] = TRANSIENT
-    found[unbroken & begins] = DISCONTINUED
-    found[unbroken & ends] = EMERGING
-    found[unbroken & begins & ends] = ALWAYS
-    found[count == 0] = NEVER
-    return found
+    from_start, to_end = first == 0, last == n_checkpoints - 1
 
-
-def first_present(where: Bool[Tensor, "*K C"]) -> Int[Tensor, "*K"]:
-    """Number of the first checkpoint of each pattern; C where there is none."""
-    return torch.where(where.any(-1), where.int().argmax(-1), where.shape[-1])
-
-
-def last_present(where: Bool[Tensor, "*K C"]) -> Int[Tensor, "*K"]:
-    """Number of the last checkpoint of each pattern; -1 where there is none."""
-    return torch.where(where.any(-1), where.shape[-1] - 1 - where.flip(-1).int().argmax(-1), -1)
+    # A later assignment overrides an earlier one
+    numbers = torch.full_like(count, INTERMITTENT)
+    numbers[unbroken & ~from_start & ~to_end] = MAINTAINED
+    numbers[unbroken & ~from_start & ~to_end & (count == 1)] = TRANSIENT
+    numbers[unbroken & from_start] = DISCONTINUED
+    numbers[unbroken & to_end] = EMERGING
+    numbers[unbroken & from_start & to_end] = ALWAYS
+    numbers[count == 0] = NEVER
+    return numbers
 
 
 def life_cycles(
@@ -100,48 +63,48 @@ def life_cycles(
     fraction: float = PRESENT,
     floor: float = 0.0,
 ) -> pd.DataFrame:
-    """Name the life of each feature, from its effects or decoder norms.
+    """Name the life cycle of each feature, from its effects or decoder norms.
 
     Args:
-        values: one row a feature.
-        revisions: the C checkpoints, in order of training.
-        features: numbers of the rows' features; default 0, 1, ...
+        values: effects or norms of K features at C checkpoints.
+        revisions: names of the checkpoints, in order of training.
+        features: numbers of the K features; by default 0, 1, ...
         fraction, floor: see `present`.
 
     Returns:
-        One row a feature: feature, life_cycle (one of `LIFE_CYCLES`), label (``emerges at step64``), first and last
-        (revisions at which it is present; missing for ``never``).
+        One row for each feature: feature, life_cycle (one of `LIFE_CYCLES`), label (``emerges at step64``), first and
+        last (revisions at which it is present; missing for ``never``).
 
     Raises:
-        CrosstimeError: as many values are needed as revisions, and as many rows as features.
+        CrosstimeError: the number of revisions or of features does not fit the values.
 
     Examples:
         >>> table = life_cycles(torch.tensor([[0.0, 2.0, 2.0]]), ["step0", "step64", "main"])
         >>> table.label[0]
         'emerges at step64'
     """
-    revisions = list(revisions)
     if values.shape[1] != len(revisions):
         raise CrosstimeError(f"{len(revisions)} revisions do not fit values of {values.shape[1]} checkpoints.")
-    numbered = list(range(len(values))) if features is None else list(features)
-    if len(numbered) != len(values):
-        raise CrosstimeError(f"{len(numbered)} features do not fit {len(values)} rows of values.")
-    where = present(values, fraction, floor=floor)
-    numbers, first, last = life_cycle_numbers(where), first_present(where), last_present(where)
-    # As categories, a column of a few names over many features costs a byte a row.
-    begins = pd.Categorical.from_codes(np.where(first < len(revisions), first, -1), revisions)
-    ends = pd.Categorical.from_codes(last.numpy(), revisions)
+    feature_numbers = list(range(len(values))) if features is None else list(features)
+    if len(feature_numbers) != len(values):
+        raise CrosstimeError(f"{len(feature_numbers)} features do not fit {len(values)} rows of values.")
+
+    # Name the patterns of presence
+    presence = present(values, fraction, floor=floor)
     table = pd.DataFrame(
         {
-            "feature": numbered,
-            "life_cycle": pd.Categorical.from_codes(numbers.numpy(), list(LIFE_CYCLES)),
-            "first": begins,
-            "last": ends,
+            "feature": feature_numbers,
+            "life_cycle": pd.Categorical.from_codes(life_cycle_numbers(presence).numpy(), pd.Index(LIFE_CYCLES)),
+            "first": checkpoint_names(first_present(presence), revisions),
+            "last": checkpoint_names(last_present(presence), revisions),
         }
     )
-    kinds = table[["life_cycle", "first", "last"]].drop_duplicates()
-    texts = {tuple(row): _label(*row) for row in kinds.itertuples(index=False, name=None)}
-    labels = [texts[row] for row in table[["life_cycle", "first", "last"]].itertuples(index=False, name=None)]
+
+    # Label them; there are few different patterns among many features
+    pattern = ["life_cycle", "first", "last"]
+    patterns = table[pattern].drop_duplicates().itertuples(index=False, name=None)
+    label_of = {(kind, first, last): _label(kind, first, last) for kind, first, last in patterns}
+    labels = [label_of[row] for row in table[pattern].itertuples(index=False, name=None)]
     table.insert(2, "label", labels)
     return table
 
@@ -151,24 +114,22 @@ def life_cycle_support(
     *,
     fraction: float = PRESENT,
     floor: float = 0.0,
-    resamples: int = 1_000,
-    seed: int = 0,
+    bootstrap: Bootstrap = Bootstrap(resamples=1_000),
 ) -> Float[Tensor, " K"]:
-    """How sure each feature's life is: the share of resamples of the prompts with the same pattern of presence.
+    """How certain the life cycle of each feature is: the share of resamples of the prompts with the same pattern.
 
     Args:
-        per_prompt: effect of each feature on each prompt at each checkpoint.
+        per_prompt: effect of each of K features on each of P prompts at each checkpoint.
         fraction, floor: see `present`.
-        resamples, seed: of the bootstrap; checkpoints share their resamples, since they share their prompts.
+        bootstrap: of the prompts; checkpoints share their resamples, since they share their prompts.
 
     Examples:
         >>> life_cycle_support(torch.ones(20, 1, 3)).tolist()
         [1.0]
     """
-    means = resampled_means(per_prompt, Bootstrap(resamples, seed))
-    pattern = present(means, fraction, floor=floor)
+    resampled = present(resampled_means(per_prompt, bootstrap), fraction, floor=floor)
     observed = present(per_prompt.double().mean(0), fraction, floor=floor)
-    return (pattern == observed).all(-1).double().mean(0)
+    return (resampled == observed).all(-1).double().mean(0)
 
 
 def life_cycle_shares(
@@ -177,34 +138,40 @@ def life_cycle_shares(
     *,
     fraction: float = PRESENT,
     floor: float = 0.0,
-    resamples: int = 1_000,
-    seed: int = 0,
-    level: float = 0.95,
+    bootstrap: Bootstrap = Bootstrap(resamples=1_000),
 ) -> pd.DataFrame:
-    """Share of features with each life, with an interval over prompts where effects are known prompt by prompt.
+    """Share of features with each life cycle, with an interval over prompts.
 
-    The interval is the spread of the labels over resampled prompts. A label is a threshold on noisy sizes, so it
-    need not hold the share itself: then the labels hang on single prompts (see `life_cycle_support`).
+    The interval is the spread of the share over resampled prompts. Because a life cycle is a threshold on noisy values,
+    the interval need not contain the share itself; if it does not, the life cycles depend on single prompts (see
+    `life_cycle_support`).
+
+    Args:
+        values: effects or norms of K features at C checkpoints.
+        per_prompt: effect of each feature on each of P prompts at each checkpoint; without it there is no interval.
+        fraction, floor: see `present`.
+        bootstrap: of the interval.
 
     Returns:
         One row for each of `LIFE_CYCLES`: life_cycle, count, share, low, high (NaN without `per_prompt`).
 
     Examples:
         >>> shares = life_cycle_shares(torch.tensor([[0.0, 1.0], [1.0, 1.0]])).set_index("life_cycle").share
-        >>> shares["emerging"], shares["always"], shares["never"]
-        (0.5, 0.5, 0.0)
+        >>> shares[["emerging", "always", "never"]].tolist()
+        [0.5, 0.5, 0.0]
     """
-    found = _counts(life_cycle_numbers(present(values, fraction, floor=floor)).unsqueeze(0))[0]
+    n_features = max(1, len(values))
+    presence = present(values, fraction, floor=floor)
+    counts = _counts(life_cycle_numbers(presence).unsqueeze(0))[0]
     low = high = torch.full((len(LIFE_CYCLES),), float("nan"))
     if per_prompt is not None:
-        means = resampled_means(per_prompt, Bootstrap(resamples, seed))
-        counts = _counts(life_cycle_numbers(present(means, fraction, floor=floor)))
-        low, high = interval(counts / max(1, len(values)), Bootstrap(level=level))
+        resampled = present(resampled_means(per_prompt, bootstrap), fraction, floor=floor)
+        low, high = interval(_counts(life_cycle_numbers(resampled)) / n_features, bootstrap)
     return pd.DataFrame(
         {
             "life_cycle": list(LIFE_CYCLES),
-            "count": found.long().numpy(),
-            "share": (found / max(1, len(values))).numpy(),
+            "count": counts.long().numpy(),
+            "share": (counts / n_features).numpy(),
             "low": low.numpy(),
             "high": high.numpy(),
         }
@@ -212,18 +179,20 @@ def life_cycle_shares(
 
 
 def _counts(numbers: Int[Tensor, "R K"]) -> Float[Tensor, "R L"]:
-    return torch.stack([(numbers == kind).sum(1) for kind in range(len(LIFE_CYCLES))], 1).double()
+    """How many of K features have each of the L life cycles, for each of R resamples."""
+    return torch.stack([(numbers == number).sum(1) for number in range(len(LIFE_CYCLES))], 1).double()
 
 
-def _label(kind: str, first: object, last: object) -> str:
-    if kind == "emerging":
+def _label(life_cycle: str, first: object, last: object) -> str:
+    """A life cycle with its checkpoints, in words."""
+    if life_cycle == "emerging":
         return f"emerges at {first}"
-    if kind == "discontinued":
+    if life_cycle == "discontinued":
         return f"discontinued after {last}"
-    if kind == "maintained":
+    if life_cycle == "maintained":
         return f"maintained from {first} to {last}"
-    if kind == "transient":
+    if life_cycle == "transient":
         return f"transient at {first}"
-    if kind == "intermittent":
+    if life_cycle == "intermittent":
         return f"intermittent from {first} to {last}"
-    return kind
+    return life_cycle

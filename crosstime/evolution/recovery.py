@@ -1,20 +1,22 @@
-"""Did a trained crosscoder find what was planted, and does it say rightly what is shared and what is specific?"""
+"""Does a trained crosscoder find planted features, and does it tell shared ones from specific ones?"""
 
 from __future__ import annotations
 
 import pandas as pd
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.evolution.latent_scaling import SHARED_ERROR, SHARED_RECONSTRUCTION, scale_latents
-from crosstime.evolution.life_cycles import PRESENT, present
 from crosstime.evolution.match_features import match_directions
+from crosstime.evolution.presence import PRESENT, present
 from crosstime.training.planted import Planted
 
 DECODER, SCALED = "decoder norms", "decoder norms, latent scaling"
+"""The two ways to classify features."""
 SPECIFIC, SHARED = "specific", "shared"
+"""The two classes."""
 
 
 def recovery(
@@ -29,63 +31,74 @@ def recovery(
     """Precision and recall of "shared" and "specific", by decoder norms alone and with latent scaling.
 
     Learned features are matched to planted ones by decoder direction (`match_directions`, on the scale of the
-    activations). A feature is specific where it is present at some checkpoints and absent at others, shared where it
-    is present at all. With latent scaling, a checkpoint at which `latent_scaling` finds the feature although its
-    decoder norm is small counts as one where it is present. ::
+    activations). A feature is specific if it is present at some checkpoints and absent at others, and shared if it is
+    present at all. With latent scaling, it also counts as present at a checkpoint where `latent_scaling` finds it
+    although its decoder norm is small. ::
 
-        recall     planted features of the class that are matched by a learned one with the same checkpoints
-        precision  learned features of the class that fire, matched to a planted one with the same checkpoints
+        recall     share of planted features of the class that match a learned one with the same checkpoints
+        precision  share of learned features of the class that fire and match a planted one with the same checkpoints
 
-    A planted feature counts as present where its direction is not zero, however weak.
+    A planted feature counts as present where its direction is not zero, however small it is.
 
     Args:
-        planted: the problem.
+        planted: the planted problem.
         crosscoder: trained on it.
         minimum: smallest cosine of a match.
-        fraction: see `crosstime.evolution.life_cycles.present`.
-        n_tokens, seed: activations that are drawn to see which features fire, and for latent scaling.
+        fraction: see `crosstime.evolution.presence.present`.
+        n_tokens: number of activations that are drawn to see which features fire, and for latent scaling.
+        seed: of the activations.
 
     Returns:
-        One row for each way to classify and class: by, class, planted, learned, precision, recall.
+        One row for each way to classify and each class: by, class, planted, learned, precision, recall.
 
     Examples:
         >>> planted = plant(8, 2, 16, density=1, noise=0)  # doctest: +SKIP
         >>> recovery(planted, train_planted(planted, config)).recall  # doctest: +SKIP
     """
+    # Decompose fresh activations
     generator = torch.Generator().manual_seed(seed)
     x = planted.activations(planted.codes(n_tokens, generator), generator)
-    decomposed = crosscoder.decompose(x.transpose(0, 1))
+    decompositions = crosscoder.decompose(x.transpose(0, 1))
     alive = torch.zeros(crosscoder.n_features, dtype=torch.bool)
-    alive[decomposed[0].codes.feature] = True
-    directions = torch.stack([one.directions for one in decomposed], 1)
+    alive[decompositions[0].codes.feature] = True
+
+    # Match the learned features that fire to the planted ones
+    directions = torch.stack([decomposition.directions for decomposition in decompositions], 1)
     matches = match_directions(directions * alive.reshape(-1, 1, 1), planted.directions, minimum=minimum)
     partner = torch.full((crosscoder.n_features,), -1)
     partner[matches.feature.tolist()] = torch.tensor(matches.other.tolist(), dtype=torch.long)
+
+    # Presence by decoder norms, and by latent scaling
     by_norm = present(directions.norm(dim=-1), fraction)
-    scaling = scale_latents(crosscoder, decomposed)
-    held = (scaling.ratio("reconstruction") >= SHARED_RECONSTRUCTION) | (scaling.ratio("error") >= SHARED_ERROR)
+    scaling = scale_latents(crosscoder, decompositions)
+    by_reconstruction = scaling.ratio("reconstruction") >= SHARED_RECONSTRUCTION
+    by_error = scaling.ratio("error") >= SHARED_ERROR
+
     rows = []
-    for by, where in ((DECODER, by_norm), (SCALED, by_norm | held)):
-        rows += [{"by": by} | row for row in _rows(where, planted.present, partner, alive)]
+    for by, presence in ((DECODER, by_norm), (SCALED, by_norm | by_reconstruction | by_error)):
+        class_scores = _class_scores(presence, planted.present, partner, alive)
+        rows += [{"by": by, "class": name} | scores for name, scores in class_scores.items()]
     return pd.DataFrame(rows)
 
 
-def _rows(
-    where: Bool[Tensor, "F C"], truth: Bool[Tensor, "G C"], partner: Tensor, alive: Bool[Tensor, " F"]
-) -> list[dict[str, object]]:
-    right = (partner >= 0) & (where == truth[partner.clamp(min=0)]).all(1)
-    rows = []
+def _class_scores(
+    learned_presence: Bool[Tensor, "F C"],
+    planted_presence: Bool[Tensor, "G C"],
+    partner: Int[Tensor, " F"],
+    alive: Bool[Tensor, " F"],
+) -> dict[str, dict[str, float | int]]:
+    """Numbers of features, precision and recall of each class; `partner` is the matched planted feature or -1."""
+    matched_presence = planted_presence[partner.clamp(min=0)]
+    correct = (partner >= 0) & (learned_presence == matched_presence).all(1)
+    scores: dict[str, dict[str, float | int]] = {}
     for name in (SPECIFIC, SHARED):
-        learned = alive & (where.all(1) == (name == SHARED))
-        asked = truth.all(1) == (name == SHARED)
-        hits = int((right & learned).sum())
-        rows.append(
-            {
-                "class": name,
-                "planted": int(asked.sum()),
-                "learned": int(learned.sum()),
-                "precision": hits / int(learned.sum()) if learned.any() else float("nan"),
-                "recall": hits / int(asked.sum()) if asked.any() else float("nan"),
-            }
-        )
-    return rows
+        learned = alive & (learned_presence.all(1) == (name == SHARED))
+        planted = planted_presence.all(1) == (name == SHARED)
+        hits, n_learned, n_planted = int((correct & learned).sum()), int(learned.sum()), int(planted.sum())
+        scores[name] = {
+            "planted": n_planted,
+            "learned": n_learned,
+            "precision": hits / n_learned if n_learned else float("nan"),
+            "recall": hits / n_planted if n_planted else float("nan"),
+        }
+    return scores

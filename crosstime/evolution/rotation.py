@@ -8,19 +8,19 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-_AT_ONCE = 1 << 22
+CHUNK = 1 << 22
 """Numbers of decoder directions that are read at a time (16 MB in float32)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rotation:
-    """How the decoder directions of F features turn.
+    """How the decoder directions of F features turn over C checkpoints, in N = C - 1 steps.
 
     Attributes:
-        steps: angle in degrees between neighbouring checkpoints, NaN where the feature is absent at one of them.
-        cosine: mean over features of the cosine between the directions at two checkpoints, of those that are
-            present at both; NaN where none is.
-        count: how many those are.
+        steps: angle in degrees between neighbouring checkpoints; NaN where the feature is absent at one of them.
+        cosine: mean cosine between the directions at two checkpoints, over the features that are present at both; NaN
+            where there are none.
+        count: number of these features.
     """
 
     steps: Float[Tensor, "F N"]
@@ -29,18 +29,18 @@ class Rotation:
 
     @property
     def total(self) -> Float[Tensor, " F"]:
-        """Degrees that each feature turns in all; steps without an angle count nothing."""
+        """Degrees that each feature turns in all; steps without an angle count as zero."""
         return self.steps.nan_to_num(0.0).sum(1)
 
     @property
     def shares(self) -> Float[Tensor, " N"]:
-        """Share of all rotation, of all features together, at each step; NaN where nothing turns."""
+        """Share of each step in the rotation of all features; NaN where nothing turns."""
         by_step = self.steps.double().nan_to_num(0.0).sum(0)
         return by_step / by_step.sum()
 
     @property
     def turning(self) -> Int[Tensor, " F"]:
-        """The step at which each feature turns most, -1 without an angle; of equal ones, the first.
+        """The step at which each feature turns most (of equal ones, the first), or -1 without an angle.
 
         Step s lies between checkpoints s and s + 1.
         """
@@ -58,20 +58,21 @@ def decoder_cosines(directions: Float[Tensor, "K C D"]) -> Float[Tensor, "K C C"
     """
     inner = directions @ directions.transpose(1, 2)
     norms = inner.diagonal(dim1=1, dim2=2).sqrt()
-    between = norms.unsqueeze(1) * norms.unsqueeze(2)
-    return torch.where(between > 0, (inner / between).clamp(-1, 1), torch.nan)
+    norm_products = norms.unsqueeze(1) * norms.unsqueeze(2)
+    return torch.where(norm_products > 0, (inner / norm_products).clamp(-1, 1), torch.nan)
 
 
 @torch.no_grad()
-def rotation(directions: Float[Tensor, "F C D"], where: Bool[Tensor, "F C"] | None = None) -> Rotation:
-    """How each feature's decoder direction turns over the checkpoints.
+def rotation(directions: Float[Tensor, "F C D"], presence: Bool[Tensor, "F C"] | None = None) -> Rotation:
+    """Measure how each feature's decoder direction turns over the checkpoints.
 
-    The direction of a feature that is hardly there is noise, so angles are taken only between checkpoints at which it
-    is present. Directions are read piece by piece: beyond the result nothing of their size is made.
+    The direction of a feature that is hardly present is noise, so angles are taken only between checkpoints at which it
+    is present. Directions are read in chunks: no intermediate result has their size.
 
     Args:
         directions: W_dec; scales and folding do not change the angles.
-        where: where each feature counts as present (`life_cycles.present`); None: where its norm is not zero.
+        presence: the checkpoints at which each feature is present (`crosstime.evolution.presence.present`); by default
+            those at which its norm is not zero.
 
     Examples:
         >>> turned = rotation(torch.tensor([[[1.0, 0.0], [1.0, 0.0], [0.0, 5.0]]]))
@@ -84,14 +85,19 @@ def rotation(directions: Float[Tensor, "F C D"], where: Bool[Tensor, "F C"] | No
     steps = torch.full((n_features, n_checkpoints - 1), torch.nan)
     total = torch.zeros(n_checkpoints, n_checkpoints, dtype=torch.float64)
     count = torch.zeros(n_checkpoints, n_checkpoints, dtype=torch.long)
-    piece = max(1, _AT_ONCE // (n_checkpoints * width))
-    for start in range(0, n_features, piece):
-        cosines = decoder_cosines(directions[start : start + piece]).float()
-        if where is not None:
-            kept = where[start : start + piece]
-            cosines = cosines.masked_fill(~(kept.unsqueeze(1) & kept.unsqueeze(2)), torch.nan)
+    chunk = max(1, CHUNK // (n_checkpoints * width))
+    for start in range(0, n_features, chunk):
+        # Cosines of the features that are present at both checkpoints
+        cosines = decoder_cosines(directions[start : start + chunk]).float()
+        if presence is not None:
+            chunk_presence = presence[start : start + chunk]
+            both = chunk_presence.unsqueeze(1) & chunk_presence.unsqueeze(2)
+            cosines = cosines.masked_fill(~both, torch.nan)
+
+        # Angles of the steps, and sums for the mean cosine
         neighbours = cosines.diagonal(offset=1, dim1=1, dim2=2)
-        steps[start : start + piece] = torch.rad2deg(torch.arccos(neighbours))
+        steps[start : start + chunk] = torch.rad2deg(torch.arccos(neighbours))
         total += cosines.nan_to_num(0.0).sum(0, dtype=torch.float64)
         count += (~cosines.isnan()).sum(0)
+
     return Rotation(steps, torch.where(count > 0, total / count, torch.nan), count)

@@ -1,9 +1,10 @@
-"""The page on which an annotator sees what features fire on: one file without scripts, to be read beside the sheet."""
+"""The page that shows an annotator what features fire on: a single file without scripts, read next to the sheet."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -23,11 +24,11 @@ dd { margin: 0; } li { margin: .3rem 0; overflow-wrap: anywhere; }
 
 
 def annotation_page(contexts: Mapping[int, Sequence[Context]], facts: pd.DataFrame | None = None, *, title: str) -> str:
-    """An HTML page of features, each with its facts and contexts; the darker a token, the more the feature fires on it.
+    """Make an HTML page of features with their facts and contexts; the darker a token, the stronger the activation.
 
     Args:
-        contexts: for each feature, those on which it fires most.
-        facts: a table with a column feature and anything else, of which what is not empty is shown.
+        contexts: for each feature the contexts on which it fires most.
+        facts: a table with a column feature and any other columns; cells that are not empty are shown.
         title: of the page.
 
     Examples:
@@ -35,32 +36,38 @@ def annotation_page(contexts: Mapping[int, Sequence[Context]], facts: pd.DataFra
         >>> "feature 3" in page
         True
     """
-    known = {} if facts is None else {int(row["feature"]): row for row in facts.to_dict("records")}
+    facts_of = {} if facts is None else {int(row["feature"]): row for row in facts.to_dict("records")}
+
+    # One section for each feature
     body = [element("h1", title), element("p", f"{len(contexts)} features. Write what you see into annotations.csv.")]
-    for feature, listed in contexts.items():
-        body += [element("h2", f"feature {feature}", id=f"f{feature}"), join(_facts(known.get(feature, {})))]
-        items = [_context(context) for context in listed]
+    for feature, feature_contexts in contexts.items():
+        heading = element("h2", f"feature {feature}", id=f"f{feature}")
+        body += [heading, join(_facts(facts_of.get(feature, {})))]
+        items = [_context(context) for context in feature_contexts]
         body.append(element("ol", items) if items else element("p", "It fires on none of the texts."))
-    head = element(
-        "head", element("meta", charset="utf-8"), element("title", title), inline("style", _STYLE)
-    )  # fmt: skip
+
+    # The whole page
+    charset, style = element("meta", charset="utf-8"), inline("style", _STYLE)
+    head = element("head", charset, element("title", title), style)
     return join(Markup("<!doctype html>\n"), element("html", head, element("body", body), lang="en"))
 
 
-def _facts(row: Mapping[str, object]) -> Markup | None:
-    shown = [
-        join(element("dt", name.replace("_", " ")), element("dd", _text(value)))
+def _facts(row: Mapping[Hashable, Any]) -> Markup | None:
+    """A list of the facts that are not empty."""
+    items = [
+        join(element("dt", str(name).replace("_", " ")), element("dd", _fact_text(value)))
         for name, value in row.items()
         if name != "feature" and not (pd.isna(value) or value == "")
     ]
-    return element("dl", shown) if shown else None
+    return element("dl", items) if items else None
 
 
-def _text(value: object) -> str:
+def _fact_text(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _context(context: Context) -> Markup:
+    """A list item with the tokens of a context, its answers and where it is from."""
     peak = context.peak
     tokens = [
         _token(token, activation / peak if peak > 0 and math.isfinite(activation) else 0.0)
@@ -72,14 +79,16 @@ def _context(context: Context) -> Markup:
 
 
 def _token(token: str, share: float) -> Markup:
-    shown = [
+    """A token on a background whose opacity is the activation's share of the peak."""
+    # Texts and signs alternate, a text first
+    parts = [
         element("span", part, class_="sign") if index % 2 else join(part)
         for index, part in enumerate(visible_parts(token))
     ]
     share = min(1.0, max(0.0, share))
     return element(
         "span",
-        shown,
+        parts,
         class_="token peak" if share == 1 else "token",
         style=f"background: rgba(230, 120, 0, {0.75 * share:.2f})" if share > 0 else None,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,8 +15,8 @@ from crosstime.report.page.context import Context
 
 if TYPE_CHECKING:
     from crosstime.crosscoders.decompose import DecomposedText
-    from crosstime.effects.attribute import Attribution
-    from interventions import Codes
+    from crosstime.effects.attribution import Attribution
+    from interventions import Codes, Sequences
 
 
 def contexts(
@@ -27,35 +27,40 @@ def contexts(
     attribution: Attribution | None = None,
     most: int = 6,
 ) -> dict[int, list[Context]]:
-    """For each feature, the prompts of a task on which it fires most strongly, with every token's activation.
+    """Find, for each feature, the prompts of a task on which it fires most strongly.
 
     Args:
-        decomposed: a task's decomposed prompts; the codes are those shared by all checkpoints.
-        features: which features.
-        tokenizer: gives each token's text.
-        attribution: of the same prompts; adds the effect of the feature at each token and checkpoint, where it was
-            measured by position (``ig``, ``atp``).
-        most: prompts a feature.
+        decomposed: the decomposed task; all checkpoints share its codes.
+        features: feature numbers.
+        tokenizer: gives the text of each token.
+        attribution: of the same prompts. It adds the effect of the feature at each token and checkpoint, if effects
+            were estimated by position (``ig``, ``atp``).
+        most: largest number of prompts for each feature.
+
+    Returns:
+        For each feature its contexts, with the activation on every token, the strongest first.
 
     Examples:
         >>> contexts(decomposed, [3, 17], suite.tokenizer)[3][0].tokens  # doctest: +SKIP
         ('the', ' author', ' near', ' the', ' guards')
     """
     codes, prompts = decomposed.clean[0].codes, decomposed.prompts
-    found: dict[int, list[Context]] = {}
+    contexts_of: dict[int, list[Context]] = {}
     for feature in features:
         activation = _activation(codes, feature)
-        peak = torch.zeros(len(prompts)).scatter_reduce(0, prompts.sequence_of_token, activation, "amax")
+        peak = _peak(activation, prompts)
         strongest = torch.argsort(peak, descending=True, stable=True)[:most].tolist()
-        effects = {} if attribution is None else _effects(attribution, feature)
-        found[feature] = [
-            _context(decomposed, prompt, activation, effects, tokenizer) for prompt in strongest if peak[prompt] > 0
+        effects = {} if attribution is None else _token_effects(attribution, feature)
+        contexts_of[feature] = [
+            _task_context(decomposed, prompt, activation, effects, tokenizer)
+            for prompt in strongest
+            if peak[prompt] > 0
         ]
-    return found
+    return contexts_of
 
 
 def corpus_contexts(
-    found: DecomposedText,
+    decomposed: DecomposedText,
     features: Sequence[int],
     tokenizer: PreTrainedTokenizerBase,
     *,
@@ -63,98 +68,104 @@ def corpus_contexts(
     most: int = 6,
     window: int = 12,
 ) -> dict[int, list[Context]]:
-    """For each feature, the pieces of text on which it fires most strongly, one a sequence and no two alike.
+    """Find, for each feature, the excerpts of a text on which it fires most strongly.
+
+    Every sequence gives at most one excerpt, and no two excerpts have the same tokens.
 
     Args:
-        found: text decomposed by the crosscoder: `crosstime.crosscoders.decompose.decompose_text`.
-        features: which features.
-        tokenizer: gives each token's text.
-        name: what the text is called.
-        most: pieces a feature.
-        window: tokens shown on either side of the strongest.
+        decomposed: decomposed text, see `decompose_text`.
+        features: feature numbers.
+        tokenizer: gives the text of each token.
+        name: of the text.
+        most: largest number of excerpts for each feature.
+        window: number of tokens on either side of the strongest.
+
+    Returns:
+        For each feature its contexts, with the activation on every token, the strongest first.
 
     Examples:
-        >>> found = decompose_text(suite, crosscoder, "corpus.txt.gz")  # doctest: +SKIP
-        >>> corpus_contexts(found, [3, 17], suite.tokenizer)[3][0].peak  # doctest: +SKIP
+        >>> text = decompose_text(suite, crosscoder, "corpus.txt.gz")  # doctest: +SKIP
+        >>> corpus_contexts(text, [3, 17], suite.tokenizer)[3][0].peak  # doctest: +SKIP
         4.2
     """
-    text, codes = found.text, found.codes
-    listed: dict[int, list[Context]] = {}
+    text = decomposed.text
+    contexts_of: dict[int, list[Context]] = {}
     for feature in features:
+        # Sequences on which the feature fires, the strongest first
         activation = torch.zeros(text.n_tokens)
-        activation[found.token_mask] = _activation(codes, feature)
-        peak = torch.zeros(len(text)).scatter_reduce(0, text.sequence_of_token, activation, "amax")
+        activation[decomposed.token_mask] = _activation(decomposed.codes, feature)
+        peak = _peak(activation, text)
         strongest = torch.argsort(peak, descending=True, stable=True)[: int((peak > 0).sum())].tolist()
-        listed[feature], seen = [], set()
+
+        # A window around the strongest token of each, without repetitions
+        excerpts: dict[tuple[int, ...], Context] = {}
         for sequence in strongest:
-            if len(listed[feature]) == most:
+            if len(excerpts) == most:
                 break
             start, length = int(text.starts[sequence]), int(text.lengths[sequence])
-            here = activation[start : start + length]
-            centre = int(here.argmax())
+            sequence_activation = activation[start : start + length]
+            centre = int(sequence_activation.argmax())
             first, last = max(0, centre - window), min(length, centre + window + 1)
             ids = tuple(text.ids[sequence][first:last])
-            if ids in seen:
-                continue
-            seen.add(ids)
-            listed[feature].append(
-                Context(
+            if ids not in excerpts:
+                excerpts[ids] = Context(
                     task=name,
-                    tokens=tuple(tokenizer.decode([token]) for token in ids),
-                    activations=tuple(here[first:last].tolist()),
+                    tokens=_token_texts(tokenizer, ids),
+                    activations=tuple(sequence_activation[first:last].tolist()),
                     source="corpus",
                 )
-            )
-    return listed
+        contexts_of[feature] = list(excerpts.values())
 
-
-def density(codes: Codes) -> Float[Tensor, " F"]:
-    """Share of tokens on which each feature fires.
-
-    Examples:
-        >>> from interventions import Codes
-        >>> density(Codes.from_dense(torch.tensor([[0.0, 2.0], [1.0, 3.0]]))).tolist()
-        [0.5, 1.0]
-    """
-    fires = torch.bincount(codes.feature[codes.value != 0], minlength=codes.n_features)
-    return fires.double() / max(1, codes.n_tokens)
+    return contexts_of
 
 
 def _activation(codes: Codes, feature: int) -> Float[Tensor, " T"]:
+    """Activation of a feature on every token."""
     entries = codes.feature == feature
     activation = torch.zeros(codes.n_tokens)
     activation[codes.token[entries]] = codes.value[entries].float()
     return activation
 
 
-def _effects(attribution: Attribution, feature: int) -> dict[str, Float[Tensor, " T"]]:
-    """The feature's effect at each token of all prompts, by checkpoint."""
+def _peak(activation: Float[Tensor, " T"], sequences: Sequences) -> Float[Tensor, " P"]:
+    """The largest activation in each sequence; 0 where the feature does not fire."""
+    return torch.zeros(len(sequences)).scatter_reduce(0, sequences.sequence_of_token, activation, "amax")
+
+
+def _token_effects(attribution: Attribution, feature: int) -> dict[str, Float[Tensor, " T"]]:
+    """Effect of a feature at each token of all prompts, for the checkpoints with effects by position."""
     prompts = attribution.decomposed.prompts
-    found = {}
-    for revision, result in zip(attribution.revisions, attribution.effects, strict=True):
-        if result.position is None:
+    token_effects: dict[str, Tensor] = {}
+    for revision, effects in zip(attribution.revisions, attribution.effects, strict=True):
+        if effects.position is None:
             continue
-        entries = result.feature == feature
-        token = prompts.starts[result.prompt[entries]] + result.position[entries]
-        found[revision] = torch.zeros(prompts.n_tokens).index_add(0, token, result.value[entries].float())
-    return found
+        entries = effects.feature == feature
+        token = prompts.starts[effects.prompt[entries]] + effects.position[entries]
+        zeros = torch.zeros(prompts.n_tokens)
+        token_effects[revision] = zeros.index_add(0, token, effects.value[entries].float())
+    return token_effects
 
 
-def _context(
+def _task_context(
     decomposed: DecomposedTask,
     prompt: int,
     activation: Float[Tensor, " T"],
-    effects: dict[str, Float[Tensor, " T"]],
+    effects: Mapping[str, Float[Tensor, " T"]],
     tokenizer: PreTrainedTokenizerBase,
 ) -> Context:
+    """The context of one prompt, from activation and effects on the tokens of all prompts."""
     prompts, pair = decomposed.prompts, decomposed.task.pairs[prompt]
     start, length = int(prompts.starts[prompt]), int(prompts.lengths[prompt])
     return Context(
         task=decomposed.task.name,
-        tokens=tuple(tokenizer.decode([token]) for token in prompts.ids[prompt]),
+        tokens=_token_texts(tokenizer, prompts.ids[prompt]),
         activations=tuple(activation[start : start + length].tolist()),
-        right=tokenizer.decode([prompts.right[prompt]]),
-        wrong=tokenizer.decode([prompts.wrong[prompt]]),
+        right=str(tokenizer.decode([prompts.right[prompt]])),
+        wrong=str(tokenizer.decode([prompts.wrong[prompt]])),
         label=pair.labels.get("case", ""),
         effects={revision: tuple(values[start : start + length].tolist()) for revision, values in effects.items()},
     )
+
+
+def _token_texts(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> tuple[str, ...]:
+    return tuple(str(tokenizer.decode([token])) for token in ids)

@@ -1,4 +1,4 @@
-"""What kind of thing a feature fires on: a token, the token before, a repetition, a context, a language."""
+"""What kind of text a feature responds to: a token, the token before, a repetition, or a context."""
 
 from __future__ import annotations
 
@@ -12,56 +12,14 @@ from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.decompose import DecomposedText, decompose_text
-from crosstime.effects.relie import SPECIFIC, relative
 from crosstime.errors import CorpusError
+from crosstime.features.activation_statistics import explained_by, mean_activation
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
-from interventions import Codes, Sequences
+from interventions import Sequences
 
 KINDS = ("token", "previous token", "induction", "context", "mixed", "silent")
 THRESHOLD = 0.5
-
-
-def explained_by(codes: Codes, group: Int[Tensor, " T"]) -> Float[Tensor, " F"]:
-    """Share of each feature's variance over tokens that a grouping of the tokens explains, corrected for small groups.
-
-    With N tokens in G groups::
-
-        1 - ( SS_within / (N - G) ) / ( SS_total / (N - 1) )
-
-    is 0 on average for a feature that does not know the groups, and 1 for one that is constant in each. Chance can
-    make it negative. NaN for a feature that is constant over all tokens, or if every token is a group of its own.
-
-    Args:
-        codes: of T tokens.
-        group: number of each token's group.
-
-    Examples:
-        >>> codes = Codes.from_dense(torch.tensor([[1.0], [1.0], [0.0], [0.0]]))
-        >>> explained_by(codes, torch.tensor([7, 7, 3, 3])).item()
-        1.0
-
-    Source: the adjusted coefficient of determination of a one-way analysis of variance (Kelley's epsilon squared).
-    """
-    _, number, sizes = torch.unique(group, return_inverse=True, return_counts=True)
-    n, n_groups = codes.n_tokens, len(sizes)
-    value = codes.value.double()
-    zeros = torch.zeros(codes.n_features, dtype=torch.float64)
-    mean_part = zeros.index_add(0, codes.feature, value) ** 2 / max(1, n)
-    total = zeros.index_add(0, codes.feature, value**2) - mean_part
-    place, inverse = torch.unique(codes.feature * n_groups + number[codes.token], return_inverse=True)
-    sums = torch.zeros(len(place), dtype=torch.float64).index_add(0, inverse, value)
-    between = zeros.index_add(0, place // n_groups, sums**2 / sizes[place % n_groups]) - mean_part
-    if n <= n_groups:
-        return torch.full_like(total, torch.nan)
-    unexplained = ((total - between) / (n - n_groups)) / (total / (n - 1))
-    return torch.where(total > 1e-12 * mean_part.clamp(min=1e-30), 1 - unexplained, torch.nan)
-
-
-def mean_activation(codes: Codes) -> Float[Tensor, " F"]:
-    """Mean of each feature's activation over all tokens, in double precision."""
-    sums = torch.zeros(codes.n_features, dtype=torch.float64).index_add(0, codes.feature, codes.value.double())
-    return sums / max(1, codes.n_tokens)
 
 
 def feature_kinds(
@@ -73,33 +31,35 @@ def feature_kinds(
     seed: int = 0,
     compute: Compute = Compute(),
 ) -> pd.DataFrame:
-    """Score every feature as a previous-token, token, induction and context-sensitive one.
+    """Score every feature as a previous-token, token, induction and context-sensitive feature.
 
-    Beside natural text two sets of as many sequences are read: random ones, whose tokens are drawn independently from
-    as many different tokens of the text as a sequence has; and repeated ones ``r r`` next to controls ``r' r``, in
-    which r' has no token of r. ::
+    Two more sets are read, of as many sequences as the natural text has. In *random* sequences every token is drawn
+    independently, from as many different tokens of the text as a sequence is long. *Repeated* sequences ``r r`` come
+    with controls ``r' r``, in which r' and r have no token in common. ::
 
         current_token   share of the variance explained by the token itself, on random sequences
-        previous_token  the same by the token before it, on random sequences, where the two are independent
-        induction       (a - b) / (a + b), a and b mean activation in the second halves of ``r r`` and ``r' r``:
-                        the same tokens at the same positions, seen before or not
+        previous_token  share explained by the token before, on random sequences, where the two are independent
+        induction       (a - b) / (a + b), with a and b the mean activation in the second half of ``r r`` and of
+                        ``r' r``: the same tokens at the same positions, seen before or not
         context         1 - share explained by the token itself, on natural text
 
-    Shares are `explained_by`'s, cut off at 0 and 1. NaN where the feature does not fire on those sequences.
+    The shares are those of `explained_by`, clipped to [0, 1]. A score is NaN where the feature does not fire on the
+    sequences it is measured on.
 
     Args:
-        suite, crosscoder: as for `attribute`.
-        natural: text, as `decompose_text` gives it.
-        threshold: score from which a feature is of a kind; of several, induction goes first, then previous token,
-            token, context.
+        suite: a suite with at least the checkpoints of the crosscoder.
+        crosscoder: the features.
+        natural: text, as `decompose_text` returns it.
+        threshold: score from which a feature is of a kind. Of several kinds, induction takes precedence, then previous
+            token, token, context.
         seed: of the random sequences.
-        compute: how the checkpoints are run.
+        compute: where and how the checkpoints run.
 
     Returns:
-        One row a feature: feature, previous_token, current_token, induction, context, kind (one of `KINDS`).
+        One row for each feature: feature, previous_token, current_token, induction, context, kind (one of `KINDS`).
 
     Raises:
-        CorpusError: fewer than four different tokens in the text, or sequences of fewer than 4 tokens.
+        CorpusError: the text has fewer than four different tokens, or sequences of fewer than four tokens.
         CrosscoderError: the crosscoder does not fit the suite.
 
     Examples:
@@ -111,23 +71,31 @@ def feature_kinds(
     n_sequences, length = len(natural.text), int(natural.text.lengths.max())
     if length < 4:
         raise CorpusError(f"kinds of features need sequences of at least 4 tokens, not {length}")
+
+    # Draw random sequences, and repeated ones with their controls
     generator = torch.Generator().manual_seed(seed)
-    types = _types(natural.text, length, generator)
-    drawn = types[torch.randint(len(types), (n_sequences, length), generator=generator)]
-    half = len(types) // 2
-    orders = torch.stack([types[torch.randperm(len(types), generator=generator)] for _ in range(n_sequences)])
-    seen, unseen = orders[:, :half], orders[:, half : 2 * half]
-    pairs = torch.cat([torch.cat([seen, seen], 1), torch.cat([unseen, seen], 1)])
-    random, repeated = (
-        decompose_text(suite, crosscoder, Sequences(ids.tolist()), compute=compute) for ids in (drawn, pairs)
-    )
+    vocabulary = _vocabulary(natural.text, length, generator)
+    random_ids = vocabulary[torch.randint(len(vocabulary), (n_sequences, length), generator=generator)]
+    half = len(vocabulary) // 2
+    permutations = [torch.randperm(len(vocabulary), generator=generator) for _ in range(n_sequences)]
+    shuffled = vocabulary[torch.stack(permutations)]
+    repeated_half, unrelated_half = shuffled[:, :half], shuffled[:, half : 2 * half]
+    repetitions = torch.cat([repeated_half, repeated_half], 1)
+    controls = torch.cat([unrelated_half, repeated_half], 1)
+    repeated_ids = torch.cat([repetitions, controls])
+
+    # Read them at every checkpoint
+    random = decompose_text(suite, crosscoder, Sequences(random_ids.tolist()), compute=compute)
+    repeated = decompose_text(suite, crosscoder, Sequences(repeated_ids.tolist()), compute=compute)
+
+    # Score the features, and name their kinds
     scores = {
         "previous_token": explained_by(random.codes, random.previous).clamp(0, 1),
         "current_token": explained_by(random.codes, random.tokens).clamp(0, 1),
-        "induction": _induction(repeated, n_sequences, half),
+        "induction": _induction_score(repeated, n_sequences, half),
         "context": (1 - explained_by(natural.codes, natural.tokens)).clamp(0, 1),
     }
-    silent = torch.stack([mean_activation(each.codes) == 0 for each in (natural, random, repeated)]).all(0)
+    silent = torch.stack([mean_activation(text.codes) == 0 for text in (natural, random, repeated)]).all(0)
     return pd.DataFrame(
         {
             "feature": np.arange(crosscoder.n_features),
@@ -137,66 +105,36 @@ def feature_kinds(
     )
 
 
-def language_shares(codes: Mapping[str, Codes], *, specific: float = SPECIFIC) -> pd.DataFrame:
-    """Where among languages each feature fires: its mean activation a token in one over the sum over all of them.
+def _vocabulary(text: Sequences, most: int, generator: torch.Generator) -> Int[Tensor, " V"]:
+    """At most `most` different tokens of a text, in random order."""
+    tokens = torch.unique(text.tokens)
+    if len(tokens) < 4:
+        raise CorpusError(f"the text has {len(tokens)} different tokens; random sequences need at least 4")
+    return tokens[torch.randperm(len(tokens), generator=generator)[:most]]
 
-    Args:
-        codes: of text of each language, by the language's name (``decompose_text(...).codes``).
-        specific: share above which a feature is specific to a language.
 
-    Returns:
-        One row for each feature and language: feature, language, share (NaN if it never fires), specific.
-
-    Raises:
-        CorpusError: fewer than two languages, or codes of different crosscoders.
-
-    Examples:
-        >>> english, french = (Codes.from_dense(torch.tensor([[number]])) for number in (3.0, 1.0))
-        >>> language_shares({"en": english, "fr": french}).share.tolist()
-        [0.75, 0.25]
-
-    Source: CTT (arXiv 2509.05291), on multilingual models.
-    """
-    sizes = {each.n_features for each in codes.values()}
-    if len(codes) < 2 or len(sizes) > 1:
-        raise CorpusError(
-            f"language specificity needs codes of at least two languages by one crosscoder, not {len(codes)} languages "
-            f"and dictionaries of {', '.join(map(str, sorted(sizes))) or 'no'} features"
-        )
-    shares = relative(torch.stack([mean_activation(each) for each in codes.values()], 1))
-    return pd.DataFrame(
-        {
-            "feature": np.repeat(np.arange(len(shares)), len(codes)),
-            "language": np.tile(list(codes), len(shares)),
-            "share": shares.flatten().numpy(),
-            "specific": (shares > specific).flatten().numpy(),
-        }
+def _induction_score(repeated: DecomposedText, n_pairs: int, half: int) -> Float[Tensor, " F"]:
+    """``(a - b) / (a + b)`` of the mean activations in the second halves of repetitions and of their controls."""
+    second_half = (repeated.text.position_of_token >= half)[repeated.token_mask]
+    is_repetition = (repeated.text.sequence_of_token < n_pairs)[repeated.token_mask]
+    repetition, control = (
+        mean_activation(repeated.codes.rows((second_half & selected).nonzero().squeeze(1)))
+        for selected in (is_repetition, ~is_repetition)
     )
-
-
-def _types(text: Sequences, most: int, generator: torch.Generator) -> Int[Tensor, " V"]:
-    different = torch.unique(text.tokens)
-    if len(different) < 4:
-        raise CorpusError(f"the text has {len(different)} different tokens; random sequences need at least 4")
-    return different[torch.randperm(len(different), generator=generator)[:most]]
-
-
-def _induction(repeated: DecomposedText, n_pairs: int, half: int) -> Float[Tensor, " F"]:
-    second = (repeated.text.position_of_token >= half)[repeated.token_mask]
-    seen = (repeated.text.sequence_of_token < n_pairs)[repeated.token_mask]
-    again, anew = (
-        mean_activation(repeated.codes.rows((second & which).nonzero().squeeze(1))) for which in (seen, ~seen)
-    )
-    return torch.where(again + anew > 0, (again - anew) / (again + anew), torch.nan)
+    total = repetition + control
+    return torch.where(total > 0, (repetition - control) / total, torch.nan)
 
 
 def _kinds(scores: Mapping[str, Tensor], silent: Tensor, threshold: float) -> np.ndarray:
+    """Name the kind of each feature; a kind that is assigned later takes precedence."""
     kinds = np.full(len(silent), "mixed", dtype=object)
-    # The later ones overrule the earlier.
-    for name, kind in (
-        ("context", "context"), ("current_token", "token"), ("previous_token", "previous token"),
-        ("induction", "induction"),
-    ):  # fmt: skip
-        kinds[(scores[name] >= threshold).numpy()] = kind
+    names = {
+        "context": "context",
+        "current_token": "token",
+        "previous_token": "previous token",
+        "induction": "induction",
+    }
+    for score, kind in names.items():
+        kinds[(scores[score] >= threshold).numpy()] = kind
     kinds[silent.numpy()] = "silent"
     return kinds

@@ -1,22 +1,27 @@
-"""Long tables from tensors: one row for every combination of indices."""
+"""Long tables from arrays: one row for every combination of indices."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
 
-def long_table(axes: Mapping[str, Sequence[Any]], values: Mapping[str, Tensor | np.ndarray]) -> pd.DataFrame:
-    """A table with one row for every combination of the axes' labels; the labels of the last axis change fastest.
+def long_table(
+    axes: Mapping[str, Sequence[object] | np.ndarray], values: Mapping[str, Tensor | np.ndarray]
+) -> pd.DataFrame:
+    """Make a table with one row for every combination of the axes' labels, the last axis fastest.
+
+    A column that is the same in every row is an axis with a single label.
 
     Args:
-        axes: name of the column and labels of each axis, in the order of the axes.
-        values: name of the column and array of each quantity; the array's shape is that of the axes, or broadcasts to
-            it.
+        axes: for each axis the name of its column and its labels, in the order of the axes.
+        values: arrays by the name of their column. The shape of an array is that of the axes, or broadcasts to it.
+
+    Returns:
+        The columns of the axes, followed by those of the values, each with the dtype of its array.
 
     Raises:
         ValueError: the shape of an array does not broadcast to that of the axes.
@@ -31,11 +36,10 @@ def long_table(axes: Mapping[str, Sequence[Any]], values: Mapping[str, Tensor | 
         3        b        7  4.0
     """
     shape = tuple(len(labels) for labels in axes.values())
-    indices = np.indices(shape).reshape(len(shape), -1)
-    columns: dict[str, Any] = {}
-    for (name, labels), index in zip(axes.items(), indices, strict=True):
-        columns[name] = [labels[i] for i in index]
-    for name, quantity in values.items():
-        array = quantity.detach().cpu().numpy() if isinstance(quantity, Tensor) else np.asarray(quantity)
-        columns[name] = np.broadcast_to(array, shape).reshape(-1)
+    columns: dict[str, np.ndarray] = {}
+    for (name, labels), index in zip(axes.items(), np.indices(shape), strict=True):
+        columns[name] = np.asarray(labels)[index.reshape(-1)]
+    for name, array in values.items():
+        numbers = array.detach().cpu().numpy() if isinstance(array, Tensor) else array
+        columns[name] = np.broadcast_to(numbers, shape).reshape(-1)
     return pd.DataFrame(columns)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.decompose import DecomposedTask
-from crosstime.effects.attribute import Attribution
+from crosstime.effects.attribution import Attribution
 from crosstime.effects.effects_file import read_effects
 from crosstime.errors import RunError
 from crosstime.machine.storage import read_json, read_table, write_json, write_table

@@ -11,6 +11,7 @@ import crosstime as ct
 from crosstime.crosscoders.decompose import decompose_text
 from crosstime.shown import MAX_ROWS, Shown, html_table
 from crosstime.suites.corpus import TextSample
+from interventions import Estimator
 from tasks.agreement import sentences
 
 NASTY = "<script>alert(1)</script>"
@@ -102,7 +103,7 @@ def results(learning_suite, learning_crosscoder, tmp_path_factory) -> dict[str, 
         "suite": suite,
         "crosscoder": crosscoder,
         "decomposed": decomposed,
-        "attribution": ct.attribute(suite, crosscoder, decomposed, steps=2),
+        "attribution": ct.attribute(suite, crosscoder, decomposed, Estimator(steps=2)),
         "choice": ct.select(2, similarity=alike),
         "trained": ct.train(suite, ct.Site(0), text, config, data=data),
         "text": decompose_text(suite, crosscoder, text, sample=TextSample(4, 8)),

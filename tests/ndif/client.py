@@ -116,7 +116,7 @@ def test_effects_equal_local_ones(stack, near, far, crosscoder, task):
     remote = iv.Remote(HOST)
     method = "ig" if stack.actor == "Trusted" else "exact"
     found = ct.attribute(far, crosscoder, task, compute=ct.Compute(remote=remote))
-    expected = ct.attribute(near, crosscoder, task, method=method)
+    expected = ct.attribute(near, crosscoder, task, iv.Estimator(method=method))
     assert {result.method for result in found.effects} == {method}
     assert expected.ie().abs().max() > 1e-3
     top = expected.top(5)
@@ -150,11 +150,11 @@ def test_a_server_without_gradients_is_found_out_and_said(stack, near, far, cros
 
 def test_gradients_asked_for_by_name_are_refused_where_there_are_none(stack, far, crosscoder, task):
     if stack.actor == "Trusted":
-        effects = ct.attribute(far, crosscoder, task, method="atp", compute=ct.Compute(remote=HOST))
+        effects = ct.attribute(far, crosscoder, task, iv.Estimator("atp"), compute=ct.Compute(remote=HOST))
         assert effects.effects[0].method == "atp"
     else:
         with pytest.raises(iv.NoGradientsError, match="method='exact'"):
-            ct.attribute(far, crosscoder, task, method="atp", compute=ct.Compute(remote=HOST))
+            ct.attribute(far, crosscoder, task, iv.Estimator("atp"), compute=ct.Compute(remote=HOST))
 
 
 def test_features_at_mlp_outputs_and_edits_work_there(stack, near, far, task):
@@ -241,7 +241,9 @@ def test_a_run_goes_on_when_the_api_was_killed_in_its_middle(stack, near, far, c
     compute = ct.Compute(max_tokens=256)
 
     def effects(suite: ct.Suite, remote: iv.Remote | None) -> torch.Tensor:
-        found = ct.attribute(suite, crosscoder, decomposed, method="exact", compute=replace(compute, remote=remote))
+        found = ct.attribute(
+            suite, crosscoder, decomposed, iv.Estimator("exact"), compute=replace(compute, remote=remote)
+        )
         return found.ie()
 
     expected = effects(near, None)

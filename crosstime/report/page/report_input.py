@@ -54,7 +54,8 @@ class ReportInput:
         dips: dip (its task), at, other (its checkpoints), and the columns of `Dip.table`: what features that
             disappear, or have emerged, do to a task that dips.
         findings: sentences below the summary.
-        logit_effects: tokens that each decoder direction promotes, from `crosstime.features.logit_lens.logit_effects`.
+        logit_effects: tokens that each decoder direction promotes, from
+            `crosstime.features.logit_effects.logit_effects`.
         facts: one row per feature: ``feature``, and any columns of numbers or short text to show on its card (onset,
             life cycle, ...).
         languages: language of each task, to filter by.

@@ -17,6 +17,7 @@ from crosstime.runs.plan.sizes import PROMPT_TOKENS, Sizes
 from crosstime.runs.plan.work import Cost
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.stages.stage import Stage
+from interventions import Bootstrap
 from interventions.circuit import SIZES
 
 FIRING = 0.4
@@ -81,7 +82,7 @@ def _ablations(inputs: Inputs, folder: RunFolder, parts: Parts, effects: pd.Data
             folder.crosscoder,
             decomposed,
             {name: group.features for name, group in groups.items()},
-            seed=seed,
+            bootstrap=Bootstrap(RESAMPLES, seed),
             compute=inputs.compute,
         )
         table.insert(2, "kind", table.features.map({name: group.kind for name, group in groups.items()}))
@@ -100,7 +101,7 @@ def _sufficiency(inputs: Inputs, folder: RunFolder, parts: Parts, task: int) -> 
             folder.crosscoder,
             attribution.decomposed,
             ranking(attribution),
-            seed=inputs.recipe.seed,
+            bootstrap=Bootstrap(RESAMPLES, inputs.recipe.seed),
             compute=inputs.compute,
         )
 

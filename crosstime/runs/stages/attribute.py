@@ -9,7 +9,8 @@ from typing import ClassVar
 
 import pandas as pd
 
-from crosstime.effects.attribute import Attribution, attribute
+from crosstime.effects.attribute import attribute
+from crosstime.effects.attribution import Attribution
 from crosstime.effects.effects_file import read_effects, write_effects
 from crosstime.errors import RunError
 from crosstime.machine.tensors import write_tensors
@@ -112,12 +113,7 @@ def _effects_on_block(inputs: Inputs, folder: RunFolder, parts: Parts, task: int
             inputs.compared,
             folder.crosscoder,
             inputs.decomposed(task, folder.crosscoder) if whole else select_prompts(prompts, rows),
-            method=recipe.effects.method,
-            baseline=recipe.effects.baseline,
-            metric=recipe.effects.metric,
-            quadrature=recipe.effects.quadrature,
-            steps=recipe.effects.steps,
-            tolerance=recipe.effects.tolerance,
+            recipe.effects,
             seed=recipe.seed,
             compute=inputs.compute,
         )
@@ -137,9 +133,9 @@ def _write_tables(inputs: Inputs, folder: RunFolder, attributions: Sequence[Attr
         )
 
     # Effects of the selected features and of the error term
-    resamples, seed = recipe.effects.resamples, recipe.seed
-    effects = [task.table(selected, resamples=resamples, seed=seed) for task in attributions]
-    error_terms = [task.error_table(resamples=resamples, seed=seed) for task in attributions]
+    bootstrap = recipe.effects.bootstrap(recipe.seed)
+    effects = [task.table(selected, bootstrap=bootstrap) for task in attributions]
+    error_terms = [task.error_table(bootstrap=bootstrap) for task in attributions]
     folder.write_table("effects", pd.concat(effects, ignore_index=True))
     folder.write_table("error_term", pd.concat(error_terms, ignore_index=True))
 

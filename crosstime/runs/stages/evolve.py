@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar
 
-from crosstime.evolution.evolve import evolve
+from crosstime.evolution.evolve import TextEvidence, evolve
 from crosstime.runs.folder import RunFolder
 from crosstime.runs.inputs import Inputs
 from crosstime.runs.ledger import Ledger
@@ -15,6 +15,8 @@ from crosstime.runs.plan.sizes import Sizes
 from crosstime.runs.plan.work import Cost, Work
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.stages.stage import Stage
+from crosstime.suites.corpus import TextSample
+from interventions import Bootstrap
 
 FOLDER = "evolution"
 TABLES = (
@@ -73,17 +75,18 @@ class Evolve(Stage):
         """See `crosstime.evolve`."""
         recipe, table, crosscoder = inputs.recipe, inputs.recipe.evolve, folder.crosscoder
         tasks = range(len(inputs.tasks))
+        text = TextEvidence(
+            corpus=inputs.corpus(held_out=True) if table.text else None,
+            languages=table.languages or None,
+            sample=TextSample(table.sequences, recipe.corpus.sequence_length),
+        )
         tables = evolve(
+            inputs.compared,
             crosscoder,
             [folder.attribution(task, inputs.decomposed(task, crosscoder)) for task in tasks],
             top=recipe.effects.top,
-            suite=inputs.compared if table.text or table.languages else None,
-            corpus=inputs.corpus(held_out=True) if table.text else None,
-            languages=table.languages or None,
-            n_sequences=table.sequences,
-            sequence_length=recipe.corpus.sequence_length,
-            resamples=table.resamples,
-            seed=recipe.seed,
+            text=text,
+            bootstrap=Bootstrap(table.resamples, recipe.seed),
             compute=inputs.compute,
         )
         for name in _table_names(recipe):

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import pandas as pd
 
-from crosstime.effects.explain_dip import COLUMNS, Dip, explain_dip
+from crosstime.effects.dip import COLUMNS, Dip
+from crosstime.effects.explain_dip import DipTest, explain_dip
 from crosstime.machine.storage import read_json, write_json
 from crosstime.runs.folder import RunFolder
 from crosstime.runs.inputs import Inputs
@@ -19,6 +20,7 @@ from crosstime.runs.plan.work import Cost
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.stages.stage import Stage
 from crosstime.suites.find_dips import DipCheckpoints, find_dips
+from interventions import Bootstrap
 
 
 class Explain(Stage):
@@ -94,15 +96,12 @@ def _explain(inputs: Inputs, folder: RunFolder, parts: Parts, place: DipCheckpoi
         dip = explain_dip(
             inputs.compared,
             crosscoder,
-            attribution.decomposed,
+            attribution,
             place.at,
             place.other,
             others=[inputs.decomposed(task, crosscoder) for task in range(len(names)) if task != index],
-            attribution=attribution,
-            top=table.top,
-            prompts=table.prompts,
-            draws=table.draws,
-            seed=inputs.recipe.seed,
+            test=DipTest(top=table.top, prompts=table.prompts, draws=table.draws),
+            bootstrap=Bootstrap(resamples=2_000, seed=inputs.recipe.seed),
             compute=inputs.compute,
         )
         write_json(path, dip.to_dict())

@@ -8,8 +8,9 @@ from typing import ClassVar
 import pandas as pd
 
 from crosstime.crosscoders.decompose import DecomposedText, decompose_text
-from crosstime.features.contexts import contexts, corpus_contexts, density
-from crosstime.features.logit_lens import logit_effects
+from crosstime.features.activation_statistics import density
+from crosstime.features.contexts import contexts, corpus_contexts
+from crosstime.features.logit_effects import logit_effects
 from crosstime.report.page.context import Context
 from crosstime.report.page.report_input import ReportInput
 from crosstime.report.page.write_report import write_report

@@ -17,7 +17,7 @@ from crosstime.suites.tiny_config import TinyConfig
 from crosstime.suites.train_tiny_suite import train_tiny_suite
 from crosstime.training.l1 import L1Config
 from crosstime.training.train import train
-from interventions import InterventionError, Site
+from interventions import Bootstrap, InterventionError, Site
 from interventions.metrics import answered_right
 from tasks import TokenizedTask, load
 from tasks.agreement import sentences
@@ -86,7 +86,7 @@ def test_numbers_are_those_of_bare_models_without_the_features(
     suite: Suite, crosscoder: CrossCoder, task: TokenizedTask, decomposed: DecomposedTask, firing: list[int]
 ):
     sets = {"one": firing[:1], "both": firing[:2], "many": firing[:8]}
-    table = ablate(suite, crosscoder, decomposed, sets, resamples=200, seed=4)
+    table = ablate(suite, crosscoder, decomposed, sets, bootstrap=Bootstrap(200, 4))
     for revision in suite.revisions:
         clean = difference(suite, crosscoder, task, revision, [])
         for name, features in sets.items():
@@ -113,12 +113,12 @@ def test_numbers_are_those_of_bare_models_without_the_features(
 def test_a_list_ablates_one_feature_at_a_time(
     suite: Suite, crosscoder: CrossCoder, decomposed: DecomposedTask, firing: list[int]
 ):
-    table = ablate(suite, crosscoder, decomposed, firing[:2], resamples=20)
+    table = ablate(suite, crosscoder, decomposed, firing[:2], bootstrap=Bootstrap(20))
     assert list(zip(table.revision, table.features, strict=True)) == [
         (revision, str(feature)) for revision in suite.revisions for feature in firing[:2]
     ]
     named = {str(feature): [feature] for feature in firing[:2]}
-    pd.testing.assert_frame_equal(table, ablate(suite, crosscoder, decomposed, named, resamples=20))
+    pd.testing.assert_frame_equal(table, ablate(suite, crosscoder, decomposed, named, bootstrap=Bootstrap(20)))
     assert list(table.columns) == [
         "task", "features", "revision", "accuracy", "accuracy_change", "logit_difference", "logit_difference_change",
         "low", "high", "accuracy_change_low", "accuracy_change_high",
@@ -130,14 +130,14 @@ def test_a_feature_that_never_fires_changes_nothing(suite: Suite, crosscoder: Cr
     silent.load_state_dict(crosscoder.state_dict())
     with torch.no_grad():
         silent.b_enc[7] = -1e6
-    table = ablate(suite, silent, task, [7], resamples=20)
+    table = ablate(suite, silent, task, [7], bootstrap=Bootstrap(20))
     assert (table[["accuracy_change", "logit_difference_change", "low", "high"]] == 0).all().all()
 
 
 def test_a_task_and_what_splice_made_of_it_give_the_same_table(
     suite: Suite, crosscoder: CrossCoder, task: TokenizedTask, decomposed: DecomposedTask, firing: list[int]
 ):
-    tables = [ablate(suite, crosscoder, one, firing[:2], resamples=20) for one in (task, decomposed)]
+    tables = [ablate(suite, crosscoder, one, firing[:2], bootstrap=Bootstrap(20)) for one in (task, decomposed)]
     pd.testing.assert_frame_equal(*tables)
 
 

@@ -9,12 +9,13 @@ from transformers import AutoModelForCausalLM
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.decompose import DecomposedTask, decompose_task, fitting
 from crosstime.crosscoders.origin import Origin
-from crosstime.effects.attribute import ERROR_TERM, Attribution, attribute
+from crosstime.effects.attribute import attribute
+from crosstime.effects.attribution import ERROR_TERM, Attribution
 from crosstime.effects.relie import classify
 from crosstime.errors import CrosscoderError
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
-from interventions import Baseline, Estimator, InterventionError, Model, Prompts, Site, indirect_effects
+from interventions import Baseline, Bootstrap, Estimator, InterventionError, Model, Prompts, Site, indirect_effects
 from tasks import MinimalPair, Task, TokenizedTask, load
 
 PAIRS = 14
@@ -89,7 +90,7 @@ def test_all_checkpoints_of_a_splice_share_their_codes(
 def test_effects_are_those_of_each_checkpoint_by_itself(
     suite: Suite, crosscoder: CrossCoder, task: TokenizedTask, decomposed: DecomposedTask, method: str, baseline: str
 ):
-    found = attribute(suite, crosscoder, decomposed, method=method, baseline=baseline)
+    found = attribute(suite, crosscoder, decomposed, Estimator(method, baseline))
     assert found.revisions == suite.revisions
     clean = crosscoder.decompose(hidden(suite, task.prompts))
     patched = crosscoder.decompose(hidden(suite, task.patch))
@@ -119,7 +120,7 @@ def test_effects_and_error_term_add_up_to_what_the_zero_baseline_changes(
 def test_the_patch_baseline_ends_at_the_patch_prompts(
     suite: Suite, crosscoder: CrossCoder, task: TokenizedTask, decomposed: DecomposedTask
 ):
-    found = attribute(suite, crosscoder, decomposed, baseline="patch")
+    found = attribute(suite, crosscoder, decomposed, Estimator(baseline="patch"))
     for c, revision in enumerate(suite.revisions):
         end = wrong_minus_right(suite, revision, task, task.patch)
         torch.testing.assert_close(found.effects[c].baseline, end, rtol=1e-4, atol=1e-4)
@@ -138,7 +139,7 @@ def test_a_task_and_what_splice_made_of_it_give_the_same_effects(
 
 
 def test_a_table_has_a_row_for_each_feature_and_checkpoint(attribution: Attribution):
-    table = attribution.table([3, 0], resamples=20)
+    table = attribution.table([3, 0], bootstrap=Bootstrap(20))
     assert list(table.columns) == [
         "task", "feature", "revision", "ie", "low", "high", "relie", "relie_low", "relie_high", "reldec",
         "decoder_norm", "class_ie", "class_dec",
@@ -149,7 +150,7 @@ def test_a_table_has_a_row_for_each_feature_and_checkpoint(attribution: Attribut
 
 
 def test_a_tables_numbers_are_those_of_effects_and_norms(attribution: Attribution, crosscoder: CrossCoder):
-    table = attribution.table(resamples=20)
+    table = attribution.table(bootstrap=Bootstrap(20))
     assert list(dict.fromkeys(table.feature)) == attribution.top(10)
     for row in table.itertuples():
         c = attribution.revisions.index(row.revision)
@@ -164,11 +165,14 @@ def test_a_tables_numbers_are_those_of_effects_and_norms(attribution: Attributio
 
 
 def test_bounds_of_the_classes_can_be_given(attribution: Attribution):
-    table = attribution.table(resamples=20, absent=0.01, specific=0.99).drop_duplicates("feature")
+    table = attribution.table(bootstrap=Bootstrap(20), absent=0.01, specific=0.99).drop_duplicates("feature")
     shares = attribution.relie()
     for row in table.itertuples():
         assert [row.class_ie] == classify(shares[[row.feature]], attribution.revisions, absent=0.01, specific=0.99)
-    assert table.class_ie.tolist() != attribution.table(resamples=20).drop_duplicates("feature").class_ie.tolist()
+    assert (
+        table.class_ie.tolist()
+        != attribution.table(bootstrap=Bootstrap(20)).drop_duplicates("feature").class_ie.tolist()
+    )
 
 
 def prompts_by_hand(attribution: Attribution, feature: int) -> np.ndarray:
@@ -183,7 +187,7 @@ def prompts_by_hand(attribution: Attribution, feature: int) -> np.ndarray:
 
 def test_intervals_are_those_of_a_loop_that_draws_prompts(attribution: Attribution):
     feature = attribution.top(1)[0]
-    table = attribution.table([feature], resamples=400, seed=3, level=0.9)
+    table = attribution.table([feature], bootstrap=Bootstrap(400, 3, 0.9))
     values = prompts_by_hand(attribution, feature)
     generator = np.random.default_rng(3)
     means = []
@@ -203,13 +207,13 @@ def test_intervals_are_those_of_a_loop_that_draws_prompts(attribution: Attributi
 
 
 def test_the_same_seed_gives_the_same_intervals(attribution: Attribution):
-    first, again, other = (attribution.table(resamples=50, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (attribution.table(bootstrap=Bootstrap(50, seed)) for seed in (1, 1, 2))
     pd.testing.assert_frame_equal(first, again)
     assert not first.low.equals(other.low)
 
 
 def test_the_error_table_is_the_mean_error_effect_with_its_interval(attribution: Attribution):
-    table = attribution.error_table(resamples=300, seed=2)
+    table = attribution.error_table(bootstrap=Bootstrap(300, 2))
     assert (table.feature == ERROR_TERM).all()
     assert table.revision.tolist() == list(attribution.revisions)
     for row, result in zip(table.itertuples(), attribution.effects, strict=True):
@@ -246,7 +250,7 @@ def test_ctt_aggregation_drops_small_effects_and_averages_over_tokens(attributio
 
 
 def test_a_feature_named_twice_has_its_rows_once(attribution: Attribution):
-    once, twice = attribution.table([5], resamples=10), attribution.table([5, 5], resamples=10)
+    once, twice = (attribution.table(features, bootstrap=Bootstrap(10)) for features in ([5], [5, 5]))
     pd.testing.assert_frame_equal(once, twice)
 
 
@@ -289,13 +293,19 @@ def test_a_suite_is_brought_into_the_crosscoders_order(suite: Suite):
 
 
 def test_an_unknown_baseline_or_method_is_refused(suite: Suite, crosscoder: CrossCoder, decomposed: DecomposedTask):
-    with pytest.raises(CrosscoderError, match="no baseline 'pach': did you mean 'patch'"):
-        attribute(suite, crosscoder, decomposed, baseline="pach")
+    with pytest.raises(InterventionError, match=r"no baseline 'pach'.*did you mean 'patch'"):
+        attribute(suite, crosscoder, decomposed, Estimator(baseline="pach"))
     with pytest.raises(InterventionError, match=r"no method 'igg'.*did you mean 'ig'"):
-        attribute(suite, crosscoder, decomposed, method="igg")
+        attribute(suite, crosscoder, decomposed, Estimator(method="igg"))
 
 
 def test_the_patch_baseline_needs_patch_prompts(suite: Suite, crosscoder: CrossCoder):
     mine = Task("mine", "en", "by hand", (MinimalPair("the author laughs .", "the author smiles ."),))
     with pytest.raises(CrosscoderError, match="Task mine has no patch prompts; use baseline='zero'"):
-        attribute(suite, crosscoder, mine, baseline="patch")
+        attribute(suite, crosscoder, mine, Estimator(baseline="patch"))
+
+
+def test_a_baseline_of_one_checkpoint_is_refused(suite: Suite, crosscoder: CrossCoder, decomposed: DecomposedTask):
+    state = Baseline.zero(decomposed.clean[0])
+    with pytest.raises(CrosscoderError, match="given by name, because every checkpoint has its own"):
+        attribute(suite, crosscoder, decomposed, Estimator(baseline=state))

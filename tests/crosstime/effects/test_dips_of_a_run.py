@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 import crosstime as ct
-from crosstime.effects.explain_dip import COLUMNS, HARMFUL
+from crosstime.effects.dip import COLUMNS, HARMFUL
+from crosstime.effects.explain_dip import DipTest
 from crosstime.errors import CorpusError, RecipeError
 from crosstime.machine.storage import read_json, read_table
 from crosstime.runs.folder import TEXT_COLUMNS
@@ -90,9 +91,8 @@ def test_a_run_explains_the_dip_that_its_recipe_names_once(tmp_path):
         ct.tasks.load("agreement/attractor").tokenize(result.suite.tokenizer, limit=12),
     )  # fmt: skip
     dip = ct.explain_dip(
-        result.suite, result.crosscoder, attribution.decomposed, "step20", "step40", attribution=attribution, top=32,
-        draws=5,
-    )  # fmt: skip
+        result.suite, result.crosscoder, attribution, "step20", "step40", test=DipTest(top=32, draws=5)
+    )
     assert facts["sentence"] == dip.sentence()
     assert facts["harmful"] == list(dip.harmful)
     assert facts["sentence"] in result.summary

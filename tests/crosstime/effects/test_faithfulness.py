@@ -9,9 +9,9 @@ from transformers import AutoModelForCausalLM
 
 import crosstime as ct
 from crosstime.crosscoders.decompose import DecomposedTask
-from crosstime.effects.faithfulness import ranking
+from crosstime.effects.faithfulness import Restoration, ranking
 from crosstime.errors import CrosscoderError
-from interventions import FeatureError, Site
+from interventions import Bootstrap, Estimator, FeatureError, Site
 from tasks.agreement import sentences
 
 SMALL = ct.TinyConfig(
@@ -36,7 +36,7 @@ def crosscoder(suite) -> ct.CrossCoder:
 @pytest.fixture(scope="module")
 def attribution(suite, crosscoder) -> ct.Attribution:
     task = ct.tasks.load("agreement/attractor").tokenize(suite.tokenizer, limit=10)
-    return ct.attribute(suite, crosscoder, task, steps=2)
+    return ct.attribute(suite, crosscoder, task, Estimator(steps=2))
 
 
 def bare(suite, decomposed: DecomposedTask, revision: str, x: torch.Tensor) -> np.ndarray:
@@ -66,7 +66,8 @@ def parts(crosscoder, decomposed: DecomposedTask, c: int) -> tuple[torch.Tensor,
 def test_faithfulness_and_completeness_are_those_of_bare_models(suite, crosscoder, attribution, keep_error):
     ranked = ranking(attribution, 6)
     decomposed = attribution.decomposed
-    found = ct.faithfulness(suite, crosscoder, decomposed, ranked, sizes=[1, 3], keep_error=keep_error, resamples=50)
+    restoration = Restoration(sizes=[1, 3], keep_error=keep_error)
+    found = ct.faithfulness(suite, crosscoder, decomposed, ranked, restoration=restoration, bootstrap=Bootstrap(50))
     for c, revision in enumerate(suite.revisions):
         codes, directions, error = parts(crosscoder, decomposed, c)
         bias = crosscoder.b_dec.detach()[c] / crosscoder.scales[c]
@@ -97,7 +98,7 @@ def test_ranking_is_by_size_of_effect_and_leaves_out_features_without(attributio
 def test_transplant_replaces_the_targets_directions_by_the_sources(suite, crosscoder, attribution):
     decomposed, features = attribution.decomposed, attribution.top(2)
     found = ct.transplant(
-        suite, crosscoder, decomposed, {"top": features}, source="step40", target="step0", resamples=50
+        suite, crosscoder, decomposed, {"top": features}, source="step40", target="step0", bootstrap=Bootstrap(50)
     )
     codes = decomposed.clean[0].codes.dense()[:, features]
     late, early = (crosscoder.W_dec.detach()[features, c] / crosscoder.scales[0] for c in (1, 0))
@@ -129,4 +130,4 @@ def test_bad_input_is_one_sentence(suite, crosscoder, attribution):
     with pytest.raises(CrosscoderError, match="no ranking for step40"):
         ct.faithfulness(suite, crosscoder, decomposed, {"step0": [1]})
     with pytest.raises(CrosscoderError, match="no baseline 'means': did you mean 'mean'"):
-        ct.faithfulness(suite, crosscoder, decomposed, ranking(attribution), baseline="means")
+        Restoration(baseline="means")

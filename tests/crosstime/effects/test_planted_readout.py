@@ -11,7 +11,7 @@ from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.origin import Origin
 from crosstime.suites.train_tokenizer import train_tokenizer
 from crosstime.training.planted import Planted, planted_effects
-from interventions import Site
+from interventions import Bootstrap, Site
 from tasks import TokenizedTask
 from tasks.agreement import sentences
 
@@ -102,7 +102,7 @@ def test_relie_is_the_known_one(attribution):
 
 
 def test_life_cycles_and_tests_say_what_was_planted(crosscoder, attribution):
-    tables = ct.evolve(crosscoder, [attribution], features=range(5), resamples=500)
+    tables = ct.evolve(None, crosscoder, [attribution], features=range(5), bootstrap=Bootstrap(500))
     lives = tables["life_cycles"]
     assert lives.label.tolist() == [
         "always", "discontinued after step0", "transient at step64", "always", "emerges at main",

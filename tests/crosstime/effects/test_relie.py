@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosstime.effects.relie import classify, relative, relative_pairwise, select_top
+from crosstime.effects.relie import classify, relative, relative_pairwise
+from crosstime.effects.select_top import select_top
 from crosstime.errors import CrosstimeError
 
 NAN = float("nan")

@@ -11,12 +11,14 @@ from typer.testing import CliRunner
 import crosstime as ct
 from crosstime.cli.main import app
 from crosstime.crosscoders.decompose import baseline_named
-from crosstime.effects.explain_dip import BOTH, HARMFUL, HELPFUL, MATCHED, RANDOM, Dip, _controls
-from crosstime.effects.faithfulness import ranking, sufficiency_curves
+from crosstime.effects.dip import BOTH, HARMFUL, HELPFUL, MATCHED, RANDOM, Dip
+from crosstime.effects.explain_dip import DipTest, draw_controls, mean_contribution
+from crosstime.effects.faithfulness import Restoration, ranking, sufficiency_curves
 from crosstime.errors import CorpusError, CrosscoderError, RunError
+from crosstime.evolution.evolve import TextEvidence
 from crosstime.machine.storage import read_json, write_json
 from crosstime.suites.corpus import TextSample
-from interventions import Site, ablate
+from interventions import Bootstrap, Estimator, Site, ablate
 from interventions.metrics import answered_right
 from tasks.agreement import sentences
 
@@ -43,15 +45,13 @@ def crosscoder(suite) -> ct.CrossCoder:
 @pytest.fixture(scope="module")
 def attribution(suite, crosscoder) -> ct.Attribution:
     task = ct.tasks.load("agreement/attractor").tokenize(suite.tokenizer, limit=16)
-    return ct.attribute(suite, crosscoder, task, steps=4)
+    return ct.attribute(suite, crosscoder, task, Estimator(steps=4))
 
 
 @pytest.fixture(scope="module")
 def tables(suite, crosscoder, attribution) -> dict[str, pd.DataFrame]:
-    return ct.evolve(
-        crosscoder, [attribution], suite=suite, corpus=iter(TEXT), languages={"en": TEXT[:100], "xx": TEXT[100:200]},
-        n_sequences=12, sequence_length=12, resamples=60,
-    )  # fmt: skip
+    text = TextEvidence(iter(TEXT), {"en": TEXT[:100], "xx": TEXT[100:200]}, TextSample(12, 12))
+    return ct.evolve(suite, crosscoder, [attribution], text=text, bootstrap=Bootstrap(60))
 
 
 def test_text_is_read_without_first_tokens_at_every_checkpoint(suite, crosscoder):
@@ -117,7 +117,7 @@ def test_only_lives_of_features_that_matter_on_a_task_are_counted(crosscoder, at
     ie = attribution.ie()
     other = torch.zeros_like(ie)
     other[1, 3] = 1.0
-    found = ct.evolve(crosscoder, {"mine": ie, "other": other}, top=2)
+    found = ct.evolve(None, crosscoder, {"mine": ie, "other": other}, top=2)
     lives = found["life_cycles"].set_index(["task", "feature"])
     assert set(lives.loc["mine"].index) == set(lives.loc["other"].index) == {*attribution.top(2), 3}
     assert set(lives.loc["mine"].index[lives.loc["mine"].strongest]) == set(attribution.top(2))
@@ -128,38 +128,42 @@ def test_only_lives_of_features_that_matter_on_a_task_are_counted(crosscoder, at
 
 
 def test_plain_effects_give_the_same_tables_without_intervals(crosscoder, attribution, tables):
-    plain = ct.evolve(crosscoder, {attribution.task: attribution.ie()}, features=attribution.top(10))
+    plain = ct.evolve(None, crosscoder, {attribution.task: attribution.ie()}, features=attribution.top(10))
     assert plain["life_cycles"].label.tolist() == tables["life_cycles"].label.tolist()
     assert plain["life_cycles"].support.isna().all()
     assert plain["specificity"].empty
     assert "kinds" not in plain
-    assert ct.evolve(crosscoder)["facts"].empty
+    assert ct.evolve(None, crosscoder)["facts"].empty
 
 
 def test_effects_and_text_that_do_not_fit_are_refused(crosscoder, attribution):
     with pytest.raises(CrosscoderError, match=r"are of \(2, 24\) checkpoints and features"):
-        ct.evolve(crosscoder, {"mine": attribution.ie()[:2]})
+        ct.evolve(None, crosscoder, {"mine": attribution.ie()[:2]})
     with pytest.raises(CrosscoderError, match="no feature 24"):
-        ct.evolve(crosscoder, {}, features=[24])
+        ct.evolve(None, crosscoder, {}, features=[24])
     with pytest.raises(CrosscoderError, match="only with the suite"):
-        ct.evolve(crosscoder, {}, corpus=TEXT)
+        ct.evolve(None, crosscoder, {}, text=TextEvidence(TEXT))
 
 
 @pytest.fixture(scope="module")
 def dip(suite, crosscoder, attribution) -> Dip:
     return ct.explain_dip(
-        suite, crosscoder, attribution.decomposed, "step20", "step40", attribution=attribution, absent=0.5, draws=20,
-        others=[ct.tasks.load("agreement/simple").tokenize(suite.tokenizer, limit=6)], resamples=50,
-    )  # fmt: skip
+        suite,
+        crosscoder,
+        attribution,
+        "step20",
+        "step40",
+        others=[ct.tasks.load("agreement/simple").tokenize(suite.tokenizer, limit=6)],
+        test=DipTest(absent=0.5, draws=20),
+        bootstrap=Bootstrap(50),
+    )
 
 
 @pytest.fixture(scope="module")
 def fall(suite, crosscoder, attribution) -> Dip:
     """The same pair of checkpoints the other way round, on three of the prompts kept aside."""
-    return ct.explain_dip(
-        suite, crosscoder, attribution.decomposed, "step40", "step20", attribution=attribution, absent=0.5, prompts=3,
-        draws=20, resamples=50,
-    )  # fmt: skip
+    test = DipTest(absent=0.5, prompts=3, draws=20)
+    return ct.explain_dip(suite, crosscoder, attribution, "step40", "step20", test=test, bootstrap=Bootstrap(50))
 
 
 def test_features_given_up_are_those_of_the_first_half_of_the_prompts(attribution, dip):
@@ -212,9 +216,8 @@ def test_p_is_the_share_of_matched_draws_that_do_as_much(suite, crosscoder, attr
     for c, revision in ((1, "step20"),):
         generator = torch.Generator().manual_seed(0)
         second = torch.randperm(16, generator=generator)[8:]
-        drawn = _controls(
-            attribution.decomposed, crosscoder, c, dip.harmful, (*dip.harmful, *dip.helpful), 20, generator
-        )[MATCHED]
+        contribution = mean_contribution(attribution.decomposed, crosscoder, c)
+        drawn = draw_controls(contribution, dip.harmful, (*dip.harmful, *dip.helpful), 20, generator)[MATCHED]
         with ct.Compute().open(suite, revision) as model:
             found = ablate(model, attribution.decomposed.prompts, Site(0), attribution.decomposed.clean[c], drawn)
         means = -found.change[:, second].double().mean(1)
@@ -230,9 +233,8 @@ def test_matched_controls_are_as_active_as_what_they_stand_for(crosscoder, attri
     part = codes.dense().mean(0) * norms
     firing = part.nonzero().squeeze(1)
     feature = int(firing[part[firing].argsort()[len(firing) // 2]])
-    drawn = _controls(
-        attribution.decomposed, crosscoder, 1, [feature], [feature], 50, torch.Generator().manual_seed(1)
-    )[MATCHED]
+    contribution = mean_contribution(attribution.decomposed, crosscoder, 1)
+    drawn = draw_controls(contribution, [feature], [feature], 50, torch.Generator().manual_seed(1))[MATCHED]
     others = [int(other) for other in firing if other != feature]
     nearest = sorted(others, key=lambda other: abs((part[other] / part[feature]).log().item()))[:10]
     assert {one for (one,) in drawn} <= set(nearest)
@@ -255,15 +257,7 @@ def test_against_an_earlier_checkpoint_the_features_have_emerged(attribution, fa
 
 
 def test_a_dip_without_harmful_features_says_so(suite, crosscoder, attribution):
-    found = ct.explain_dip(
-        suite,
-        crosscoder,
-        attribution.decomposed,
-        "step20",
-        "step40",
-        attribution=attribution,
-        absent=0.0,
-    )
+    found = ct.explain_dip(suite, crosscoder, attribution, "step20", "step40", test=DipTest(absent=0.0))
     assert not found.explained
     assert found.table.empty
     assert found.sentence().startswith("No feature that does harm on agreement/attractor at step20 is given up by")
@@ -276,7 +270,7 @@ def test_a_dip_is_the_same_after_it_was_written(dip, tmp_path):
     again = Dip.of(read_json(tmp_path / "dip.json"))
     pd.testing.assert_frame_equal(again.table, dip.table)
     assert (again.sentence(), again.harmful, again.helpful) == (dip.sentence(), dip.harmful, dip.helpful)
-    with pytest.raises(RunError, match="not written whole: KeyError"):
+    with pytest.raises(RunError, match="record of a dip is damaged: KeyError"):
         Dip.of({"table": []})
 
 
@@ -286,17 +280,15 @@ def test_a_dip_that_cannot_be_is_refused(suite, crosscoder, attribution):
         (("step20", "step20"), "between two checkpoints, not step20 and itself"),
     ):
         with pytest.raises(CrosscoderError, match=sentence):
-            ct.explain_dip(suite, crosscoder, attribution.decomposed, *pair, attribution=attribution)
+            ct.explain_dip(suite, crosscoder, attribution, *pair)
     for name in ("top", "draws", "prompts"):
         with pytest.raises(CrosscoderError, match=f"needs {name} of at least 1, not 0"):
-            ct.explain_dip(
-                suite, crosscoder, attribution.decomposed, "step20", "step40", attribution=attribution, **{name: 0}
-            )
+            DipTest(**{name: 0})
 
 
 def test_sufficiency_is_faithfulness_with_accuracy_and_a_random_control(suite, crosscoder, attribution):
     ranked = ranking(attribution, 3)
-    options = {"sizes": [1, 3], "resamples": 20}
+    options = {"restoration": Restoration(sizes=[1, 3]), "bootstrap": Bootstrap(20)}
     plain = ct.faithfulness(suite, crosscoder, attribution.decomposed, ranked, **options)
     curves = sufficiency_curves(suite, crosscoder, attribution.decomposed, ranked, draws=3, **options)
     top = curves[curves.features == "top"]

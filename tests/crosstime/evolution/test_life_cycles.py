@@ -11,13 +11,13 @@ from crosstime.effects.relie import classify, relative
 from crosstime.errors import CrosstimeError
 from crosstime.evolution.life_cycles import (
     LIFE_CYCLES,
-    PRESENT,
     life_cycle_numbers,
     life_cycle_shares,
     life_cycle_support,
     life_cycles,
-    present,
 )
+from crosstime.evolution.presence import PRESENT, present
+from interventions import Bootstrap
 
 
 def by_words(pattern: tuple[bool, ...]) -> str:
@@ -87,7 +87,7 @@ def test_shares_count_every_life_and_sum_to_one():
 def test_support_is_the_share_of_resamples_with_the_same_pattern():
     generator = np.random.default_rng(1)
     per_prompt = torch.from_numpy(np.stack([np.full((40, 2), 1.0), generator.normal([1.0, 0.43], 0.8, (40, 2))], 1))
-    found = life_cycle_support(per_prompt, resamples=400, seed=3)
+    found = life_cycle_support(per_prompt, bootstrap=Bootstrap(400, seed=3))
     counts = np.random.default_rng(3).multinomial(40, np.full(40, 1 / 40), size=400)
     means = np.einsum("rp,pkc->rkc", counts, per_prompt.numpy()) / 40
     where = np.abs(means) >= PRESENT * np.abs(means).max(-1, keepdims=True)
@@ -104,7 +104,7 @@ def test_intervals_of_shares_hold_the_share_and_widen_with_noise():
     quiet, loud = (truth + spread * torch.randn(30, 20, 2, generator=generator) for spread in (0.05, 2.0))
     widths = []
     for noisy in (quiet, loud):
-        row = life_cycle_shares(noisy.mean(0), noisy, resamples=300).set_index("life_cycle").loc["always"]
+        row = life_cycle_shares(noisy.mean(0), noisy, bootstrap=Bootstrap(300)).set_index("life_cycle").loc["always"]
         assert row.low <= row.share + 1e-9
         widths.append(row.high - row.low)
     assert widths[0] == pytest.approx(0, abs=1e-9)

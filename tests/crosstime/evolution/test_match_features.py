@@ -7,7 +7,8 @@ from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
 from crosstime.evolution import match_features as matching
-from crosstime.evolution.match_features import match_directions, match_features, seed_agreement
+from crosstime.evolution.match_features import match_directions, match_features
+from crosstime.evolution.seed_agreement import seed_agreement
 from interventions import Site
 
 
@@ -32,7 +33,7 @@ def crosscoder(directions: torch.Tensor, revisions: tuple[str, ...] = ("a", "b")
 
 @pytest.mark.parametrize("at_once", [7, 1 << 24])
 def test_matches_are_those_of_a_greedy_search_over_all_pairs(monkeypatch, at_once: int):
-    monkeypatch.setattr(matching, "_AT_ONCE", at_once)
+    monkeypatch.setattr(matching, "CHUNK", at_once)
     generator = torch.Generator().manual_seed(3)
     first = torch.randn(30, 2, 4, generator=generator)
     second = torch.cat(

@@ -7,9 +7,10 @@ import torch
 
 import crosstime as ct
 from crosstime.crosscoders.decompose import decompose_text
-from crosstime.features.contexts import contexts, corpus_contexts, density
+from crosstime.features.activation_statistics import density
+from crosstime.features.contexts import contexts, corpus_contexts
 from crosstime.suites.corpus import TextSample
-from interventions import Sequences
+from interventions import Estimator, Sequences
 from tasks.agreement import sentences
 
 FEATURES = list(range(24))
@@ -18,7 +19,7 @@ FEATURES = list(range(24))
 @pytest.fixture(scope="module")
 def attribution(learning_suite, learning_crosscoder):
     task = ct.tasks.load("agreement/simple", limit=20)
-    return ct.attribute(learning_suite, learning_crosscoder, task, steps=4)
+    return ct.attribute(learning_suite, learning_crosscoder, task, Estimator(steps=4))
 
 
 def test_contexts_are_the_prompts_with_the_largest_activations(attribution, learning_suite):

@@ -11,7 +11,9 @@ from crosstime.crosscoders.decompose import DecomposedText
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CorpusError
 from crosstime.features import feature_kinds as feature_scores
-from crosstime.features.feature_kinds import explained_by, feature_kinds, language_shares
+from crosstime.features.activation_statistics import explained_by
+from crosstime.features.feature_kinds import feature_kinds
+from crosstime.features.language_shares import language_shares
 from crosstime.suites.checkpoints import Checkpoint
 from crosstime.suites.suite import Suite
 from interventions import Codes, Decomposition, Sequences, Site

@@ -7,6 +7,7 @@ import pytest
 
 from crosstime.errors import CrosstimeError
 from crosstime.features.kappa import cohens_kappa
+from interventions import Bootstrap
 
 
 def by_hand(first: list[str], second: list[str]) -> float:
@@ -29,7 +30,7 @@ def test_kappa_is_that_of_the_definition_and_its_interval_that_of_resampled_item
     generator = np.random.default_rng(0)
     first = generator.choice(["a", "b", "c"], 60).tolist()
     second = [label if keep else "a" for label, keep in zip(first, generator.random(60) < 0.6, strict=True)]
-    found = cohens_kappa(first, second, seed=1)
+    found = cohens_kappa(first, second, bootstrap=Bootstrap(2_000, seed=1))
     assert found.kappa == pytest.approx(by_hand(first, second))
     drawn = np.random.default_rng(7).integers(0, 60, (1500, 60))
     samples = [by_hand([first[i] for i in rows], [second[i] for i in rows]) for rows in drawn]

@@ -8,7 +8,8 @@ import pytest
 from scipy import stats
 
 from crosstime.errors import CrosstimeError
-from crosstime.evolution.correlations import change_correlations
+from crosstime.evolution.change_correlations import change_correlations
+from interventions import Bootstrap
 
 
 def tables(n: int, seed: int = 0, *, ties: bool = False) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -57,7 +58,9 @@ def by_hand(effects: pd.DataFrame, ablation: pd.DataFrame, column: str, change: 
 @pytest.mark.parametrize("ties", [False, True])
 def test_rho_is_that_of_the_ratio_of_changes_by_scipy(ties):
     effects, ablation = tables(40, ties=ties)
-    found = change_correlations(effects, ablation, "early", "late", resamples=50).set_index(["change", "measure"])
+    found = change_correlations(effects, ablation, "early", "late", bootstrap=Bootstrap(50)).set_index(
+        ["change", "measure"]
+    )
     for (change, measure), row in found.iterrows():
         column = {"relie": "ie", "reldec": "decoder_norm"}[measure]
         rho = stats.spearmanr(*by_hand(effects, ablation, column, f"{change}_change")).statistic
@@ -68,7 +71,7 @@ def test_rho_is_that_of_the_ratio_of_changes_by_scipy(ties):
 
 def test_interval_is_a_bootstrap_over_features():
     effects, ablation = tables(25, seed=3)
-    found = change_correlations(effects, ablation, "early", "late", resamples=1500, seed=1)
+    found = change_correlations(effects, ablation, "early", "late", bootstrap=Bootstrap(1500, seed=1))
     row = found.set_index(["change", "measure"]).loc[("accuracy", "relie")]
     draw = np.random.default_rng(9)
     share, ratio = by_hand(effects, ablation, "ie", "accuracy_change")
@@ -84,7 +87,7 @@ def test_features_without_any_change_are_left_out_and_few_give_nan():
     effects, ablation = tables(5)
     still = ablation.features.isin(["0", "1", "2"])
     ablation.loc[still, ["accuracy_change", "logit_difference_change"]] = 0.0
-    found = change_correlations(effects, ablation, "early", "late", resamples=20)
+    found = change_correlations(effects, ablation, "early", "late", bootstrap=Bootstrap(20))
     assert (found.n == 2).all()
     assert found[["rho", "low", "high"]].isna().all(axis=None)
 
@@ -93,7 +96,7 @@ def test_a_change_at_one_checkpoint_only_has_the_highest_or_lowest_rank():
     effects, ablation = tables(12)
     only_late = (ablation.features == "4") & (ablation.revision == "early")
     ablation.loc[only_late, "accuracy_change"] = 0.0
-    found = change_correlations(effects, ablation, "early", "late", resamples=20)
+    found = change_correlations(effects, ablation, "early", "late", bootstrap=Bootstrap(20))
     assert (found.n == 12).all()
     assert found.rho.notna().all()
 

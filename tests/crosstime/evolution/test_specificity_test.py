@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from crosstime.errors import CrosstimeError
-from crosstime.evolution.specificity import benjamini_hochberg, specificity_test
+from crosstime.evolution.specificity_test import benjamini_hochberg, specificity_test
 
 
 def test_p_is_the_share_of_all_orders_with_at_least_as_large_a_share():

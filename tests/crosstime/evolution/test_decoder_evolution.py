@@ -10,8 +10,8 @@ import torch
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.origin import Origin
 from crosstime.evolution import dimensionality
-from crosstime.evolution import rotation as rotating
-from crosstime.evolution.decoders import decoder_evolution
+from crosstime.evolution import rotation as rotation_module
+from crosstime.evolution.decoder_evolution import decoder_evolution
 from crosstime.evolution.dimensionality import feature_dimensionality
 from crosstime.evolution.rotation import decoder_cosines, rotation
 from interventions import Site
@@ -36,9 +36,9 @@ def turned(degrees: list[float], norms: list[float]) -> torch.Tensor:
     return (torch.stack([angles.cos(), angles.sin()], 1) * torch.tensor(norms).unsqueeze(1)).unsqueeze(0)
 
 
-@pytest.mark.parametrize("at_once", [1, 1 << 22])
-def test_cosines_and_angles_are_those_of_a_loop(monkeypatch, at_once: int):
-    monkeypatch.setattr(rotating, "_AT_ONCE", at_once)
+@pytest.mark.parametrize("chunk", [1, 1 << 22])
+def test_cosines_and_angles_are_those_of_a_loop(monkeypatch, chunk: int):
+    monkeypatch.setattr(rotation_module, "CHUNK", chunk)
     directions = random_directions()
     found = rotation(directions)
     expected = torch.nn.functional.cosine_similarity(directions.unsqueeze(1), directions.unsqueeze(2), dim=-1)
@@ -69,10 +69,10 @@ def test_directions_of_an_absent_feature_give_no_angle():
     assert rotation(torch.zeros(1, 2, 3)).turning.tolist() == [-1]
 
 
-@pytest.mark.parametrize(("at_once", "block"), [(24, 5), (1 << 22, 384)])
-def test_dimensionality_is_that_of_all_pairs(monkeypatch, at_once: int, block: int):
-    monkeypatch.setattr(dimensionality, "_AT_ONCE", at_once)
-    monkeypatch.setattr(dimensionality, "_BLOCK", block)
+@pytest.mark.parametrize(("chunk", "block"), [(24, 5), (1 << 22, 384)])
+def test_dimensionality_is_that_of_all_pairs(monkeypatch, chunk: int, block: int):
+    monkeypatch.setattr(dimensionality, "CHUNK", chunk)
+    monkeypatch.setattr(dimensionality, "BLOCK", block)
     directions = random_directions()
     found = feature_dimensionality(directions)
     for c in range(4):

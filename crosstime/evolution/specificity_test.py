@@ -1,0 +1,107 @@
+"""Is a feature specific to a checkpoint, or would its effects fit any order of the checkpoints? A permutation test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from crosstime.effects.relie import relative
+from crosstime.errors import CrosstimeError
+from crosstime.machine.long_table import long_table
+
+CHUNK = 1 << 22
+"""Numbers of the one-hot permutations that are in memory at a time (32 MB in float64)."""
+
+
+def specificity_test(
+    per_prompt: Float[Tensor, "P K C"],
+    revisions: Sequence[str],
+    *,
+    features: Sequence[int] | None = None,
+    permutations: int = 2_000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Test whether a checkpoint's share of a feature's effect (RelIE) is larger than a random order would make it.
+
+    If a feature mattered equally at all checkpoints, the C effects on one prompt could be exchanged. So the effects of
+    each prompt are permuted over checkpoints at random, with the same permutations for all features, and RelIE is
+    computed again::
+
+        p = (1 + #{permutations with RelIE_c >= the observed}) / (1 + permutations)
+        q = p after the correction of Benjamini and Hochberg, over all features and checkpoints
+
+    Args:
+        per_prompt: effect of each of K features on each of P prompts at each checkpoint (`Attribution.per_prompt`).
+        revisions: names of the C checkpoints.
+        features: numbers of the K features; by default 0, 1, ...
+        permutations: number of permutations.
+        seed: of the permutations.
+
+    Returns:
+        One row for each feature and checkpoint: feature, revision, relie, p, q; NaN for a feature without any effect.
+
+    Raises:
+        CrosstimeError: fewer than two checkpoints or prompts, revisions or features that do not fit the effects, or no
+            permutations.
+
+    Examples:
+        >>> effects = torch.tensor([[[0.0, 1.0]]]).repeat(30, 1, 1)  # all of it at the second checkpoint
+        >>> specificity_test(effects, ["step0", "main"], permutations=999).p.round(3).tolist()
+        [1.0, 0.001]
+
+    Source: Fisher's permutation test; Benjamini and Hochberg 1995 for q.
+    """
+    n_prompts, n_features, n_checkpoints = per_prompt.shape
+    feature_numbers = list(range(n_features)) if features is None else list(features)
+    if len(revisions) != n_checkpoints or len(feature_numbers) != n_features:
+        raise CrosstimeError(
+            f"{len(revisions)} revisions and {len(feature_numbers)} features do not fit effects of {n_features} "
+            f"features at {n_checkpoints} checkpoints."
+        )
+    if n_checkpoints < 2 or n_prompts < 2 or permutations < 1:
+        raise CrosstimeError(
+            "A permutation test needs at least two checkpoints, two prompts and one permutation; got "
+            f"{n_checkpoints}, {n_prompts} and {permutations}."
+        )
+    values = per_prompt.double()
+    observed = relative(values.mean(0))
+
+    # Count the permutations with a share at least as large, chunk by chunk
+    at_least = torch.zeros_like(observed)
+    flat = values.permute(0, 2, 1).reshape(n_prompts * n_checkpoints, n_features)
+    chunk = max(1, CHUNK // (n_prompts * n_checkpoints * n_checkpoints))
+    generator = torch.Generator().manual_seed(seed)
+    for start in range(0, permutations, chunk):
+        size = min(chunk, permutations - start)
+        orders = torch.rand(size, n_prompts, n_checkpoints, generator=generator).argsort(-1)
+        # Effects that a permutation moves to checkpoint c, summed over prompts: a product with one-hot rows
+        one_hot = torch.nn.functional.one_hot(orders, n_checkpoints).permute(0, 2, 1, 3).double()
+        means = one_hot.reshape(size * n_checkpoints, -1) @ flat / n_prompts
+        shares = relative(means.reshape(size, n_checkpoints, n_features).transpose(1, 2))
+        # Sums in another order differ by rounding, which must not decide between equal shares.
+        at_least += (shares >= observed - 1e-12).sum(0)
+
+    # Turn the counts into p and q
+    p = torch.where(observed.isnan(), torch.nan, (1 + at_least) / (1 + permutations))
+    q = benjamini_hochberg(p.flatten().numpy()).reshape(p.shape)
+    return long_table({"feature": feature_numbers, "revision": revisions}, {"relie": observed, "p": p, "q": q})
+
+
+def benjamini_hochberg(p: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+    """False discovery rate at which each test would pass: ``q_(i) = min_{j >= i} p_(j) N / j``; NaN stays NaN.
+
+    Examples:
+        >>> benjamini_hochberg(np.array([0.01, 0.04, 0.03, np.nan])).tolist()
+        [0.03, 0.04, 0.04, nan]
+    """
+    q = np.full(len(p), np.nan)
+    tested = np.flatnonzero(~np.isnan(p))
+    order = tested[np.argsort(p[tested], kind="stable")]
+    scaled = p[order] * len(order) / np.arange(1, len(order) + 1)
+    q[order] = np.minimum(1, np.minimum.accumulate(scaled[::-1])[::-1])
+    return q
