@@ -39,7 +39,7 @@ class Parsed(HTMLParser):
         self.texts.append(data)
 
 
-class Found(Shown):
+class Comparison(Shown):
     def __init__(self, table: pd.DataFrame) -> None:
         self.table = table
 
@@ -51,12 +51,12 @@ class Found(Shown):
 
 
 def test_text_of_any_kind_is_text():
-    found = Found(pd.DataFrame({f"name {NASTY}": [NASTY, "b"]}))
-    page = Parsed(found._repr_html_())
+    result = Comparison(pd.DataFrame({f"name {NASTY}": [NASTY, "b"]}))
+    page = Parsed(result._repr_html_())
     assert page.open == []
     assert "script" not in page.tags
     assert "".join(page.texts).count(NASTY) == 4
-    assert repr(found) == f"Found: found {NASTY} & more"
+    assert repr(result) == f"Comparison: found {NASTY} & more"
 
 
 def test_a_long_table_is_cut_and_says_how_long_it_is():

@@ -17,13 +17,13 @@ NORMS = torch.tensor([0.1, 3.0, 1.0, 0.5, 2.0, 1.5, 0.01])
 
 
 def make(name: str) -> torch.nn.Module:
-    part = {"relu": ReLU(F), "topk": TopK(F, k=2), "batchtopk": BatchTopK(F, k=2), "jumprelu": JumpReLU(F)}[name]
+    activation = {"relu": ReLU(F), "topk": TopK(F, k=2), "batchtopk": BatchTopK(F, k=2), "jumprelu": JumpReLU(F)}[name]
     with torch.no_grad():
         if name == "batchtopk":
-            part.threshold.fill_(0.6)
+            activation.threshold.fill_(0.6)
         if name == "jumprelu":
-            part.log_threshold.copy_(torch.linspace(-2, 0.5, F))
-    return part
+            activation.log_threshold.copy_(torch.linspace(-2, 0.5, F))
+    return activation
 
 
 def by_hand(name: str, values: list[float]) -> list[float]:
@@ -42,50 +42,50 @@ def by_hand(name: str, values: list[float]) -> list[float]:
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_codes_are_those_of_a_loop_over_norm_weighted_codes(name: str):
-    found = make(name)(pre(), NORMS)
+    codes = make(name)(pre(), NORMS)
     expected = torch.tensor([by_hand(name, row) for row in pre().tolist()])
-    torch.testing.assert_close(found.detach(), expected)
-    assert 0 < (found > 0).sum() < (pre() > 0).sum() or name == "relu"
+    torch.testing.assert_close(codes.detach(), expected)
+    assert 0 < (codes > 0).sum() < (pre() > 0).sum() or name == "relu"
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_a_tokens_codes_depend_neither_on_its_neighbours_nor_on_a_training_mode(name: str):
-    part = make(name)
-    together = part.train()(pre(), NORMS)
-    alone = torch.cat([part.eval()(row[None], NORMS) for row in pre()])
+    activation = make(name)
+    together = activation.train()(pre(), NORMS)
+    alone = torch.cat([activation.eval()(row[None], NORMS) for row in pre()])
     assert torch.equal(together, alone)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_the_settings_build_the_same_part_again(name: str):
-    part = make(name)
-    again = activation_named(name, F, part.settings())
-    again.load_state_dict(part.state_dict())
-    assert torch.equal(again(pre(), NORMS), part(pre(), NORMS))
+    activation = make(name)
+    again = activation_named(name, F, activation.settings())
+    again.load_state_dict(activation.state_dict())
+    assert torch.equal(again(pre(), NORMS), activation(pre(), NORMS))
 
 
 @pytest.mark.parametrize("name", ["topk", "batchtopk", "jumprelu"])
 def test_gradients_reach_only_features_that_fire(name: str):
-    given = pre().requires_grad_()
-    found = make(name)(given, NORMS)
-    found.sum().backward()
-    assert torch.equal(given.grad, (found > 0).float())
+    pre_activations = pre().requires_grad_()
+    codes = make(name)(pre_activations, NORMS)
+    codes.sum().backward()
+    assert torch.equal(pre_activations.grad, (codes > 0).float())
 
 
 def test_a_jump_thresholds_gradient_is_the_slope_of_the_ramp_within_its_window():
-    part = JumpReLU(2, threshold=1.0, bandwidth=0.5)
-    given = torch.tensor([[0.3, 0.6], [0.5, 0.1], [-1.0, 0.4]])
+    activation = JumpReLU(2, threshold=1.0, bandwidth=0.5)
+    pre_activations = torch.tensor([[0.3, 0.6], [0.5, 0.1], [-1.0, 0.4]])
     norms = torch.tensor([2.0, 2.0])
     upstream = torch.tensor([[3.0, 5.0], [7.0, 11.0], [13.0, 17.0]])
-    (part(given, norms) * upstream).sum().backward()
+    (activation(pre_activations, norms) * upstream).sum().backward()
     # weighted codes: .6 and 1.2; 1. and .2; 0. and .8; the window is .75 to 1.25; theta² / n / bandwidth = 1.
-    torch.testing.assert_close(part.log_threshold.grad, torch.tensor([-7.0, -5.0 - 17.0]))
+    torch.testing.assert_close(activation.log_threshold.grad, torch.tensor([-7.0, -5.0 - 17.0]))
 
 
 def test_a_gradient_step_on_the_sparsity_of_silent_windows_raises_the_threshold():
-    part = JumpReLU(1, threshold=0.5, bandwidth=0.4)
-    part(torch.tensor([[0.6]]), torch.ones(1)).sum().backward()
-    assert part.log_threshold.grad.item() < 0  # a higher threshold lowers the sum
+    activation = JumpReLU(1, threshold=0.5, bandwidth=0.4)
+    activation(torch.tensor([[0.6]]), torch.ones(1)).sum().backward()
+    assert activation.log_threshold.grad.item() < 0  # a higher threshold lowers the sum
 
 
 @pytest.mark.parametrize("k", [0, F + 1])

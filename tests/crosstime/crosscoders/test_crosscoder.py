@@ -50,14 +50,14 @@ def test_codes_are_the_relu_of_the_scaled_sum_over_checkpoints():
 
 def test_reconstructions_are_decoded_and_divided_by_the_scales():
     crosscoder, x = random_crosscoder(), activations()
-    found = crosscoder(x)
+    reconstruction = crosscoder(x)
     codes = crosscoder.encode(x).tolist()
     for t in range(len(x)):
         for c in range(C):
             for d in range(D):
                 total = crosscoder.b_dec[c, d].item()
                 total += sum(codes[t][i] * crosscoder.W_dec[i, c, d].item() for i in range(F))
-                assert found[t, c, d].item() == pytest.approx(total / SCALES[c].item(), rel=1e-4, abs=1e-5)
+                assert reconstruction[t, c, d].item() == pytest.approx(total / SCALES[c].item(), rel=1e-4, abs=1e-5)
 
 
 def test_scaled_and_unscaled_forms_are_the_same_function():
@@ -101,24 +101,24 @@ def test_the_seed_decides_the_initialisation_and_the_global_state_does_not():
 
 def test_reconstruction_and_error_add_up_to_the_activations_at_every_checkpoint():
     crosscoder, x = random_crosscoder(), activations()
-    for c, one in enumerate(crosscoder.decompose(x.transpose(0, 1))):
-        torch.testing.assert_close(one.reconstruction + one.error, x[:, c])
-        torch.testing.assert_close(one.reconstruction, crosscoder(x)[:, c].detach(), rtol=1e-4, atol=1e-5)
-        assert torch.equal(one.x, x[:, c])
+    for c, decomposition in enumerate(crosscoder.decompose(x.transpose(0, 1))):
+        torch.testing.assert_close(decomposition.reconstruction + decomposition.error, x[:, c])
+        torch.testing.assert_close(decomposition.reconstruction, crosscoder(x)[:, c].detach(), rtol=1e-4, atol=1e-5)
+        assert torch.equal(decomposition.x, x[:, c])
 
 
 def test_directions_and_bias_of_a_decomposition_are_in_the_models_own_scale():
     crosscoder, x = random_crosscoder(), activations()
-    for c, one in enumerate(crosscoder.decompose(x.transpose(0, 1))):
-        torch.testing.assert_close(one.directions, crosscoder.W_dec[:, c].detach() / SCALES[c])
-        torch.testing.assert_close(one.bias, crosscoder.b_dec[c].detach() / SCALES[c])
-        torch.testing.assert_close(one.codes.dense(), crosscoder.encode(x).detach())
+    for c, decomposition in enumerate(crosscoder.decompose(x.transpose(0, 1))):
+        torch.testing.assert_close(decomposition.directions, crosscoder.W_dec[:, c].detach() / SCALES[c])
+        torch.testing.assert_close(decomposition.bias, crosscoder.b_dec[c].detach() / SCALES[c])
+        torch.testing.assert_close(decomposition.codes.dense(), crosscoder.encode(x).detach())
 
 
 def test_a_decomposition_carries_no_gradient():
-    one = random_crosscoder().decompose(activations().transpose(0, 1))[0]
-    assert not one.directions.requires_grad
-    assert not one.reconstruction.requires_grad
+    decomposition = random_crosscoder().decompose(activations().transpose(0, 1))[0]
+    assert not decomposition.directions.requires_grad
+    assert not decomposition.reconstruction.requires_grad
 
 
 @pytest.mark.parametrize("shape", [(2, 5, D), (C, 5, D + 1)])
@@ -202,10 +202,18 @@ def damaged(name: str, tensors: dict[str, torch.Tensor], metadata: dict[str, str
 @pytest.mark.parametrize(
     "name",
     [
-        "origin is not JSON", "no origin", "no revisions", "a site that is none", "fewer revisions", "no decoder",
-        "no bias", "a tensor too many", "a decoder without axes", "a bias of another width",
+        "origin is not JSON",
+        "no origin",
+        "no revisions",
+        "a site that is none",
+        "fewer revisions",
+        "no decoder",
+        "no bias",
+        "a tensor too many",
+        "a decoder without axes",
+        "a bias of another width",
     ],
-)  # fmt: skip
+)
 def test_a_damaged_crosscoder_file_gives_one_sentence(tmp_path, name: str):
     path = tmp_path / "crosscoder.safetensors"
     random_crosscoder().save(path)
@@ -220,15 +228,15 @@ def test_a_damaged_crosscoder_file_gives_one_sentence(tmp_path, name: str):
 
 def test_fraction_of_variance_explained_is_that_of_a_loop():
     x, reconstruction = activations(20), activations(20) * 0.8 + 0.1
-    found = fraction_of_variance_explained(x, reconstruction)
+    explained = fraction_of_variance_explained(x, reconstruction)
     for c in range(C):
         mean = [sum(x[t, c, d].item() for t in range(20)) / 20 for d in range(D)]
-        missed = sum((x[t, c, d] - reconstruction[t, c, d]).item() ** 2 for t in range(20) for d in range(D))
-        spread = sum((x[t, c, d].item() - mean[d]) ** 2 for t in range(20) for d in range(D))
-        assert found[c].item() == pytest.approx(1 - missed / spread, rel=1e-4)
+        unexplained = sum((x[t, c, d] - reconstruction[t, c, d]).item() ** 2 for t in range(20) for d in range(D))
+        total_variance = sum((x[t, c, d].item() - mean[d]) ** 2 for t in range(20) for d in range(D))
+        assert explained[c].item() == pytest.approx(1 - unexplained / total_variance, rel=1e-4)
 
 
 def test_the_mean_explains_nothing():
     x = activations(20)
-    found = fraction_of_variance_explained(x, x.mean(0).expand_as(x))
-    torch.testing.assert_close(found, torch.zeros(C), atol=1e-6, rtol=0)
+    explained = fraction_of_variance_explained(x, x.mean(0).expand_as(x))
+    torch.testing.assert_close(explained, torch.zeros(C), atol=1e-6, rtol=0)

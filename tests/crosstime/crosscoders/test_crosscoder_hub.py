@@ -21,16 +21,16 @@ from interventions import Site
 
 @pytest.fixture
 def crosscoder() -> CrossCoder:
-    part = BatchTopK(9, k=3)
-    part.threshold.fill_(0.75)
+    activation = BatchTopK(9, k=3)
+    activation.threshold.fill_(0.75)
     origin = Origin("tiny", ("step64", "main"), Site(2, "mlp"), 5, {"seed": 7})
-    return CrossCoder(origin, 9, torch.tensor([0.5, 3.0]), activation=part, n_shared=2, seed=4)
+    return CrossCoder(origin, 9, torch.tensor([0.5, 3.0]), activation=activation, n_shared=2, seed=4)
 
 
-def same(found: CrossCoder, expected: CrossCoder) -> bool:
-    states = found.state_dict(), expected.state_dict()
-    alike = all(torch.equal(states[0][name], states[1][name]) for name in states[1])
-    return alike and found.origin == expected.origin and found.n_shared == expected.n_shared
+def same_crosscoder(actual: CrossCoder, expected: CrossCoder) -> bool:
+    states = actual.state_dict(), expected.state_dict()
+    tensors_equal = all(torch.equal(states[0][name], states[1][name]) for name in states[1])
+    return tensors_equal and actual.origin == expected.origin and actual.n_shared == expected.n_shared
 
 
 def test_a_folder_holds_weights_configuration_and_card(crosscoder: CrossCoder, tmp_path: Path):
@@ -44,9 +44,9 @@ def test_a_folder_holds_weights_configuration_and_card(crosscoder: CrossCoder, t
 
 def test_a_folder_is_read_back_bit_for_bit(crosscoder: CrossCoder, tmp_path: Path):
     crosscoder.save_pretrained(tmp_path)
-    assert same(CrossCoder.from_pretrained(tmp_path), crosscoder)
+    assert same_crosscoder(CrossCoder.from_pretrained(tmp_path), crosscoder)
     assert exchange.detect(tmp_path) == "crosstime"
-    assert same(exchange.read(tmp_path), crosscoder)
+    assert same_crosscoder(exchange.read(tmp_path), crosscoder)
 
 
 def test_pushing_uploads_the_same_folder(crosscoder: CrossCoder, tmp_path: Path, monkeypatch):
@@ -65,7 +65,7 @@ def test_pushing_uploads_the_same_folder(crosscoder: CrossCoder, tmp_path: Path,
     monkeypatch.setattr(HfApi, "upload_folder", upload)
     assert crosscoder.push_to_hub("me/mine", private=True, branch="seed7") == "https://example.org/commit"
     assert asked == {"created": ("me/mine", True, True), "uploaded": ("me/mine", "seed7")}
-    assert same(CrossCoder.from_pretrained(tmp_path / "hub"), crosscoder)
+    assert same_crosscoder(CrossCoder.from_pretrained(tmp_path / "hub"), crosscoder)
 
 
 def test_a_repository_is_read_from_the_local_cache(crosscoder: CrossCoder, tmp_path: Path):
@@ -75,8 +75,8 @@ def test_a_repository_is_read_from_the_local_cache(crosscoder: CrossCoder, tmp_p
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit)
     options = {"cache_dir": tmp_path, "local_files_only": True}
-    assert same(CrossCoder.from_pretrained("me/mine", **options), crosscoder)
-    assert same(CrossCoder.from_pretrained("me/mine", revision=commit, **options), crosscoder)
+    assert same_crosscoder(CrossCoder.from_pretrained("me/mine", **options), crosscoder)
+    assert same_crosscoder(CrossCoder.from_pretrained("me/mine", revision=commit, **options), crosscoder)
     with pytest.raises(CrosscoderError, match="the Hub has no crosscoder me/mine: "):
         CrossCoder.from_pretrained("me/mine", revision="other", **options)
 

@@ -49,19 +49,19 @@ def rows(suite: Suite) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def hidden(suite: Suite, rows: torch.Tensor) -> torch.Tensor:
     """Activations after block 0 of every checkpoint: ``C N S D``."""
-    found = []
+    hidden_states = []
     for checkpoint in suite:
         model = AutoModelForCausalLM.from_pretrained(checkpoint.source).eval()
         with torch.no_grad():
-            found.append(model(rows, output_hidden_states=True).hidden_states[1])
-    return torch.stack(found)
+            hidden_states.append(model(rows, output_hidden_states=True).hidden_states[1])
+    return torch.stack(hidden_states)
 
 
-def loss(suite: Suite, revision: str, rows: torch.Tensor, put: torch.Tensor | None) -> float:
+def loss(suite: Suite, revision: str, rows: torch.Tensor, replacement: torch.Tensor | None) -> float:
     """Next-token loss of the bare model with block 0's output replaced."""
     model = AutoModelForCausalLM.from_pretrained(suite[revision].source).eval()
-    if put is not None:
-        model.gpt_neox.layers[0].register_forward_hook(lambda module, inputs, output: put)
+    if replacement is not None:
+        model.gpt_neox.layers[0].register_forward_hook(lambda module, inputs, output: replacement)
     with torch.no_grad():
         logits = model(rows).logits
     return cross_entropy(logits[:, :-1].flatten(0, 1), rows[:, 1:].flatten()).item()
@@ -92,12 +92,12 @@ def test_variance_and_sparsity_leave_first_tokens_out(
 ):
     later = hidden[:, :, 1:].flatten(1, 2).transpose(0, 1)
     with torch.no_grad():
-        codes, missed = crosscoder.encode(later), later - crosscoder(later)
+        codes, error = crosscoder.encode(later), later - crosscoder(later)
     assert table.l0.tolist() == pytest.approx([(codes > 0).sum().item() / len(later)] * 3)
     assert table.alive.tolist() == pytest.approx([(codes > 0).any(0).double().mean().item()] * 3)
     for c, explained in enumerate(table.fve):
         spread = ((later[:, c] - later[:, c].mean(0)) ** 2).sum()
-        assert explained == pytest.approx(1 - ((missed[:, c] ** 2).sum() / spread).item(), abs=1e-4)
+        assert explained == pytest.approx(1 - ((error[:, c] ** 2).sum() / spread).item(), abs=1e-4)
     assert 0 < table.alive[0] <= 1
     assert 0 < table.l0[0] < crosscoder.n_features
 
@@ -105,16 +105,28 @@ def test_variance_and_sparsity_leave_first_tokens_out(
 def test_a_row_for_every_checkpoint_of_the_crosscoder(suite: Suite, table: pd.DataFrame):
     assert table.revision.tolist() == list(suite.revisions)
     assert list(table.columns) == [
-        "revision", "l0", "dead", "alive", "fve", "error", "ce_clean", "ce_spliced", "ce_zero", "ce_delta",
+        "revision",
+        "l0",
+        "dead",
+        "alive",
+        "fve",
+        "error",
+        "ce_clean",
+        "ce_spliced",
+        "ce_zero",
+        "ce_delta",
         "ce_recovered",
-    ]  # fmt: skip
+    ]
 
 
 def test_a_budget_of_few_tokens_gives_the_same_numbers(suite, crosscoder: CrossCoder, table: pd.DataFrame, opened):
     small = evaluate(
-        suite, crosscoder, HELD_OUT, sample=SAMPLE,
+        suite,
+        crosscoder,
+        HELD_OUT,
+        sample=SAMPLE,
         compute=Compute(max_tokens=2 * LENGTH),
-    )  # fmt: skip
+    )
     pd.testing.assert_frame_equal(small, table, rtol=1e-4)
 
 
@@ -133,8 +145,8 @@ def test_error_is_the_loss_of_training_at_each_checkpoint(
 ):
     later = hidden[:, :, 1:].flatten(1, 2).transpose(0, 1)
     with torch.no_grad():
-        missed = (later - crosscoder(later)) * crosscoder.scales.reshape(1, 3, 1)
-    assert table.error.tolist() == pytest.approx(missed.square().sum(-1).mean(0).tolist(), rel=1e-4)
+        error = (later - crosscoder(later)) * crosscoder.scales.reshape(1, 3, 1)
+    assert table.error.tolist() == pytest.approx(error.square().sum(-1).mean(0).tolist(), rel=1e-4)
 
 
 def test_dead_features_and_loss_added_are_counts_and_differences(crosscoder: CrossCoder, table: pd.DataFrame):
@@ -145,26 +157,26 @@ def test_dead_features_and_loss_added_are_counts_and_differences(crosscoder: Cro
 @pytest.fixture(scope="module")
 def seeds(suite: Suite, crosscoder: CrossCoder) -> list[CrossCoder]:
     """Three crosscoders: the trained one, and two of other seeds that know nothing."""
-    others = []
+    untrained = []
     for seed in (1, 2):
         origin = replace(crosscoder.origin, training={"seed": seed})
-        others.append(CrossCoder(origin, 24, crosscoder.scales, decoder_norm=0.5, seed=seed))
-    return [crosscoder, *others]
+        untrained.append(CrossCoder(origin, 24, crosscoder.scales, decoder_norm=0.5, seed=seed))
+    return [crosscoder, *untrained]
 
 
 @pytest.fixture(scope="module")
-def each(suite: Suite, seeds: list[CrossCoder]) -> pd.DataFrame:
+def per_seed(suite: Suite, seeds: list[CrossCoder]) -> pd.DataFrame:
     return evaluate_seeds(suite, seeds, HELD_OUT, sample=SAMPLE)
 
 
 def test_seeds_are_evaluated_as_if_alone(
-    suite: Suite, seeds: list[CrossCoder], each: pd.DataFrame, table: pd.DataFrame, opened: list[str]
+    suite: Suite, seeds: list[CrossCoder], per_seed: pd.DataFrame, table: pd.DataFrame, opened: list[str]
 ):
-    assert each.seed.tolist() == [seed for seed in (124, 1, 2) for _ in range(3)]
-    first = each[each.seed == 124].drop(columns="seed").reset_index(drop=True)
+    assert per_seed.seed.tolist() == [seed for seed in (124, 1, 2) for _ in range(3)]
+    first = per_seed[per_seed.seed == 124].drop(columns="seed").reset_index(drop=True)
     pd.testing.assert_frame_equal(first, table)
     alone = evaluate(suite, seeds[2], HELD_OUT, sample=SAMPLE)
-    pd.testing.assert_frame_equal(each[each.seed == 2].drop(columns="seed").reset_index(drop=True), alone)
+    pd.testing.assert_frame_equal(per_seed[per_seed.seed == 2].drop(columns="seed").reset_index(drop=True), alone)
 
 
 def test_one_model_is_loaded_twice_a_checkpoint_however_many_seeds(suite: Suite, seeds, opened: list[str]):
@@ -172,16 +184,16 @@ def test_one_model_is_loaded_twice_a_checkpoint_however_many_seeds(suite: Suite,
     assert opened == [*suite.revisions, *suite.revisions]
 
 
-def test_means_and_deviations_are_over_seeds(each: pd.DataFrame):
-    found = over_seeds(each).set_index("revision")
-    assert found.seeds.tolist() == [3, 3, 3]
+def test_means_and_deviations_are_over_seeds(per_seed: pd.DataFrame):
+    averaged = over_seeds(per_seed).set_index("revision")
+    assert averaged.seeds.tolist() == [3, 3, 3]
     for measure in MEASURES:
-        for revision, row in found.iterrows():
-            values = each[each.revision == revision][measure].tolist()
+        for revision, row in averaged.iterrows():
+            values = per_seed[per_seed.revision == revision][measure].tolist()
             assert row[measure] == pytest.approx(statistics.mean(values), nan_ok=True)
             expected = math.nan if math.isnan(values[0]) else statistics.stdev(values)
             assert row[f"{measure}_deviation"] == pytest.approx(expected, abs=1e-12, nan_ok=True)
-    alone = over_seeds(each[each.seed == 1])
+    alone = over_seeds(per_seed[per_seed.seed == 1])
     assert alone.l0_deviation.isna().all()
 
 

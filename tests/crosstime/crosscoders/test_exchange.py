@@ -35,37 +35,37 @@ def part_named(name: str) -> Activation:
     if name == "topk":
         return TopK(F, k=4)
     if name == "batchtopk":
-        part = BatchTopK(F, k=4)
-        part.threshold.fill_(1.5)
-        return part
-    part = JumpReLU(F)
+        activation = BatchTopK(F, k=4)
+        activation.threshold.fill_(1.5)
+        return activation
+    activation = JumpReLU(F)
     with torch.no_grad():
-        part.log_threshold.copy_((0.7 + randn(F, seed=9).abs()).log())
-    return part
+        activation.log_threshold.copy_((0.7 + randn(F, seed=9).abs()).log())
+    return activation
 
 
 def crosscoder_of(n: int, name: str = "relu", *, scaled: bool = True) -> CrossCoder:
     scales = torch.tensor([0.5, 2.0, 1.25])[:n] if scaled else None
     origin = Origin("tiny", REVISIONS[n], Site(2), D, {"seed": 7, "l1": 0.5})
-    made = CrossCoder(origin, F, scales, activation=part_named(name), seed=3)
+    crosscoder = CrossCoder(origin, F, scales, activation=part_named(name), seed=3)
     with torch.no_grad():
-        for number, (_, parameter) in enumerate(made.named_parameters()):
-            if parameter is not getattr(made.activation, "log_threshold", None):
+        for number, (_, parameter) in enumerate(crosscoder.named_parameters()):
+            if parameter is not getattr(crosscoder.activation, "log_threshold", None):
                 parameter.copy_(randn(*parameter.shape, seed=20 + number) * 0.7)
-    return made.eval()
+    return crosscoder.eval()
 
 
 def activations(n: int) -> Tensor:
     return randn(T, n, D, seed=5)
 
 
-def same_function(found: CrossCoder, expected: CrossCoder, *, same_codes: bool = True) -> None:
+def same_function(actual: CrossCoder, expected: CrossCoder, *, same_codes: bool = True) -> None:
     x = activations(expected.n_checkpoints)
     codes = expected.encode(x)
     assert 0.05 < (codes > 0).float().mean() < 0.95
     if same_codes:
-        torch.testing.assert_close(found.encode(x), codes, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(found(x), expected(x), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(actual.encode(x), codes, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(actual(x), expected(x), rtol=1e-4, atol=1e-5)
 
 
 HELD = {
@@ -80,31 +80,32 @@ CASES = [(format, *case) for format, cases in HELD.items() for case in cases]
 
 @pytest.mark.parametrize(("format", "n", "name"), CASES)
 def test_a_crosscoder_comes_back_from_a_format_as_it_went(tmp_path: Path, format: str, n: int, name: str):
-    mine = crosscoder_of(n, name)
+    original = crosscoder_of(n, name)
     path = tmp_path / ("mine.safetensors" if format == "crosstime" else "mine")
-    exchange.write(mine, path, format=format)
+    exchange.write(original, path, format=format)
     assert exchange.detect(path) == format
-    found = exchange.read(path)
-    same_function(found, mine)
-    assert found.origin.suite == "tiny"
-    assert (found.origin.revisions, found.origin.site) == (mine.origin.revisions, mine.origin.site)
-    assert found.origin.training["seed"] == 7
+    actual = exchange.read(path)
+    same_function(actual, original)
+    assert actual.origin.suite == "tiny"
+    assert (actual.origin.revisions, actual.origin.site) == (original.origin.revisions, original.origin.site)
+    assert actual.origin.training["seed"] == 7
     if format != "saelens":
         # On the scale of training, so that decoder norms are those of before.
-        assert torch.equal(found.scales, mine.scales)
-        torch.testing.assert_close(found.decoder_norms(), mine.decoder_norms())
+        assert torch.equal(actual.scales, original.scales)
+        torch.testing.assert_close(actual.decoder_norms(), original.decoder_norms())
 
 
 @pytest.mark.parametrize("format", exchange.FORMATS)
 def test_only_the_promised_files_are_written(tmp_path: Path, format: str):
-    mine = crosscoder_of({"ckkissane": 2, "saelens": 1}.get(format, 3))
-    exchange.write(mine, tmp_path / "mine", format=format)
+    original = crosscoder_of({"ckkissane": 2, "saelens": 1}.get(format, 3))
+    exchange.write(original, tmp_path / "mine", format=format)
     files = {
-        "crosstime": {"mine"}, "ctt": {"mine", "0.pt", "0_cfg.json"},
+        "crosstime": {"mine"},
+        "ctt": {"mine", "0.pt", "0_cfg.json"},
         "ckkissane": {"mine", "cc_weights.pt", "cfg.json"},
         "finetuning": {"mine", "model.safetensors", "config.json"},
         "saelens": {"mine", "sae_weights.safetensors", "cfg.json"},
-    }  # fmt: skip
+    }
     assert {path.name for path in tmp_path.rglob("*")} == files[format]
 
 
@@ -119,9 +120,11 @@ def their_crosscoder(tensors: dict[str, Tensor], x: Tensor, threshold: float | N
 
 def random_tensors(n: int) -> dict[str, Tensor]:
     return {
-        "W_enc": randn(n, D, F, seed=1), "b_enc": randn(F, seed=2),
-        "W_dec": randn(F, n, D, seed=3), "b_dec": randn(n, D, seed=4),
-    }  # fmt: skip
+        "W_enc": randn(n, D, F, seed=1),
+        "b_enc": randn(F, seed=2),
+        "W_dec": randn(F, n, D, seed=3),
+        "b_dec": randn(n, D, seed=4),
+    }
 
 
 @pytest.mark.parametrize("threshold", [None, 9.0])
@@ -131,31 +134,37 @@ def test_a_ctt_release_does_what_its_authors_code_does(tmp_path: Path, threshold
     for number in (0, 3, 12):
         torch.save({name: tensor * (1 + number) for name, tensor in tensors.items()} | extra, tmp_path / f"{number}.pt")
         config = {
-            "dict_size": F, "d_in": D, "n_models": 2, "seed": 153, "model_name": "allenai/OLMo-1B-0724-hf",
-            "revision_list": "step1000-tokens2B_step600000-tokens1258B", "hook_point": "blocks.9.hook_resid_pre",
-            "estimated_act_norm_list": scales, "batch_topk_final": None if threshold is None else 5,
-        }  # fmt: skip
+            "dict_size": F,
+            "d_in": D,
+            "n_models": 2,
+            "seed": 153,
+            "model_name": "allenai/OLMo-1B-0724-hf",
+            "revision_list": "step1000-tokens2B_step600000-tokens1258B",
+            "hook_point": "blocks.9.hook_resid_pre",
+            "estimated_act_norm_list": scales,
+            "batch_topk_final": None if threshold is None else 5,
+        }
         (tmp_path / f"{number}_cfg.json").write_text(json.dumps(config))
     last = exchange.read(tmp_path)
     assert last.origin.revisions == ("step1000-tokens2B", "step600000-tokens1258B")
     assert (last.origin.suite, last.origin.site) == ("allenai/OLMo-1B-0724-hf", Site(8))
-    for found, factor in ((last, 13), (exchange.read(tmp_path / "0.pt"), 1)):
+    for actual, factor in ((last, 13), (exchange.read(tmp_path / "0.pt"), 1)):
         x = activations(2)
         # Their model sees activations that are scaled already.
         scaled = x * torch.tensor(scales).reshape(1, 2, 1)
         codes, reconstruction = their_crosscoder({k: v * factor for k, v in tensors.items()}, scaled, threshold)
-        torch.testing.assert_close(found.encode(x).double(), codes, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(actual.encode(x).double(), codes, rtol=1e-4, atol=1e-4)
         unscaled = reconstruction / torch.tensor(scales).reshape(1, 2, 1)
-        torch.testing.assert_close(found(x).double(), unscaled, rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(actual(x).double(), unscaled, rtol=1e-4, atol=1e-3)
 
 
 def test_pythias_joined_revisions_are_taken_apart(tmp_path: Path):
     torch.save(random_tensors(3), tmp_path / "0.pt")
     config = {"revision_list": "step128-step512-main", "hook_point": "blocks.3.hook_mlp_out"}
     (tmp_path / "0_cfg.json").write_text(json.dumps(config))
-    found = exchange.read(tmp_path)
-    assert found.origin.revisions == ("step128", "step512", "main")
-    assert found.origin.site == Site(3, "mlp")
+    actual = exchange.read(tmp_path)
+    assert actual.origin.revisions == ("step128", "step512", "main")
+    assert actual.origin.site == Site(3, "mlp")
 
 
 def test_a_ckkissane_crosscoder_takes_the_scales_that_are_given(tmp_path: Path):
@@ -163,20 +172,22 @@ def test_a_ckkissane_crosscoder_takes_the_scales_that_are_given(tmp_path: Path):
     torch.save({name: tensor.bfloat16() for name, tensor in tensors.items()}, tmp_path / "cc_weights.pt")
     config = {"dict_size": F, "model_name": "gemma-2-2b", "hook_point": "blocks.14.hook_resid_pre", "enc_dtype": "bf16"}
     (tmp_path / "cfg.json").write_text(json.dumps(config))
-    found = exchange.read(tmp_path, revisions=["base", "chat"], scales=[0.28, 0.24])
-    assert (found.origin.revisions, found.origin.site) == (("base", "chat"), Site(13))
+    actual = exchange.read(tmp_path, revisions=["base", "chat"], scales=[0.28, 0.24])
+    assert (actual.origin.revisions, actual.origin.site) == (("base", "chat"), Site(13))
     x, scales = activations(2), torch.tensor([0.28, 0.24]).reshape(1, 2, 1)
     rounded = {name: tensor.bfloat16().float() for name, tensor in tensors.items()}
     codes, reconstruction = their_crosscoder(rounded, x * scales, None)
-    torch.testing.assert_close(found.encode(x).double(), codes, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(found(x).double(), reconstruction / scales, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(actual.encode(x).double(), codes, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(actual(x).double(), reconstruction / scales, rtol=1e-4, atol=1e-4)
 
 
 def finetuning_state(n: int) -> dict[str, Tensor]:
     return {
-        "encoder.weight": randn(n, D, F, seed=1), "encoder.bias": randn(F, seed=2),
-        "decoder.weight": randn(n, F, D, seed=3), "decoder.bias": randn(n, D, seed=4),
-    }  # fmt: skip
+        "encoder.weight": randn(n, D, F, seed=1),
+        "encoder.bias": randn(F, seed=2),
+        "decoder.weight": randn(n, F, D, seed=3),
+        "decoder.bias": randn(n, D, seed=4),
+    }
 
 
 def their_finetuning(state: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
@@ -190,8 +201,10 @@ def their_finetuning(state: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Tenso
         decoder = state["decoder.weight"]
         number = int(state.get("code_normalization_id", 1))
         norms = {
-            1: decoder.norm(dim=2).sum(0), 2: decoder.transpose(0, 1).flatten(1).norm(dim=1), 4: torch.ones(F).double()
-        }[number]  # fmt: skip
+            1: decoder.norm(dim=2).sum(0),
+            2: decoder.transpose(0, 1).flatten(1).norm(dim=1),
+            4: torch.ones(F).double(),
+        }[number]
         codes = codes * (codes * norms > state["threshold"])
     out = torch.einsum("tf,cfd->tcd", codes, state["decoder.weight"]) + state["decoder.bias"]
     return codes, out if mean is None else out / g.unsqueeze(-1) + mean
@@ -209,9 +222,11 @@ def test_a_finetuning_crosscoder_does_what_its_authors_code_does(
     if normalized:
         deviation = randn(2, D, seed=8).abs() + 0.1
         state |= {
-            "activation_mean": randn(2, D, seed=7), "activation_std": deviation, "target_rms": torch.tensor(1.0),
+            "activation_mean": randn(2, D, seed=7),
+            "activation_std": deviation,
+            "target_rms": torch.tensor(1.0),
             "activation_global_scale": 1 / deviation.square().sum(-1).sqrt(),
-        }  # fmt: skip
+        }
     x = activations(2) * 2
     codes, reconstruction = their_finetuning(state, x)
     assert 0.05 < (codes > 0).double().mean() < 0.95
@@ -221,9 +236,9 @@ def test_a_finetuning_crosscoder_does_what_its_authors_code_does(
     (tmp_path / "folder" / "config.json").write_text(json.dumps({"dict_size": F, "k": 4}))
     for path in (tmp_path / "ae.pt", tmp_path / "folder"):
         assert exchange.detect(path) == "finetuning"
-        found = exchange.read(path, site="resid.13")
-        torch.testing.assert_close(found.encode(x).double(), codes, rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(found(x).double(), reconstruction, rtol=1e-4, atol=1e-4)
+        actual = exchange.read(path, site="resid.13")
+        torch.testing.assert_close(actual.encode(x).double(), codes, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(actual(x).double(), reconstruction, rtol=1e-4, atol=1e-4)
 
 
 def test_a_normaliser_that_was_never_set_changes_nothing(tmp_path: Path):
@@ -232,23 +247,23 @@ def test_a_normaliser_that_was_never_set_changes_nothing(tmp_path: Path):
     torch.save(
         state | unset | {"activation_global_scale": torch.ones(2), "target_rms": torch.tensor(1.0)}, tmp_path / "a.pt"
     )
-    found = exchange.read(tmp_path / "a.pt", site="resid.0")
+    actual = exchange.read(tmp_path / "a.pt", site="resid.0")
     codes, _ = their_finetuning(state, activations(2))
-    torch.testing.assert_close(found.encode(activations(2)).double(), codes, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(actual.encode(activations(2)).double(), codes, rtol=1e-4, atol=1e-5)
 
 
 def test_a_written_finetuning_state_does_what_its_authors_code_makes_of_it(tmp_path: Path):
-    mine = crosscoder_of(2, "batchtopk")
-    exchange.write(mine, tmp_path / "theirs", format="finetuning")
+    original = crosscoder_of(2, "batchtopk")
+    exchange.write(original, tmp_path / "theirs", format="finetuning")
     state = load_file(tmp_path / "theirs" / "model.safetensors")
     assert state["encoder.weight"].shape == (2, D, F)
     assert state["decoder.weight"].shape == (2, F, D)
     codes, reconstruction = their_finetuning(state, activations(2))
-    torch.testing.assert_close(mine.encode(activations(2)).double(), codes, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(mine(activations(2)).double(), reconstruction, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(original.encode(activations(2)).double(), codes, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(original(activations(2)).double(), reconstruction, rtol=1e-4, atol=1e-4)
     # Its own constructor would compute the same scale from the deviations.
     g = state["target_rms"] / (state["activation_std"].square().sum(-1) + 1e-8).sqrt()
-    torch.testing.assert_close(g, mine.scales)
+    torch.testing.assert_close(g, original.scales)
 
 
 def their_sae(tensors: dict[str, Tensor], config: dict[str, Any], x: Tensor) -> tuple[Tensor, Tensor]:
@@ -259,8 +274,8 @@ def their_sae(tensors: dict[str, Tensor], config: dict[str, Any], x: Tensor) -> 
     rescaled = config.get("rescale_acts_by_decoder_norm", False)
     if config["architecture"] == "topk":
         pre = pre * norms if rescaled else pre
-        kept = pre.topk(config["k"], dim=-1)
-        codes = torch.zeros_like(pre).scatter(-1, kept.indices, kept.values.relu())
+        top = pre.topk(config["k"], dim=-1)
+        codes = torch.zeros_like(pre).scatter(-1, top.indices, top.values.relu())
     elif config["architecture"] == "jumprelu":
         codes = pre.relu() * (pre > tensors["threshold"])
     else:
@@ -270,9 +285,14 @@ def their_sae(tensors: dict[str, Tensor], config: dict[str, Any], x: Tensor) -> 
 
 def sae_config(architecture: str, **more: Any) -> dict[str, Any]:
     return {
-        "architecture": architecture, "d_in": D, "d_sae": F, "apply_b_dec_to_input": True, "dtype": "float32",
-        "normalize_activations": "none", "metadata": {"model_name": "gpt2", "hook_name": "blocks.5.hook_resid_post"},
-    } | more  # fmt: skip
+        "architecture": architecture,
+        "d_in": D,
+        "d_sae": F,
+        "apply_b_dec_to_input": True,
+        "dtype": "float32",
+        "normalize_activations": "none",
+        "metadata": {"model_name": "gpt2", "hook_name": "blocks.5.hook_resid_post"},
+    } | more
 
 
 @pytest.mark.parametrize(
@@ -287,52 +307,61 @@ def sae_config(architecture: str, **more: Any) -> dict[str, Any]:
 )
 def test_a_saelens_folder_does_what_saelens_does(tmp_path: Path, config: dict[str, Any]):
     tensors = {
-        "W_enc": randn(D, F, seed=1), "b_enc": randn(F, seed=2), "W_dec": randn(F, D, seed=3), "b_dec": randn(D, seed=4)
-    }  # fmt: skip
+        "W_enc": randn(D, F, seed=1),
+        "b_enc": randn(F, seed=2),
+        "W_dec": randn(F, D, seed=3),
+        "b_dec": randn(D, seed=4),
+    }
     if config["architecture"] == "jumprelu":
         tensors["threshold"] = randn(F, seed=6).abs() + 0.5
     save_file(tensors, tmp_path / "sae_weights.safetensors")
     (tmp_path / "cfg.json").write_text(json.dumps(config))
-    found = exchange.read(tmp_path)
-    assert (found.origin.suite, found.origin.site, found.n_checkpoints) == ("gpt2", Site(5), 1)
+    actual = exchange.read(tmp_path)
+    assert (actual.origin.suite, actual.origin.site, actual.n_checkpoints) == ("gpt2", Site(5), 1)
     x = activations(1)
     codes, reconstruction = their_sae(tensors, config, x[:, 0])
     if config.get("rescale_acts_by_decoder_norm"):
         codes = codes / tensors["W_dec"].double().norm(dim=-1)
-    torch.testing.assert_close(found.encode(x).double(), codes, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(found(x)[:, 0].double(), reconstruction, rtol=1e-4, atol=1e-4)
-    exchange.write(found, tmp_path / "again", format="saelens")
-    same_function(exchange.read(tmp_path / "again"), found)
+    torch.testing.assert_close(actual.encode(x).double(), codes, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(actual(x)[:, 0].double(), reconstruction, rtol=1e-4, atol=1e-4)
+    exchange.write(actual, tmp_path / "again", format="saelens")
+    same_function(exchange.read(tmp_path / "again"), actual)
 
 
 @pytest.mark.parametrize("name", ["relu", "topk", "batchtopk", "jumprelu"])
 def test_what_we_write_for_saelens_does_there_what_it_does_here(tmp_path: Path, name: str):
-    mine = crosscoder_of(1, name)
-    exchange.write(mine, tmp_path / "theirs", format="saelens")
+    original = crosscoder_of(1, name)
+    exchange.write(original, tmp_path / "theirs", format="saelens")
     config = json.loads((tmp_path / "theirs" / "cfg.json").read_text())
     assert config["metadata"]["hook_name"] == "blocks.2.hook_resid_post"
     x = activations(1)
     tensors = load_file(tmp_path / "theirs" / "sae_weights.safetensors")
     _, reconstruction = their_sae(tensors, config, x[:, 0])
-    torch.testing.assert_close(mine(x)[:, 0].double(), reconstruction, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(original(x)[:, 0].double(), reconstruction, rtol=1e-4, atol=1e-4)
 
 
 def test_older_saelens_configurations_are_read(tmp_path: Path):
     tensors = {
-        "W_enc": randn(D, F, seed=1), "b_enc": randn(F, seed=2), "W_dec": randn(F, D, seed=3), "b_dec": randn(D, seed=4)
-    }  # fmt: skip
+        "W_enc": randn(D, F, seed=1),
+        "b_enc": randn(F, seed=2),
+        "W_dec": randn(F, D, seed=3),
+        "b_dec": randn(D, seed=4),
+    }
     save_file(tensors, tmp_path / "sae_weights.safetensors")
     config = {
-        "hook_name": "blocks.1.hook_resid_pre", "model_name": "gpt2-small", "activation_fn_str": "topk",
-        "activation_fn_kwargs": {"k": 3}, "normalize_activations": "expected_average_only_in",
-    }  # fmt: skip
+        "hook_name": "blocks.1.hook_resid_pre",
+        "model_name": "gpt2-small",
+        "activation_fn_str": "topk",
+        "activation_fn_kwargs": {"k": 3},
+        "normalize_activations": "expected_average_only_in",
+    }
     (tmp_path / "cfg.json").write_text(json.dumps(config))
-    found = exchange.read(tmp_path, scales=[2.0])
-    assert (found.origin.site, found.activation.settings()) == (Site(0), {"k": 3})
+    actual = exchange.read(tmp_path, scales=[2.0])
+    assert (actual.origin.site, actual.activation.settings()) == (Site(0), {"k": 3})
     x = activations(1)
     full = config | {"architecture": "topk", "k": 3, "apply_b_dec_to_input": True}
     _, reconstruction = their_sae(tensors, full, x[:, 0] * 2)
-    torch.testing.assert_close(found(x)[:, 0].double() * 2, reconstruction, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(actual(x)[:, 0].double() * 2, reconstruction, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("site", [Site(0), Site(7), Site(3, "attn"), Site(2, "mlp")])

@@ -27,8 +27,11 @@ def crosscoder_of(n: int, activation=None, scales=None) -> CrossCoder:
 
 def release(folder: Path, **changed: torch.Tensor | None) -> Path:
     tensors = {
-        "W_enc": torch.ones(2, D, F), "b_enc": torch.ones(F), "W_dec": torch.ones(F, 2, D), "b_dec": torch.ones(2, D)
-    } | changed  # fmt: skip
+        "W_enc": torch.ones(2, D, F),
+        "b_enc": torch.ones(F),
+        "W_dec": torch.ones(F, 2, D),
+        "b_dec": torch.ones(2, D),
+    } | changed
     torch.save({name: tensor for name, tensor in tensors.items() if tensor is not None}, folder / "0.pt")
     (folder / "0_cfg.json").write_text(json.dumps({"hook_point": "blocks.2.hook_resid_pre"}))
     return folder
@@ -177,9 +180,11 @@ def test_saelens_kinds_that_are_not_ours_are_named(tmp_path: Path, config, tenso
 )
 def test_finetuning_kinds_that_are_not_ours_are_named(tmp_path: Path, changed, message: str):
     state = {
-        "encoder.weight": torch.ones(2, D, F), "encoder.bias": torch.ones(F), "decoder.weight": torch.ones(2, F, D),
+        "encoder.weight": torch.ones(2, D, F),
+        "encoder.bias": torch.ones(F),
+        "decoder.weight": torch.ones(2, F, D),
         "decoder.bias": torch.ones(2, D),
-    }  # fmt: skip
+    }
     torch.save(state | changed, tmp_path / "ae.pt")
     with pytest.raises(CrosscoderError, match=message):
         exchange.read(tmp_path / "ae.pt", site="resid.0")

@@ -87,10 +87,16 @@ def test_a_process_that_has_lost_another_says_so_in_one_sentence(wait, monkeypat
 def test_two_processes_give_the_losses_and_weights_of_one(suite: Suite, tmp_path):
     root = Path(__file__).parents[3]
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone",
-        str(Path(__file__).parents[1] / "trained_kinds.py"), str(Path(suite[suite.revisions[0]].source).parent),
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--standalone",
+        str(Path(__file__).parents[1] / "trained_kinds.py"),
+        str(Path(suite[suite.revisions[0]].source).parent),
         str(tmp_path / "two"),
-    ]  # fmt: skip
+    ]
     environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     running = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     alone = all_kinds(suite, tmp_path / "one")

@@ -51,9 +51,9 @@ def test_every_verb_says_so(monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         main.main()
     assert ended.value.code == 2
-    said = capsys.readouterr().err
-    assert said.startswith("crosstime: no space is left on the disk in this command")
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("crosstime: no space is left on the disk in this command")
+    assert message.count("\n") == 1
 
 
 def test_the_command_line_starts_without_pytorch():

@@ -11,7 +11,7 @@ import torch
 
 from crosstime.errors import RunError
 from crosstime.machine.storage import atomic_path, read_json, read_table, write_json, write_table
-from crosstime.machine.tensors import read_tensors, write_tensors
+from crosstime.machine.tensors import read_tensors
 
 
 def entries(folder: Path) -> set[str]:
@@ -127,27 +127,6 @@ def test_float32_columns_are_exact_after_a_cast(tmp_path: Path):
     np.testing.assert_array_equal(read_table(tmp_path / "t.csv")["x"].to_numpy(np.float32), column)
 
 
-def test_tensors_views_twins_and_metadata_come_back(tmp_path: Path):
-    base = torch.arange(12, dtype=torch.float64).reshape(3, 4).requires_grad_()
-    tensors = {
-        "whole": base,
-        "twin": base,
-        "view": base[1:, ::2],
-        "half": torch.ones(2, dtype=torch.bfloat16),
-        "flags": torch.tensor([True, False]),
-        "scalar": torch.tensor(3),
-        "empty": torch.zeros(0, 5),
-    }
-    write_tensors(tmp_path / "t.safetensors", tensors, {"kind": "test"})
-    read, metadata = read_tensors(tmp_path / "t.safetensors")
-    assert metadata == {"kind": "test"}
-    assert read.keys() == tensors.keys()
-    for name, tensor in tensors.items():
-        assert read[name].dtype == tensor.dtype
-        assert not read[name].requires_grad
-        assert torch.equal(read[name], tensor.detach())
-
-
 @pytest.mark.parametrize("read", [read_json, read_table, read_tensors])
 def test_a_missing_file_is_named(tmp_path: Path, read):
     with pytest.raises(RunError, match=r"there is no .*gone"):
@@ -164,11 +143,3 @@ def test_a_broken_file_is_one_sentence(tmp_path: Path, read, content: bytes):
     with pytest.raises(RunError, match="is not a valid") as caught:
         read(path)
     assert "\n" not in str(caught.value)
-
-
-def test_a_safetensors_file_cut_short_is_refused(tmp_path: Path):
-    path = tmp_path / "t.safetensors"
-    write_tensors(path, {"a": torch.zeros(100)})
-    path.write_bytes(path.read_bytes()[:-50])
-    with pytest.raises(RunError, match="is not a valid safetensors file"):
-        read_tensors(path)
