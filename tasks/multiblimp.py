@@ -59,6 +59,8 @@ class MultiBlimp:
                     where=where,
                 )
                 pairs.append(pair)
+
+        # Name the phenomena that are there instead
         if not pairs and present:
             raise UnknownTaskError(
                 f"MultiBLiMP {language!r} has no phenomenon {phenomenon!r}: " + nearest(phenomenon, {*present, "all"})

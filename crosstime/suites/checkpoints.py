@@ -185,7 +185,7 @@ def _read_index(path: Path) -> dict[str, Any]:
     for entry in entries:
         revision = entry["revision"]
         if not is_plain_name(revision):
-            raise SuiteError(f"{path}: revision {revision!r} does not name a folder beside the file")
+            raise SuiteError(f"{path}: revision {revision!r} does not name a folder next to the file")
         for count in ("step", "tokens"):
             value = entry.get(count)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool)):

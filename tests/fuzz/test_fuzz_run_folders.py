@@ -207,7 +207,7 @@ def test_suite_indices_with_other_values(tmp_path: Path, data: st.DataObject):
 def test_an_index_cannot_name_a_checkpoint_outside_its_suite(tmp_path: Path, name: str):
     (tmp_path / "config.json").write_text("{}")
     written(tmp_path, "suite.json", json.dumps({"revisions": [{"revision": name}]}).encode())
-    with pytest.raises(SuiteError, match="does not name a folder beside the file"):
+    with pytest.raises(SuiteError, match="does not name a folder next to the file"):
         Suite.open(tmp_path)
 
 
