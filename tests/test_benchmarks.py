@@ -1,4 +1,4 @@
-"""The benchmarks' naive way gives what `interventions` gives, and their command line and files are as promised."""
+"""The naive implementations agree with `interventions`; command line and files are as documented."""
 
 from __future__ import annotations
 
@@ -42,10 +42,9 @@ def modules_of(setting: Setting) -> list[torch.nn.Module]:
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "benchmarks", *arguments], cwd=ROOT, env=os.environ | {"NO_COLOR": "1"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    command_line = [sys.executable, "-m", "benchmarks", *arguments]
+    environment = os.environ | {"NO_COLOR": "1"}
+    return subprocess.run(command_line, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_naive_integrated_gradients_are_those_of_interventions(setting, dictionary):

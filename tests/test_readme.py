@@ -1,4 +1,4 @@
-"""What the README says is run as it is written."""
+"""The code of the README runs as written."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with runs/demo/suite as the demo leaves it, of a smaller model."""
-    place = tmp_path_factory.mktemp("readme")
+    """A folder with runs/demo/suite like the demo's, but of a smaller model."""
+    root = tmp_path_factory.mktemp("readme")
     config = ct.TinyConfig(
         d_model=32, n_layers=3, steps=256, checkpoints=(0, 64, 256), sequence_length=16, batch_tokens=256
     )
     text = sentences(4_000, seed=0, attractor_share=0.05)
-    ct.train_tiny_suite(place / "runs" / "demo" / "suite", text, config)
-    return place
+    ct.train_tiny_suite(root / "runs" / "demo" / "suite", text, config)
+    return root
 
 
 def _python_blocks() -> list[str]:
@@ -68,10 +68,8 @@ def test_every_line_of_what_it_can_do_runs(folder):
             codes = iv.Codes.from_dense(torch.relu(x @ directions.T))
             return iv.Decomposition(x, codes, directions, x.mean(0))
 
-        names = {
-            "iv": iv, "torch": torch, "model": model, "early": early, "prompts": prompts, "site": site,
-            "clean": decompose(iv.fetch(model, prompts, [site])[site]), "ranked_features": [17, 3, 5],
-        }  # fmt: skip
+        names = {"iv": iv, "torch": torch, "model": model, "early": early, "prompts": prompts, "site": site}
+        names |= {"clean": decompose(iv.fetch(model, prompts, [site])[site]), "ranked_features": [17, 3, 5]}
         names["clean_late"] = names["clean"]
         names["clean_early"] = decompose(iv.fetch(early, prompts, [site])[site])
         for row in rows:

@@ -1,4 +1,4 @@
-"""A headless Chromium without a network, and the sample report open in it."""
+"""A headless Chromium without a network, and the sample report opened in it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def sample_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Tab:
-    """A page that was opened from disk with the network off, and what it complained of."""
+    """A page opened from disk without a network, and the errors that it reported."""
 
     def __init__(self, browser: Any, width: int, height: int = 900) -> None:
         self.context = browser.new_context(viewport={"width": width, "height": height}, offline=True)
@@ -50,7 +50,7 @@ class Tab:
         self.page.on("request", lambda request: self.asked.append(request.url))
 
     def _note(self, kind: str, text: str) -> None:
-        # Vega-Lite warns of panels with axes of their own, without need.
+        # Vega-Lite warns about independent axes of panels, which are intended
         if kind == "error" or (kind == "warning" and "independent scales" not in text):
             self.complaints.append(f"{kind}: {text}")
 

@@ -57,13 +57,15 @@ def effects_chart(
         alt.Tooltip("interval:N"),
     ]
 
-    # Draw the grey features below the coloured ones, and the labels on top
+    # Split the rows by how they are drawn
     base = alt.Chart()
     main = base.transform_filter("datum.kind == 'main'")
     context = base.transform_filter("datum.kind == 'context'")
     error = base.transform_filter("datum.kind == 'error'")
     emphasised = base.transform_filter("datum.kind != 'context'")
     labelled_ends = base.transform_filter("datum.label != ''")
+
+    # Draw the grey features below the coloured ones
     layers = [
         alt.Chart(one_row()).mark_rule(color=theme.FAINT).encode(y=alt.datum(0)),
         main.mark_area(opacity=0.1).encode(
@@ -79,6 +81,10 @@ def effects_chart(
             x=x, y=y, color=colour, tooltip=tooltip
         ),
         ring_picked(base).encode(x=x, y=y),
+    ]
+
+    # Label the ends of the lines
+    layers += [
         labelled_ends.mark_rule(xOffset=5, x2Offset=13, strokeWidth=0.8).encode(
             x=x, x2="revision:N", y=y, y2="label_y:Q", color=ink
         ),

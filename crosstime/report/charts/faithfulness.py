@@ -46,13 +46,15 @@ def faithfulness_chart(faithfulness: pd.DataFrame) -> alt.FacetChart:
     revisions = distinct(table["revision"])
     titles = [f"{task}: {title}" for task in distinct(table["task"]) for title in PANELS.values()]
 
-    # Encode the columns
+    # Encode shares and sizes
     low, high = padded([*curves["value"], 0.0, 1.0])
     y_scale = alt.Scale(domain=[max(low, -1.0), min(high, 2.0)], nice=False, clamp=True)
     y = alt.Y("value:Q", title="share of the metric", scale=y_scale, axis=alt.Axis(format=".1f", tickCount=5))
     ticks = [n for n in TICKS if n <= curves["n"].max()]
     x_scale = alt.Scale(type="log", nice=False)
     x = alt.X("n:Q", title="features (log scale)", scale=x_scale, axis=alt.Axis(values=ticks, format="d"))
+
+    # Distinguish checkpoints by colour and shape, and controls by dashes
     colour, shape = group_encodings("revision", revisions, alt.Legend(columns=min(4, len(revisions))))
     controls = [name for name in distinct(table["features"]) if name != TOP]
     dash = alt.StrokeDash(

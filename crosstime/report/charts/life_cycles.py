@@ -41,7 +41,7 @@ def life_cycles_chart(shares: pd.DataFrame) -> alt.Chart:
     sources = distinct(table["source"])
     occurring = [life_cycle for life_cycle in life_cycles if life_cycle in set(table["life_cycle"])]
 
-    # Stack the shares in one bar per source
+    # Encode the columns
     x_scale, x_axis = alt.Scale(domain=[0, 1]), alt.Axis(format=".0%", tickCount=5)
     y_axis = alt.Axis(ticks=False, domain=False, labelColor=theme.INK)
     colour_scale = theme.colour_scale(occurring, faint=[NEVER])
@@ -52,6 +52,8 @@ def life_cycles_chart(shares: pd.DataFrame) -> alt.Chart:
         alt.Tooltip("share:Q", format=".2f"),
         "interval:N",
     ]
+
+    # Stack the shares in one bar per source
     chart = (
         alt.Chart(table)
         .mark_bar(stroke="white")

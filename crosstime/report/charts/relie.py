@@ -129,7 +129,7 @@ def relie_histogram(temporal: pd.DataFrame, compared: Sequence[str] | None = Non
     if not bins:
         raise ReportError("no feature of the temporal table has a RelIE")
 
-    # Draw stacked bars, and dashed rules at the bounds of the classes
+    # Draw stacked bars
     x_scale = alt.Scale(domain=[0, 1], nice=False)
     bars = (
         alt.Chart()
@@ -142,10 +142,14 @@ def relie_histogram(temporal: pd.DataFrame, compared: Sequence[str] | None = Non
             tooltip=["task:N", alt.Tooltip("low:Q", format=".2f"), alt.Tooltip("high:Q", format=".2f"), "features:Q"],
         )
     )
+
+    # Draw dashed rules at the bounds of the classes
     bounds = [
         alt.Chart(one_row()).mark_rule(color=theme.MUTED, strokeDash=[3, 3]).encode(x=alt.datum(bound))
         for bound in (ABSENT_BELOW, SPECIFIC_ABOVE)
     ]
+
+    # Lay out one panel per checkpoint
     width = _panel_width(revisions)
     chart = panels([bars, *bounds], pd.DataFrame(bins), "revision", revisions, width=width, height=120, columns=3)
     return chart.properties(usermeta=fit(panel=240, margin=84))

@@ -58,6 +58,7 @@ def theme() -> alt.theme.ThemeConfig:
             "background": "white",
             "padding": 6,
             "view": {"stroke": None},
+            # Axes
             "axis": {
                 "labelColor": MUTED,
                 "titleColor": INK,
@@ -71,6 +72,7 @@ def theme() -> alt.theme.ThemeConfig:
                 "labelLimit": 260,
             },
             "axisX": {"grid": False},
+            # Legend
             "legend": {
                 "orient": "top",
                 "columns": 2,
@@ -83,6 +85,7 @@ def theme() -> alt.theme.ThemeConfig:
                 "symbolStrokeWidth": 2,
                 "offset": 10,
             },
+            # Headers of panels
             "header": {
                 "title": None,
                 "labelColor": INK,
@@ -91,6 +94,7 @@ def theme() -> alt.theme.ThemeConfig:
                 "labelLimit": 420,
                 "labelPadding": 8,
             },
+            # Titles and marks
             "title": {
                 "anchor": "start",
                 "color": MUTED,

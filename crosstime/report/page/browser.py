@@ -60,9 +60,10 @@ def _controls(report: ReportInput) -> Markup:
         element("output", "", name="kept"),
         class_="notes",
     )
+
+    # Controls for the list
     search = element("input", type="search", name="text", placeholder="f123, a class, a word", size="20")
-    return element(
-        "form",
+    listing: list[Child] = [
         element("label", "Find ", search),
         _choice("sort", "Sort by", []),
         element("button", "ascending", type="button", name="ascending", aria_pressed="false"),
@@ -71,8 +72,13 @@ def _controls(report: ReportInput) -> Markup:
         _filter("by_ie", "Class by RelIE", report.classes["class_ie"]),
         _filter("by_dec", "by RelDec", report.classes["class_dec"]),
         _choice("shade", "Shade tokens by", shades, shown=len(shades) > 1),
+        # Number of features that match
         element("output", "", aria_live="polite"),
         _fact_filters(report),
+    ]
+    return element(
+        "form",
+        *listing,
         element("p", KEYS, id="browser-keys", class_="keys"),
         annotations,
         class_="filters",

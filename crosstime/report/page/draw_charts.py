@@ -33,10 +33,13 @@ def draw_charts(report: ReportInput) -> dict[str, alt.TopLevelMixin]:
     Args:
         report: the checked tables.
     """
+    # Charts with a mark per feature show the strongest features only
     compared = report.compared
     effects, temporal = strongest_rows(report.effects, report), strongest_rows(report.temporal, report)
     colours = coloured_features(effects)
     steps, dimensionality = report.rotation_steps, report.dimensionality
+
+    # Name the charts; they are drawn below
     draw: dict[str, Callable[[], alt.TopLevelMixin]] = {
         "accuracy": partial(accuracy_chart, report.accuracy, compared),
         "similarity": partial(similarity_chart, report.similarity),
@@ -53,6 +56,7 @@ def draw_charts(report: ReportInput) -> dict[str, alt.TopLevelMixin]:
         "faithfulness": partial(faithfulness_chart, report.faithfulness),
     }
 
+    # Draw those that have data
     charts: dict[str, alt.TopLevelMixin] = {}
     for name, draw_chart in draw.items():
         try:

@@ -84,6 +84,7 @@ def _optional_figure(name: str, pictures: Pictures, caption: str) -> Markup | No
 
 
 def _overview(report: ReportInput, pictures: Pictures) -> list[Child]:
+    # One row per task and compared checkpoint
     accuracy = report.accuracy[report.accuracy["revision"].isin(list(report.compared))]
     logit_decimals = decimals_for(accuracy["logit_difference"])
     cells: list[list[Cell | str]] = [
@@ -98,6 +99,8 @@ def _overview(report: ReportInput, pictures: Pictures) -> list[Child]:
         for row in rows(accuracy.sort_values(["task", "tokens"], kind="stable"))
     ]
     columns = ["task", "checkpoint", "training tokens", "accuracy", "logit difference", "pairs"]
+
+    # Captions of the charts
     accuracy_caption = (
         "Accuracy on minimal pairs against training tokens. Bands are intervals over the pairs; dotted rules "
         "and large points mark the checkpoints that were compared."
@@ -106,6 +109,7 @@ def _overview(report: ReportInput, pictures: Pictures) -> list[Child]:
         "Mean cosine between the activations of two checkpoints on the same text, at the crosscoder's site: how far "
         "the representation moves between them."
     )
+
     return [
         definitions(report.setup) if report.setup else None,
         _figure("accuracy", pictures, accuracy_caption, "No accuracy was measured."),
@@ -115,6 +119,7 @@ def _overview(report: ReportInput, pictures: Pictures) -> list[Child]:
 
 
 def _crosscoder(report: ReportInput, pictures: Pictures) -> list[Child]:
+    # One row per checkpoint
     cells: list[list[Cell | str]] = [
         [
             row.text("revision"),
@@ -132,20 +137,23 @@ def _crosscoder(report: ReportInput, pictures: Pictures) -> list[Child]:
         "active features per token",
     ]
     caption = "How faithful the crosscoder is to each checkpoint, on held-out text"
+
+    introduction = element(
+        "p",
+        "One sparse dictionary is shared by the checkpoints ",
+        element("strong", ", ".join(report.compared)),
+        "; each has its own encoder and decoder. A feature's decoder norm at a checkpoint is how strongly the "
+        "dictionary writes it there.",
+    )
     return [
-        element(
-            "p",
-            "One sparse dictionary is shared by the checkpoints ",
-            element("strong", ", ".join(report.compared)),
-            "; each has its own encoder and decoder. A feature's decoder norm at a checkpoint is how strongly the "
-            "dictionary writes it there.",
-        ),
+        introduction,
         table(columns, cells, caption=caption) if cells else _remark("The crosscoder was not evaluated."),
         _figure("training", pictures, "Training of the crosscoder.", "No training curves were kept."),
     ]
 
 
 def _effects(report: ReportInput, pictures: Pictures) -> list[Child]:
+    # One row per task and checkpoint for the error term
     error_term = report.effects[report.effects["feature"] == ERROR_TERM]
     decimals = decimals_for(error_term["ie"])
     cells: list[list[Cell | str]] = [
@@ -156,18 +164,20 @@ def _effects(report: ReportInput, pictures: Pictures) -> list[Child]:
         ]
         for row in rows(error_term)
     ]
+
     caption = (
         "Indirect effect of each selected feature at each compared checkpoint. Coloured: the strongest, with "
         "their intervals; grey: the others; dashed: the crosscoder's error term."
     )
+    introduction = (
+        "The indirect effect (IE) of a feature is how much the metric would change if the feature took its "
+        "baseline value and all else stayed. Far from zero, the feature matters to the answer. The error term "
+        "is what the crosscoder does not explain. A click on a feature in a chart shows its card."
+    )
     note = strongest_note(report)
+
     return [
-        element(
-            "p",
-            "The indirect effect (IE) of a feature is how much the metric would change if the feature took its "
-            "baseline value and all else stayed. Far from zero, the feature matters to the answer. The error term "
-            "is what the crosscoder does not explain. A click on a feature in a chart shows its card.",
-        ),
+        element("p", introduction),
         _figure("effects", pictures, caption, "No indirect effects were measured."),
         _remark(note) if note else None,
         table(["task", "checkpoint", "IE"], cells, caption="Indirect effect of the error term") if cells else None,
@@ -224,6 +234,7 @@ def _temporal(report: ReportInput, pictures: Pictures) -> list[Child]:
 
 
 def _decoders(report: ReportInput, pictures: Pictures) -> list[Child]:
+    # Captions of the charts
     norms = (
         "Decoder norm of each feature at each compared checkpoint, on the scale of training. Coloured as among the "
         "indirect effects; grey: the others."
@@ -234,6 +245,7 @@ def _decoders(report: ReportInput, pictures: Pictures) -> list[Child]:
         "dimensions of the space the features of a checkpoint fill."
     )
     lives = "Share of features with each life: by decoder norm of all features, by effect of those selected on a task."
+
     return [
         element(
             "p",
@@ -269,6 +281,7 @@ def _life_cycles(report: ReportInput) -> Markup | None:
 
 
 def _ablation(report: ReportInput, pictures: Pictures) -> list[Child]:
+    # One row per ablation, task and checkpoint
     logit_decimals = decimals_for(report.ablation["logit_difference_change"])
     cells: list[list[Cell | str]] = [
         [
@@ -285,12 +298,15 @@ def _ablation(report: ReportInput, pictures: Pictures) -> list[Child]:
     ]
     columns = ["ablated", "kind", "task", "checkpoint", "accuracy", "change"]
     columns += ["logit difference", "change in logit difference"]
+
+    # Fold a long table
     listed: Markup | None = None
     if cells:
         listed = table(columns, cells, caption="Ablations", id_="ablation-table", sortable=True)
     if len(cells) > FOLDED_FROM:
         listed = element("details", element("summary", f"All {len(cells)} ablations as a table"), listed)
 
+    # Captions of the charts
     ablation = (
         "Change in accuracy when features are ablated: sets and random sets of the same size first, then single "
         "features by the size of the change."
@@ -300,6 +316,7 @@ def _ablation(report: ReportInput, pictures: Pictures) -> list[Child]:
         "right: share that is left when these n are taken away. Bands are intervals over prompts; where "
         f"one is wider than {WIDEST_INTERVAL:g}, as at a checkpoint that does not do the task, nothing is drawn."
     )
+
     return [
         _figure("ablation", pictures, ablation, "Nothing was ablated."),
         _optional_figure("faithfulness", pictures, faithfulness),
@@ -321,9 +338,13 @@ def _lives(report: ReportInput) -> list[Child]:
 def _dips(report: ReportInput) -> list[Child]:
     columns = ["without", "features", "task", "checkpoint", "accuracy", "change", "change in logit difference", "p"]
     tables: list[Child] = []
+
+    # One table per dip
     for (task, at, other), dip in report.dips.groupby(["dip", "at", "other"], sort=False):
         decimals = decimals_for(dip["accuracy"])
         logit_decimals = decimals_for(dip["logit_difference_change"])
+
+        # One row per group of ablated features, task and checkpoint
         cells: list[list[Cell | str]] = [
             [
                 row.text("group"),
@@ -340,17 +361,15 @@ def _dips(report: ReportInput) -> list[Child]:
             for row in rows(dip)
         ]
         tables.append(table(columns, cells, caption=f"The dip on {task} at {at}, beside {other}"))
-    return [
-        element(
-            "p",
-            "Where a task does worse at one checkpoint than at others, features that matter there and hardly elsewhere "
-            "may be what it suffers from: those that do harm are taken away together, on prompts that were not used to "
-            "choose them. Controls are sets of as many other features: matched ones add as much to the activation, "
-            "random ones are any that fire. Their intervals are over draws; p is the share of matched draws that do as "
-            "much or more.",
-        ),
-        *tables,
-    ]
+
+    introduction = (
+        "Where a task does worse at one checkpoint than at others, features that matter there and hardly elsewhere "
+        "may be what it suffers from: those that do harm are taken away together, on prompts that were not used to "
+        "choose them. Controls are sets of as many other features: matched ones add as much to the activation, "
+        "random ones are any that fire. Their intervals are over draws; p is the share of matched draws that do as "
+        "much or more."
+    )
+    return [element("p", introduction), *tables]
 
 
 def _interval_cell(value: float, low: float, high: float, decimals: int = 3) -> Cell:

@@ -1,4 +1,4 @@
-"""The charts: what is drawn, where, and what must not be drawn."""
+"""The charts: what they draw, where, and what they must not draw."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ ALL = {**CHARTS, **MORE}
 
 
 def rows(chart: Any, *columns: str) -> pd.DataFrame:
-    """The rows of the chart's data that have all of `columns`, as Vega-Lite gets them."""
+    """The rows of the chart's data that have all of `columns`, as Vega-Lite receives them."""
     datasets = specification(chart)["datasets"].values()
     return pd.DataFrame([row for data in datasets for row in data if set(columns) <= set(row)])
 
@@ -102,8 +102,8 @@ def test_a_chart_is_saved_in_each_format_and_another_is_refused(tmp_path: Path) 
 def test_numbers_of_a_specification_have_six_digits() -> None:
     accuracy = sample.accuracy()
     accuracy["accuracy"] = accuracy["accuracy"] + 1e-9
-    found = rows(accuracy_chart(accuracy), "accuracy")
-    assert sorted(found["accuracy"]) == sorted(sample.accuracy()["accuracy"].round(6))
+    drawn = rows(accuracy_chart(accuracy), "accuracy")
+    assert sorted(drawn["accuracy"]) == sorted(sample.accuracy()["accuracy"].round(6))
 
 
 def test_the_picked_feature_is_ringed_in_every_chart_of_features() -> None:
@@ -120,10 +120,10 @@ def test_the_picked_feature_is_ringed_in_every_chart_of_features() -> None:
 def test_the_histogram_counts_like_a_loop_and_leaves_undefined_values_out() -> None:
     table = rows(MORE["shares"](), "features")
     truth = sample.temporal()
-    for (task, revision), found in table.groupby(["task", "revision"]):
+    for (task, revision), bins in table.groupby(["task", "revision"]):
         values = truth[(truth["task"] == task) & (truth["revision"] == revision)]["relie"].dropna().tolist()
-        assert found["features"].sum() == len(values) < len(sample.FEATURES)
-        for row in found.itertuples():
+        assert bins["features"].sum() == len(values) < len(sample.FEATURES)
+        for row in bins.itertuples():
             inside = [value for value in values if row.low <= value < row.high or value == row.high == 1.0]
             assert row.features == len(inside)
 
@@ -331,8 +331,8 @@ def _first_domain(spec: Any, field: str) -> list[float]:
         spec = list(spec.values())
     if isinstance(spec, list):
         for part in spec:
-            if found := _first_domain(part, field):
-                return found
+            if domain := _first_domain(part, field):
+                return domain
     return []
 
 

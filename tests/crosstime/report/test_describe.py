@@ -1,4 +1,4 @@
-"""Annotations joined to charts: every tooltip of a feature says what people wrote of it."""
+"""Descriptions of features in charts: every tooltip of a feature has the description that people wrote."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ CHARTS = {
 
 def fields(part: Any) -> list[list[str]]:
     if isinstance(part, dict):
-        own = [[each.get("field") for each in part["tooltip"]]] if isinstance(part.get("tooltip"), list) else []
-        return own + [found for value in part.values() for found in fields(value)]
-    return [found for value in part for found in fields(value)] if isinstance(part, list) else []
+        tooltip = part.get("tooltip")
+        names = [[field.get("field") for field in tooltip]] if isinstance(tooltip, list) else []
+        return names + [nested for value in part.values() for nested in fields(value)]
+    return [nested for value in part for nested in fields(value)] if isinstance(part, list) else []
 
 
 @pytest.mark.parametrize("name", CHARTS)
@@ -41,10 +42,10 @@ def test_every_feature_of_a_chart_has_its_description(name: str):
     assert {row["feature"] for row in rows} >= {7, 404}
     for row in rows:
         assert row["description"] == {7: "plural <b>nouns</b>", 404: "a verb"}.get(row["feature"], "")
-    named = [found for found in fields(spec) if "name" in found]
+    named = [names for names in fields(spec) if "name" in names]
     assert named
-    assert all(found[-1] == "description" for found in named)
-    assert all("description" not in found for found in fields(specification(plain)))
+    assert all(names[-1] == "description" for names in named)
+    assert all("description" not in names for names in fields(specification(plain)))
     assert to_svg(spec).startswith("<svg")
 
 

@@ -1,4 +1,4 @@
-"""Charts of lives, onsets and decoders: what they draw, and what they refuse."""
+"""Charts of life cycles, onsets and decoders: what they draw, and what they reject."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ from crosstime.report.charts.vega import script_json, specification, to_svg
 
 ORDER = ["step9", "step10", "main"]
 LIVES = ["never", "always", "emerging", "discontinued", "transient", "maintained", "intermittent"]
+COUNTS = {"decoder norm": (1, 4, 5, 0, 0, 0, 0), "IE: x": (0, 2, 3, 5, 0, 0, 0)}
+BOUND = {"decoder norm": float("nan"), "IE: x": 0.1}
 SHARES = pd.DataFrame(
-    {"source": source, "life_cycle": life, "count": count, "share": count / 10, "low": low, "high": low}
-    for source, low, counts in (
-        ("decoder norm", float("nan"), (1, 4, 5, 0, 0, 0, 0)), ("IE: x", 0.1, (0, 2, 3, 5, 0, 0, 0)),
-    )
-    for life, count in zip(LIVES, counts, strict=True)
-)  # fmt: skip
+    [
+        (source, life, count, count / 10, BOUND[source], BOUND[source])
+        for source, counts in COUNTS.items()
+        for life, count in zip(LIVES, counts, strict=True)
+    ],
+    columns=["source", "life_cycle", "count", "share", "low", "high"],
+)
 EVOLUTION = pd.DataFrame({"feature": range(6), "onset": ["step9", "main", "main", None, "step10", "main"]})
 KINDS = pd.DataFrame({"feature": range(6), "kind": ["token", "token", "context", "silent", "context", "token"]})
 STEPS = pd.DataFrame(
@@ -43,7 +46,7 @@ CHARTS = {
 
 
 def rows(chart: Any, *columns: str) -> pd.DataFrame:
-    """The rows of the chart's data that have all of `columns`, as Vega-Lite gets them."""
+    """The rows of the chart's data that have all of `columns`, as Vega-Lite receives them."""
     datasets = specification(chart)["datasets"].values()
     return pd.DataFrame([row for data in datasets for row in data if set(columns) <= set(row)])
 
@@ -65,11 +68,13 @@ def test_every_chart_draws_fits_and_writes_no_missing_value(name: str):
 
 def test_lives_are_bars_of_the_features_that_have_them_and_never_is_grey():
     drawn = rows(life_cycles_chart(SHARES), "life_cycle")
-    found = {(row.source, row.life_cycle): row.share for row in drawn.itertuples()}
-    assert found == {
-        ("decoder norm", "never"): 0.1, ("decoder norm", "always"): 0.4, ("decoder norm", "emerging"): 0.5,
-        ("IE: x", "always"): 0.2, ("IE: x", "emerging"): 0.3, ("IE: x", "discontinued"): 0.5,
-    }  # fmt: skip
+    shares = {
+        source: dict(zip(rows_of.life_cycle, rows_of.share, strict=True)) for source, rows_of in drawn.groupby("source")
+    }
+    assert shares == {
+        "decoder norm": {"never": 0.1, "always": 0.4, "emerging": 0.5},
+        "IE: x": {"always": 0.2, "emerging": 0.3, "discontinued": 0.5},
+    }
     scale = specification(life_cycles_chart(SHARES))["encoding"]["color"]["scale"]
     painted = dict(zip(scale["domain"], scale["range"], strict=True))
     assert painted["never"] == theme.FAINT
@@ -78,9 +83,8 @@ def test_lives_are_bars_of_the_features_that_have_them_and_never_is_grey():
 
 def test_onsets_are_counted_by_checkpoint_and_kind():
     drawn = rows(onsets_chart(EVOLUTION, KINDS, ORDER), "revision", "features")
-    assert {(row.revision, row.kind): row.features for row in drawn.itertuples()} == {
-        ("step9", "token"): 1, ("main", "token"): 2, ("main", "context"): 1, ("step10", "context"): 1,
-    }  # fmt: skip
+    counts = {kind: dict(zip(group.revision, group.features, strict=True)) for kind, group in drawn.groupby("kind")}
+    assert counts == {"token": {"step9": 1, "main": 2}, "context": {"main": 1, "step10": 1}}
     assert texts(onsets_chart(EVOLUTION, KINDS, ORDER)).index("step9") < texts(
         onsets_chart(EVOLUTION, KINDS, ORDER)
     ).index("main")
@@ -88,11 +92,13 @@ def test_onsets_are_counted_by_checkpoint_and_kind():
 
 def test_decoders_have_a_bar_a_step_and_a_bar_a_checkpoint():
     drawn = rows(decoder_steps_chart(STEPS, DIMENSIONS), "panel", "value")
-    values = {(row.panel.split()[0], row.revision): row.value for row in drawn.itertuples()}
+    values = {
+        panel.split()[0]: dict(zip(group.revision, group.value, strict=True)) for panel, group in drawn.groupby("panel")
+    }
     assert values == {
-        ("degrees", "step10"): 80.0, ("degrees", "main"): 26.5,
-        ("dimensions", "step9"): 3.5, ("dimensions", "step10"): 7.25, ("dimensions", "main"): 9.0,
-    }  # fmt: skip
+        "degrees": {"step10": 80.0, "main": 26.5},
+        "dimensions": {"step9": 3.5, "step10": 7.25, "main": 9.0},
+    }
     assert "75% of all rotation; 4 features turn most here" in set(drawn.note)
 
 

@@ -1,4 +1,4 @@
-"""What the feature browser is given, and how large it is."""
+"""The data of the feature browser, and their size."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def data() -> dict:
 
 
 def entry(data: dict, feature: int) -> dict:
-    (found,) = (one for one in data["features"] if one["id"] == feature)
-    return found
+    (entry,) = (entry for entry in data["features"] if entry["id"] == feature)
+    return entry
 
 
 def test_features_come_by_their_largest_effect(data: dict) -> None:
     truth = sample.effects()
     truth = truth[truth["feature"] != -1].assign(size=lambda table: table["ie"].abs())
     sizes = truth.groupby("feature")["size"].max()
-    found = [sizes[feature["id"]] for feature in data["features"]]
-    assert found == sorted(found, reverse=True)
+    listed = [sizes[feature["id"]] for feature in data["features"]]
+    assert listed == sorted(listed, reverse=True)
     assert {feature["id"] for feature in data["features"]} == set(sample.FEATURES)
 
 
@@ -43,8 +43,8 @@ def test_every_number_of_the_tables_is_on_its_feature(data: dict) -> None:
     ablation = sample.ablation().set_index(["task", "features", "revision"])["accuracy_change"]
     classes = sample.classes().set_index(["task", "feature"])
 
-    def same(found: float | None, expected: float) -> bool:
-        return found is None if math.isnan(expected) else found == pytest.approx(expected, rel=1e-3)
+    def same(value: float | None, expected: float) -> bool:
+        return value is None if math.isnan(expected) else value == pytest.approx(expected, rel=1e-3)
 
     for feature in data["features"]:
         for task, values in feature["tasks"].items():
@@ -112,8 +112,8 @@ def test_a_thousand_features_are_small_and_charts_draw_the_strongest_only() -> N
     assert len(selected_features(report.effects, report.temporal, contexts={})) == 1000
     packed = gzip.compress(script_json(browser_data(report)).encode(), compresslevel=6)
     assert len(packed) * 4 / 3 < 3_500_000
-    kept = strongest_rows(report.effects, report)
-    assert kept["feature"].nunique() == DRAWN + 1  # and the error term
+    strongest = strongest_rows(report.effects, report)
+    assert strongest["feature"].nunique() == DRAWN + 1  # and the error term
     assert f"{DRAWN} with the largest |IE| of 1,000" in strongest_note(report)
     assert strongest_note(sample.sample()) == ""
 
@@ -128,12 +128,12 @@ def test_facts_are_refused_without_a_feature_or_with_one_twice() -> None:
 
 
 def test_facts_may_be_flags_numbers_and_text_with_gaps() -> None:
-    found = check_facts(
+    facts = check_facts(
         pd.DataFrame({"feature": [1, 2], "n": [1.5, math.inf], "flag": [True, False], "word": ["a", None]})
     )
-    assert found["n"].isna().tolist() == [False, True]
-    assert found["flag"].tolist() == ["yes", "no"]
-    assert found["word"].tolist() == ["a", ""]
+    assert facts["n"].isna().tolist() == [False, True]
+    assert facts["flag"].tolist() == ["yes", "no"]
+    assert facts["word"].tolist() == ["a", ""]
 
 
 def test_a_context_of_a_corpus_needs_no_answers() -> None:

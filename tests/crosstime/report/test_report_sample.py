@@ -1,4 +1,4 @@
-"""A realistic report with everything that could break a page, shared by the report's tests."""
+"""A realistic report with everything that could break a page, shared by the tests of the report."""
 
 from __future__ import annotations
 
@@ -329,7 +329,7 @@ def sample(compared: tuple[str, ...] = COMPARED, **changes: object) -> ReportInp
 
 
 def large(n_features: int = 1000) -> ReportInput:
-    """A report of many features, each with contexts and logit effects: the sample's, over and over."""
+    """A report of many features with contexts and logit effects, made by repeating those of the sample."""
     rounds = -(-n_features // len(FEATURES))
 
     def repeated(frame: pd.DataFrame) -> pd.DataFrame:
@@ -348,18 +348,18 @@ def large(n_features: int = 1000) -> ReportInput:
 
 
 def _long_contexts(seed: int) -> list[Context]:
-    """As many texts as a run keeps, and as long: prompts of two tasks with effects, and pieces of a corpus."""
+    """Contexts as numerous and long as in a run: prompts of two tasks with effects, and excerpts of a corpus."""
     generator = np.random.default_rng(seed)
     words = [token for prompt in PROMPTS for token in prompt]
-    found = []
+    contexts = []
     for place in range(18):
         tokens = tuple(words[index] for index in generator.integers(len(words), size=25))
         # A feature is silent on most tokens, and has no effect where it is silent.
         fires = generator.random(25) < 0.25
         active = (fires * generator.gamma(2.0, size=25)).tolist()
         if place >= 12:
-            found.append(Context("corpus", tokens, tuple(active), source="corpus"))
+            contexts.append(Context("corpus", tokens, tuple(active), source="corpus"))
             continue
         effects = {name: tuple((fires * generator.normal(size=25)).tolist()) for name in COMPARED}
-        found.append(Context(TASKS[place % 2], tokens, tuple(active), " are", " is", effects=effects))
-    return found
+        contexts.append(Context(TASKS[place % 2], tokens, tuple(active), " are", " is", effects=effects))
+    return contexts

@@ -1,4 +1,4 @@
-"""Charts of a suite as a whole: what they draw, and what they refuse."""
+"""Charts of similarity, change and n-grams: what they draw, and what they reject."""
 
 from __future__ import annotations
 
@@ -50,16 +50,16 @@ CHARTS = {
 
 
 def rows(chart: Any, *columns: str) -> pd.DataFrame:
-    """The rows of the chart's data that have all of `columns`, as Vega-Lite gets them."""
+    """The rows of the chart's data that have all of `columns`, as Vega-Lite receives them."""
     datasets = specification(chart)["datasets"].values()
     return pd.DataFrame([row for data in datasets for row in data if set(columns) <= set(row)])
 
 
 def texts(chart: Any) -> list[str]:
     svg = to_svg(specification(chart))
-    found = [node.text or "" for node in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+    labels = [node.text or "" for node in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
     # Vega writes a minus sign where Python writes a hyphen.
-    return [text.replace("\N{MINUS SIGN}", "-") for text in found]
+    return [text.replace("\N{MINUS SIGN}", "-") for text in labels]
 
 
 @pytest.mark.parametrize("name", CHARTS)
@@ -120,8 +120,8 @@ def test_the_colours_reach_from_the_lowest_value_below_nought_to_one():
 def test_the_steps_between_chosen_checkpoints_are_framed(chosen: list[str], framed: list[tuple[str, str]]):
     chart = change_chart(CHANGES, chosen)
     data = rows(chart, "framed")
-    found = data[data["framed"]]
-    assert list(zip(found["revision"], found["other"], strict=True)) == framed
+    pairs = data[data["framed"]]
+    assert list(zip(pairs["revision"], pairs["other"], strict=True)) == framed
     assert f"change; framed: {' → '.join(chosen)}" in texts(chart)
 
 
@@ -142,8 +142,8 @@ def test_n_gram_lines_hold_every_checkpoint_and_rules_their_entropies():
 
 
 def test_a_checkpoint_whose_tokens_are_unknown_is_not_drawn():
-    some = NGRAMS.assign(tokens=pd.array([0, None, 30_000], dtype="Int64"))
-    assert sorted(set(rows(ngram_chart(some), "tokens", "nats")["tokens"])) == [0, 30_000]
+    partly_known = NGRAMS.assign(tokens=pd.array([0, None, 30_000], dtype="Int64"))
+    assert sorted(set(rows(ngram_chart(partly_known), "tokens", "nats")["tokens"])) == [0, 30_000]
     with pytest.raises(ReportError, match="no checkpoint's training tokens are known"):
         ngram_chart(NGRAMS.assign(tokens=pd.array([None] * 3, dtype="Int64")))
 

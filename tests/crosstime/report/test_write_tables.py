@@ -1,4 +1,4 @@
-"""Tables for papers: whole, escape, and the same numbers as in the report."""
+"""Tables for papers: complete, escaped, and with the numbers of the report."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def test_every_table_is_written_as_csv_and_latex_and_read_back_the_same(folder: 
     for name in names:
         expected = getattr(report, name)
         texts = dict.fromkeys(expected.select_dtypes(exclude="number").columns, str)
-        found = read_table(folder / f"{name}.csv", dtypes=texts).fillna(dict.fromkeys(texts, ""))
-        pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+        restored = read_table(folder / f"{name}.csv", dtypes=texts).fillna(dict.fromkeys(texts, ""))
+        pd.testing.assert_frame_equal(restored, expected, check_dtype=False)
 
 
 def test_latex_has_one_row_a_row_and_one_column_a_column(folder: Path) -> None:
@@ -48,7 +48,7 @@ def test_numbers_of_a_column_share_their_decimals_and_missing_ones_are_dashes() 
     assert rows == ["a & 0.12 & 1 \\\\", "b & $-$2.00 & 20 \\\\", "c & -- & 300 \\\\"]
 
 
-def test_text_that_latex_would_read_is_escape() -> None:
+def test_text_that_latex_would_read_is_escaped() -> None:
     assert escape("a_b & 5% #1 $x$ {y} \\z ~^") == (
         "a\\_b \\& 5\\% \\#1 \\$x\\$ \\{y\\} \\textbackslash{}z \\textasciitilde{}\\textasciicircum{}"
     )
