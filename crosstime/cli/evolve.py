@@ -52,7 +52,7 @@ def evolve(
     import tasks
     from crosstime.cli.options import compute_for, show_traffic
     from crosstime.crosscoders.crosscoder import CrossCoder
-    from crosstime.crosscoders.decompose import fitting
+    from crosstime.crosscoders.decompose import trained_checkpoints
     from crosstime.effects.attribute import attribute
     from crosstime.effects.explain_dip import explain_dip
     from crosstime.errors import CrosstimeError
@@ -69,7 +69,7 @@ def evolve(
         raise CrosstimeError(f"--dip takes two checkpoints with a comma between, AT,OTHER, not {dip!r}.")
     compute = compute_for(device, dtype, max_tokens, remote, sandboxed=sandboxed, folder=out)
     loaded = CrossCoder.load(crosscoder)
-    chosen = fitting(Suite.open(suite, loaded.origin.revisions), loaded)
+    chosen = trained_checkpoints(Suite.open(suite, loaded.origin.revisions), loaded)
     found = [
         attribute(chosen, loaded, tasks.load(name, path, limit=limit, seed=seed), seed=seed, compute=compute)
         for name in names

@@ -63,6 +63,24 @@ class DecomposedTask(Shown):
             f"checkpoints; {codes.l0:.1f} of {codes.n_features:,} features fire on a token"
         )
 
+    def baseline(self, name: str, checkpoint_index: int, *, seed: int = 0) -> Baseline:
+        """The state that features are moved to at one checkpoint, by the name of the baseline.
+
+        Args:
+            name: zero, mean, resample or patch.
+            checkpoint_index: index of the checkpoint.
+            seed: of the draw of prompts, for ``resample``.
+
+        Raises:
+            CrosscoderError: there is no such baseline, or the task has no patch prompts.
+        """
+        if name not in BASELINES:
+            raise CrosscoderError(f"There is no baseline {name!r}: {nearest(name, BASELINES)}")
+        if name == "patch" and self.patched is None:
+            raise CrosscoderError(f"Task {self.task.name} has no patch prompts; use baseline='zero' or 'mean'.")
+        patched = None if self.patched is None else self.patched[checkpoint_index]
+        return Baseline.named(name, self.clean[checkpoint_index], self.prompts, patched, seed=seed)
+
 
 TaskInput = Task | TokenizedTask | DecomposedTask
 """The forms in which a task is given: minimal pairs, their tokens, or what `decompose_task` returned."""
@@ -135,9 +153,9 @@ def prepare_task(
         >>> len(checkpoints) == len(decomposed.clean)  # doctest: +SKIP
         True
     """
-    checkpoints = fitting(suite, crosscoder)
+    checkpoints = trained_checkpoints(suite, crosscoder)
     decomposed = task if isinstance(task, DecomposedTask) else decompose_task(suite, crosscoder, task, compute=compute)
-    refuse_foreign(decomposed, crosscoder)
+    _check_size(decomposed, crosscoder)
     return checkpoints, decomposed
 
 
@@ -165,7 +183,7 @@ def decompose_task(
     Examples:
         >>> decompose_task(suite, crosscoder, ct.tasks.load("agreement"))  # doctest: +SKIP
     """
-    checkpoints = fitting(suite, crosscoder)
+    checkpoints = trained_checkpoints(suite, crosscoder)
 
     # Tokenize the prompts, and the patch prompts of tasks that have them
     tokenized = task if isinstance(task, TokenizedTask) else task.tokenize(suite.tokenizer)
@@ -210,7 +228,7 @@ def decompose_text(
         True
     """
     text = corpus if isinstance(corpus, Sequences) else sample.read(corpus, suite.tokenizer)
-    checkpoints = fitting(suite, crosscoder)
+    checkpoints = trained_checkpoints(suite, crosscoder)
     token_mask = text.position_of_token > 0
     site = crosscoder.origin.site
     (activations,) = _read_activations(checkpoints, site, [text], compute, "Reading text", token_mask)
@@ -241,27 +259,7 @@ def _read_activations(
     return activations
 
 
-def baseline_named(name: str, decomposed: DecomposedTask, checkpoint: int, seed: int) -> Baseline:
-    """The state that the features of a task's prompts are moved to, by name: zero, mean, resample or patch.
-
-    Args:
-        name: of the baseline.
-        decomposed: the task.
-        checkpoint: index of the checkpoint.
-        seed: of the draw of prompts, for ``resample``.
-
-    Raises:
-        CrosscoderError: there is no such baseline, or the task has no patch prompts.
-    """
-    if name not in BASELINES:
-        raise CrosscoderError(f"There is no baseline {name!r}: {nearest(name, BASELINES)}")
-    if name == "patch" and decomposed.patched is None:
-        raise CrosscoderError(f"Task {decomposed.task.name} has no patch prompts; use baseline='zero' or 'mean'.")
-    patched = None if decomposed.patched is None else decomposed.patched[checkpoint]
-    return Baseline.named(name, decomposed.clean[checkpoint], decomposed.prompts, patched, seed=seed)
-
-
-def fitting(suite: Suite, crosscoder: CrossCoder) -> Suite:
+def trained_checkpoints(suite: Suite, crosscoder: CrossCoder) -> Suite:
     """The suite of the checkpoints that the crosscoder was trained on, in its order.
 
     Raises:
@@ -283,12 +281,8 @@ def fitting(suite: Suite, crosscoder: CrossCoder) -> Suite:
     return checkpoints
 
 
-def refuse_foreign(decomposed: DecomposedTask, crosscoder: CrossCoder) -> None:
-    """Make sure that a task was decomposed with a crosscoder of this size.
-
-    Raises:
-        CrosscoderError: it has another number of checkpoints or features.
-    """
+def _check_size(decomposed: DecomposedTask, crosscoder: CrossCoder) -> None:
+    """Refuse a task that was decomposed with a crosscoder of another size."""
     n_checkpoints, n_features = len(decomposed.clean), decomposed.clean[0].codes.n_features
     if (n_checkpoints, n_features) != (crosscoder.n_checkpoints, crosscoder.n_features):
         raise CrosscoderError(

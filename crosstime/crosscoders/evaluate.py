@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder, fraction_of_variance_explained
-from crosstime.crosscoders.decompose import fitting
+from crosstime.crosscoders.decompose import trained_checkpoints
 from crosstime.errors import CrosscoderError
 from crosstime.machine.progress import track
 from crosstime.suites.compute import Compute
@@ -96,7 +96,7 @@ def evaluate_seeds(
         >>> over_seeds(evaluate_seeds(suite, [first, second, third], "held_out.txt.gz"))  # doctest: +SKIP
     """
     _check_comparable(crosscoders)
-    checkpoints, site = fitting(suite, crosscoders[0]), crosscoders[0].origin.site
+    checkpoints, site = trained_checkpoints(suite, crosscoders[0]), crosscoders[0].origin.site
     text = sample.read(corpus, suite.tokenizer)
 
     with track("Evaluating the crosscoder", 2 * len(checkpoints)) as bar:

@@ -25,7 +25,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.crosscoders.decompose import TaskInput, baseline_named, prepare_task
+from crosstime.crosscoders.decompose import TaskInput, prepare_task
 from crosstime.effects.attribution import Attribution
 from crosstime.errors import CrosscoderError
 from crosstime.machine.progress import track
@@ -80,7 +80,7 @@ def attribute(
         def effects_at(checkpoint_index: int, model: Model) -> Effects:
             bar.note(checkpoints.revisions[checkpoint_index])
             # Made here, so that the baseline of only one checkpoint, up to T x F numbers, is in memory.
-            state = baseline_named(baseline, decomposed, checkpoint_index, seed)
+            state = decomposed.baseline(baseline, checkpoint_index, seed=seed)
             return indirect_effects(
                 model,
                 decomposed.prompts,

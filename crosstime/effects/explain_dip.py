@@ -35,7 +35,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.crosscoders.decompose import DecomposedTask, TaskInput, fitting, prepare_task
+from crosstime.crosscoders.decompose import DecomposedTask, TaskInput, prepare_task, trained_checkpoints
 from crosstime.effects.attribute import attribute
 from crosstime.effects.attribution import Attribution
 from crosstime.effects.dip import BOTH, COLUMNS, HARMFUL, HELPFUL, MATCHED, RANDOM, Dip
@@ -122,7 +122,7 @@ def explain_dip(
 
     Source: CTT (arXiv 2509.05291), sections 4 and 5; the halves and controls are ours.
     """
-    revisions = fitting(suite, crosscoder).revisions
+    revisions = trained_checkpoints(suite, crosscoder).revisions
     for revision in (at, other):
         if revision not in revisions:
             raise CrosscoderError(f"The crosscoder has no checkpoint {revision!r}: {nearest(revision, revisions)}")

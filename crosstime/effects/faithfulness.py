@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.crosscoders.decompose import DecomposedTask, TaskInput, baseline_named, prepare_task
+from crosstime.crosscoders.decompose import DecomposedTask, TaskInput, prepare_task
 from crosstime.effects.attribution import Attribution
 from crosstime.errors import CrosscoderError
 from crosstime.machine.long_table import long_table
@@ -187,7 +187,7 @@ def sufficiency_curves(
             revision = ranked_checkpoints.revisions[index]
             bar.note(revision)
             checkpoint_index = checkpoints.revisions.index(revision)
-            state = baseline_named(restoration.baseline, decomposed, checkpoint_index, bootstrap.seed)
+            state = decomposed.baseline(restoration.baseline, checkpoint_index, seed=bootstrap.seed)
             circuits = [
                 circuit(
                     model,

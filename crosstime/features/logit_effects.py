@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.crosscoders.decompose import fitting
+from crosstime.crosscoders.decompose import trained_checkpoints
 from crosstime.errors import CrosscoderError
 from crosstime.machine.progress import track
 from crosstime.suites.compute import Compute
@@ -59,7 +59,7 @@ def logit_effects(
 
     Source: nostalgebraist 2020, "interpreting GPT: the logit lens", applied to decoder directions.
     """
-    checkpoints = fitting(suite, crosscoder)
+    checkpoints = trained_checkpoints(suite, crosscoder)
     for feature in features:
         if not 0 <= feature < crosscoder.n_features:
             raise CrosscoderError(

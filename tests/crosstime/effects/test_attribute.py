@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.crosscoders.decompose import DecomposedTask, decompose_task, fitting
+from crosstime.crosscoders.decompose import DecomposedTask, decompose_task, trained_checkpoints
 from crosstime.crosscoders.origin import Origin
 from crosstime.effects.attribute import attribute
 from crosstime.effects.attribution import ERROR_TERM, Attribution
@@ -289,7 +289,7 @@ def test_prompts_spliced_with_another_crosscoder_are_refused(suite: Suite, decom
 
 def test_a_suite_is_brought_into_the_crosscoders_order(suite: Suite):
     crosscoder = CrossCoder(Origin("mine", ("step40", "step0"), Site(0), 16), 8)
-    assert fitting(suite, crosscoder).revisions == ("step40", "step0")
+    assert trained_checkpoints(suite, crosscoder).revisions == ("step40", "step0")
 
 
 def test_an_unknown_baseline_or_method_is_refused(suite: Suite, crosscoder: CrossCoder, decomposed: DecomposedTask):

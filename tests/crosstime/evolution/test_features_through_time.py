@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 
 import crosstime as ct
 from crosstime.cli.main import app
-from crosstime.crosscoders.decompose import baseline_named
 from crosstime.effects.dip import BOTH, HARMFUL, HELPFUL, MATCHED, RANDOM, Dip
 from crosstime.effects.explain_dip import DipTest, draw_controls, mean_contribution
 from crosstime.effects.faithfulness import Restoration, ranking, sufficiency_curves
@@ -303,7 +302,7 @@ def test_sufficiency_is_faithfulness_with_accuracy_and_a_random_control(suite, c
     with ct.Compute().open(suite, "step40") as model:
         found = ablate(
             model, attribution.decomposed.prompts, Site(0), attribution.decomposed.clean[2], [ranked["step40"]],
-            baseline=baseline_named("mean", attribution.decomposed, 2, 0),
+            baseline=attribution.decomposed.baseline("mean", 2),
         )  # fmt: skip
     row = top[(top.revision == "step40") & (top.n == 3)].iloc[0]
     assert row.accuracy_ablated == pytest.approx(answered_right(found.metric[0]).mean().item())
