@@ -51,8 +51,8 @@ def evaluate(
         - dead: number of features that never fire on this text; alive: share of those that do.
         - fve: fraction of variance explained.
         - error: ``||s_c x_c - s_c x̂_c||²``, mean over tokens. On the scale of training, predicting zero gives about D.
-        - ce_clean, ce_spliced, ce_zero: next-token cross-entropy in nats with the model's own activations, with the
-          reconstruction in their place (without the error term), and with zero in their place.
+        - ce_clean: next-token cross-entropy in nats with the model's own activations.
+        - ce_spliced, ce_zero: the same with the reconstruction in their place, and with zero in their place.
         - ce_delta: ce_spliced - ce_clean.
         - ce_recovered: (ce_zero - ce_spliced) / (ce_zero - ce_clean); NaN where zero does not increase the loss.
 
