@@ -188,6 +188,7 @@ def sufficiency_curves(
             bar.note(revision)
             checkpoint_index = checkpoints.revisions.index(revision)
             state = decomposed.baseline(restoration.baseline, checkpoint_index, seed=bootstrap.seed)
+
             circuits = [
                 circuit(
                     model,
@@ -201,6 +202,7 @@ def sufficiency_curves(
                 )
                 for features in rankings[revision]
             ]
+
             bar.advance()
             return circuits
 
@@ -268,8 +270,8 @@ def _random_table(axes: Mapping[str, Sequence[str]], results: Sequence[Circuit])
     """Rows of the random features at one checkpoint: the mean over draws, and the smallest and the largest value."""
     faithful = torch.stack([result.faithfulness() for result in results])
     complete = torch.stack([result.completeness() for result in results])
-    kept = torch.stack([answered_right(result.kept).mean(1) for result in results])
-    ablated = torch.stack([answered_right(result.ablated).mean(1) for result in results])
+    kept_accuracy = torch.stack([answered_right(result.kept).mean(1) for result in results])
+    ablated_accuracy = torch.stack([answered_right(result.ablated).mean(1) for result in results])
     return long_table(
         {**axes, "features": [RANDOM], "n": results[0].sizes},
         {
@@ -279,8 +281,8 @@ def _random_table(axes: Mapping[str, Sequence[str]], results: Sequence[Circuit])
             "completeness": _mean_over_draws(complete),
             "completeness_low": complete.amin(0).double(),
             "completeness_high": complete.amax(0).double(),
-            "accuracy_kept": kept.double().mean(0),
-            "accuracy_ablated": ablated.double().mean(0),
+            "accuracy_kept": kept_accuracy.double().mean(0),
+            "accuracy_ablated": ablated_accuracy.double().mean(0),
         },
     )
 

@@ -56,7 +56,7 @@ def decoder_evolution(crosscoder: CrossCoder, *, fraction: float = PRESENT) -> d
 
     # Presence, rotation and dimensionality at every checkpoint
     presence = present(norms, fraction)
-    turned = rotation(directions, presence)
+    angles = rotation(directions, presence)
     dimensions = feature_dimensionality(directions, presence)
     lives = life_cycles(norms, revisions, fraction=fraction)
 
@@ -65,8 +65,9 @@ def decoder_evolution(crosscoder: CrossCoder, *, fraction: float = PRESENT) -> d
     ever_present, onset, peak = presence.any(1), first_present(presence), norms.argmax(1)
     checkpoints_from_onset = (len(revisions) - onset).clamp(min=1)
     persistence = torch.where(ever_present, presence.sum(1) / checkpoints_from_onset, torch.nan)
-    turning_point = torch.where(turned.turning >= 0, turned.turning + 1, -1)
+    turning_point = torch.where(angles.turning >= 0, angles.turning + 1, -1)
 
+    # The tables, of single features and of all together
     evolution = pd.DataFrame(
         {
             "feature": features.numpy(),
@@ -75,38 +76,39 @@ def decoder_evolution(crosscoder: CrossCoder, *, fraction: float = PRESENT) -> d
             "persistence": persistence.numpy(),
             "norm": norms[features, peak].numpy(),
             "dimensionality": dimensions[features, peak].numpy(),
-            "rotation": turned.total.numpy(),
+            "rotation": angles.total.numpy(),
             "turning_point": checkpoint_names(turning_point, revisions),
             "life_cycle": lives.life_cycle,
             "label": lives.label,
         }
     )
+
     return {
         "evolution": evolution,
-        "rotation": rotation_table(turned, revisions),
-        "rotation_steps": rotation_steps(turned, revisions),
+        "rotation": rotation_table(angles, revisions),
+        "rotation_steps": rotation_steps(angles, revisions),
         "dimensionality": _dimensionality_table(dimensions, presence, revisions),
     }
 
 
-def rotation_table(turned: Rotation, revisions: Sequence[str]) -> pd.DataFrame:
+def rotation_table(angles: Rotation, revisions: Sequence[str]) -> pd.DataFrame:
     """Mean cosine between the decoder directions at any two checkpoints: revision, other, cosine, n."""
     return long_table(
-        {"revision": revisions, "other": revisions}, {"cosine": turned.cosine.double(), "n": turned.count}
+        {"revision": revisions, "other": revisions}, {"cosine": angles.cosine.double(), "n": angles.count}
     )
 
 
-def rotation_steps(turned: Rotation, revisions: Sequence[str]) -> pd.DataFrame:
+def rotation_steps(angles: Rotation, revisions: Sequence[str]) -> pd.DataFrame:
     """How much features turn at each step: revision, previous, degrees, share, turning; no row with one checkpoint."""
-    known = ~turned.steps.isnan()
-    degrees = turned.steps.double().nan_to_num(0.0).sum(0) / known.sum(0)
-    turning = [int((turned.turning == step).sum()) for step in range(len(revisions) - 1)]
+    has_angle = ~angles.steps.isnan()
+    degrees = angles.steps.double().nan_to_num(0.0).sum(0) / has_angle.sum(0)
+    turning = [int((angles.turning == step).sum()) for step in range(len(revisions) - 1)]
     return pd.DataFrame(
         {
             "revision": list(revisions[1:]),
             "previous": list(revisions[:-1]),
             "degrees": degrees.numpy(),
-            "share": turned.shares.numpy(),
+            "share": angles.shares.numpy(),
             "turning": np.array(turning, dtype=np.int64),
         }
     )

@@ -58,8 +58,10 @@ def feature_dimensionality(
             unit = _unit(directions, presence, slice(start, start + chunk), c)
             overlap = torch.zeros(len(unit))
             for block in range(0, width, BLOCK):
-                left, right = unit[:, block : block + BLOCK], unit[:, block:]
-                overlap += torch.einsum("fd,fd->f", left, right @ gram[block : block + BLOCK, block:].T)
+                block_columns, later_columns = unit[:, block : block + BLOCK], unit[:, block:]
+                overlap += torch.einsum(
+                    "fd,fd->f", block_columns, later_columns @ gram[block : block + BLOCK, block:].T
+                )
             dimensionality[start : start + chunk, c] = torch.where(overlap > 0, 1 / overlap, 0.0)
 
     return dimensionality

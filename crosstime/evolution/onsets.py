@@ -47,9 +47,9 @@ def onset_correlation(
             raise CrosstimeError(f"Onsets are compared by the columns feature and {column}, which a table lacks.")
     position_of = _positions(revisions, positions)
     _check_onsets(onsets.onset, position_of)
-    both = onsets[["feature", "onset"]].merge(scores[["feature", score]], on="feature")
-    onset_positions = both.onset.astype(object).map(position_of).astype(float)
-    return pearson(onset_positions.to_numpy(), both[score].to_numpy(float), bootstrap=bootstrap)
+    merged = onsets[["feature", "onset"]].merge(scores[["feature", score]], on="feature")
+    onset_positions = merged.onset.astype(object).map(position_of).astype(float)
+    return pearson(onset_positions.to_numpy(), merged[score].to_numpy(float), bootstrap=bootstrap)
 
 
 def onset_by_kind(
@@ -76,9 +76,9 @@ def onset_by_kind(
     """
     position_of = _positions(revisions, positions)
     _check_onsets(onsets.onset, position_of)
-    both = onsets[["feature", "onset"]].dropna().merge(kinds[["feature", "kind"]], on="feature")
+    merged = onsets[["feature", "onset"]].dropna().merge(kinds[["feature", "kind"]], on="feature")
     rows = []
-    for kind, features in both.groupby("kind", sort=True):
+    for kind, features in merged.groupby("kind", sort=True):
         onset_positions = torch.tensor(features.onset.astype(object).map(position_of).to_numpy(float))
         low, high = bootstrap_interval(onset_positions, bootstrap)
         rows.append((kind, len(features), float(onset_positions.mean()), float(low), float(high)))

@@ -63,6 +63,6 @@ def checkpoint_names(indices: Int[Tensor, " K"], revisions: Sequence[str]) -> pd
         >>> list(checkpoint_names(torch.tensor([1, -1, 2]), ["step0", "main"]))
         ['main', nan, nan]
     """
-    known = (indices >= 0) & (indices < len(revisions))
-    codes = torch.where(known, indices, -1).numpy()
+    in_range = (indices >= 0) & (indices < len(revisions))
+    codes = torch.where(in_range, indices, -1).numpy()
     return pd.Series(pd.Categorical.from_codes(codes, pd.Index(list(revisions))))

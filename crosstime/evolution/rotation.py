@@ -44,8 +44,8 @@ class Rotation:
 
         Step s lies between checkpoints s and s + 1.
         """
-        known = ~self.steps.isnan()
-        return torch.where(known.any(1), self.steps.nan_to_num(-1.0).argmax(1), -1)
+        has_angle = ~self.steps.isnan()
+        return torch.where(has_angle.any(1), self.steps.nan_to_num(-1.0).argmax(1), -1)
 
 
 @torch.no_grad()
@@ -91,8 +91,8 @@ def rotation(directions: Float[Tensor, "F C D"], presence: Bool[Tensor, "F C"] |
         cosines = decoder_cosines(directions[start : start + chunk]).float()
         if presence is not None:
             chunk_presence = presence[start : start + chunk]
-            both = chunk_presence.unsqueeze(1) & chunk_presence.unsqueeze(2)
-            cosines = cosines.masked_fill(~both, torch.nan)
+            both_present = chunk_presence.unsqueeze(1) & chunk_presence.unsqueeze(2)
+            cosines = cosines.masked_fill(~both_present, torch.nan)
 
         # Angles of the steps, and sums for the mean cosine
         neighbours = cosines.diagonal(offset=1, dim1=1, dim2=2)

@@ -63,6 +63,7 @@ def seed_agreement(
             second_labels = [labels[j][feature] for feature in matches.other]
             kappa = cohens_kappa(first_labels, second_labels, bootstrap=bootstrap)
 
+        # Numbers of the pair
         rows.append(
             {
                 "first": i,

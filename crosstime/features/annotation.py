@@ -99,13 +99,13 @@ def read_annotations(path: str | Path, features: Sequence[int]) -> pd.DataFrame:
         raise AnnotationError(f"{path} needs one column feature, and every column once.")
 
     # Check row by row
-    known = {int(feature) for feature in features}
+    allowed = {int(feature) for feature in features}
     records = raw.reindex(columns=list(COLUMNS)).astype(object).fillna("").to_dict("records")
     rows: dict[int, dict[str, object]] = {}
     for line, record in enumerate(records, start=2):
         cells = {str(column): str(cell).strip() for column, cell in record.items()}
         location = f"{path}, line {line}"
-        feature = _parse_feature(cells.pop("feature"), known, location)
+        feature = _parse_feature(cells.pop("feature"), allowed, location)
         if feature in rows:
             raise AnnotationError(f"{location}: feature {feature} is there twice.")
         rows[feature] = {"feature": feature} | _parse_row(cells, location)
@@ -136,8 +136,8 @@ def annotate(table: pd.DataFrame, annotations: pd.DataFrame) -> pd.DataFrame:
     for name, frame in (("table", table), ("annotations", annotations)):
         if "feature" not in frame:
             raise AnnotationError(f"The {name} to be joined has no column feature.")
-    if common := sorted({str(name) for name in table} & {str(name) for name in annotations} - {"feature"}):
-        raise AnnotationError(f"The table has a column {common[0]!r} already.")
+    if shared := sorted({str(name) for name in table} & {str(name) for name in annotations} - {"feature"}):
+        raise AnnotationError(f"The table has a column {shared[0]!r} already.")
     if missing := sorted(set(annotations.feature) - set(table.feature)):
         raise AnnotationError(f"Feature {missing[0]} is annotated, but the table does not have it.")
     return table.merge(annotations, on="feature", how="left", validate="many_to_one")
@@ -163,13 +163,13 @@ def annotator_agreement(
         >>> first, second = (read_annotations(path, features) for path in ("a.csv", "b.csv"))  # doctest: +SKIP
         >>> annotator_agreement(first, second)  # doctest: +SKIP
     """
-    both = first.merge(second, on="feature", suffixes=("_first", "_second"))
-    if both.empty:
+    common = first.merge(second, on="feature", suffixes=("_first", "_second"))
+    if common.empty:
         raise AnnotationError("The two annotators have no feature in common.")
 
     rows = []
     for column in ("interpretable", "complexity"):
-        labels = both[[f"{column}_first", f"{column}_second"]]
+        labels = common[[f"{column}_first", f"{column}_second"]]
         labels = labels[(labels.notna() & (labels != "")).all(axis=1)]
         row = {"column": column, "n": len(labels)} | dict.fromkeys(("agreement", "kappa", "low", "high"), float("nan"))
         if len(labels):
@@ -179,13 +179,13 @@ def annotator_agreement(
     return pd.DataFrame(rows)
 
 
-def _parse_feature(text: str, known: set[int], location: str) -> int:
+def _parse_feature(text: str, allowed: set[int], location: str) -> int:
     """The number of a feature, or an error that names the row."""
     # Spreadsheets like to write whole numbers as 12.0, and the report names feature 12 as f12.
     digits = text.removeprefix("f").removesuffix(".0")
-    if not digits.isdecimal() or len(digits) > 18 or int(digits) not in known:
+    if not digits.isdecimal() or len(digits) > 18 or int(digits) not in allowed:
         raise AnnotationError(
-            f"{location}: there is no feature {text[:60]!r} among the {len(known)} that can be annotated."
+            f"{location}: there is no feature {text[:60]!r} among the {len(allowed)} that can be annotated."
         )
     return int(digits)
 
