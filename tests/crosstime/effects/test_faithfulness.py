@@ -1,36 +1,28 @@
-"""Faithfulness of nested sets, and transplants, against bare models with forward hooks."""
+"""Faithfulness and completeness of nested sets, against bare models with forward hooks."""
 
 from __future__ import annotations
 
-import numpy as np
+import pandas as pd
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from bare_models import scores_with
 
 import crosstime as ct
 from crosstime.crosscoders.decompose import DecomposedTask
-from crosstime.effects.faithfulness import Restoration, ranking
+from crosstime.effects.faithfulness import Restoration, ranking, sufficiency_curves
 from crosstime.errors import CrosscoderError
-from interventions import Bootstrap, Estimator, FeatureError, Site
-from tasks.agreement import sentences
-
-SMALL = ct.TinyConfig(
-    d_model=16, n_layers=2, n_heads=2, sequence_length=16, batch_tokens=256, steps=40, checkpoints=(0, 40), lr=1e-2,
-    warmup=4,
-)  # fmt: skip
+from interventions import Bootstrap, Estimator, InterventionError, Site, ablate
+from interventions.metrics import answered_right
 
 
 @pytest.fixture(scope="module")
-def suite(tmp_path_factory) -> ct.Suite:
-    folder = tmp_path_factory.mktemp("sufficiency") / "mine"
-    return ct.train_tiny_suite(folder, sentences(1500, seed=0), SMALL)
+def suite(learning_suite) -> ct.Suite:
+    return learning_suite
 
 
 @pytest.fixture(scope="module")
-def crosscoder(suite) -> ct.CrossCoder:
-    config = ct.L1Config(n_features=20, steps=60, lr=1e-2, l1=0.2)
-    text = list(sentences(300, seed=1))
-    return ct.train(suite, Site(0), text, config, data=ct.DataConfig(batch_size=64, sequence_length=12)).crosscoder
+def crosscoder(learning_crosscoder) -> ct.CrossCoder:
+    return learning_crosscoder
 
 
 @pytest.fixture(scope="module")
@@ -39,50 +31,36 @@ def attribution(suite, crosscoder) -> ct.Attribution:
     return ct.attribute(suite, crosscoder, task, Estimator(steps=2))
 
 
-def bare(suite, decomposed: DecomposedTask, revision: str, x: torch.Tensor) -> np.ndarray:
-    """logit(wrong) - logit(right) of each prompt with activations x after block 0, one prompt at a time."""
-    model = AutoModelForCausalLM.from_pretrained(suite[revision].source).eval()
-    out, start = [], 0
-    for ids, right, wrong in zip(decomposed.task.prompts, decomposed.task.right, decomposed.task.wrong, strict=True):
-        put = x[start : start + len(ids)].unsqueeze(0)
-        start += len(ids)
-        handle = model.gpt_neox.layers[0].register_forward_hook(lambda module, args, output, put=put: put)
-        with torch.no_grad():
-            logits = model(torch.tensor([ids])).logits[0, -1]
-        handle.remove()
-        out.append((logits[wrong] - logits[right]).item())
-    return np.array(out)
-
-
-def parts(crosscoder, decomposed: DecomposedTask, c: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Dense codes, directions in the model's scale, and the error, from the crosscoder's own weights."""
+def dense_decomposition(
+    crosscoder: ct.CrossCoder, decomposed: DecomposedTask, c: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Dense codes, directions and bias in the model's scale, and the error, from the crosscoder's own weights."""
     codes = decomposed.clean[0].codes.dense()
     directions = crosscoder.W_dec.detach()[:, c] / crosscoder.scales[c]
     bias = crosscoder.b_dec.detach()[c] / crosscoder.scales[c]
-    return codes, directions, decomposed.clean[c].x - codes @ directions - bias
+    return codes, directions, bias, decomposed.clean[c].x - codes @ directions - bias
 
 
 @pytest.mark.parametrize("keep_error", [True, False])
 def test_faithfulness_and_completeness_are_those_of_bare_models(suite, crosscoder, attribution, keep_error):
-    ranked = ranking(attribution, 6)
-    decomposed = attribution.decomposed
+    decomposed, ranked = attribution.decomposed, ranking(attribution, 6)
     restoration = Restoration(sizes=[1, 3], keep_error=keep_error)
-    found = ct.faithfulness(suite, crosscoder, decomposed, ranked, restoration=restoration, bootstrap=Bootstrap(50))
+    table = ct.faithfulness(suite, crosscoder, decomposed, ranked, restoration=restoration, bootstrap=Bootstrap(50))
     for c, revision in enumerate(suite.revisions):
-        codes, directions, error = parts(crosscoder, decomposed, c)
-        bias = crosscoder.b_dec.detach()[c] / crosscoder.scales[c]
-        mean, left = codes.mean(0).expand_as(codes), error if keep_error else error.mean(0).expand_as(error)
-        full = bare(suite, decomposed, revision, decomposed.clean[c].x).mean()
-        empty = bare(suite, decomposed, revision, mean @ directions + bias + left).mean()
+        codes, directions, bias, error = dense_decomposition(crosscoder, decomposed, c)
+        mean = codes.mean(0).expand_as(codes)
+        base_error = error if keep_error else error.mean(0).expand_as(error)
+        full = scores_with(suite, decomposed, revision, decomposed.clean[c].x).mean()
+        empty = scores_with(suite, decomposed, revision, mean @ directions + bias + base_error).mean()
         for n in (1, 3):
-            chosen = ranked[revision][:n]
+            top = ranked[revision][:n]
             only, without = mean.clone(), codes.clone()
-            only[:, chosen], without[:, chosen] = codes[:, chosen], mean[:, chosen]
-            kept = bare(suite, decomposed, revision, only @ directions + bias + left).mean()
-            ablated = bare(suite, decomposed, revision, without @ directions + bias + error).mean()
-            row = found[(found.revision == revision) & (found.n == n)].iloc[0]
-            assert row.faithfulness == pytest.approx((kept - empty) / (full - empty), abs=2e-3)
-            assert row.completeness == pytest.approx((ablated - empty) / (full - empty), abs=2e-3)
+            only[:, top], without[:, top] = codes[:, top], mean[:, top]
+            restored = scores_with(suite, decomposed, revision, only @ directions + bias + base_error).mean()
+            ablated = scores_with(suite, decomposed, revision, without @ directions + bias + error).mean()
+            row = table[(table.revision == revision) & (table.n == n)].iloc[0]
+            assert row.faithfulness == pytest.approx((restored - empty) / (full - empty), rel=2e-3, abs=2e-3)
+            assert row.completeness == pytest.approx((ablated - empty) / (full - empty), rel=2e-3, abs=2e-3)
             assert row.faithfulness_low <= row.faithfulness_high
 
 
@@ -95,39 +73,44 @@ def test_ranking_is_by_size_of_effect_and_leaves_out_features_without(attributio
         assert set(ranked) == set(ie[c].nonzero().squeeze(1).tolist())
 
 
-def test_transplant_replaces_the_targets_directions_by_the_sources(suite, crosscoder, attribution):
-    decomposed, features = attribution.decomposed, attribution.top(2)
-    found = ct.transplant(
-        suite, crosscoder, decomposed, {"top": features}, source="step40", target="step0", bootstrap=Bootstrap(50)
-    )
-    codes = decomposed.clean[0].codes.dense()[:, features]
-    late, early = (crosscoder.W_dec.detach()[features, c] / crosscoder.scales[0] for c in (1, 0))
-    x = decomposed.clean[0].x
-    clean, moved = (bare(suite, decomposed, "step0", each) for each in (x, x + codes @ (late - early)))
-    row = found.iloc[0]
-    assert row.logit_difference == pytest.approx(-moved.mean(), abs=1e-4)
-    assert row.logit_difference_change == pytest.approx(-(moved - clean).mean(), abs=1e-4)
-    assert row.accuracy == pytest.approx((moved < 0).mean())
-    assert row.low <= row.logit_difference_change <= row.high
+def test_sufficiency_is_faithfulness_with_accuracy_and_a_random_control(suite, crosscoder, attribution):
+    decomposed, ranked = attribution.decomposed, ranking(attribution, 3)
+    options = {"restoration": Restoration(sizes=[1, 3]), "bootstrap": Bootstrap(20)}
+    plain = ct.faithfulness(suite, crosscoder, decomposed, ranked, **options)
+    curves = sufficiency_curves(suite, crosscoder, decomposed, ranked, draws=3, **options)
+    top = curves[curves.features == "top"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(top[list(plain)], plain, check_exact=False)
+    random = curves[curves.features == "random"]
+    assert random.groupby("revision").n.apply(list).tolist() == [[1, 3]] * 3
+    assert (random.faithfulness_low <= random.faithfulness).all()
+    assert (random.faithfulness <= random.faithfulness_high).all()
+    assert curves[["accuracy_kept", "accuracy_ablated"]].apply(lambda column: column.between(0, 1).all()).all()
+
+    with ct.Compute().open(suite, "step40") as model:
+        mean = decomposed.baseline("mean", 2)
+        groups = [ranked["step40"]]
+        ablation = ablate(model, decomposed.prompts, Site(0), decomposed.clean[2], groups, baseline=mean)
+    row = top[(top.revision == "step40") & (top.n == 3)].iloc[0]
+    assert row.accuracy_ablated == pytest.approx(answered_right(ablation.metric[0]).mean().item())
 
 
-def test_a_checkpoint_transplanted_into_itself_changes_nothing(suite, crosscoder, attribution):
-    found = ct.transplant(
-        suite, crosscoder, attribution.decomposed, attribution.top(2), source="step40", target="step40"
-    )
-    assert found.logit_difference_change.abs().max() < 1e-5
-    assert (found.accuracy_change == 0).all()
+def test_a_checkpoint_without_ranked_features_has_no_row(suite, crosscoder, attribution):
+    ranked = {"step0": [], "step10": [], "step40": attribution.top(1)}
+    options = {"restoration": Restoration(sizes=[1]), "bootstrap": Bootstrap(20)}
+    table = ct.faithfulness(suite, crosscoder, attribution.decomposed, ranked, **options)
+    assert table.revision.tolist() == ["step40"]
+    nothing = ct.faithfulness(suite, crosscoder, attribution.decomposed, dict.fromkeys(ranked, ()), **options)
+    assert nothing.empty
+    assert list(nothing) == list(table)
 
 
-def test_bad_input_is_one_sentence(suite, crosscoder, attribution):
-    decomposed = attribution.decomposed
-    with pytest.raises(CrosscoderError, match="no checkpoint 'step4': did you mean 'step40'"):
-        ct.transplant(suite, crosscoder, decomposed, [1], source="step4", target="step0")
-    with pytest.raises(CrosscoderError, match="no features to transplant"):
-        ct.transplant(suite, crosscoder, decomposed, [], source="step40", target="step0")
-    with pytest.raises(FeatureError, match="Feature 20 does not exist"):
-        ct.transplant(suite, crosscoder, decomposed, [20], source="step40", target="step0")
-    with pytest.raises(CrosscoderError, match="no ranking for step40"):
+def test_bad_input_is_refused(suite, crosscoder, attribution):
+    decomposed, ranked = attribution.decomposed, ranking(attribution)
+    with pytest.raises(CrosscoderError, match="no ranking for step10"):
         ct.faithfulness(suite, crosscoder, decomposed, {"step0": [1]})
     with pytest.raises(CrosscoderError, match="no baseline 'means': did you mean 'mean'"):
         Restoration(baseline="means")
+    with pytest.raises(CrosscoderError, match="not negative, not -1"):
+        sufficiency_curves(suite, crosscoder, decomposed, ranked, draws=-1)
+    with pytest.raises(InterventionError, match="sizes"):
+        ct.faithfulness(suite, crosscoder, decomposed, ranked, restoration=Restoration(sizes=[0]))

@@ -1,0 +1,126 @@
+"""All temporal tables of a small trained suite, against loops over its effects and norms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import crosstime as ct
+from crosstime.errors import CrosscoderError
+from crosstime.evolution.evolve import TextEvidence
+from crosstime.suites.corpus import TextSample
+from interventions import Bootstrap, Estimator
+from tasks.agreement import sentences
+
+REVISIONS = ("step0", "step10", "step40")
+TEXT = list(sentences(300, seed=1))
+
+
+@pytest.fixture(scope="module")
+def crosscoder(learning_crosscoder) -> ct.CrossCoder:
+    return learning_crosscoder
+
+
+@pytest.fixture(scope="module")
+def attribution(learning_suite, crosscoder) -> ct.Attribution:
+    task = ct.tasks.load("agreement/attractor").tokenize(learning_suite.tokenizer, limit=16)
+    return ct.attribute(learning_suite, crosscoder, task, Estimator(steps=4))
+
+
+@pytest.fixture(scope="module")
+def tables(learning_suite, crosscoder, attribution) -> dict[str, pd.DataFrame]:
+    text = TextEvidence(iter(TEXT), {"en": TEXT[:100], "xx": TEXT[100:200]}, TextSample(12, 12))
+    return ct.evolve(learning_suite, crosscoder, [attribution], text=text, bootstrap=Bootstrap(60))
+
+
+def test_every_table_exists_and_lists_the_right_features(tables, crosscoder, attribution):
+    assert list(tables) == [
+        "evolution",
+        "rotation",
+        "rotation_steps",
+        "dimensionality",
+        "life_cycle_shares",
+        "life_cycles",
+        "pairs",
+        "specificity",
+        "scaling",
+        "kinds",
+        "onsets",
+        "languages",
+        "facts",
+    ]
+    selected = attribution.top(10)
+    for name in ("life_cycles", "pairs", "specificity", "scaling", "facts"):
+        assert list(dict.fromkeys(tables[name].feature)) == selected, name
+    for name in ("evolution", "kinds", "languages"):
+        assert tables[name].feature.nunique() == crosscoder.n_features, name
+
+
+def test_facts_have_a_row_for_each_feature_and_its_language(tables):
+    facts = tables["facts"]
+    assert facts.feature.is_unique
+    assert {"life_cycle[agreement/attractor]", "kind", "spurious", "onset", "language"} <= set(facts)
+    shares = tables["languages"].pivot(index="feature", columns="language", values="share")
+    for row in facts.itertuples():
+        best = shares.loc[row.feature].idxmax() if shares.loc[row.feature].notna().any() else ""
+        assert row.language == (best if best and shares.loc[row.feature, best] > 0.7 else "")
+
+
+def test_onsets_by_kind_are_means_over_the_features_of_a_kind(tables):
+    merged = tables["evolution"].merge(tables["kinds"], on="feature").dropna(subset="onset")
+    for row in tables["onsets"].itertuples():
+        onsets = merged[merged.kind == row.kind].onset
+        assert row.n == len(onsets)
+        assert row.onset == pytest.approx(np.mean([REVISIONS.index(name) for name in onsets]))
+        assert row.low <= row.onset <= row.high
+    assert tables["onsets"].n.sum() == len(merged)
+
+
+def test_pairs_are_the_share_of_the_later_checkpoint(tables, attribution, crosscoder):
+    ie, norms = attribution.ie().abs(), crosscoder.decoder_norms()
+    for row in tables["pairs"].itertuples():
+        a, b = REVISIONS.index(row.revision), REVISIONS.index(row.other)
+        assert a < b
+        for share, values in ((row.relie, ie[:, row.feature]), (row.reldec, norms[:, row.feature])):
+            assert share == pytest.approx((values[b] / (values[a] + values[b])).item(), nan_ok=True)
+
+
+def test_support_and_shares_are_between_zero_and_one(tables):
+    assert tables["life_cycles"].support.between(0, 1).all()
+    shares = tables["life_cycle_shares"]
+    assert shares.groupby("source").share.sum().to_numpy() == pytest.approx([1, 1])
+    assert shares[shares.source == "IE: agreement/attractor"].low.notna().all()
+
+
+def test_only_life_cycles_of_features_that_matter_on_a_task_are_counted(crosscoder, attribution):
+    ie = attribution.ie()
+    further = torch.zeros_like(ie)
+    further[1, 3] = 1.0
+    tables = ct.evolve(None, crosscoder, {"mine": ie, "further": further}, top=2)
+    lives = tables["life_cycles"].set_index(["task", "feature"])
+    assert set(lives.loc["mine"].index) == set(lives.loc["further"].index) == {*attribution.top(2), 3}
+    assert set(lives.loc["mine"].index[lives.loc["mine"].strongest]) == set(attribution.top(2))
+    assert set(lives.loc["further"].index[lives.loc["further"].strongest]) == {3}
+    shares = tables["life_cycle_shares"].set_index(["source", "life_cycle"])
+    assert shares["count"]["IE: further"].to_dict()["transient"] == shares.loc["IE: further", "count"].sum() == 1
+    assert shares.loc["IE: mine", "count"].sum() == len(attribution.top(2))
+
+
+def test_effects_without_prompts_give_the_same_life_cycles_without_intervals(crosscoder, attribution, tables):
+    plain = ct.evolve(None, crosscoder, {attribution.task: attribution.ie()}, features=attribution.top(10))
+    assert plain["life_cycles"].label.tolist() == tables["life_cycles"].label.tolist()
+    assert plain["life_cycles"].support.isna().all()
+    assert plain["specificity"].empty
+    assert "kinds" not in plain
+    assert ct.evolve(None, crosscoder)["facts"].empty
+
+
+def test_effects_and_text_that_do_not_fit_are_refused(crosscoder, attribution):
+    with pytest.raises(CrosscoderError, match=r"are of \(2, 24\) checkpoints and features"):
+        ct.evolve(None, crosscoder, {"mine": attribution.ie()[:2]})
+    with pytest.raises(CrosscoderError, match="no feature 24"):
+        ct.evolve(None, crosscoder, {}, features=[24])
+    with pytest.raises(CrosscoderError, match="only with the suite"):
+        ct.evolve(None, crosscoder, {}, text=TextEvidence(TEXT))
