@@ -109,7 +109,7 @@ def top_k_of_batch(weighted: Float[Tensor, "B F"], count: int, processes: Proces
         bound = processes.all_gather(best).topk(count * processes.size, sorted=False).values.min()
         return ((flat >= bound) & (flat > 0)).nonzero().squeeze(1)
 
-    # CPU: select from the entries above a bound which a sample says about twice as many entries exceed
+    # CPU: select from the entries above a bound, chosen from a sample so that about twice `count` entries exceed it
     if flat.device.type == "cpu" and count * 4 < len(flat) and len(flat) > 1 << 16:
         sample = flat[::_SAMPLE_STRIDE]
         rank = min(len(sample), int(_OVERSHOOT * count / _SAMPLE_STRIDE) + 8)

@@ -64,14 +64,14 @@ def _build(source: Source) -> CrossCoder:
     global_scale, weights = _absorb_normalizer(source, weights)
 
     # Read what `crosstime` wrote about the training
-    ours = Settings.parse(f"{source.path}, origin", source.metadata.get("origin", "{}"))
-    site = ours.string("site")
+    crosstime_facts = Settings.parse(f"{source.path}, origin", source.metadata.get("origin", "{}"))
+    site = crosstime_facts.string("site")
     origin = source.origin(
         weights,
-        suite=ours.string("suite"),
-        revisions=ours.strings("revisions"),
+        suite=crosstime_facts.string("suite"),
+        revisions=crosstime_facts.strings("revisions"),
         site=None if site is None else Site.parse(site),
-        training=source.training(ours),
+        training=source.training(crosstime_facts),
     )
 
     scales = source.scales(weights.n_checkpoints, global_scale)
@@ -121,13 +121,13 @@ def _activation(source: Source, weights: Weights) -> Activation | None:
     if normalization == "CROSSCODER":
         return source.batch_topk(weights.n_features, threshold, k_setting="k")
 
-    # One threshold on codes that are weighted by other norms is a threshold per feature on codes weighted by ours
-    our_norms = weights.W_dec.norm(dim=-1).sum(1)
+    # One threshold on codes weighted by other norms is a threshold per feature on codes weighted by decoder norms
+    norms = weights.W_dec.norm(dim=-1).sum(1)
     sae_norms = weights.W_dec.flatten(1).norm(dim=1)
-    their_norms = sae_norms if normalization == "SAE" else torch.ones(weights.n_features)
+    selection_norms = sae_norms if normalization == "SAE" else torch.ones(weights.n_features)
     activation = JumpReLU(weights.n_features)
     with torch.no_grad():
-        activation.log_threshold.copy_((threshold * our_norms / their_norms.clamp_min(1e-30)).log())
+        activation.log_threshold.copy_((threshold * norms / selection_norms.clamp_min(1e-30)).log())
     return activation
 
 
@@ -169,8 +169,8 @@ def _write(crosscoder: CrossCoder, path: Path) -> None:
         }
 
     # What the format has no place for
-    ours = {"suite": origin.suite, "revisions": origin.revisions, "site": str(origin.site)}
-    metadata = {"format": "pt", "origin": json.dumps(ours | {"training": jsonable(origin.training)})}
+    crosstime_facts = {"suite": origin.suite, "revisions": origin.revisions, "site": str(origin.site)}
+    metadata = {"format": "pt", "origin": json.dumps(crosstime_facts | {"training": jsonable(origin.training)})}
     FILES.write(path, tensors, config, metadata)
 
 

@@ -25,7 +25,7 @@ def _holds(path: Path) -> bool:
     try:
         _, metadata = read_header(file)
     except RunError:
-        # A single safetensors file that is damaged counts as ours, so that reading it says what is wrong
+        # A single safetensors file that is damaged is claimed, so that reading it explains what is wrong
         return not path.is_dir()
     return metadata.get("format") == crosscoder_file.FORMAT
 

@@ -1,7 +1,7 @@
 """The format of SAELens for a sparse autoencoder (C = 1): ``sae_weights.safetensors`` next to ``cfg.json``.
 
-``W_enc`` D F, ``b_enc`` F, ``W_dec`` F D, ``b_dec`` D. JumpReLU has ``threshold`` F, on codes as they are, while ours
-is on codes times decoder norm. With ``apply_b_dec_to_input`` the decoder bias is subtracted from the input; reading
+``W_enc`` D F, ``b_enc`` F, ``W_dec`` F D, ``b_dec`` D. JumpReLU has ``threshold`` F, on codes as they are, while that
+of `JumpReLU` is on codes times decoder norm. With ``apply_b_dec_to_input`` the decoder bias is subtracted from the input; reading
 such a file moves it into ``b_enc``.
 """
 
@@ -70,13 +70,13 @@ def _scales(source: Source) -> Tensor | None:
 
 def _origin(source: Source, weights: Weights) -> Origin:
     metadata = source.config.table("metadata")
-    ours = metadata.table("crosstime")
+    crosstime_facts = metadata.table("crosstime")
     return source.origin(
         weights,
-        suite=ours.string("suite") or metadata.string("model_name") or source.config.string("model_name"),
-        revisions=ours.strings("revisions"),
+        suite=crosstime_facts.string("suite") or metadata.string("model_name") or source.config.string("model_name"),
+        revisions=crosstime_facts.strings("revisions"),
         site=source.hook_site("hook_name", metadata, source.config),
-        training=source.training(ours),
+        training=source.training(crosstime_facts),
     )
 
 

@@ -163,9 +163,9 @@ class Source:
             )
         return Origin(overrides.suite or suite or self.path.stem, revisions, site, weights.d_model, training)
 
-    def training(self, ours: Settings) -> dict[str, Any]:
+    def training(self, crosstime_facts: Settings) -> dict[str, Any]:
         """The facts of the training, from what `crosstime` wrote into the file, else the whole configuration."""
-        return ours.table("training").values if "training" in ours.values else self.config.values
+        return crosstime_facts.table("training").values if "training" in crosstime_facts.values else self.config.values
 
     def batch_topk(self, n_features: int, threshold: float, *, k_setting: str) -> BatchTopK:
         """A BatchTopK with the k of the tensor ``k``, else of a setting."""

@@ -39,7 +39,7 @@ class Weights:
 
         Args:
             W_enc, b_enc, W_dec, b_dec: the tensors.
-            names: of the tensors in the file, for errors; ours if None.
+            names: names of the tensors in the file, for errors; those of the arguments if None.
 
         Raises:
             TensorError: a tensor has the wrong shape, or a number that is not finite.
