@@ -1,8 +1,8 @@
 """The format of SAELens for a sparse autoencoder (C = 1): ``sae_weights.safetensors`` next to ``cfg.json``.
 
 ``W_enc`` D F, ``b_enc`` F, ``W_dec`` F D, ``b_dec`` D. JumpReLU has ``threshold`` F, on codes as they are, while that
-of `JumpReLU` is on codes times decoder norm. With ``apply_b_dec_to_input`` the decoder bias is subtracted from the input; reading
-such a file moves it into ``b_enc``.
+of `JumpReLU` is on codes times decoder norm. With ``apply_b_dec_to_input`` the decoder bias is subtracted from the
+input; reading such a file moves it into ``b_enc``.
 """
 
 from __future__ import annotations
