@@ -36,6 +36,8 @@ def measure(sizes: Sizes, device: torch.device) -> list[Row]:
     setting = build(sizes, device)
     (model,), prompts = setting.models, setting.prompts
     sentences = Sequences(prompts.ids)
+
+    # Time both implementations on both tasks
     calls = {
         "answer token": lambda: score(model, prompts),
         "answer token, one by one": lambda: metrics(model.module, prompts),
@@ -43,6 +45,8 @@ def measure(sizes: Sizes, device: torch.device) -> list[Row]:
         "whole sentences, one by one": lambda: likelihoods(model.module, sentences),
     }
     times = medians(calls, sizes.runs)
+
+    # Compare results and speed
     rows = []
     for case in ("answer token", "whole sentences"):
         title = f"{case}, {sizes.dtype}"

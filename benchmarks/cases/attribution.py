@@ -42,17 +42,22 @@ def measure(sizes: Sizes, device: torch.device) -> list[Row]:
     """Measure one setting, except for memory."""
     setting = build(sizes, device)
     naively = naive_call(setting)
+
+    # Compare the effects at the same nodes
     same, default, naive_effects = ours(setting, "left", STEPS), ours(setting), naively()
     difference = max(
         float((effects.per_feature() - reference.feature).abs().max() / reference.feature.abs().max())
         for effects, reference in zip(same, naive_effects, strict=True)
     )
+
+    # Time both implementations at the same nodes, and ours by default
     calls = {
         "same": lambda: ours(setting, "left", STEPS),
         "default": lambda: ours(setting),
         "naive": naively,
     }
     times = medians(calls, sizes.runs, warm=False)
+
     name, metric = f"effects, same 10 alphas, {sizes.dtype}", "largest difference / largest effect"
     # In half precision, rounding alone makes two orders of summation differ
     exact = sizes.dtype == "float32"
@@ -90,6 +95,7 @@ def effects_of(
 
 def growth_with_features(sizes: Sizes, device: torch.device, features: list[int]) -> list[Row]:
     """Measure time and memory for several dictionary sizes, at the same number of active features."""
+    # Run every size
     rows, effects_only = [], {}
     for count in features:
         resized = replace(sizes, features=count)
@@ -101,6 +107,8 @@ def growth_with_features(sizes: Sizes, device: torch.device, features: list[int]
             Row.alone(case, "seconds without read and encode", effects_only[count]),
             _less_memory(case, our_memory, naive_memory),
         ]
+
+    # Compare the largest with the smallest
     small, large = features[0], features[-1]
     rows.append(
         Row.less(

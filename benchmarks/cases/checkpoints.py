@@ -27,9 +27,13 @@ def benchmark(quick: bool, device: torch.device) -> Result:
     counts = [2, 4] if quick else [2, 4, 8, 16, 32]
     sizes = replace(SIZES, n_layers=4, vocabulary=4_096, prompts=32) if quick else SIZES
     sizes = replace(sizes, runs=1 if quick else 3)
+
+    # Measure every number of checkpoints on one suite
     with tempfile.TemporaryDirectory() as folder:
         save_suite(Path(folder), sizes, counts)
         measured = {count: measure(Path(folder), sizes, count, device) for count in counts}
+
+    # Compare with the smallest number
     first, rows = counts[0], []
     for count, (extra, per_checkpoint, held) in measured.items():
         case = f"C {count}"
@@ -41,6 +45,7 @@ def benchmark(quick: bool, device: torch.device) -> Result:
             ),
             Row.alone(case, "MB held by the result, taken off the peak", held),
         ]
+
     details = sizes.as_dict() | {
         "checkpoints": counts,
         "memory": f"{MEASUREMENT}, less what the returned result holds: activations and effects of C checkpoints",

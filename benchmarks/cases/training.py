@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -95,9 +96,13 @@ def compare_with_naive(sizes: Sizes, device: torch.device, precision: str) -> li
         ours = trainer(config, sizes, device, precision)
         naive = DenseTrainer(ours.crosscoder, lr=LR, **({"k": config.k} if sparse else {"l1": L1}))
         case = f"{config.summary()}, {precision}"
+
+        # Compare the losses of the first steps
         if precision == "float32" and device.type == "cpu":
             losses = [abs(float(ours.update(step, x) / naive.update(step, x)) - 1) for step in range(3)]
             rows.append(Row.within(case, "largest relative difference of the loss in 3 steps", max(losses), 1e-4))
+
+        # Time a step of both trainers, and bare products for dense steps
         calls: dict[str, Callable[[], object]] = {
             "ours": lambda ours=ours: ours.update(1, x),
             "plain": lambda naive=naive: naive.update(1, x),
@@ -105,6 +110,8 @@ def compare_with_naive(sizes: Sizes, device: torch.device, precision: str) -> li
         if not sparse:
             calls["bare"] = products(sizes, x, precision)
         times = medians(calls, sizes.runs)
+
+        # Compare the speed
         target = 2.5 if sparse and config.k <= 64 else 1.0
         rows.append(Row.less(case, "seconds a step", times["ours"], times["plain"], "plain way", target=target))
         if not sparse:
@@ -147,9 +154,12 @@ def compare_with_tools(sizes: Sizes, python: Path) -> list[Row]:
     ]
     cpu = torch.device("cpu")
     rows: list[Row] = []
+
     for tool, script, shape, precision in tools:
         x = activations(shape, cpu)
         bare = products(shape, x, precision)
+
+        # Interleave our steps with those of the tool, for every configuration
         for config in configs(shape):
             sparsity = {"k": config.k} if isinstance(config, BatchTopKConfig) else {"l1": L1}
             options = {name: getattr(shape, name) for name in ("width", "checkpoints", "features", "batch")}
@@ -158,8 +168,7 @@ def compare_with_tools(sizes: Sizes, python: Path) -> list[Row]:
             with Peer(python, script, options) as peer:
                 case = f"{config.summary()}, {shape.checkpoints} checkpoint{'s'[: shape.checkpoints > 1]}, {precision}"
                 name = f"{tool} {peer.versions['version']}"
-                step = lambda ours=ours, x=x: ours.update(1, x)  # noqa: E731
-                rows += compare(peer, case, name, step, bare, sizes.runs)
+                rows += compare(peer, case, name, partial(ours.update, 1, x), bare, sizes.runs)
     return rows
 
 

@@ -21,6 +21,7 @@ ENDLESS = 10**12
 
 def main(sizes: dict[str, Any], folder: str) -> None:
     """Create the crosscoder, and run its trainer on batches that are provided on request."""
+    # Create the crosscoder
     torch.manual_seed(0)
     width, features, batch, heads = sizes["width"], sizes["features"], sizes["batch"], sizes["checkpoints"]
     names = [f"checkpoint{number}" for number in range(heads)]
@@ -34,10 +35,14 @@ def main(sizes: dict[str, Any], folder: str) -> None:
             top_k=sizes.get("k", 1),
         )
     )
+
+    # Initialise it like ours
     Initializer(InitializerConfig()).initialize_parameters(crosscoder)
     crosscoder.set_decoder_to_fixed_norm(0.08, force_exact=True)
     crosscoder.init_encoder_with_decoder_transpose()
     crosscoder.set_dataset_average_activation_norm(dict.fromkeys(names, width**0.5))
+
+    # Configure the trainer without logging and checkpoints
     settings = TrainerConfig(
         l1_coefficient=sizes.get("l1"),
         l1_coefficient_warmup_steps=1,
@@ -53,6 +58,8 @@ def main(sizes: dict[str, Any], folder: str) -> None:
         n_checkpoints=0,
         exp_result_path=folder,
     )
+
+    # Run it on one batch, again and again
     x = activations(batch, heads, width)
     data = {name: x[:, number].contiguous() for number, name in enumerate(names)}
     data["tokens"] = torch.zeros(batch, dtype=torch.long)

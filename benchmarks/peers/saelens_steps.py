@@ -22,6 +22,7 @@ ENDLESS = 10**12
 
 def main(sizes: dict[str, Any]) -> None:
     """Create the autoencoder, and run its trainer on batches that are provided on request."""
+    # Create the autoencoder
     torch.manual_seed(0)
     width, features, batch = sizes["width"], sizes["features"], sizes["batch"]
     if "k" in sizes:
@@ -29,6 +30,8 @@ def main(sizes: dict[str, Any]) -> None:
         sae: Any = BatchTopKTrainingSAE(settings)
     else:
         sae = StandardTrainingSAE(StandardTrainingSAEConfig(d_in=width, d_sae=features, l1_coefficient=sizes["l1"]))
+
+    # Run its trainer on one batch, again and again
     x = activations(batch, 1, width)[:, 0].contiguous()
     trainer = SAETrainer(
         cfg=SAETrainerConfig(

@@ -23,7 +23,7 @@ def ngram_chart(ngrams: pd.DataFrame) -> alt.LayerChart:
 
     Args:
         ngrams: tokens, loss, unigram_kl, bigram_kl, unigram_entropy, bigram_entropy, from
-            `crosstime.suites.ngrams.ngram_divergence`.
+            `crosstime.suites.ngram_divergence.ngram_divergence`.
 
     Raises:
         ReportError: when the table is empty, lacks a column, or no checkpoint's number of training tokens is known.
