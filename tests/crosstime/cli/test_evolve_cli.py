@@ -15,16 +15,15 @@ def test_the_command_line_writes_every_table(learning_suite, learning_crosscoder
     text = tmp_path / "text.txt"
     text.write_text("\n".join(TEXT))
     folder = str(next(iter(learning_suite)).source).rpartition("/")[0]
-    done = CliRunner().invoke(
-        app,
-        ["evolve", folder, str(tmp_path / "mine.safetensors"), "agreement/attractor", "-n", "6", "--text", str(text),
-         "--sequences", "6", "--length", "12", "--dip", "step10,step40", "--out", str(tmp_path / "out")],
-    )  # fmt: skip
-    assert done.exit_code == 0, done.output
+    arguments = ["evolve", folder, str(tmp_path / "mine.safetensors"), "agreement/attractor", "-n", "6"]
+    arguments += ["--text", str(text), "--sequences", "6", "--length", "12"]
+    arguments += ["--dip", "step10,step40", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"evolution.csv", "life_cycles.csv", "scaling.csv", "dip_agreement_attractor.csv", "facts.csv"} <= written
-    assert "life cycle" in done.output
-    assert "Decoder directions" in done.output
+    assert "life cycle" in result.output
+    assert "Decoder directions" in result.output
 
 
 def test_the_command_line_refuses_what_it_cannot_read(learning_suite, learning_crosscoder, tmp_path):

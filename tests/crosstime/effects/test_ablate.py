@@ -23,9 +23,18 @@ from tasks import TokenizedTask, load
 from tasks.agreement import sentences
 
 SMALL = TinyConfig(
-    architecture="bloom", d_model=16, n_layers=2, n_heads=2, vocab_size=512, sequence_length=16, batch_tokens=256,
-    steps=40, checkpoints=(0, 40), lr=1e-2, warmup=4,
-)  # fmt: skip
+    architecture="bloom",
+    d_model=16,
+    n_layers=2,
+    n_heads=2,
+    vocab_size=512,
+    sequence_length=16,
+    batch_tokens=256,
+    steps=40,
+    checkpoints=(0, 40),
+    lr=1e-2,
+    warmup=4,
+)
 PAIRS = 12
 
 
@@ -58,11 +67,13 @@ def firing(decomposed: DecomposedTask) -> list[int]:
     return torch.bincount(decomposed.clean[0].codes.feature, minlength=20).argsort(descending=True).tolist()
 
 
-def difference(suite: Suite, crosscoder: CrossCoder, task: TokenizedTask, revision: str, features) -> list[float]:
+def right_minus_wrong(
+    suite: Suite, crosscoder: CrossCoder, task: TokenizedTask, revision: str, features
+) -> list[float]:
     """Right minus wrong logit of each prompt, by bare models, one prompt at a time, features taken out of block 0."""
     models = [AutoModelForCausalLM.from_pretrained(checkpoint.source).eval() for checkpoint in suite]
     c = suite.revisions.index(revision)
-    found = []
+    differences = []
     for ids, right, wrong in zip(task.prompts, task.right, task.wrong, strict=True):
         prompt = torch.tensor([ids])
         with torch.no_grad():
@@ -72,14 +83,14 @@ def difference(suite: Suite, crosscoder: CrossCoder, task: TokenizedTask, revisi
             for feature in features:
                 moved -= codes[:, feature, None] * crosscoder.W_dec[feature, c] / crosscoder.scales[c]
 
-            def put(module, inputs, output, moved=moved):
+            def hook(module, inputs, output, moved=moved):
                 return (moved.unsqueeze(0), *output[1:]) if isinstance(output, tuple) else moved.unsqueeze(0)
 
-            handle = models[c].transformer.h[0].register_forward_hook(put)
+            handle = models[c].transformer.h[0].register_forward_hook(hook)
             logits = models[c](prompt).logits[0, -1]
             handle.remove()
-        found.append((logits[right] - logits[wrong]).item())
-    return found
+        differences.append((logits[right] - logits[wrong]).item())
+    return differences
 
 
 def test_numbers_are_those_of_bare_models_without_the_features(
@@ -88,20 +99,24 @@ def test_numbers_are_those_of_bare_models_without_the_features(
     sets = {"one": firing[:1], "both": firing[:2], "many": firing[:8]}
     table = ablate(suite, crosscoder, decomposed, sets, bootstrap=Bootstrap(200, 4))
     for revision in suite.revisions:
-        clean = difference(suite, crosscoder, task, revision, [])
+        clean = right_minus_wrong(suite, crosscoder, task, revision, [])
         for name, features in sets.items():
             row = table[(table.features == name) & (table.revision == revision)].iloc[0]
-            without = difference(suite, crosscoder, task, revision, features)
+            without = right_minus_wrong(suite, crosscoder, task, revision, features)
             change = np.array(without) - np.array(clean)
-            right, right_before = (sum(value > 0 for value in values) / PAIRS for values in (without, clean))
+            accuracy, clean_accuracy = (sum(value > 0 for value in values) / PAIRS for values in (without, clean))
             assert row.logit_difference == pytest.approx(np.mean(without), abs=1e-4)
             assert row.logit_difference_change == pytest.approx(change.mean(), abs=1e-4)
-            assert row.accuracy == pytest.approx(right)
-            assert row.accuracy_change == pytest.approx(right - right_before)
+            assert row.accuracy == pytest.approx(accuracy)
+            assert row.accuracy_change == pytest.approx(accuracy - clean_accuracy)
+
+            # The interval of the change, from the same resamples
             generator = np.random.default_rng(4)
             means = [generator.multinomial(PAIRS, [1 / PAIRS] * PAIRS) @ change / PAIRS for _ in range(200)]
             assert (row.low, row.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=1e-4)
             assert row.low <= row.logit_difference_change <= row.high
+
+            # The interval of the change in accuracy
             gain = np.array([(a > 0) - (b > 0) for a, b in zip(without, clean, strict=True)], dtype=float)
             generator = np.random.default_rng(4)
             means = [generator.multinomial(PAIRS, [1 / PAIRS] * PAIRS) @ gain / PAIRS for _ in range(200)]
@@ -117,12 +132,21 @@ def test_a_list_ablates_one_feature_at_a_time(
     assert list(zip(table.revision, table.features, strict=True)) == [
         (revision, str(feature)) for revision in suite.revisions for feature in firing[:2]
     ]
-    named = {str(feature): [feature] for feature in firing[:2]}
-    pd.testing.assert_frame_equal(table, ablate(suite, crosscoder, decomposed, named, bootstrap=Bootstrap(20)))
+    groups = {str(feature): [feature] for feature in firing[:2]}
+    pd.testing.assert_frame_equal(table, ablate(suite, crosscoder, decomposed, groups, bootstrap=Bootstrap(20)))
     assert list(table.columns) == [
-        "task", "features", "revision", "accuracy", "accuracy_change", "logit_difference", "logit_difference_change",
-        "low", "high", "accuracy_change_low", "accuracy_change_high",
-    ]  # fmt: skip
+        "task",
+        "features",
+        "revision",
+        "accuracy",
+        "accuracy_change",
+        "logit_difference",
+        "logit_difference_change",
+        "low",
+        "high",
+        "accuracy_change_low",
+        "accuracy_change_high",
+    ]
 
 
 def test_a_feature_that_never_fires_changes_nothing(suite: Suite, crosscoder: CrossCoder, task: TokenizedTask):
@@ -134,10 +158,10 @@ def test_a_feature_that_never_fires_changes_nothing(suite: Suite, crosscoder: Cr
     assert (table[["accuracy_change", "logit_difference_change", "low", "high"]] == 0).all().all()
 
 
-def test_a_task_and_what_splice_made_of_it_give_the_same_table(
+def test_a_task_and_its_decomposition_give_the_same_table(
     suite: Suite, crosscoder: CrossCoder, task: TokenizedTask, decomposed: DecomposedTask, firing: list[int]
 ):
-    tables = [ablate(suite, crosscoder, one, firing[:2], bootstrap=Bootstrap(20)) for one in (task, decomposed)]
+    tables = [ablate(suite, crosscoder, form, firing[:2], bootstrap=Bootstrap(20)) for form in (task, decomposed)]
     pd.testing.assert_frame_equal(*tables)
 
 
@@ -156,10 +180,10 @@ def test_an_empty_set_and_a_feature_that_does_not_exist_are_refused(
         ablate(suite, crosscoder, decomposed, [20])
 
 
-def test_prompts_spliced_with_another_crosscoder_are_refused(suite: Suite, decomposed: DecomposedTask):
-    other = CrossCoder(Origin("mine", suite.revisions, Site(0), 16), 8)
+def test_a_task_decomposed_with_another_crosscoder_is_refused(suite: Suite, decomposed: DecomposedTask):
+    smaller = CrossCoder(Origin("mine", suite.revisions, Site(0), 16), 8)
     with pytest.raises(CrosscoderError, match="decomposed with a crosscoder of 2 checkpoints and 20 features"):
-        ablate(suite, other, decomposed, [0])
+        ablate(suite, smaller, decomposed, [0])
 
 
 def test_a_tie_is_answered_half_right():

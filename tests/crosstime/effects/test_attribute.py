@@ -52,36 +52,34 @@ def bare(suite: Suite, revision: str) -> AutoModelForCausalLM:
 
 def hidden(suite: Suite, prompts) -> torch.Tensor:
     """Activations after block 0 of every token at every checkpoint, each prompt run alone: ``C T D``."""
-    found = []
+    activations = []
     for revision in suite.revisions:
         model = bare(suite, revision)
         with torch.no_grad():
             alone = [model(torch.tensor([ids]), output_hidden_states=True).hidden_states[1][0] for ids in prompts]
-        found.append(torch.cat(alone))
-    return torch.stack(found)
+        activations.append(torch.cat(alone))
+    return torch.stack(activations)
 
 
 def wrong_minus_right(suite: Suite, revision: str, task: TokenizedTask, prompts) -> torch.Tensor:
-    model, found = bare(suite, revision), []
+    model, differences = bare(suite, revision), []
     for ids, right, wrong in zip(prompts, task.right, task.wrong, strict=True):
         with torch.no_grad():
             logits = model(torch.tensor([ids])).logits[0, -1]
-        found.append(logits[wrong] - logits[right])
-    return torch.stack(found)
+        differences.append(logits[wrong] - logits[right])
+    return torch.stack(differences)
 
 
-def test_spliced_activations_are_those_of_the_bare_models(
+def test_decomposed_activations_are_those_of_the_bare_models(
     suite: Suite, task: TokenizedTask, decomposed: DecomposedTask
 ):
     for states, prompts in ((decomposed.clean, task.prompts), (decomposed.patched, task.patch)):
-        for one, expected in zip(states, hidden(suite, prompts), strict=True):
-            torch.testing.assert_close(one.x, expected, rtol=1e-4, atol=1e-4)
+        for decomposition, expected in zip(states, hidden(suite, prompts), strict=True):
+            torch.testing.assert_close(decomposition.x, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_all_checkpoints_of_a_splice_share_their_codes(
-    crosscoder: CrossCoder, suite: Suite, decomposed: DecomposedTask
-):
-    assert all(one.codes is decomposed.clean[0].codes for one in decomposed.clean)
+def test_all_checkpoints_share_their_codes(crosscoder: CrossCoder, suite: Suite, decomposed: DecomposedTask):
+    assert all(state.codes is decomposed.clean[0].codes for state in decomposed.clean)
     x = hidden(suite, decomposed.task.prompts).transpose(0, 1)
     torch.testing.assert_close(decomposed.clean[0].codes.dense(), crosscoder.encode(x).detach(), rtol=1e-3, atol=1e-3)
 
@@ -90,17 +88,17 @@ def test_all_checkpoints_of_a_splice_share_their_codes(
 def test_effects_are_those_of_each_checkpoint_by_itself(
     suite: Suite, crosscoder: CrossCoder, task: TokenizedTask, decomposed: DecomposedTask, method: str, baseline: str
 ):
-    found = attribute(suite, crosscoder, decomposed, Estimator(method, baseline))
-    assert found.revisions == suite.revisions
+    attribution = attribute(suite, crosscoder, decomposed, Estimator(method, baseline))
+    assert attribution.revisions == suite.revisions
     clean = crosscoder.decompose(hidden(suite, task.prompts))
     patched = crosscoder.decompose(hidden(suite, task.patch))
     for c, revision in enumerate(suite.revisions):
-        to = Baseline.patch(patched[c]) if baseline == "patch" else Baseline.zero(clean[c])
+        state = Baseline.patch(patched[c]) if baseline == "patch" else Baseline.zero(clean[c])
         with Model.open(suite[revision].source) as model:
-            expected = indirect_effects(model, Prompts.of(task), Site(0), clean[c], Estimator(method, to))
+            expected = indirect_effects(model, Prompts.of(task), Site(0), clean[c], Estimator(method, state))
         assert expected.per_feature().abs().max() > 1e-4
-        torch.testing.assert_close(found.ie()[c], expected.per_feature(), rtol=1e-3, atol=1e-4)
-        torch.testing.assert_close(found.effects[c].error, expected.error, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(attribution.ie()[c], expected.per_feature(), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(attribution.effects[c].error, expected.error, rtol=1e-3, atol=1e-4)
 
 
 def test_effects_and_error_term_add_up_to_what_the_zero_baseline_changes(
@@ -120,18 +118,18 @@ def test_effects_and_error_term_add_up_to_what_the_zero_baseline_changes(
 def test_the_patch_baseline_ends_at_the_patch_prompts(
     suite: Suite, crosscoder: CrossCoder, task: TokenizedTask, decomposed: DecomposedTask
 ):
-    found = attribute(suite, crosscoder, decomposed, Estimator(baseline="patch"))
+    attribution = attribute(suite, crosscoder, decomposed, Estimator(baseline="patch"))
     for c, revision in enumerate(suite.revisions):
         end = wrong_minus_right(suite, revision, task, task.patch)
-        torch.testing.assert_close(found.effects[c].baseline, end, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(attribution.effects[c].baseline, end, rtol=1e-4, atol=1e-4)
         clean = wrong_minus_right(suite, revision, task, task.prompts)
-        total = found.ie()[c].sum() + found.effects[c].error.double().mean()
+        total = attribution.ie()[c].sum() + attribution.effects[c].error.double().mean()
         assert total.item() == pytest.approx(
             (end - clean).double().mean().item(), abs=0.02 * (end - clean).abs().mean().item()
         )
 
 
-def test_a_task_and_what_splice_made_of_it_give_the_same_effects(
+def test_a_task_and_its_decomposition_give_the_same_effects(
     suite: Suite, crosscoder: CrossCoder, task: TokenizedTask, attribution: Attribution
 ):
     direct = attribute(suite, crosscoder, task, compute=Compute(max_tokens=60))
@@ -140,10 +138,8 @@ def test_a_task_and_what_splice_made_of_it_give_the_same_effects(
 
 def test_a_table_has_a_row_for_each_feature_and_checkpoint(attribution: Attribution):
     table = attribution.table([3, 0], bootstrap=Bootstrap(20))
-    assert list(table.columns) == [
-        "task", "feature", "revision", "ie", "low", "high", "relie", "relie_low", "relie_high", "reldec",
-        "decoder_norm", "class_ie", "class_dec",
-    ]  # fmt: skip
+    columns = "task feature revision ie low high relie relie_low relie_high reldec decoder_norm class_ie class_dec"
+    assert list(table.columns) == columns.split()
     assert table.feature.tolist() == [3, 3, 3, 0, 0, 0]
     assert table.revision.tolist() == ["step0", "step10", "step40"] * 2
     assert set(table.task) == {"agreement/attractor"}
@@ -177,12 +173,12 @@ def test_bounds_of_the_classes_can_be_given(attribution: Attribution):
 
 def prompts_by_hand(attribution: Attribution, feature: int) -> np.ndarray:
     """Effect of one feature on each prompt at each checkpoint, from the entries: ``P C``."""
-    found = np.zeros((PAIRS, 3))
+    effects = np.zeros((PAIRS, 3))
     for c, result in enumerate(attribution.effects):
-        for prompt, which, value in zip(result.prompt, result.feature, result.value, strict=True):
-            if which == feature:
-                found[prompt, c] += value.item()
-    return found
+        for prompt, entry_feature, value in zip(result.prompt, result.feature, result.value, strict=True):
+            if entry_feature == feature:
+                effects[prompt, c] += value.item()
+    return effects
 
 
 def test_intervals_are_those_of_a_loop_that_draws_prompts(attribution: Attribution):
@@ -193,8 +189,8 @@ def test_intervals_are_those_of_a_loop_that_draws_prompts(attribution: Attributi
     means = []
     for _ in range(400):
         counts = generator.multinomial(PAIRS, [1 / PAIRS] * PAIRS)
-        drawn = [values[prompt] for prompt in range(PAIRS) for _ in range(counts[prompt])]
-        means.append(np.mean(drawn, axis=0))
+        resample = [values[prompt] for prompt in range(PAIRS) for _ in range(counts[prompt])]
+        means.append(np.mean(resample, axis=0))
     means = np.array(means)
     shares = np.abs(means) / np.abs(means).sum(axis=1, keepdims=True)
     for c, row in enumerate(table.itertuples()):
@@ -207,9 +203,9 @@ def test_intervals_are_those_of_a_loop_that_draws_prompts(attribution: Attributi
 
 
 def test_the_same_seed_gives_the_same_intervals(attribution: Attribution):
-    first, again, other = (attribution.table(bootstrap=Bootstrap(50, seed)) for seed in (1, 1, 2))
-    pd.testing.assert_frame_equal(first, again)
-    assert not first.low.equals(other.low)
+    first, second, another_seed = (attribution.table(bootstrap=Bootstrap(50, seed)) for seed in (1, 1, 2))
+    pd.testing.assert_frame_equal(first, second)
+    assert not first.low.equals(another_seed.low)
 
 
 def test_the_error_table_is_the_mean_error_effect_with_its_interval(attribution: Attribution):
@@ -237,12 +233,12 @@ def test_relie_and_reldec_of_all_features_are_shares(attribution: Attribution):
 
 def test_ctt_aggregation_drops_small_effects_and_averages_over_tokens(attribution: Attribution):
     result = attribution.effects[2]
-    places: dict[tuple[int, int, int], float] = {}
+    merged: dict[tuple[int, int, int], float] = {}
     entries = (result.prompt.tolist(), result.position.tolist(), result.feature.tolist(), result.value.tolist())
-    for *place, value in zip(*entries, strict=True):
-        places[tuple(place)] = places.get(tuple(place), 0.0) + value
+    for *key, value in zip(*entries, strict=True):
+        merged[tuple(key)] = merged.get(tuple(key), 0.0) + value
     expected = [0.0] * 24
-    for (_, _, feature), value in places.items():
+    for (_, _, feature), value in merged.items():
         expected[feature] += value if abs(value) > 0.1 else 0.0
     n_tokens = sum(len(ids) for ids in attribution.decomposed.task.prompts)
     assert attribution.ie("ctt")[2].tolist() == pytest.approx([value / n_tokens for value in expected], abs=1e-6)
@@ -281,10 +277,10 @@ def test_a_crosscoder_of_another_width_is_refused(suite: Suite, task: TokenizedT
         attribute(suite, wide, task)
 
 
-def test_prompts_spliced_with_another_crosscoder_are_refused(suite: Suite, decomposed: DecomposedTask):
-    other = CrossCoder(Origin("mine", suite.revisions[:2], Site(0), 16), 24)
+def test_a_task_decomposed_with_another_crosscoder_is_refused(suite: Suite, decomposed: DecomposedTask):
+    smaller = CrossCoder(Origin("mine", suite.revisions[:2], Site(0), 16), 24)
     with pytest.raises(CrosscoderError, match=r"decomposed with a crosscoder of 3 checkpoints and 24 features.*has 2"):
-        attribute(suite, other, decomposed)
+        attribute(suite, smaller, decomposed)
 
 
 def test_a_suite_is_brought_into_the_crosscoders_order(suite: Suite):
@@ -300,9 +296,9 @@ def test_an_unknown_baseline_or_method_is_refused(suite: Suite, crosscoder: Cros
 
 
 def test_the_patch_baseline_needs_patch_prompts(suite: Suite, crosscoder: CrossCoder):
-    mine = Task("mine", "en", "by hand", (MinimalPair("the author laughs .", "the author smiles ."),))
+    without_patch = Task("mine", "en", "by hand", (MinimalPair("the author laughs .", "the author smiles ."),))
     with pytest.raises(CrosscoderError, match="Task mine has no patch prompts; use baseline='zero'"):
-        attribute(suite, crosscoder, mine, Estimator(baseline="patch"))
+        attribute(suite, crosscoder, without_patch, Estimator(baseline="patch"))
 
 
 def test_a_baseline_of_one_checkpoint_is_refused(suite: Suite, crosscoder: CrossCoder, decomposed: DecomposedTask):

@@ -63,8 +63,16 @@ RECIPE = {
     "suite": {
         "source": "tiny",
         "tiny": {
-            "d_model": 16, "n_layers": 2, "n_heads": 2, "vocab_size": 512, "sequence_length": 16, "batch_tokens": 256,
-            "steps": 40, "warmup": 4, "lr": 1e-2, "checkpoints": [0, 20, 40],
+            "d_model": 16,
+            "n_layers": 2,
+            "n_heads": 2,
+            "vocab_size": 512,
+            "sequence_length": 16,
+            "batch_tokens": 256,
+            "steps": 40,
+            "warmup": 4,
+            "lr": 1e-2,
+            "checkpoints": [0, 20, 40],
         },
     },
     "compare": {"revisions": ["step0", "step20", "step40"], "site": "resid.0"},
@@ -74,36 +82,37 @@ RECIPE = {
     "effects": {"top": 2, "resamples": 50},
     "evolve": {"text": False, "resamples": 20},
     "dip": {"task": "agreement/attractor", "at": "step20", "other": "step40", "top": 32, "draws": 5},
-}  # fmt: skip
+}
 
 
 @pytest.mark.slow
 def test_a_run_explains_the_dip_that_its_recipe_names_once(tmp_path):
     result = ct.run(Recipe.of(RECIPE), tmp_path)
-    (facts,) = read_json(result.folder / "dips.json")
-    assert (facts["task"], facts["at"], facts["other"], facts["given_up"]) == (
-        "agreement/attractor", "step20", "step40", True
-    )  # fmt: skip
+    (finding,) = read_json(result.folder / "dips.json")
+    expected = {"task": "agreement/attractor", "at": "step20", "other": "step40", "given_up": True}
+    assert {name: finding[name] for name in expected} == expected
     table = read_table(result.folder / "dips.csv", dtypes=TEXT_COLUMNS)
     assert list(table) == ["dip", "at", "other", *COLUMNS]
-    attribution = ct.attribute(
-        result.suite, result.crosscoder,
-        ct.tasks.load("agreement/attractor").tokenize(result.suite.tokenizer, limit=12),
-    )  # fmt: skip
+
+    # The same dip in Python
+    task = ct.tasks.load("agreement/attractor").tokenize(result.suite.tokenizer, limit=12)
+    attribution = ct.attribute(result.suite, result.crosscoder, task)
     dip = ct.explain_dip(
         result.suite, result.crosscoder, attribution, "step20", "step40", test=DipTest(top=32, draws=5)
     )
-    assert facts["sentence"] == dip.sentence()
-    assert facts["harmful"] == list(dip.harmful)
-    assert facts["sentence"] in result.summary
+    assert finding["sentence"] == dip.sentence()
+    assert finding["harmful"] == list(dip.harmful)
+    assert finding["sentence"] in result.summary
     if dip.harmful:
-        own = table[(table.task == "agreement/attractor") & (table.group == HARMFUL) & (table.revision == "step20")]
-        assert own.logit_difference_change.item() == pytest.approx(dip.row(HARMFUL).logit_difference_change, abs=1e-4)
+        row = table[(table.task == "agreement/attractor") & (table.group == HARMFUL) & (table.revision == "step20")]
+        assert row.logit_difference_change.item() == pytest.approx(dip.row(HARMFUL).logit_difference_change, abs=1e-4)
         assert set(table.task) == {"agreement/attractor", "agreement/simple"}
-    said: list[str] = []
-    ct.run(Recipe.of(RECIPE), tmp_path, announce=said.append)
-    assert "kept dips explained" in said
-    again = Recipe.of(RECIPE | {"dip": RECIPE["dip"] | {"draws": 6}})
-    said.clear()
-    ct.run(again, tmp_path, announce=said.append)
-    assert [line for line in said if line.startswith("made")] == ["made dips explained", "made the report"]
+
+    # A second run uses the parts of the first, unless the dip's table has changed
+    messages: list[str] = []
+    ct.run(Recipe.of(RECIPE), tmp_path, announce=messages.append)
+    assert "kept dips explained" in messages
+    changed = Recipe.of(RECIPE | {"dip": RECIPE["dip"] | {"draws": 6}})
+    messages.clear()
+    ct.run(changed, tmp_path, announce=messages.append)
+    assert [line for line in messages if line.startswith("made")] == ["made dips explained", "made the report"]

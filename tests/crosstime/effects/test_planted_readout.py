@@ -35,7 +35,7 @@ def planted() -> Planted:
 
 
 def codes() -> torch.Tensor:
-    """What each feature is on each of the prompts' tokens."""
+    """Activation of each feature on the token of each prompt."""
     generator = torch.Generator().manual_seed(0)
     return torch.rand(len(TOKENS), len(STRENGTH), generator=generator) + 0.1
 
@@ -46,11 +46,20 @@ def suite(tmp_path_factory) -> ct.Suite:
     folder = tmp_path_factory.mktemp("planted") / "planted"
     tokenizer = train_tokenizer(list(sentences(200, seed=0)), 300)
     config = GPTNeoXConfig(
-        vocab_size=len(tokenizer), hidden_size=WIDTH, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16,
-        max_position_embeddings=16, layer_norm_eps=1e-12, bos_token_id=0, eos_token_id=0,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=16,
+        layer_norm_eps=1e-12,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
     readout = WEIGHT @ axes()[1 : 1 + len(WEIGHT)]
     x = planted().activations(codes(), torch.Generator())
+
+    # One model for each checkpoint
     for c, revision in enumerate(REVISIONS):
         torch.manual_seed(0)
         model = GPTNeoXForCausalLM(config)
@@ -70,14 +79,14 @@ def suite(tmp_path_factory) -> ct.Suite:
 
 @pytest.fixture(scope="module")
 def crosscoder(suite) -> CrossCoder:
-    """The planted directions as decoder; an encoder that reads each feature's own amount."""
-    made = CrossCoder(Origin(suite.name, REVISIONS, Site(0), WIDTH), len(STRENGTH))
+    """The planted directions as decoder, and an encoder that reads the amount of each feature."""
+    crosscoder = CrossCoder(Origin(suite.name, REVISIONS, Site(0), WIDTH), len(STRENGTH))
     directions = planted().directions
     with torch.no_grad():
-        made.W_dec.copy_(directions)
-        made.W_enc.copy_((directions / STRENGTH.square().sum(1).reshape(-1, 1, 1)).permute(1, 2, 0))
-        made.b_dec.copy_(LARGE * axes()[0].expand(3, -1))
-    return made
+        crosscoder.W_dec.copy_(directions)
+        crosscoder.W_enc.copy_((directions / STRENGTH.square().sum(1).reshape(-1, 1, 1)).permute(1, 2, 0))
+        crosscoder.b_dec.copy_(LARGE * axes()[0].expand(3, -1))
+    return crosscoder
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +114,12 @@ def test_life_cycles_and_tests_say_what_was_planted(crosscoder, attribution):
     tables = ct.evolve(None, crosscoder, [attribution], features=range(5), bootstrap=Bootstrap(500))
     lives = tables["life_cycles"]
     assert lives.label.tolist() == [
-        "always", "discontinued after step0", "transient at step64", "always", "emerges at main",
-    ]  # fmt: skip
+        "always",
+        "discontinued after step0",
+        "transient at step64",
+        "always",
+        "emerges at main",
+    ]
     assert lives.support.tolist() == [1.0] * 5
     p = tables["specificity"].set_index(["feature", "revision"]).p
     assert p[1, "step0"] < 0.01

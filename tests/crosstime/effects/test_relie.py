@@ -44,8 +44,8 @@ def test_shares_are_the_magnitudes_over_their_sum(values: list[float], shares: l
 
 @given(tables())
 def test_shares_are_those_of_a_loop(table: torch.Tensor):
-    for found, row in zip(relative(table).tolist(), table.tolist(), strict=True):
-        assert found == pytest.approx(by_hand(row), nan_ok=True)
+    for shares, row in zip(relative(table).tolist(), table.tolist(), strict=True):
+        assert shares == pytest.approx(by_hand(row), nan_ok=True)
 
 
 @given(tables())
@@ -80,9 +80,9 @@ def test_zero_by_zero_is_what_the_caller_asks_for():
 
 def test_the_pairwise_share_is_the_later_checkpoints():
     earlier, later = torch.tensor([1.0, -2.0, 0.0, 0.0]), torch.tensor([3.0, 2.0, -5.0, 0.0])
-    found = relative_pairwise(earlier, later).tolist()
-    assert found[:3] == [0.75, 0.5, 1.0]
-    assert math.isnan(found[3])
+    shares = relative_pairwise(earlier, later).tolist()
+    assert shares[:3] == [0.75, 0.5, 1.0]
+    assert math.isnan(shares[3])
     assert relative_pairwise(earlier, later, undefined=0.5)[3].item() == 0.5
 
 
@@ -101,10 +101,16 @@ def test_the_pairwise_share_of_two_checkpoints_is_the_one_against_all():
 @pytest.mark.parametrize(
     ("share", "label"),
     [
-        (0.0, "late only"), (0.29, "late only"), (0.31, "shared"), (0.5, "shared"), (0.69, "shared"),
-        (0.71, "early only"), (1.0, "early only"), (NAN, "undefined"),
+        (0.0, "late only"),
+        (0.29, "late only"),
+        (0.31, "shared"),
+        (0.5, "shared"),
+        (0.69, "shared"),
+        (0.71, "early only"),
+        (1.0, "early only"),
+        (NAN, "undefined"),
     ],
-)  # fmt: skip
+)
 def test_two_checkpoints_are_specific_above_seven_tenths_and_shared_between(share: float, label: str):
     assert classify(torch.tensor([[share, 1 - share]]), ["early", "late"]) == [label]
 
@@ -129,7 +135,7 @@ def test_of_five_checkpoints_a_feature_may_be_spread_over_all():
     assert classify(shares, list("abcde")) == ["spread", "a+b", "e only"]
 
 
-def test_thresholds_of_ones_own_are_kept():
+def test_other_thresholds_can_be_given():
     shares = torch.tensor([[0.6, 0.4]])
     assert classify(shares, ["a", "b"], specific=0.55) == ["a only"]
     three = torch.tensor([[0.6, 0.25, 0.15]])
@@ -172,9 +178,9 @@ def test_selection_is_that_of_a_sort_at_each_checkpoint(table: torch.Tensor, k: 
     for row in effects.tolist():
         strongest = sorted(range(len(row)), key=lambda feature: -abs(row[feature]))[:k]
         expected |= {feature for feature in strongest if row[feature] != 0}
-    found = select_top(effects, k)
-    assert set(found) == expected
-    peaks = effects.abs().amax(0)[found]
+    selected = select_top(effects, k)
+    assert set(selected) == expected
+    peaks = effects.abs().amax(0)[selected]
     assert (peaks.diff() <= 0).all()
 
 

@@ -13,29 +13,29 @@ from interventions import Remote
 @pytest.mark.slow
 def test_effects_and_ablations_through_the_simulation_equal_local_ones(learning_suite, learning_crosscoder):
     task = ct.tasks.load("agreement/simple", limit=6)
-    here = ct.attribute(learning_suite, learning_crosscoder, task)
+    local = ct.attribute(learning_suite, learning_crosscoder, task)
     remote = Remote("local")
-    there = ct.attribute(learning_suite, learning_crosscoder, task, compute=ct.Compute(remote=remote))
-    torch.testing.assert_close(there.ie(), here.ie(), rtol=0, atol=1e-5)
-    assert here.ie().abs().max() > 1e-4
+    simulated = ct.attribute(learning_suite, learning_crosscoder, task, compute=ct.Compute(remote=remote))
+    torch.testing.assert_close(simulated.ie(), local.ie(), rtol=0, atol=1e-5)
+    assert local.ie().abs().max() > 1e-4
     assert remote.traffic.requests > 0
-    top = here.top(2)
-    alone = ct.ablate(learning_suite, learning_crosscoder, here.decomposed, {"top": top})
-    also = ct.ablate(
-        learning_suite, learning_crosscoder, here.decomposed, {"top": top}, compute=ct.Compute(remote="local")
+    top = local.top(2)
+    expected = ct.ablate(learning_suite, learning_crosscoder, local.decomposed, {"top": top})
+    table = ct.ablate(
+        learning_suite, learning_crosscoder, local.decomposed, {"top": top}, compute=ct.Compute(remote="local")
     )
     for column in ("accuracy", "logit_difference", "logit_difference_change", "low"):
-        assert also[column].tolist() == pytest.approx(alone[column].tolist(), abs=1e-5)
+        assert table[column].tolist() == pytest.approx(expected[column].tolist(), abs=1e-5)
 
 
 @pytest.mark.slow
 def test_accuracy_and_similarity_through_the_simulation_equal_local_ones(learning_suite):
     task = ct.tasks.load("agreement/simple", limit=6)
-    here = ct.accuracy(learning_suite, task, sentences=True)
-    there = ct.accuracy(learning_suite, task, sentences=True, compute=ct.Compute(remote="local"))
+    local = ct.accuracy(learning_suite, task, sentences=True)
+    simulated = ct.accuracy(learning_suite, task, sentences=True, compute=ct.Compute(remote="local"))
     for column in ("accuracy", "logit_difference", "sentence_difference"):
-        assert there[column].tolist() == pytest.approx(here[column].tolist(), abs=1e-4)
+        assert simulated[column].tolist() == pytest.approx(local[column].tolist(), abs=1e-4)
     text = ["the dog near the cats runs and sleeps today"] * 20
-    alike = ct.similarity(learning_suite, ct.Site(0), text, TextSample(2, 8))
-    also = ct.similarity(learning_suite, ct.Site(0), text, TextSample(2, 8), compute=ct.Compute(remote="local"))
-    assert also["cka"].tolist() == pytest.approx(alike["cka"].tolist(), abs=1e-4)
+    expected = ct.similarity(learning_suite, ct.Site(0), text, TextSample(2, 8))
+    table = ct.similarity(learning_suite, ct.Site(0), text, TextSample(2, 8), compute=ct.Compute(remote="local"))
+    assert table["cka"].tolist() == pytest.approx(expected["cka"].tolist(), abs=1e-4)

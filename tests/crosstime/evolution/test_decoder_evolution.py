@@ -24,10 +24,10 @@ def random_directions(n_features: int = 40, n_checkpoints: int = 4, width: int =
 
 
 def crosscoder(directions: torch.Tensor) -> CrossCoder:
-    made = CrossCoder(Origin("mine", REVISIONS, Site(0), directions.shape[2]), len(directions))
+    crosscoder = CrossCoder(Origin("mine", REVISIONS, Site(0), directions.shape[2]), len(directions))
     with torch.no_grad():
-        made.W_dec.copy_(directions)
-    return made
+        crosscoder.W_dec.copy_(directions)
+    return crosscoder
 
 
 def turned(degrees: list[float], norms: list[float]) -> torch.Tensor:
@@ -40,32 +40,32 @@ def turned(degrees: list[float], norms: list[float]) -> torch.Tensor:
 def test_cosines_and_angles_are_those_of_a_loop(monkeypatch, chunk: int):
     monkeypatch.setattr(rotation_module, "CHUNK", chunk)
     directions = random_directions()
-    found = rotation(directions)
+    angles = rotation(directions)
     expected = torch.nn.functional.cosine_similarity(directions.unsqueeze(1), directions.unsqueeze(2), dim=-1)
     torch.testing.assert_close(decoder_cosines(directions), expected, atol=1e-5, rtol=0)
-    torch.testing.assert_close(found.cosine, expected.double().mean(0), atol=1e-6, rtol=0)
+    torch.testing.assert_close(angles.cosine, expected.double().mean(0), atol=1e-6, rtol=0)
     for feature in range(3):
         for step in range(3):
             a, b = directions[feature, step].tolist(), directions[feature, step + 1].tolist()
             inner = sum(x * y for x, y in zip(a, b, strict=True)) / math.hypot(*a) / math.hypot(*b)
-            assert found.steps[feature, step].item() == pytest.approx(math.degrees(math.acos(inner)), abs=1e-3)
-    assert (found.count == len(directions)).all()
+            assert angles.steps[feature, step].item() == pytest.approx(math.degrees(math.acos(inner)), abs=1e-3)
+    assert (angles.count == len(directions)).all()
 
 
 def test_the_turning_point_is_the_step_of_the_largest_angle():
-    found = rotation(torch.cat([turned([0, 10, 70, 75], [1, 1, 1, 1]), turned([0, 50, 60, 62], [1, 2, 3, 4])]))
-    assert found.steps.round().tolist() == [[10, 60, 5], [50, 10, 2]]
-    assert found.turning.tolist() == [1, 0]
-    assert found.total.tolist() == pytest.approx([75, 62], abs=0.1)
-    assert found.shares.tolist() == pytest.approx([60 / 137, 70 / 137, 7 / 137], abs=1e-3)
+    angles = rotation(torch.cat([turned([0, 10, 70, 75], [1, 1, 1, 1]), turned([0, 50, 60, 62], [1, 2, 3, 4])]))
+    assert angles.steps.round().tolist() == [[10, 60, 5], [50, 10, 2]]
+    assert angles.turning.tolist() == [1, 0]
+    assert angles.total.tolist() == pytest.approx([75, 62], abs=0.1)
+    assert angles.shares.tolist() == pytest.approx([60 / 137, 70 / 137, 7 / 137], abs=1e-3)
 
 
 def test_directions_of_an_absent_feature_give_no_angle():
-    found = rotation(turned([0, 90, 0, 5], [1, 1e-3, 1, 1]), torch.tensor([[True, False, True, True]]))
-    assert found.steps.isnan().tolist() == [[True, True, False]]
-    assert found.turning.tolist() == [2]
-    assert found.cosine[0, 2] == pytest.approx(1)
-    assert found.cosine[0, 1].isnan()
+    angles = rotation(turned([0, 90, 0, 5], [1, 1e-3, 1, 1]), torch.tensor([[True, False, True, True]]))
+    assert angles.steps.isnan().tolist() == [[True, True, False]]
+    assert angles.turning.tolist() == [2]
+    assert angles.cosine[0, 2] == pytest.approx(1)
+    assert angles.cosine[0, 1].isnan()
     assert rotation(torch.zeros(1, 2, 3)).turning.tolist() == [-1]
 
 
@@ -74,20 +74,20 @@ def test_dimensionality_is_that_of_all_pairs(monkeypatch, chunk: int, block: int
     monkeypatch.setattr(dimensionality, "CHUNK", chunk)
     monkeypatch.setattr(dimensionality, "BLOCK", block)
     directions = random_directions()
-    found = feature_dimensionality(directions)
+    dimensions = feature_dimensionality(directions)
     for c in range(4):
         w = directions[:, c].double()
         unit = w / w.norm(dim=1, keepdim=True)
         expected = w.square().sum(1) / (w @ unit.T).square().sum(1)
-        torch.testing.assert_close(found[:, c].double(), expected, atol=0, rtol=1e-4)
-        assert found[:, c].sum() <= 12 + 1e-4
+        torch.testing.assert_close(dimensions[:, c].double(), expected, atol=0, rtol=1e-4)
+        assert dimensions[:, c].sum() <= 12 + 1e-4
 
 
 def test_absent_features_take_no_dimensions_from_others():
     directions = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]).unsqueeze(1)
-    where = torch.tensor([[True], [False], [True]])
+    presence = torch.tensor([[True], [False], [True]])
     assert feature_dimensionality(directions).squeeze(1).tolist() == [0.5, 0.5, 1.0]
-    assert feature_dimensionality(directions, where).squeeze(1).tolist() == [1.0, 0.0, 1.0]
+    assert feature_dimensionality(directions, presence).squeeze(1).tolist() == [1.0, 0.0, 1.0]
 
 
 def test_onset_peak_and_persistence_are_read_from_the_norms():
@@ -124,10 +124,12 @@ def test_tables_of_rotation_name_the_steps():
 
 
 def test_folding_changes_no_table():
-    made = CrossCoder(Origin("mine", REVISIONS, Site(0), 12), 40, torch.tensor([1.0, 0.1, 5.0, 2.0]))
+    unfolded = CrossCoder(Origin("mine", REVISIONS, Site(0), 12), 40, torch.tensor([1.0, 0.1, 5.0, 2.0]))
     with torch.no_grad():
-        made.W_dec.copy_(random_directions())
-    for plain, folded in zip(decoder_evolution(made).values(), decoder_evolution(made.fold()).values(), strict=True):
+        unfolded.W_dec.copy_(random_directions())
+    for plain, folded in zip(
+        decoder_evolution(unfolded).values(), decoder_evolution(unfolded.fold()).values(), strict=True
+    ):
         for column in plain:
             if plain[column].dtype.kind == "f":
                 assert folded[column].to_numpy() == pytest.approx(plain[column].to_numpy(), rel=1e-3, nan_ok=True)

@@ -15,11 +15,13 @@ from interventions import Site
 
 @pytest.fixture
 def crosscoder() -> CrossCoder:
-    made = CrossCoder(Origin("mine", ("a", "b", "c"), Site(0), 6), 5, torch.tensor([1.0, 0.5, 3.0]), decoder_norm=1.0)
+    crosscoder = CrossCoder(
+        Origin("mine", ("a", "b", "c"), Site(0), 6), 5, torch.tensor([1.0, 0.5, 3.0]), decoder_norm=1.0
+    )
     with torch.no_grad():
-        made.b_dec.copy_(torch.randn(3, 6, generator=torch.Generator().manual_seed(1)))
-        made.W_dec.mul_(torch.rand(5, 3, 1, generator=torch.Generator().manual_seed(2)) + 0.2)
-    return made
+        crosscoder.b_dec.copy_(torch.randn(3, 6, generator=torch.Generator().manual_seed(1)))
+        crosscoder.W_dec.mul_(torch.rand(5, 3, 1, generator=torch.Generator().manual_seed(2)) + 0.2)
+    return crosscoder
 
 
 def activations(n_tokens: int = 50) -> torch.Tensor:
@@ -28,27 +30,27 @@ def activations(n_tokens: int = 50) -> torch.Tensor:
 
 def test_betas_are_those_of_least_squares(crosscoder):
     x = activations()
-    decomposed = crosscoder.decompose(x)
-    found = scale_latents(crosscoder, decomposed)
-    codes = decomposed[0].codes.dense().double().numpy()
+    decompositions = crosscoder.decompose(x)
+    scaling = scale_latents(crosscoder, decompositions)
+    codes = decompositions[0].codes.dense().double().numpy()
     weights, scales = crosscoder.W_dec.detach().double().numpy(), crosscoder.scales.double().numpy()
     bias = crosscoder.b_dec.detach().double().numpy()
     for i in range(5):
         peak = np.linalg.norm(weights[i], axis=1).argmax()
-        assert found.peak[i] == peak
+        assert scaling.peak[i] == peak
         column = np.outer(codes[:, i], weights[i, peak]).reshape(-1, 1)
         for c in range(3):
             reconstruction = codes @ weights[:, c]
             without = np.delete(codes, i, 1) @ np.delete(weights[:, c], i, 0)
-            left = x[c].double().numpy() * scales[c] - bias[c] - without
-            for name, target in (("reconstruction", reconstruction), ("error", left)):
+            residual = x[c].double().numpy() * scales[c] - bias[c] - without
+            for name, target in (("reconstruction", reconstruction), ("error", residual)):
                 (beta,), *_ = np.linalg.lstsq(column, target.reshape(-1), rcond=None)
-                assert getattr(found, name)[i, c].item() == pytest.approx(beta, abs=1e-5), (name, i, c)
+                assert getattr(scaling, name)[i, c].item() == pytest.approx(beta, abs=1e-5), (name, i, c)
 
 
 def test_folding_changes_nothing(crosscoder):
     x = activations()
-    plain, folded = (scale_latents(each, each.decompose(x)) for each in (crosscoder, crosscoder.fold()))
+    plain, folded = (scale_latents(version, version.decompose(x)) for version in (crosscoder, crosscoder.fold()))
     for name in ("reconstruction", "error"):
         torch.testing.assert_close(folded.ratio(name), plain.ratio(name), atol=1e-4, rtol=1e-4, equal_nan=True)
 
@@ -56,12 +58,12 @@ def test_folding_changes_nothing(crosscoder):
 def two_checkpoints(late: torch.Tensor, early: torch.Tensor, extra: torch.Tensor | None = None) -> CrossCoder:
     """One feature that reads the first axis at both checkpoints, and perhaps a second one with another decoder."""
     decoders = [torch.stack([early, late])] + ([] if extra is None else [extra])
-    made = CrossCoder(Origin("mine", ("early", "late"), Site(0), 4), len(decoders))
+    crosscoder = CrossCoder(Origin("mine", ("early", "late"), Site(0), 4), len(decoders))
     with torch.no_grad():
-        made.W_dec.copy_(torch.stack(decoders))
-        made.W_enc.zero_()
-        made.W_enc[1, 0] = 1
-    return made
+        crosscoder.W_dec.copy_(torch.stack(decoders))
+        crosscoder.W_enc.zero_()
+        crosscoder.W_enc[1, 0] = 1
+    return crosscoder
 
 
 AXIS, NOTHING = torch.tensor([1.0, 0.0, 0.0, 0.0]), torch.zeros(4)

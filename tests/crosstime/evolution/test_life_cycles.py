@@ -21,8 +21,8 @@ from interventions import Bootstrap
 
 
 def by_words(pattern: tuple[bool, ...]) -> str:
-    """The life of a pattern, written as a person would reason it, from its text of 0 and 1."""
-    text = "".join("1" if here else "0" for here in pattern)
+    """The life cycle of a pattern, found in another way: from its text of 0 and 1."""
+    text = "".join("1" if present_here else "0" for present_here in pattern)
     inside = text.strip("0")
     if not inside:
         return "never"
@@ -38,10 +38,10 @@ def by_words(pattern: tuple[bool, ...]) -> str:
 
 
 @pytest.mark.parametrize("n_checkpoints", [1, 2, 3, 5])
-def test_every_pattern_of_presence_has_the_life_that_reads_from_it(n_checkpoints: int):
+def test_every_pattern_of_presence_has_its_life_cycle(n_checkpoints: int):
     patterns = list(product([False, True], repeat=n_checkpoints))
-    found = [LIFE_CYCLES[number] for number in life_cycle_numbers(torch.tensor(patterns))]
-    assert found == [by_words(pattern) for pattern in patterns]
+    names = [LIFE_CYCLES[number] for number in life_cycle_numbers(torch.tensor(patterns))]
+    assert names == [by_words(pattern) for pattern in patterns]
 
 
 def test_presence_is_a_fraction_of_the_features_own_maximum():
@@ -50,12 +50,12 @@ def test_presence_is_a_fraction_of_the_features_own_maximum():
     assert not present(values, 0.5, floor=1e-6)[2].any()
 
 
-def test_for_two_checkpoints_presence_is_what_the_papers_thresholds_say():
+def test_for_two_checkpoints_presence_agrees_with_the_thresholds_of_ctt():
     values = torch.rand(500, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    where = present(values, PRESENT)
-    assert torch.equal(where, relative(values) >= 0.3 - 1e-12)
+    presence = present(values, PRESENT)
+    assert torch.equal(presence, relative(values) >= 0.3 - 1e-12)
     names = {(True, True): "shared", (True, False): "a only", (False, True): "b only"}
-    assert classify(relative(values), ["a", "b"]) == [names[tuple(row)] for row in where.tolist()]
+    assert classify(relative(values), ["a", "b"]) == [names[tuple(row)] for row in presence.tolist()]
 
 
 def test_labels_name_the_checkpoints():
@@ -64,38 +64,41 @@ def test_labels_name_the_checkpoints():
     ).float()
     table = life_cycles(values, ["a", "b", "c", "d"], features=list(range(10, 17)))
     assert table.label.tolist() == [
-        "emerges at c", "discontinued after b", "maintained from b to c", "transient at b", "intermittent from a to c",
-        "always", "never",
-    ]  # fmt: skip
+        "emerges at c",
+        "discontinued after b",
+        "maintained from b to c",
+        "transient at b",
+        "intermittent from a to c",
+        "always",
+        "never",
+    ]
     assert table.feature.tolist() == list(range(10, 17))
     assert table["first"].tolist()[:4] == ["c", "a", "b", "b"]
     assert table["last"].tolist()[:4] == ["d", "b", "c", "b"]
     assert table[["first", "last"]].iloc[6].isna().all()
 
 
-def test_shares_count_every_life_and_sum_to_one():
+def test_shares_count_every_life_cycle_and_sum_to_one():
     values = torch.tensor([[0.0, 1.0], [0.0, 2.0], [1.0, 0.0], [0.0, 0.0]])
     shares = life_cycle_shares(values).set_index("life_cycle")
     assert shares.loc["emerging", "count"] == 2
-    assert shares.share.to_dict() == pytest.approx(
-        {"never": 0.25, "always": 0, "emerging": 0.5, "discontinued": 0.25, "transient": 0, "maintained": 0,
-         "intermittent": 0}
-    )  # fmt: skip
+    expected = dict.fromkeys(LIFE_CYCLES, 0.0) | {"never": 0.25, "emerging": 0.5, "discontinued": 0.25}
+    assert shares.share.to_dict() == pytest.approx(expected)
     assert shares.low.isna().all()
 
 
 def test_support_is_the_share_of_resamples_with_the_same_pattern():
     generator = np.random.default_rng(1)
     per_prompt = torch.from_numpy(np.stack([np.full((40, 2), 1.0), generator.normal([1.0, 0.43], 0.8, (40, 2))], 1))
-    found = life_cycle_support(per_prompt, bootstrap=Bootstrap(400, seed=3))
+    support = life_cycle_support(per_prompt, bootstrap=Bootstrap(400, seed=3))
     counts = np.random.default_rng(3).multinomial(40, np.full(40, 1 / 40), size=400)
     means = np.einsum("rp,pkc->rkc", counts, per_prompt.numpy()) / 40
-    where = np.abs(means) >= PRESENT * np.abs(means).max(-1, keepdims=True)
-    whole = np.abs(per_prompt.numpy().mean(0))
-    expected = (where == (whole >= PRESENT * whole.max(-1, keepdims=True))).all(-1).mean(0)
-    assert found.tolist() == pytest.approx(expected)
-    assert found[0] == 1
-    assert 0.3 < found[1] < 1
+    presence = np.abs(means) >= PRESENT * np.abs(means).max(-1, keepdims=True)
+    observed = np.abs(per_prompt.numpy().mean(0))
+    expected = (presence == (observed >= PRESENT * observed.max(-1, keepdims=True))).all(-1).mean(0)
+    assert support.tolist() == pytest.approx(expected)
+    assert support[0] == 1
+    assert 0.3 < support[1] < 1
 
 
 def test_intervals_of_shares_hold_the_share_and_widen_with_noise():

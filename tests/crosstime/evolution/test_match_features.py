@@ -6,7 +6,7 @@ import torch
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
-from crosstime.evolution import match_features as matching
+from crosstime.evolution import match_features as match_features_module
 from crosstime.evolution.match_features import match_directions, match_features
 from crosstime.evolution.seed_agreement import seed_agreement
 from interventions import Site
@@ -14,7 +14,7 @@ from interventions import Site
 
 def greedy_by_hand(first: torch.Tensor, second: torch.Tensor, minimum: float) -> list[tuple[int, int]]:
     """Take the largest of all cosines, strike out its row and column, and again."""
-    flat = [each.flatten(1).double() for each in (first, second)]
+    flat = [directions.flatten(1).double() for directions in (first, second)]
     cosine = torch.nn.functional.cosine_similarity(flat[0].unsqueeze(1), flat[1].unsqueeze(0), dim=-1)
     pairs = []
     while cosine.numel() and cosine.max() >= minimum:
@@ -25,33 +25,33 @@ def greedy_by_hand(first: torch.Tensor, second: torch.Tensor, minimum: float) ->
 
 
 def crosscoder(directions: torch.Tensor, revisions: tuple[str, ...] = ("a", "b")) -> CrossCoder:
-    made = CrossCoder(Origin("mine", revisions, Site(0), directions.shape[2]), len(directions))
+    crosscoder = CrossCoder(Origin("mine", revisions, Site(0), directions.shape[2]), len(directions))
     with torch.no_grad():
-        made.W_dec.copy_(directions)
-    return made
+        crosscoder.W_dec.copy_(directions)
+    return crosscoder
 
 
-@pytest.mark.parametrize("at_once", [7, 1 << 24])
-def test_matches_are_those_of_a_greedy_search_over_all_pairs(monkeypatch, at_once: int):
-    monkeypatch.setattr(matching, "CHUNK", at_once)
+@pytest.mark.parametrize("chunk", [7, 1 << 24])
+def test_matches_are_those_of_a_greedy_search_over_all_pairs(monkeypatch, chunk: int):
+    monkeypatch.setattr(match_features_module, "CHUNK", chunk)
     generator = torch.Generator().manual_seed(3)
     first = torch.randn(30, 2, 4, generator=generator)
     second = torch.cat(
         [first[:20] + 0.7 * torch.randn(20, 2, 4, generator=generator), torch.randn(15, 2, 4, generator=generator)]
     )
-    found = match_directions(first, second, minimum=0.5, candidates=35)
-    assert list(zip(found.feature, found.other, strict=True)) == greedy_by_hand(first, second, 0.5)
-    assert found.cosine.is_monotonic_decreasing
-    assert found.feature.is_unique
-    assert found.other.is_unique
+    matches = match_directions(first, second, minimum=0.5, candidates=35)
+    assert list(zip(matches.feature, matches.other, strict=True)) == greedy_by_hand(first, second, 0.5)
+    assert matches.cosine.is_monotonic_decreasing
+    assert matches.feature.is_unique
+    assert matches.other.is_unique
 
 
 def test_a_permuted_dictionary_is_matched_back():
     directions = torch.randn(50, 3, 8, generator=torch.Generator().manual_seed(0))
     order = torch.randperm(50, generator=torch.Generator().manual_seed(1))
-    found = match_directions(directions, directions[order] * 3).sort_values("feature")
-    assert order[torch.tensor(found.other.to_numpy())].tolist() == list(range(50))
-    assert found.mutual.all()
+    matches = match_directions(directions, directions[order] * 3).sort_values("feature")
+    assert order[torch.tensor(matches.other.to_numpy())].tolist() == list(range(50))
+    assert matches.mutual.all()
 
 
 def test_a_feature_of_another_checkpoint_is_no_match():
@@ -65,9 +65,9 @@ def test_mutual_is_false_where_a_better_partner_was_taken():
     base = torch.eye(3).reshape(3, 1, 3)
     first = torch.stack([base[0], base[0] + 0.1 * base[1]])
     second = torch.stack([base[0], base[0] + base[1]])
-    found = match_directions(first, second, minimum=0.1).set_index("feature")
-    assert found.other.to_dict() == {0: 0, 1: 1}
-    assert found.mutual.to_dict() == {0: True, 1: False}
+    matches = match_directions(first, second, minimum=0.1).set_index("feature")
+    assert matches.other.to_dict() == {0: 0, 1: 1}
+    assert matches.mutual.to_dict() == {0: True, 1: False}
 
 
 def test_seeds_that_agree_have_kappa_one_and_labels_can_be_given():
@@ -75,14 +75,14 @@ def test_seeds_that_agree_have_kappa_one_and_labels_can_be_given():
     directions = torch.randn(40, 2, 16, generator=generator)
     directions[:10, 0] *= 0.01
     directions[10:20, 1] *= 0.01
-    one, two = (
+    first, second = (
         crosscoder(directions),
         crosscoder(directions.flip(0) + 0.01 * torch.randn(40, 2, 16, generator=generator)),
     )
-    row = seed_agreement([one, two]).iloc[0]
+    row = seed_agreement([first, second]).iloc[0]
     assert (row.matched, row.share, row.agreement, row.kappa) == (40, 1.0, 1.0, 1.0)
     labels = [["x"] * 20 + ["y"] * 20, ["x"] * 20 + ["y"] * 20]
-    assert seed_agreement([one, two], labels).iloc[0].kappa == -1
+    assert seed_agreement([first, second], labels).iloc[0].kappa == -1
 
 
 def test_bad_input_is_one_sentence():

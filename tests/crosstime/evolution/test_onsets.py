@@ -20,10 +20,10 @@ def test_r_and_p_are_those_of_scipy(n: int, slope: float):
     x = generator.normal(size=n) + 1000
     y = slope * x + generator.normal(size=n)
     expected = stats.pearsonr(x, y)
-    found = pearson(x, y, bootstrap=Bootstrap(100))
-    assert found.r == pytest.approx(expected.statistic, abs=1e-10)
-    assert found.p == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-300)
-    assert found.n == n
+    correlation = pearson(x, y, bootstrap=Bootstrap(100))
+    assert correlation.r == pytest.approx(expected.statistic, abs=1e-10)
+    assert correlation.p == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-300)
+    assert correlation.n == n
 
 
 @pytest.mark.parametrize("a", [0.5, 1.0, 7.5, 5000.0])
@@ -37,11 +37,11 @@ def test_the_interval_is_that_of_resampled_pairs():
     generator = np.random.default_rng(0)
     x = generator.normal(size=30)
     y = x + generator.normal(size=30)
-    found = pearson(x, y, bootstrap=Bootstrap(2000, seed=1))
-    drawn = np.random.default_rng(9).integers(0, 30, (2000, 30))
-    samples = [stats.pearsonr(x[rows], y[rows]).statistic for rows in drawn]
-    assert [found.low, found.high] == pytest.approx(np.quantile(samples, [0.025, 0.975]), abs=0.03)
-    assert found.low < found.r < found.high
+    correlation = pearson(x, y, bootstrap=Bootstrap(2000, seed=1))
+    resamples = np.random.default_rng(9).integers(0, 30, (2000, 30))
+    samples = [stats.pearsonr(x[rows], y[rows]).statistic for rows in resamples]
+    assert [correlation.low, correlation.high] == pytest.approx(np.quantile(samples, [0.025, 0.975]), abs=0.03)
+    assert correlation.low < correlation.r < correlation.high
 
 
 def test_missing_and_constant_values_are_no_pairs():
@@ -58,9 +58,9 @@ ONSETS = pd.DataFrame({"feature": [0, 1, 2, 3, 4], "onset": pd.Categorical(["ste
 
 def test_onset_and_complexity_are_joined_by_feature():
     scores = pd.DataFrame({"feature": [3, 2, 0, 4, 9], "complexity": [2.0, 5.0, 1.0, 4.0, 3.0]})
-    found = onset_correlation(ONSETS, scores, REVISIONS, positions=[0.0, 8.0, 1000.0], bootstrap=Bootstrap(50))
-    assert found.n == 3
-    assert found.r == pytest.approx(stats.pearsonr([8, 1000, 0], [2, 5, 1]).statistic)
+    correlation = onset_correlation(ONSETS, scores, REVISIONS, positions=[0.0, 8.0, 1000.0], bootstrap=Bootstrap(50))
+    assert correlation.n == 3
+    assert correlation.r == pytest.approx(stats.pearsonr([8, 1000, 0], [2, 5, 1]).statistic)
 
 
 def test_the_mean_onset_of_each_kind_comes_earliest_first():

@@ -14,14 +14,14 @@ def test_p_is_the_share_of_all_orders_with_at_least_as_large_a_share():
     effects = torch.tensor([[0.2, 1.0], [0.1, 0.8], [-0.1, 0.3], [0.4, 0.2]]).unsqueeze(1)
     observed = np.abs(effects.numpy().mean(0)[0])
     observed = observed / observed.sum()
-    counted = np.zeros(2)
+    counts = np.zeros(2)
     orders = list(product(permutations(range(2)), repeat=4))
-    for chosen in orders:
-        mean = np.abs(np.mean([effects[p, 0].numpy()[list(order)] for p, order in enumerate(chosen)], 0))
-        counted += mean / mean.sum() >= observed - 1e-12
-    found = specificity_test(effects, ["early", "late"], permutations=20_000, seed=1)
-    assert found.relie.tolist() == pytest.approx(observed)
-    assert found.p.tolist() == pytest.approx(counted / len(orders), abs=0.012)
+    for combination in orders:
+        mean = np.abs(np.mean([effects[p, 0].numpy()[list(order)] for p, order in enumerate(combination)], 0))
+        counts += mean / mean.sum() >= observed - 1e-12
+    table = specificity_test(effects, ["early", "late"], permutations=20_000, seed=1)
+    assert table.relie.tolist() == pytest.approx(observed)
+    assert table.p.tolist() == pytest.approx(counts / len(orders), abs=0.012)
 
 
 def test_a_feature_of_one_checkpoint_is_specific_and_an_equal_one_is_not():
@@ -29,13 +29,13 @@ def test_a_feature_of_one_checkpoint_is_specific_and_an_equal_one_is_not():
     noise = 0.3 * torch.randn(60, 2, 3, generator=generator)
     noise[:, 0, 1] += 1
     noise[:, 1] += 1
-    found = specificity_test(noise, ["a", "b", "c"], features=[7, 9], permutations=999).set_index(
+    table = specificity_test(noise, ["a", "b", "c"], features=[7, 9], permutations=999).set_index(
         ["feature", "revision"]
     )
-    assert found.p[7, "b"] == pytest.approx(0.001)
-    assert found.q[7, "b"] < 0.01
-    assert found.p[7, "a"] > 0.9
-    assert (found.p[9] > 0.02).all()
+    assert table.p[7, "b"] == pytest.approx(0.001)
+    assert table.q[7, "b"] < 0.01
+    assert table.p[7, "a"] > 0.9
+    assert (table.p[9] > 0.02).all()
 
 
 def test_p_is_uniform_when_checkpoints_are_exchangeable():
@@ -47,24 +47,24 @@ def test_p_is_uniform_when_checkpoints_are_exchangeable():
 
 def test_the_same_seed_gives_the_same_table_and_the_features_do_not_disturb_each_other():
     effects = torch.randn(10, 3, 3, generator=torch.Generator().manual_seed(0))
-    first, again = (specificity_test(effects, ["a", "b", "c"], permutations=200, seed=4) for _ in range(2))
-    assert first.equals(again)
+    first, second = (specificity_test(effects, ["a", "b", "c"], permutations=200, seed=4) for _ in range(2))
+    assert first.equals(second)
     alone = specificity_test(effects[:, 1:2], ["a", "b", "c"], permutations=200, seed=4)
     assert alone.p.tolist() == first[first.feature == 1].p.tolist()
 
 
 def test_a_feature_without_effect_is_not_tested():
-    found = specificity_test(torch.zeros(5, 1, 2), ["a", "b"], permutations=10)
-    assert found[["relie", "p", "q"]].isna().all().all()
+    table = specificity_test(torch.zeros(5, 1, 2), ["a", "b"], permutations=10)
+    assert table[["relie", "p", "q"]].isna().all().all()
 
 
 def test_false_discovery_rates_are_those_of_the_definition():
     p = np.array([0.04, 0.01, np.nan, 0.5, 0.03])
     ranked = np.sort(p[~np.isnan(p)])
     expected = {value: min(ranked[j] * 4 / (j + 1) for j in range(i, 4)) for i, value in enumerate(ranked)}
-    found = benjamini_hochberg(p)
-    assert np.isnan(found[2])
-    assert [found[i] for i in (0, 1, 3, 4)] == pytest.approx([expected[p[i]] for i in (0, 1, 3, 4)])
+    q = benjamini_hochberg(p)
+    assert np.isnan(q[2])
+    assert [q[i] for i in (0, 1, 3, 4)] == pytest.approx([expected[p[i]] for i in (0, 1, 3, 4)])
 
 
 def test_bad_input_is_one_sentence():

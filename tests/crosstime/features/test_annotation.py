@@ -58,7 +58,7 @@ def test_the_sheet_has_a_row_for_each_feature_and_the_page_its_contexts(tmp_path
     assert "the authors are / is" in seen.text
     assert "step64" in seen.text
     assert "12.3" in seen.text
-    assert sorted(each.name for each in (tmp_path / "new").iterdir()) == ["annotations.csv", "annotations.html"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["annotations.csv", "annotations.html"]
 
 
 def test_text_of_tokens_is_never_markup():
@@ -81,21 +81,21 @@ def test_a_sheet_that_is_there_is_not_overwritten(tmp_path):
 
 def test_a_filled_sheet_is_read_back_and_empty_rows_are_left_out(tmp_path):
     text = 'feature,description,complexity,interpretable,note\n3,"plural, nouns",2,Yes,\n17,,,,\n4.0,NA,,no,"a\nb"\n'
-    found = read_annotations(sheet(tmp_path, text), [3, 4, 17])
-    assert found.feature.tolist() == [3, 4]
-    assert found.description.tolist() == ["plural, nouns", "NA"]
-    assert found.complexity[0] == 2
-    assert math.isnan(found.complexity[1])
-    assert found.interpretable.tolist() == ["yes", "no"]
-    assert found.note.tolist() == ["", "a\nb"]
+    annotations = read_annotations(sheet(tmp_path, text), [3, 4, 17])
+    assert annotations.feature.tolist() == [3, 4]
+    assert annotations.description.tolist() == ["plural, nouns", "NA"]
+    assert annotations.complexity[0] == 2
+    assert math.isnan(annotations.complexity[1])
+    assert annotations.interpretable.tolist() == ["yes", "no"]
+    assert annotations.note.tolist() == ["", "a\nb"]
 
 
 def test_the_reports_export_is_read_too(tmp_path):
-    found = read_annotations(
+    annotations = read_annotations(
         sheet(tmp_path, "feature,label,note,rating\r\nf3,plural,see,clear\r\n17,odd,,mixed\r\n"), [3, 17]
     )
-    assert found.description.tolist() == ["plural", "odd"]
-    assert found.interpretable.tolist() == ["yes", "partly"]
+    assert annotations.description.tolist() == ["plural", "odd"]
+    assert annotations.interpretable.tolist() == ["yes", "partly"]
 
 
 @pytest.mark.parametrize(

@@ -27,21 +27,21 @@ def test_contexts_are_the_prompts_with_the_largest_activations(attribution, lear
     codes, prompts = decomposed.clean[0].codes, decomposed.prompts
     dense = torch.zeros(codes.n_tokens, codes.n_features)
     dense[codes.token, codes.feature] = codes.value.float()
-    found = contexts(decomposed, FEATURES, learning_suite.tokenizer, most=3)
-    assert any(found.values())
-    for feature, listed in found.items():
+    contexts_of = contexts(decomposed, FEATURES, learning_suite.tokenizer, most=3)
+    assert any(contexts_of.values())
+    for feature, feature_contexts in contexts_of.items():
         peaks = sorted(dense[prompts.sequence_of_token == i, feature].max().item() for i in range(len(prompts)))[::-1]
-        assert [context.peak for context in listed] == pytest.approx([peak for peak in peaks[:3] if peak > 0])
-        assert all(context.effects == {} for context in listed)
+        assert [context.peak for context in feature_contexts] == pytest.approx([peak for peak in peaks[:3] if peak > 0])
+        assert all(context.effects == {} for context in feature_contexts)
 
 
 def test_the_effects_at_a_prompts_tokens_sum_to_the_features_effect_on_it(attribution, learning_suite):
     decomposed = attribution.decomposed
-    found = contexts(decomposed, FEATURES, learning_suite.tokenizer, attribution=attribution, most=20)
+    contexts_of = contexts(decomposed, FEATURES, learning_suite.tokenizer, attribution=attribution, most=20)
     texts = ["".join(learning_suite.tokenizer.decode([t]) for t in ids) for ids in decomposed.prompts.ids]
     compared = 0
-    for feature, listed in found.items():
-        for context in listed:
+    for feature, feature_contexts in contexts_of.items():
+        for context in feature_contexts:
             if texts.count("".join(context.tokens)) > 1:
                 continue
             prompt = texts.index("".join(context.tokens))
@@ -53,33 +53,31 @@ def test_the_effects_at_a_prompts_tokens_sum_to_the_features_effect_on_it(attrib
 
 
 def test_corpus_contexts_are_windows_around_the_strongest_token(learning_suite, learning_crosscoder):
-    found = decompose_text(
-        learning_suite, learning_crosscoder, list(sentences(200, seed=5)), sample=TextSample(12, 30),
-    )  # fmt: skip
-    codes = found.decompositions[0].codes
+    documents = list(sentences(200, seed=5))
+    text = decompose_text(learning_suite, learning_crosscoder, documents, sample=TextSample(12, 30))
+    codes = text.codes
     per_token = torch.zeros(codes.n_tokens, codes.n_features)
     per_token[codes.token, codes.feature] = codes.value.float()
-    listed = corpus_contexts(found, FEATURES, learning_suite.tokenizer, most=2, window=4)
-    assert any(listed.values())
-    for feature, some in listed.items():
-        assert len(some) <= 2
-        for context in some:
+    contexts_of = corpus_contexts(text, FEATURES, learning_suite.tokenizer, most=2, window=4)
+    assert any(contexts_of.values())
+    for feature, feature_contexts in contexts_of.items():
+        assert len(feature_contexts) <= 2
+        for context in feature_contexts:
             assert context.source == "corpus"
             assert len(context.tokens) <= 9
-        if some:
-            assert some[0].peak == pytest.approx(per_token[:, feature].max().item())
+        if feature_contexts:
+            assert feature_contexts[0].peak == pytest.approx(per_token[:, feature].max().item())
 
 
-def test_a_piece_of_text_that_comes_again_is_shown_once(learning_suite, learning_crosscoder):
+def test_an_excerpt_that_is_repeated_is_shown_once(learning_suite, learning_crosscoder):
     once = Sequences([(5, 9, 7, 3), (5, 8, 2, 6)])
     twice = Sequences([*once.ids, *once.ids, once.ids[0]])
-    options = {}
-    one, two = (decompose_text(learning_suite, learning_crosscoder, text, **options) for text in (once, twice))
-    shown = [corpus_contexts(found, FEATURES, learning_suite.tokenizer) for found in (one, two)]
-    assert any(shown[0].values())
+    texts = [decompose_text(learning_suite, learning_crosscoder, sequences) for sequences in (once, twice)]
+    expected, repeated = (corpus_contexts(text, FEATURES, learning_suite.tokenizer) for text in texts)
+    assert any(expected.values())
     for feature in FEATURES:
-        texts = [[context.tokens for context in found[feature]] for found in shown]
-        assert texts[0] == texts[1]
+        excerpts = [context.tokens for context in repeated[feature]]
+        assert excerpts == [context.tokens for context in expected[feature]]
 
 
 def test_density_is_the_share_of_tokens_on_which_a_feature_fires(attribution):

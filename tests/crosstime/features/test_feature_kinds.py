@@ -1,4 +1,4 @@
-"""Kinds of features whose answer is known: codes written by rule from the tokens, read by nobody."""
+"""Kinds of features that are known, since their codes follow from the tokens by a rule; no model is read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.decompose import DecomposedText
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CorpusError
-from crosstime.features import feature_kinds as feature_scores
+from crosstime.features import feature_kinds as feature_kinds_module
 from crosstime.features.activation_statistics import explained_by
 from crosstime.features.feature_kinds import feature_kinds
 from crosstime.features.language_shares import language_shares
@@ -22,29 +22,35 @@ RULES = ("token", "previous token", "induction", "context", "silent")
 
 
 def codes_of(text: Sequences) -> torch.Tensor:
-    """One feature a rule: fires on even tokens, behind even tokens, on tokens seen before, by position, never."""
+    """One feature for each rule: fires on even tokens, after even tokens, on tokens seen before, by position, never."""
     rows = []
     for ids in text.ids:
-        for place, token in enumerate(ids):
-            before = ids[place - 1] if place else 1
+        for position, token in enumerate(ids):
+            previous = ids[position - 1] if position else 1
             rows.append(
-                [token % 2 == 0, before % 2 == 0, token in ids[:place], (place * 7919 + len(rows)) % 5 == 0, False]
+                [
+                    token % 2 == 0,
+                    previous % 2 == 0,
+                    token in ids[:position],
+                    (position * 7919 + len(rows)) % 5 == 0,
+                    False,
+                ]
             )
     return torch.tensor(rows).float()
 
 
 def read(text: Sequences) -> DecomposedText:
-    later = text.position_of_token > 0
-    dense = codes_of(text)[later]
+    token_mask = text.position_of_token > 0
+    dense = codes_of(text)[token_mask]
     codes = Codes.from_dense(dense)
     width = 2
-    one = Decomposition(torch.zeros(len(dense), width), codes, torch.zeros(5, width), torch.zeros(width))
-    return DecomposedText(text, (one,), later)
+    decomposition = Decomposition(torch.zeros(len(dense), width), codes, torch.zeros(5, width), torch.zeros(width))
+    return DecomposedText(text, (decomposition,), token_mask)
 
 
 @pytest.fixture
 def scored(monkeypatch):
-    monkeypatch.setattr(feature_scores, "decompose_text", lambda suite, crosscoder, text, **how: read(text))
+    monkeypatch.setattr(feature_kinds_module, "decompose_text", lambda suite, crosscoder, text, **options: read(text))
     suite = Suite("none", (Checkpoint("main", None, None, "nowhere", None),))
     crosscoder = CrossCoder(Origin("none", ("main",), Site(0), 2), 5)
     generator = np.random.default_rng(0)
@@ -79,20 +85,20 @@ def test_explained_variance_is_that_of_a_loop_over_groups():
     dense = torch.rand(60, 4, generator=generator) * (torch.rand(60, 4, generator=generator) < 0.5)
     group = torch.randint(0, 9, (60,), generator=generator)
     dense[:, 1] += group == 3
-    found = explained_by(Codes.from_dense(dense), group)
+    shares = explained_by(Codes.from_dense(dense), group)
     for feature in range(4):
         values = dense[:, feature].double().numpy()
         within = sum(((values[group == g] - values[group == g].mean()) ** 2).sum() for g in group.unique())
         total = ((values - values.mean()) ** 2).sum()
         expected = 1 - (within / (60 - len(group.unique()))) / (total / 59)
-        assert found[feature].item() == pytest.approx(expected)
+        assert shares[feature].item() == pytest.approx(expected)
 
 
-def test_a_grouping_that_says_nothing_explains_nothing_on_average():
+def test_a_random_grouping_explains_nothing_on_average():
     generator = torch.Generator().manual_seed(0)
     dense = torch.rand(400, 200, generator=generator)
-    found = explained_by(Codes.from_dense(dense), torch.randint(0, 150, (400,), generator=generator))
-    assert found.mean().item() == pytest.approx(0, abs=0.02)
+    shares = explained_by(Codes.from_dense(dense), torch.randint(0, 150, (400,), generator=generator))
+    assert shares.mean().item() == pytest.approx(0, abs=0.02)
 
 
 def test_what_cannot_be_explained_is_nan():

@@ -20,27 +20,27 @@ def by_hand(first: list[str], second: list[str]) -> float:
 def test_the_example_of_the_literature():
     first = ["yes"] * 25 + ["no"] * 25
     second = ["yes"] * 20 + ["no"] * 5 + ["yes"] * 10 + ["no"] * 15
-    found = cohens_kappa(first, second)
-    assert found.kappa == pytest.approx(0.4)
-    assert found.agreement == pytest.approx(0.7)
-    assert found.n == 50
+    kappa = cohens_kappa(first, second)
+    assert kappa.kappa == pytest.approx(0.4)
+    assert kappa.agreement == pytest.approx(0.7)
+    assert kappa.n == 50
 
 
 def test_kappa_is_that_of_the_definition_and_its_interval_that_of_resampled_items():
     generator = np.random.default_rng(0)
     first = generator.choice(["a", "b", "c"], 60).tolist()
     second = [label if keep else "a" for label, keep in zip(first, generator.random(60) < 0.6, strict=True)]
-    found = cohens_kappa(first, second, bootstrap=Bootstrap(2_000, seed=1))
-    assert found.kappa == pytest.approx(by_hand(first, second))
-    drawn = np.random.default_rng(7).integers(0, 60, (1500, 60))
-    samples = [by_hand([first[i] for i in rows], [second[i] for i in rows]) for rows in drawn]
-    assert [found.low, found.high] == pytest.approx(np.quantile(samples, [0.025, 0.975]), abs=0.03)
+    kappa = cohens_kappa(first, second, bootstrap=Bootstrap(2_000, seed=1))
+    assert kappa.kappa == pytest.approx(by_hand(first, second))
+    resamples = np.random.default_rng(7).integers(0, 60, (1500, 60))
+    samples = [by_hand([first[i] for i in rows], [second[i] for i in rows]) for rows in resamples]
+    assert [kappa.low, kappa.high] == pytest.approx(np.quantile(samples, [0.025, 0.975]), abs=0.03)
 
 
 def test_one_label_throughout_has_no_kappa():
-    found = cohens_kappa(["a", "a"], ["a", "a"])
-    assert math.isnan(found.kappa)
-    assert found.agreement == 1
+    kappa = cohens_kappa(["a", "a"], ["a", "a"])
+    assert math.isnan(kappa.kappa)
+    assert kappa.agreement == 1
 
 
 def test_labels_of_other_items_are_refused():

@@ -33,30 +33,30 @@ def test_effects_are_what_the_direction_alone_gives_the_logits(learning_suite, l
                 expected = expected - expected.mean()
                 rows = table[(table["feature"] == feature) & (table["revision"] == revision)]
                 for side, largest in (("promoted", True), ("suppressed", False)):
-                    found = rows[rows["side"] == side].sort_values("rank")
+                    side_rows = rows[rows["side"] == side].sort_values("rank")
                     values, tokens = expected.topk(5, largest=largest)
-                    assert found["effect"].tolist() == pytest.approx(values.tolist(), rel=1e-2, abs=1e-5)
+                    assert side_rows["effect"].tolist() == pytest.approx(values.tolist(), rel=1e-2, abs=1e-5)
                     words = [token_text(learning_suite.tokenizer, token) for token in tokens.tolist()]
-                    assert found["token"].iloc[0] == words[0]
+                    assert side_rows["token"].iloc[0] == words[0]
 
 
 def test_without_the_norm_it_is_the_unembedding_times_the_direction(learning_suite, learning_crosscoder):
     with ct.Compute().open(learning_suite, learning_suite.revisions[-1]) as model:
         directions = torch.randn(4, model.d_model, generator=torch.Generator().manual_seed(0))
         plain = directions @ model.unembedding.weight.T
-        found = readout(model, directions, fold_norm=False)
-        assert torch.allclose(found, plain - plain.mean(-1, keepdim=True), atol=1e-5)
-        assert found.mean(-1).abs().max() < 1e-5
+        effects = readout(model, directions, fold_norm=False)
+        assert torch.allclose(effects, plain - plain.mean(-1, keepdim=True), atol=1e-5)
+        assert effects.mean(-1).abs().max() < 1e-5
         with pytest.raises(ShapeError, match="width 3, but"):
             readout(model, torch.zeros(1, 3))
 
 
 def test_effects_scale_with_the_direction_and_do_not_depend_on_the_batch(learning_suite, learning_crosscoder, features):
-    one = logit_effects(learning_suite, learning_crosscoder, features[:1], top=3)
+    single = logit_effects(learning_suite, learning_crosscoder, features[:1], top=3)
     many = logit_effects(learning_suite, learning_crosscoder, features, top=3)
-    assert many[many["feature"] == features[0]]["token"].tolist() == one["token"].tolist()
-    assert (one[one["side"] == "promoted"]["effect"] > 0).all()
-    assert (one[one["side"] == "suppressed"]["effect"] < 0).all()
+    assert many[many["feature"] == features[0]]["token"].tolist() == single["token"].tolist()
+    assert (single[single["side"] == "promoted"]["effect"] > 0).all()
+    assert (single[single["side"] == "suppressed"]["effect"] < 0).all()
 
 
 def test_a_feature_that_does_not_exist_and_no_tokens_at_all_are_refused(learning_suite, learning_crosscoder):
