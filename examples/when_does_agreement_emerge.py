@@ -1,11 +1,11 @@
-"""Which features make a small model agree with the subject of its sentence, and when do they begin to matter?
+"""Which features make a small model agree with the subject of a sentence, and when in training do they start to matter?
 
-Read it from top to bottom; it takes five minutes, and running it takes less than one:
+This script takes five minutes to read and less than one to run:
 
     python examples/when_does_agreement_emerge.py
 
-It needs no data and no network. What it finds is small, as is the model: `crosstime demo` runs the same
-experiment at a size at which the answer is clear. Everything below works the same for `EleutherAI/pythia-1b`.
+It needs no data and no network. The model is so small that its effects are small, too: `crosstime demo` runs the same
+experiment at a size at which the answer is clear. Everything below works in the same way for `EleutherAI/pythia-1b`.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from tasks.agreement import sentences
 
 
 def main(folder: Path) -> ct.Attribution:
-    """Train a tiny suite and a crosscoder, attribute a task to its features, and draw what was found."""
-    # 1. A suite: checkpoints of one model. Here we train one; usually it is a folder, or a repository of the Hub:
+    """Train a tiny suite and a crosscoder, attribute a task to its features, and draw charts of the results."""
+    # 1. A suite: checkpoints of one model. Here we train one; usually it is a folder or a repository on the Hub:
     #    ct.Suite.open("EleutherAI/pythia-1b", revisions=["step512", "step2000", "main"])
     text = list(sentences(4_000, seed=0, attractor_share=0.05))
     tiny = ct.TinyConfig(d_model=32, n_layers=2, n_heads=2, vocab_size=512, steps=96, checkpoints=(0, 32, 96))
     suite = ct.train_tiny_suite(folder / "suite", text, tiny)
 
-    # 2. A task: minimal pairs. "The authors near the guard" goes on with " are" rather than " is".
+    # 2. A task: minimal pairs. "The authors near the guard" continues with " are" rather than " is".
     task = ct.tasks.load("agreement/simple", limit=60)
     accuracy = ct.accuracy(suite, task)
     print(accuracy[["revision", "tokens", "accuracy", "low", "high"]].to_string(index=False))
@@ -40,8 +40,8 @@ def main(folder: Path) -> ct.Attribution:
     trained = ct.train(suite, ct.Site(0), text, config, data=data)
     print(ct.evaluate(suite, trained.crosscoder, text[:500])[["revision", "fve", "l0"]].to_string(index=False))
 
-    # 4. Indirect effects: how much would the answer change if one feature were silent? RelIE is each checkpoint's
-    #    share of a feature's effect, RelDec its share of the feature's decoder norm.
+    # 4. Indirect effects: how much would the answer change if one feature were set to zero? RelIE is a checkpoint's
+    #    share of the feature's effects, RelDec its share of the feature's decoder norms.
     attribution = ct.attribute(suite, trained.crosscoder, task)
     table = attribution.table(attribution.top(5))
     print(table[["feature", "revision", "ie", "low", "high", "relie", "reldec", "class_ie"]].to_string(index=False))
@@ -49,11 +49,11 @@ def main(folder: Path) -> ct.Attribution:
     # 5. A test of the claim: without these features, is the model worse at the task?
     print(ct.ablate(suite, trained.crosscoder, task, {"top": attribution.top(5)}).to_string(index=False))
 
-    # 6. Pictures, for a paper or a slide. In a notebook, an attribution or a chart shows itself.
+    # 6. Charts for a paper or a slide. In a notebook, an attribution or a chart displays itself.
     save_chart(accuracy_chart(accuracy, suite.revisions), folder / "accuracy")
     save_chart(effects_chart(table, suite.revisions), folder / "effects")
     save_chart(ternary_chart(table, suite.revisions), folder / "ternary")
-    print(f"The pictures are in {folder}.")
+    print(f"The charts are in {folder}.")
     return attribution
 
 
