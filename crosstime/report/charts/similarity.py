@@ -71,8 +71,8 @@ def _heat_map(table: pd.DataFrame, title: str, framed: Sequence[tuple[str, str]]
     """Draw a heat map of ``value`` with frames around the pairs in `framed`; the darkest colour is at `highest`."""
     # If each pair is listed once, the last checkpoint has no row and the first no column
     order = list(dict.fromkeys([*table["revision"], *table["other"]]))
-    revisions, others = ([name for name in order if name in set(table[side])] for side in ("revision", "other"))
-    width, height = CELL * len(others), CELL * len(revisions)
+    row_names, column_names = ([name for name in order if name in set(table[side])] for side in ("revision", "other"))
+    width, height = CELL * len(column_names), CELL * len(row_names)
 
     # Numbers on dark cells are white
     low = min(0.0, float(table["value"].min()))
@@ -85,8 +85,8 @@ def _heat_map(table: pd.DataFrame, title: str, framed: Sequence[tuple[str, str]]
     colour_scale = alt.Scale(domain=[low, highest], range=["#f4f6fb", theme.PALETTE[0]])
     tooltip = ["revision:N", "other:N", alt.Tooltip("value:Q", format=".4f")]
     base = alt.Chart(table).encode(
-        x=alt.X("other:N", sort=others, title=None, scale=alt.Scale(domain=others), axis=column_axis),
-        y=alt.Y("revision:N", sort=revisions, title=None, scale=alt.Scale(domain=revisions), axis=row_axis),
+        x=alt.X("other:N", sort=column_names, title=None, scale=alt.Scale(domain=column_names), axis=column_axis),
+        y=alt.Y("revision:N", sort=row_names, title=None, scale=alt.Scale(domain=row_names), axis=row_axis),
     )
 
     # Draw the cells, the frames and the numbers

@@ -186,14 +186,14 @@ def _effects(report: ReportInput, pictures: Pictures) -> list[Child]:
 
 def _temporal(report: ReportInput, pictures: Pictures) -> list[Child]:
     # Captions of the charts
-    which = f"of {report.compared[-1]}" if len(report.compared) <= 2 else "of each checkpoint"
+    checkpoints = f"of {report.compared[-1]}" if len(report.compared) <= 2 else "of each checkpoint"
     shares = "How the features' RelIE is spread at each checkpoint; dotted rules bound the classes."
     ternary = (
         "RelIE at three checkpoints at once: a feature in a corner matters at that checkpoint only, one in the middle "
         "at all three. Dashed: a share of 0.3, from which on a feature belongs to a checkpoint."
     )
     temporal = (
-        f"RelIE against RelDec {which}: below {ABSENT_BELOW} the feature is absent from the checkpoint, above "
+        f"RelIE against RelDec {checkpoints}: below {ABSENT_BELOW} the feature is absent from the checkpoint, above "
         f"{SPECIFIC_ABOVE} specific to it. Bars are intervals of RelIE."
     )
 
