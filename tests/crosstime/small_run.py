@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -35,6 +35,12 @@ SECTIONS: dict[str, Values] = {
     "effects": {"top": 1, "steps": 2, "resamples": 20},
     "evolve": {"text": False, "resamples": 10},
 }  # fmt: skip
+PATIENCE = 600
+"""Seconds that a test waits for another process at most."""
+
+PAUSE_AT = 4
+"""Step before which training pauses: the first one after it has been saved (``save_every``)."""
+
 TASKS: list[Values] = [{"name": "agreement/simple", "limit": 6}]
 
 
@@ -80,8 +86,13 @@ def short_page(report: object, folder: Path) -> None:
     (folder / "report.html").write_text("a page")
 
 
-def settle(rank: int = 0, size: int = 1, port: int = 0, block: int | None = None, pace: float = 0.0) -> None:
-    """Make this process one of a run's: one thread, no charts, few prompts a block, a pause before each step."""
+def settle(
+    rank: int = 0, size: int = 1, port: int = 0, block: int | None = None, pace: float = 0.0, pause: str | None = None
+) -> None:
+    """Make this process one of a run's: one thread, no charts, few prompts per block, a sleep before each step.
+
+    With `pause`, training stops before step `PAUSE_AT` until there is a file of that name.
+    """
     reporting.write_report = short_page
     torch.set_num_threads(1)
     os.environ |= {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
@@ -93,6 +104,32 @@ def settle(rank: int = 0, size: int = 1, port: int = 0, block: int | None = None
     if pace:
         real = Trainer.update
         Trainer.update = lambda self, step, x: time.sleep(pace) or real(self, step, x)
+    if pause is not None:
+        pause_training(Path(pause))
+
+
+def pause_training(release: Path) -> None:
+    """Make training wait before step `PAUSE_AT` until the file `release` exists, so that a test can kill it there.
+
+    A process that waits says so with a file ``paused-PID`` in the same folder.
+    """
+    update = Trainer.update
+
+    def paused_update(self: Trainer, step: int, x: torch.Tensor) -> torch.Tensor:
+        if step == PAUSE_AT:
+            (release.parent / f"paused-{os.getpid()}").touch()
+            wait_for(release.exists)
+        return update(self, step, x)
+
+    Trainer.update = paused_update
+
+
+def wait_for(event: Callable[[], bool]) -> None:
+    """Wait until an event has happened; it has ten minutes, far more than it needs on the busiest machine."""
+    end = time.monotonic() + PATIENCE
+    while not event():
+        assert time.monotonic() < end, f"nothing happened within {PATIENCE} seconds"
+        time.sleep(0.02)
 
 
 def go(home: str, runs: str, **settings: float) -> None:
@@ -137,8 +174,8 @@ def together(forks: BaseContext, home: Path, runs: Path, size: int, **settings: 
 
 
 if __name__ == "__main__":
-    # One process of torchrun: RECIPE RUNS FOLDER PACE.
-    settle(pace=float(sys.argv[4]))
+    # One process of torchrun: RECIPE RUNS FOLDER [FILE THAT ENDS THE PAUSE].
+    settle(pause=sys.argv[4] if len(sys.argv) > 4 else None)
     (Path(sys.argv[3]) / f"pid-{os.environ['RANK']}").write_text(str(os.getpid()))
     sys.argv = ["crosstime", "run", sys.argv[1], "--runs", sys.argv[2]]
     from crosstime.cli.main import main

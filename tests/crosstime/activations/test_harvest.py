@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import resource
 import shutil
 import signal
-import time
 from collections import namedtuple
 from itertools import islice
 from pathlib import Path
@@ -131,16 +131,28 @@ def test_an_interruption_at_any_write_leaves_no_trace(
     assert contents(tmp_path / "store") == contents(store.folder)
 
 
+def kill_at_write(n: int) -> None:
+    """Make this process kill itself when it is about to rename its n-th file."""
+    replace_file, n_writes = storage._replace, itertools.count()
+
+    def kill_or_replace(temporary: Path, target: Path) -> None:
+        if next(n_writes) == n:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace_file(temporary, target)
+
+    storage._replace = kill_or_replace
+
+
 def test_killed_harvests_end_with_the_same_store(store, brief_suite: Suite, tmp_path: Path, opened):
-    delays = random.Random(0)
+    random_writes = random.Random(0)
     for _ in range(8):
+        write = random_writes.randrange(6)
         child = os.fork()
         if child == 0:
+            kill_at_write(write)
             harvest(brief_suite, Site(0), TEXT, tmp_path / "store", **OPTIONS)
             os._exit(0)
-        time.sleep(delays.uniform(0.0, 0.08))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     harvest(brief_suite, Site(0), TEXT, tmp_path / "store", **OPTIONS)
     assert contents(tmp_path / "store") == contents(store.folder)
 

@@ -100,7 +100,7 @@ def test_two_processes_give_the_losses_and_weights_of_one(suite: Suite, tmp_path
     environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     running = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     alone = all_kinds(suite, tmp_path / "one")
-    assert running.wait(timeout=120) == 0, running.stderr.read()
+    assert running.wait(timeout=600) == 0, running.stderr.read()
     for kind, trained in alone.items():
         both = [json.loads((tmp_path / "two" / f"{kind}-{rank}.json").read_text()) for rank in (0, 1)]
         assert both[0] == both[1], kind

@@ -1,4 +1,4 @@
-"""A training that is killed at once goes on to the very weights of one that was not, with real models."""
+"""A training run that is killed resumes to the same weights, bit for bit, with real models."""
 
 from __future__ import annotations
 
@@ -6,84 +6,63 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from small_run import PATIENCE, pause_training, wait_for
 
 from crosstime.activations.data_config import DataConfig
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.suites.suite import Suite
 from crosstime.training.l1 import L1Config
-from crosstime.training.train import train
-from interventions import Site
-from tasks.agreement import sentences
-
-
-@pytest.fixture(scope="module")
-def suite(brief_suite: Suite) -> Suite:
-    return brief_suite
-
-
-PROGRAM = """
-import sys, time
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-from crosstime.activations.data_config import DataConfig
-from crosstime.suites.suite import Suite
-from crosstime.training.l1 import L1Config
 from crosstime.training.resume import Checkpointing
-from crosstime.training.trainer import Trainer
 from crosstime.training.train import train
 from interventions import Site
 from tasks.agreement import sentences
-suite, folder, slow = sys.argv[1], Path(sys.argv[2]), sys.argv[3] == "slow"
-if slow:
-    real = Trainer.update
-    Trainer.update = lambda self, step, x: time.sleep(0.2) or real(self, step, x)
-config = L1Config(n_features=12, steps=40, lr=3e-3, l1=0.05, seed=5)
-trained = train(
-    Suite.open(suite),
-    Site(0),
-    list(sentences(200, seed=3)),
-    config,
-    data=DataConfig(batch_size=32, sequence_length=8, buffer_tokens=400),
-    checkpointing=Checkpointing(folder / "state.safetensors", every=3),
-)
-trained.crosscoder.save(folder / "crosscoder.safetensors")
-"""
 
 
-@pytest.mark.slow
-def test_kill_9_and_resume_gives_bit_identical_weights(suite: Suite, tmp_path):
-    source = str(Path(suite[suite.revisions[0]].source).parent)
-    root = Path(__file__).parents[3]
-    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-
-    def start(folder: Path, pace: str) -> subprocess.Popen:
-        folder.mkdir(exist_ok=True)
-        return subprocess.Popen([sys.executable, "-c", PROGRAM, source, str(folder), pace], env=environment)
-
-    killed = start(tmp_path / "killed", "slow")
-    state = tmp_path / "killed" / "state.safetensors"
-    until = time.monotonic() + 120
-    while not state.exists() and time.monotonic() < until:
-        time.sleep(0.02)
-    killed.send_signal(signal.SIGKILL)
-    assert killed.wait() == -signal.SIGKILL
-    assert state.exists()
-    assert not (tmp_path / "killed" / "crosscoder.safetensors").exists()
-    assert start(tmp_path / "killed", "fast").wait() == 0
-    found = CrossCoder.load(tmp_path / "killed" / "crosscoder.safetensors")
+def trained(suite: Suite, checkpointing: Checkpointing = Checkpointing()) -> CrossCoder:
+    """A small crosscoder, trained in one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     config = L1Config(n_features=12, steps=40, lr=3e-3, l1=0.05, seed=5)
+    data = DataConfig(batch_size=32, sequence_length=8, buffer_tokens=400)
+    text = list(sentences(200, seed=3))
     try:
-        data = DataConfig(batch_size=32, sequence_length=8, buffer_tokens=400)
-        whole = train(suite, Site(0), list(sentences(200, seed=3)), config, data=data)
+        return train(suite, Site(0), text, config, data=data, checkpointing=checkpointing).crosscoder
     finally:
         torch.set_num_threads(threads)
-    for name, weight in whole.crosscoder.state_dict().items():
-        assert torch.equal(weight, found.state_dict()[name]), name
+
+
+@pytest.mark.slow
+def test_kill_9_and_resume_gives_bit_identical_weights(brief_suite: Suite, tmp_path: Path):
+    tests = Path(__file__).parents[1]
+    environment = os.environ | {"PYTHONPATH": f"{tests}:{tests.parents[1]}", "OMP_NUM_THREADS": "1"}
+    state, release = tmp_path / "state.safetensors", tmp_path / "release"
+
+    def start() -> subprocess.Popen:
+        source = str(Path(brief_suite.checkpoints[0].source).parent)
+        return subprocess.Popen([sys.executable, __file__, source, str(tmp_path)], env=environment)
+
+    # Kill training at a step after the first saved state.
+    killed = start()
+    wait_for(lambda: killed.poll() is not None or bool(list(tmp_path.glob("paused-*"))))
+    assert state.exists()
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait(PATIENCE) == -signal.SIGKILL
+    assert not (tmp_path / "crosscoder.safetensors").exists()
+
+    # Resume it in a new process.
+    release.touch()
+    assert start().wait(PATIENCE) == 0
+    resumed = CrossCoder.load(tmp_path / "crosscoder.safetensors")
+    for name, weight in trained(brief_suite).state_dict().items():
+        assert torch.equal(weight, resumed.state_dict()[name]), name
+
+
+if __name__ == "__main__":
+    source, folder = sys.argv[1], Path(sys.argv[2])
+    pause_training(folder / "release")
+    checkpointing = Checkpointing(folder / "state.safetensors", every=3)
+    trained(Suite.open(source), checkpointing).save(folder / "crosscoder.safetensors")
