@@ -50,8 +50,7 @@ def attribute(
         crosscoder: the features.
         task: a task in any form; passing what `decompose_task` returned saves reading the activations again.
         estimator: method, baseline, metric and quadrature. The baseline is given by name, since every checkpoint has
-            its
-            own: ``zero`` (CTT), ``mean``, ``resample``, or ``patch`` for tasks with patch prompts.
+            its own: ``zero`` (CTT), ``mean``, ``resample``, or ``patch`` for tasks with patch prompts.
         seed: of the draw of prompts for the baseline ``resample``.
         compute: where and how the checkpoints run.
 

@@ -90,9 +90,11 @@ def transplant(
             results.append(result)
             bar.advance()
 
-    # Summarize the prompts; the metric is wrong minus right, the table right minus wrong
+    # Score the prompts; a tie counts as half right
     accuracy = torch.stack([answered_right(result.metric).mean() for result in results]).double()
     clean_accuracy = torch.stack([answered_right(result.clean).mean() for result in results]).double()
+
+    # The metric is wrong minus right, the table right minus wrong
     bounds = [bootstrap_interval(-result.change, bootstrap) for result in results]
     table = long_table(
         {"task": [decomposed.task.name], "source": [source], "target": [target], "features": list(named_groups)},
