@@ -1,5 +1,7 @@
-"""Activations of all checkpoints of a suite, token for token: shuffled in memory, or stored on disk.
+"""Activations of all checkpoints of a suite, aligned token by token.
 
-`buffer` makes them on the fly for a training; `harvest` writes an `ActivationStore`, from which any number of trainings
-read. Imports `suites` and everything below it; `crosscoders` is its sibling, and neither imports the other.
+`buffer` computes them on the fly and shuffles them for training. `harvest` writes them to an `ActivationStore`
+(`store`, with its `manifest`), which any number of training runs can read. `data_config` says how both are batched.
+This package imports `suites` and everything below it; `crosscoders` is its sibling, and neither imports the other. Add
+another source of activations as a subclass of `ShuffledBuffer`.
 """

@@ -20,7 +20,7 @@ class DataConfig:
         buffer_tokens: tokens that the shuffle buffer holds in memory.
         buffer_dtype: dtype in which the buffer holds activations: float32, bfloat16 or float16.
         validation: fraction of the documents held out of training. Losses on one batch of them are logged.
-        seed: seed of the order in which documents and tokens are drawn. The crosscoder's initialization has its own,
+        seed: seed of the order in which documents and tokens are drawn. The crosscoder's initialisation has its own,
             `TrainerConfig.seed`.
 
     Raises:

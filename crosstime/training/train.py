@@ -28,7 +28,7 @@ from interventions import Site
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Trained(Shown):
+class TrainingResult(Shown):
     """A trained crosscoder and the log of its losses.
 
     Attributes:
@@ -62,7 +62,7 @@ def train(
     checkpointing: Checkpointing = Checkpointing(),
     logging: Logging = Logging(),
     compute: Compute = Compute(),
-) -> Trained:
+) -> TrainingResult:
     """Train one crosscoder for all checkpoints of a suite, on activations computed on the fly.
 
     Training sees ``config.steps * data.batch_size`` tokens. A local corpus with fewer tokens is repeated in another
@@ -82,7 +82,7 @@ def train(
         corpus: text files, a Hub data set (``hf:ORG/NAME``), an iterable of documents, or a store of activations
             (`crosstime.harvest`).
         config: kind, dictionary size and hyper-parameters: `L1Config`, `TopKConfig`, `BatchTopKConfig` or
-            `JumpReLUConfig`. `config.seed` is the seed of the initialization.
+            `JumpReLUConfig`. `config.seed` is the seed of the initialisation.
         data: batch size, sequence length, shuffle buffer, validation fraction and seed of the order of the data.
         precision: precision of the matrix products, float32 or bfloat16; None chooses bfloat16 on a GPU that supports
             it. Weights are always float32, and float32 products use TF32 where a GPU has it.
@@ -136,7 +136,7 @@ def train(
     start = state.step if state else 0
 
     with MetricsWriter(logging if processes.first else Logging(), start=start) as metrics:
-        # Initialize the crosscoder with the scales of its data, or restore it.
+        # Initialise the crosscoder with the scales of its data, or restore it.
         batches = training_data.batches(state.buffer if state else None)
         crosscoder = config.crosscoder(origin, batches.scales)
         trainer = config.trainer(crosscoder.to(device), processes=processes, precision=precision)
@@ -156,7 +156,7 @@ def train(
                 validation=validation,
                 bar=bar,
             )
-    return Trained(crosscoder.cpu().eval(), pd.DataFrame(log), batches.tokens)
+    return TrainingResult(crosscoder.cpu().eval(), pd.DataFrame(log), batches.tokens)
 
 
 def _settings(config: TrainerConfig, data: DataConfig) -> dict[str, object]:

@@ -40,8 +40,8 @@ class TrainerConfig(ABC):
         lr_decay: fraction of the steps, at the end, in which the learning rate falls linearly to 0.
         clip: maximum norm of the gradient.
         n_shared: number of features with one decoder direction for all checkpoints.
-        decoder_norm: norm of the decoder directions at initialization.
-        seed: seed of the initialization.
+        decoder_norm: norm of the decoder directions at initialisation.
+        seed: seed of the initialisation.
 
     Raises:
         CrosscoderError: a value is out of range.
@@ -81,7 +81,7 @@ class TrainerConfig(ABC):
         """A trainer of this kind for a crosscoder; see `Trainer` for the arguments."""
 
     def crosscoder(self, origin: Origin, scales: Float[Tensor, " C"] | None = None) -> CrossCoder:
-        """A newly initialized crosscoder of this kind and size.
+        """A newly initialised crosscoder of this kind and size.
 
         Args:
             origin: checkpoints, site and width.

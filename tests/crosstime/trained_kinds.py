@@ -18,7 +18,7 @@ from crosstime.training.l1 import L1Config
 from crosstime.training.loggers import Logging
 from crosstime.training.resume import Checkpointing
 from crosstime.training.topk import BatchTopKConfig
-from crosstime.training.train import Trained, train
+from crosstime.training.train import TrainingResult, train
 from interventions import Site
 from tasks.agreement import sentences
 
@@ -31,7 +31,7 @@ CONFIGS = {
 }
 
 
-def all_kinds(suite: Suite, folder: Path) -> dict[str, Trained]:
+def all_kinds(suite: Suite, folder: Path) -> dict[str, TrainingResult]:
     """All of `CONFIGS`, with metrics and states in `folder`."""
     text = list(sentences(200, seed=3))
     return {

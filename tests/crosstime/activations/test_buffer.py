@@ -25,7 +25,7 @@ def suite(brief_suite: Suite) -> Suite:
 
 @pytest.fixture(autouse=True)
 def models_in_memory(opened: list[str]) -> None:
-    """Opening a model takes longer than all that is done with it here."""
+    """Keep models in memory: opening one takes longer than all of its forward passes here."""
 
 
 def rows(count: int, length: int = LENGTH) -> list[torch.Tensor]:
@@ -37,13 +37,13 @@ def rows(count: int, length: int = LENGTH) -> list[torch.Tensor]:
 @pytest.fixture(scope="module")
 def expected(suite: Suite) -> torch.Tensor:
     """Activations of forty sequences without their first tokens, by plain transformers: ``T C D``."""
-    found = []
+    activations = []
     for checkpoint in suite:
         model = AutoModelForCausalLM.from_pretrained(checkpoint.source).eval()
         with torch.no_grad():
             hidden = model(torch.stack(rows(40)), output_hidden_states=True).hidden_states[1]
-        found.append(hidden[:, 1:].flatten(0, 1))
-    return torch.stack(found, dim=1)
+        activations.append(hidden[:, 1:].flatten(0, 1))
+    return torch.stack(activations, dim=1)
 
 
 DATA = DataConfig(batch_size=10, buffer_tokens=120)
@@ -53,46 +53,46 @@ def buffer_of(suite: Suite, count: int = 40, data: DataConfig = DATA, **options)
     return ActivationBuffer(suite, SITE, iter(rows(count)), data, **options)
 
 
-def places(served: torch.Tensor, expected: torch.Tensor) -> list[int]:
-    """Which row of `expected` each served row is, at all checkpoints at once."""
-    distance = (served[:, None] - expected[None]).abs().flatten(2).amax(-1)
+def token_indices(batches: torch.Tensor, expected: torch.Tensor) -> list[int]:
+    """The index in `expected` of each row of some batches, compared at all checkpoints at once."""
+    distance = (batches[:, None] - expected[None]).abs().flatten(2).amax(-1)
     assert (distance.amin(1) < 1e-4).all()
     return distance.argmin(1).tolist()
 
 
-def test_batches_have_a_row_a_token_and_a_column_a_checkpoint(suite: Suite):
+def test_batches_have_one_row_per_token_and_one_column_per_checkpoint(suite: Suite):
     batch = next(buffer_of(suite))
     assert batch.shape == (10, 2, 16)
     assert batch.dtype == torch.float32
 
 
 def test_rows_are_the_models_activations_of_one_token_at_all_checkpoints(suite: Suite, expected: torch.Tensor):
-    served = torch.cat(list(buffer_of(suite)))
-    found = places(served, expected)
-    assert len(found) == len(set(found)) == 200
+    batches = torch.cat(list(buffer_of(suite)))
+    indices = token_indices(batches, expected)
+    assert len(indices) == len(set(indices)) == 200
 
 
 def test_first_tokens_are_left_out(suite: Suite):
-    served = torch.cat(list(buffer_of(suite)))
+    batches = torch.cat(list(buffer_of(suite)))
     for c, checkpoint in enumerate(suite):
         model = AutoModelForCausalLM.from_pretrained(checkpoint.source).eval()
         with torch.no_grad():
             first = model(torch.stack(rows(40)), output_hidden_states=True).hidden_states[1][:, 0]
-        assert (served[:, c][:, None] - first[None]).abs().amax(-1).min() > 1e-3
+        assert (batches[:, c][:, None] - first[None]).abs().amax(-1).min() > 1e-3
 
 
-def test_tokens_are_served_in_another_order_than_the_text(suite: Suite, expected: torch.Tensor):
-    found = places(torch.cat(list(buffer_of(suite))), expected)
-    assert found != sorted(found)
-    # Not one filling after the other either: what was unused is mixed with what is new.
-    assert max(found[:120]) >= 120
+def test_tokens_are_served_in_another_order_than_that_of_the_text(suite: Suite, expected: torch.Tensor):
+    indices = token_indices(torch.cat(list(buffer_of(suite))), expected)
+    assert indices != sorted(indices)
+    # Fillings are not served one after the other: unserved tokens are mixed with new ones.
+    assert max(indices[:120]) >= 120
 
 
-def test_no_token_is_served_twice_however_batch_and_capacity_fit(suite: Suite, expected: torch.Tensor):
+def test_no_token_is_served_twice_for_any_batch_and_buffer_size(suite: Suite, expected: torch.Tensor):
     for batch_size, capacity in ((22, 22), (40, 61), (90, 120), (200, 200)):
-        served = torch.cat(list(buffer_of(suite, data=DataConfig(batch_size=batch_size, buffer_tokens=capacity))))
-        found = places(served, expected)
-        assert len(found) == len(set(found)) == 200 // batch_size * batch_size, (batch_size, capacity)
+        batches = torch.cat(list(buffer_of(suite, data=DataConfig(batch_size=batch_size, buffer_tokens=capacity))))
+        indices = token_indices(batches, expected)
+        assert len(indices) == len(set(indices)) == 200 // batch_size * batch_size, (batch_size, capacity)
 
 
 def test_scales_are_the_root_of_the_width_over_the_mean_norm(suite: Suite, expected: torch.Tensor):
@@ -110,50 +110,52 @@ def test_scales_are_those_of_the_first_filling(suite: Suite, expected: torch.Ten
 
 
 def test_the_same_seed_serves_the_same_batches(suite: Suite):
-    first, again, other = (torch.cat(list(buffer_of(suite, data=replace(DATA, seed=seed)))) for seed in (1, 1, 2))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
+    first, repeated, different = (
+        torch.cat(list(buffer_of(suite, data=replace(DATA, seed=seed)))) for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, repeated)
+    assert not torch.equal(first, different)
 
 
 @pytest.mark.parametrize("limit", [33, 130, 10_000])
 def test_no_more_tokens_are_kept_than_the_limit(suite: Suite, limit: int):
     buffer = buffer_of(suite, limit=limit)
-    served = torch.cat(list(buffer))
+    batches = torch.cat(list(buffer))
     assert buffer.tokens == min(limit, 200)
-    assert len(served) == min(limit, 200) // 10 * 10
+    assert len(batches) == min(limit, 200) // 10 * 10
 
 
 def test_an_endless_text_is_read_no_further_than_the_limit(suite: Suite):
-    taken = 0
+    n_sequences = 0
 
     def endless():
-        nonlocal taken
+        nonlocal n_sequences
         for row in itertools.cycle(rows(40)):
-            taken += 1
+            n_sequences += 1
             yield row
 
     buffer = ActivationBuffer(suite, SITE, endless(), replace(DATA, buffer_tokens=60), limit=100)
     assert sum(len(batch) for batch in buffer) == 100
-    assert taken == 100 // (LENGTH - 1)
+    assert n_sequences == 100 // (LENGTH - 1)
 
 
-def test_one_model_is_open_at_a_time_and_each_once_a_filling(suite: Suite, monkeypatch):
+def test_one_model_is_open_at_a_time_and_each_is_opened_once_per_filling(suite: Suite, monkeypatch):
     monkeypatch.undo()  # models that are not in memory yet
     opened: list[str] = []
-    alive = most = 0
-    real = Compute.open
+    n_open = max_open = 0
+    open_checkpoint = Compute.open
 
     def counting(self: Compute, opened_suite: Suite, revision: str):
-        nonlocal alive, most
+        nonlocal n_open, max_open
         opened.append(revision)
-        alive += 1
-        most = max(most, alive)
-        model = real(self, opened_suite, revision)
+        n_open += 1
+        max_open = max(max_open, n_open)
+        model = open_checkpoint(self, opened_suite, revision)
         close = model.close
 
         def closing() -> None:
-            nonlocal alive
-            alive -= 1
+            nonlocal n_open
+            n_open -= 1
             close()
 
         model.close = closing
@@ -167,24 +169,24 @@ def test_one_model_is_open_at_a_time_and_each_once_a_filling(suite: Suite, monke
     batches.append(next(buffer))
     assert opened == list(suite.revisions) * 2
     batches += list(buffer)
-    assert (alive, most) == (0, 1)
+    assert (n_open, max_open) == (0, 1)
     assert len(batches) == 20
 
 
 def test_harvesting_is_reported_over_all_checkpoints(suite: Suite):
-    told: list[tuple[int, int]] = []
-    buffer_of(suite, data=replace(DATA, buffer_tokens=50), on_harvest=lambda done, total: told.append((done, total)))
-    assert told == [(50, 100), (100, 100)]
+    reports: list[tuple[int, int]] = []
+    buffer_of(suite, data=replace(DATA, buffer_tokens=50), on_harvest=lambda done, total: reports.append((done, total)))
+    assert reports == [(50, 100), (100, 100)]
 
 
-def test_a_short_text_is_served_as_far_as_it_goes(suite: Suite):
+def test_a_short_text_is_served_to_its_end(suite: Suite):
     buffer = buffer_of(suite, count=5)
     assert [len(batch) for batch in buffer] == [10, 10]
     assert buffer.tokens == 25
 
 
 @pytest.mark.parametrize("text", [[], [torch.tensor([5])]])
-def test_a_text_without_a_second_token_is_refused(suite: Suite, text: list[torch.Tensor]):
+def test_a_text_without_a_second_token_is_rejected(suite: Suite, text: list[torch.Tensor]):
     with pytest.raises(CrosscoderError, match="no sequence of at least two tokens"):
         ActivationBuffer(suite, SITE, iter(text), DataConfig(batch_size=1))
 

@@ -27,15 +27,17 @@ from interventions import Site
 from tasks.agreement import sentences
 
 TEXT = list(sentences(120, seed=3))
-LENGTH, SEQUENCES, A_SHARD = 8, 23, 10
+LENGTH, SEQUENCES, SEQUENCES_PER_SHARD = 8, 23, 10
 OPTIONS = {
-    "tokens": SEQUENCES * (LENGTH - 1), "sequence_length": LENGTH, "shard_tokens": A_SHARD * (LENGTH - 1),
+    "tokens": SEQUENCES * (LENGTH - 1),
+    "sequence_length": LENGTH,
+    "shard_tokens": SEQUENCES_PER_SHARD * (LENGTH - 1),
     "dtype": "float32",
-}  # fmt: skip
+}
 
 
 class Stop(Exception):
-    """Stands for a machine that goes down."""
+    """Stands for a crash of the machine."""
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +67,13 @@ def flipped(path: Path) -> None:
 
 def test_rows_are_the_models_activations_without_first_tokens(store, brief_suite: Suite, rows: torch.Tensor):
     shards = [store.rows(n, 0, store.shard_tokens(n)) for n in range(3)]
-    found = torch.cat(shards)
+    activations = torch.cat(shards)
     assert [len(shard) for shard in shards] == [70, 70, 21]
     for c, checkpoint in enumerate(brief_suite):
         model = AutoModelForCausalLM.from_pretrained(checkpoint.source).eval()
         with torch.no_grad():
             hidden = model(rows, output_hidden_states=True).hidden_states[1][:, 1:]
-        torch.testing.assert_close(found[:, c], hidden.flatten(0, 1), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(activations[:, c], hidden.flatten(0, 1), rtol=1e-4, atol=1e-5)
 
 
 def test_token_ids_are_those_of_the_text_in_order(store, rows: torch.Tensor):
@@ -89,10 +91,10 @@ def test_half_precision_is_the_rounded_activation(store, brief_suite: Suite, tmp
     assert half.manifest["shards"][0]["activations"]["step0"]["bytes"] < 70 * 16 * 4
 
 
-def test_the_whole_text_is_taken_where_no_count_is_given(brief_suite: Suite, tmp_path: Path, opened):
+def test_the_whole_text_is_stored_without_a_number_of_tokens(brief_suite: Suite, tmp_path: Path, opened):
     text = TEXT[:30]
-    found = harvest(brief_suite, Site(0), text, tmp_path / "all", **OPTIONS | {"tokens": None})
-    assert found.n_tokens == 7 * len(list(sequences(text, brief_suite.tokenizer, LENGTH)))
+    store = harvest(brief_suite, Site(0), text, tmp_path / "all", **OPTIONS | {"tokens": None})
+    assert store.n_tokens == 7 * len(list(sequences(text, brief_suite.tokenizer, LENGTH)))
 
 
 def test_each_checkpoint_is_opened_once(brief_suite: Suite, tmp_path: Path, opened: list[str]):
@@ -105,19 +107,19 @@ def test_each_checkpoint_is_opened_once(brief_suite: Suite, tmp_path: Path, open
 def test_an_interruption_at_any_write_leaves_no_trace(
     store, brief_suite: Suite, tmp_path: Path, monkeypatch, opened, writes: int, after: bool
 ):
-    left = [writes]
-    real = storage._replace
+    writes_left = [writes]
+    replace_file = storage._replace
 
     def failing(temporary: Path, target: Path) -> None:
-        left[0] -= 1
-        if left[0] < 0 and not after:
-            # As a kill leaves it: the temporary stays.
+        writes_left[0] -= 1
+        if writes_left[0] < 0 and not after:
+            # A killed process leaves its temporary file.
             shutil.copy(temporary, temporary.with_name(f".tmp-dead-{target.name}"))
-            # safetensors writes to a file of its own first.
+            # safetensors has temporary files of its own.
             (temporary.parent / ".tmpor1wjK").touch()
             raise Stop
-        real(temporary, target)
-        if left[0] < 0:
+        replace_file(temporary, target)
+        if writes_left[0] < 0:
             raise Stop
 
     with monkeypatch.context() as patched:
@@ -149,15 +151,17 @@ def test_killed_harvests_end_with_the_same_store(store, brief_suite: Suite, tmp_
         write = random_writes.randrange(6)
         child = os.fork()
         if child == 0:
-            kill_at_write(write)
-            harvest(brief_suite, Site(0), TEXT, tmp_path / "store", **OPTIONS)
-            os._exit(0)
+            try:
+                kill_at_write(write)
+                harvest(brief_suite, Site(0), TEXT, tmp_path / "store", **OPTIONS)
+            finally:
+                os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     harvest(brief_suite, Site(0), TEXT, tmp_path / "store", **OPTIONS)
     assert contents(tmp_path / "store") == contents(store.folder)
 
 
-def test_what_is_there_is_not_computed_again(store, brief_suite: Suite, tmp_path: Path, opened: list[str]):
+def test_intact_files_are_not_computed_again(store, brief_suite: Suite, tmp_path: Path, opened: list[str]):
     folder = copied(store, tmp_path / "store")
     (folder / "shard-00001-1.safetensors").unlink()
     harvest(brief_suite, Site(0), TEXT, folder, **OPTIONS)
@@ -166,7 +170,7 @@ def test_what_is_there_is_not_computed_again(store, brief_suite: Suite, tmp_path
 
 
 @pytest.mark.parametrize("name", ["shard-00001-0.safetensors", "shard-00001-tokens.safetensors"])
-def test_a_corrupt_shard_is_named_and_a_new_harvest_mends_it(
+def test_a_corrupt_shard_is_named_and_a_new_harvest_restores_it(
     store, brief_suite: Suite, tmp_path: Path, name: str, opened
 ):
     folder = copied(store, tmp_path / "store")
@@ -188,7 +192,7 @@ def test_a_shard_that_is_cut_or_gone_is_named_when_the_store_is_opened(
         ActivationStore.open(tmp_path / "store")
 
 
-def test_other_settings_are_refused_and_the_differences_listed(store, brief_suite: Suite, tmp_path: Path):
+def test_other_settings_are_rejected_and_the_differences_listed(store, brief_suite: Suite, tmp_path: Path):
     folder = copied(store, tmp_path / "store")
     with pytest.raises(StoreError, match=r"site was 'resid\.0' and is now 'mlp\.1'; dtype was 'float32' and is now"):
         harvest(brief_suite, Site(1, "mlp"), TEXT, folder, **OPTIONS | {"dtype": "float16"})
@@ -196,7 +200,7 @@ def test_other_settings_are_refused_and_the_differences_listed(store, brief_suit
         harvest(brief_suite.select(["step6"]), Site(0), TEXT, folder, **OPTIONS)
 
 
-def test_another_text_is_refused(store, brief_suite: Suite, tmp_path: Path):
+def test_another_text_is_rejected(store, brief_suite: Suite, tmp_path: Path):
     folder = copied(store, tmp_path / "store")
     with pytest.raises(StoreError, match="was made from another text"):
         harvest(brief_suite, Site(0), TEXT[1:], folder, **OPTIONS)
@@ -210,7 +214,7 @@ def test_a_folder_with_other_things_is_left_alone(brief_suite: Suite, tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_a_full_disk_leaves_whole_shards_only_and_the_harvest_goes_on(
+def test_a_full_disk_leaves_whole_shards_only_and_the_harvest_resumes(
     store, brief_suite: Suite, tmp_path: Path, opened
 ):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -220,13 +224,13 @@ def test_a_full_disk_leaves_whole_shards_only_and_the_harvest_goes_on(
             harvest(brief_suite, Site(0), TEXT, tmp_path / "store", **OPTIONS)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    left = {path.name for path in (tmp_path / "store").iterdir()}
-    assert left == {"manifest.json", *(f"shard-0000{n}-tokens.safetensors" for n in range(3))}
+    names = {path.name for path in (tmp_path / "store").iterdir()}
+    assert names == {"manifest.json", *(f"shard-0000{n}-tokens.safetensors" for n in range(3))}
     harvest(brief_suite, Site(0), TEXT, tmp_path / "store", **OPTIONS)
     assert contents(tmp_path / "store") == contents(store.folder)
 
 
-def test_a_disk_that_is_too_small_is_told_before_anything_is_computed(
+def test_a_disk_that_is_too_small_is_reported_before_any_model_is_run(
     brief_suite: Suite, tmp_path: Path, monkeypatch, opened
 ):
     usage = namedtuple("usage", "total used free")
@@ -238,7 +242,7 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_computed(
     harvest(brief_suite, Site(0), TEXT, tmp_path / "store", **OPTIONS)
 
 
-def test_numbers_too_large_for_float16_are_refused(brief_suite: Suite, tmp_path: Path, monkeypatch, opened):
+def test_numbers_too_large_for_float16_are_rejected(brief_suite: Suite, tmp_path: Path, monkeypatch, opened):
     def huge(model, sequences, sites, **options):
         return {site: torch.full((sequences.n_tokens, 16), 1e5) for site in sites}
 
@@ -256,7 +260,7 @@ def test_numbers_too_large_for_float16_are_refused(brief_suite: Suite, tmp_path:
         ({"shard_tokens": 0}, "shards of at least one token"),
     ],
 )
-def test_impossible_settings_are_one_sentence(brief_suite: Suite, tmp_path: Path, options, message: str):
+def test_invalid_settings_are_rejected_with_one_sentence(brief_suite: Suite, tmp_path: Path, options, message: str):
     with pytest.raises(StoreError, match=message):
         harvest(brief_suite, Site(0), TEXT, tmp_path / "store", **OPTIONS | options)
     assert not (tmp_path / "store").exists()

@@ -1,4 +1,4 @@
-"""Batches from a store: every token once, in an order that a seed sets and that a state goes on with."""
+"""Batches from a store: every token once, in an order that depends on a seed, resumable from a state."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def store(brief_suite: Suite, tmp_path_factory) -> ActivationStore:
 
 
 @pytest.fixture(scope="module")
-def every(store: ActivationStore) -> torch.Tensor:
+def activations(store: ActivationStore) -> torch.Tensor:
     shards = range(len(store.manifest["shards"]))
     return torch.cat([store.rows(shard, 0, store.shard_tokens(shard)) for shard in shards])
 
@@ -44,36 +44,36 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(module, "BLOCK", 64)
 
 
-def places(served: torch.Tensor, every: torch.Tensor) -> list[int]:
-    """Which token of the store each served row is, by its exact numbers; equal tokens are told by their order."""
-    where: dict[bytes, list[int]] = {}
-    for number, row in enumerate(every):
-        where.setdefault(row.numpy().tobytes(), []).append(number)
-    return [where[row.numpy().tobytes()].pop(0) for row in served]
+def token_indices(batches: torch.Tensor, activations: torch.Tensor) -> list[int]:
+    """The index in the store of each row of some batches, compared bit for bit; equal rows are matched in order."""
+    indices_of_row: dict[bytes, list[int]] = {}
+    for number, row in enumerate(activations):
+        indices_of_row.setdefault(row.numpy().tobytes(), []).append(number)
+    return [indices_of_row[row.numpy().tobytes()].pop(0) for row in batches]
 
 
-def test_every_token_is_served_once(store: ActivationStore, every: torch.Tensor):
-    served = torch.cat(list(store.batches(DATA)))
-    assert len(served) == 1400
-    assert sorted(places(served, every)) == list(range(1400))
+def test_every_token_is_served_once(store: ActivationStore, activations: torch.Tensor):
+    batches = torch.cat(list(store.batches(DATA)))
+    assert len(batches) == 1400
+    assert sorted(token_indices(batches, activations)) == list(range(1400))
 
 
-def test_tokens_come_mixed_from_all_over_the_text(store: ActivationStore, every: torch.Tensor):
-    found = places(next(store.batches(DATA)), every)
-    assert found != sorted(found)
-    assert max(found) - min(found) > 700
-    assert len({number // 64 for number in found}) >= 4
+def test_tokens_come_mixed_from_all_over_the_text(store: ActivationStore, activations: torch.Tensor):
+    indices = token_indices(next(store.batches(DATA)), activations)
+    assert indices != sorted(indices)
+    assert max(indices) - min(indices) > 700
+    assert len({number // 64 for number in indices}) >= 4
 
 
 def test_the_same_seed_serves_the_same_batches(store: ActivationStore):
-    first, again, other = (next(store.batches(replace(DATA, seed=seed))) for seed in (1, 1, 2))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
+    first, repeated, different = (next(store.batches(replace(DATA, seed=seed))) for seed in (1, 1, 2))
+    assert torch.equal(first, repeated)
+    assert not torch.equal(first, different)
 
 
-def test_repeating_goes_on_in_another_order(store: ActivationStore, every: torch.Tensor):
-    served = list(islice(store.batches(DataConfig(batch_size=1400, buffer_tokens=1400), repeat=True), 2))
-    first, second = (places(batch, every) for batch in served)
+def test_every_epoch_has_another_order(store: ActivationStore, activations: torch.Tensor):
+    batches = list(islice(store.batches(DataConfig(batch_size=1400, buffer_tokens=1400), repeat=True), 2))
+    first, second = (token_indices(batch, activations) for batch in batches)
     assert sorted(first) == sorted(second) == list(range(1400))
     assert first != second
 
@@ -86,30 +86,30 @@ def test_no_more_tokens_are_served_than_the_limit(store: ActivationStore, limit:
 
 
 @pytest.mark.parametrize("served", [1, 6, 9, 30])
-def test_a_state_goes_on_with_the_same_batches(store: ActivationStore, served: int):
+def test_a_buffer_resumed_from_a_state_serves_the_same_batches(store: ActivationStore, served: int):
     data = replace(DATA, seed=3)
-    whole = list(store.batches(data, limit=2500, repeat=True))
-    begun = store.batches(data, limit=2500, repeat=True)
+    uninterrupted = list(store.batches(data, limit=2500, repeat=True))
+    interrupted = store.batches(data, limit=2500, repeat=True)
     for _ in range(served):
-        next(begun)
-    rest = list(store.batches(data, limit=2500, repeat=True, state=begun.state()))
-    assert len(rest) == 50 - served
-    assert all(torch.equal(mine, theirs) for mine, theirs in zip(rest, whole[served:], strict=True))
+        next(interrupted)
+    resumed = list(store.batches(data, limit=2500, repeat=True, state=interrupted.state()))
+    assert len(resumed) == 50 - served
+    assert all(torch.equal(batch, expected) for batch, expected in zip(resumed, uninterrupted[served:], strict=True))
 
 
-def test_the_state_of_another_store_is_refused(store, brief_suite: Suite, tmp_path: Path, opened):
+def test_the_state_of_another_store_is_rejected(store, brief_suite: Suite, tmp_path: Path, opened):
     other = harvest(brief_suite, Site(0), TEXT, tmp_path / "other", **OPTIONS | {"tokens": 700})
     with pytest.raises(StoreError, match="is not the one that training was interrupted on"):
         store.batches(DATA, state=other.batches(DATA).state())
 
 
-def test_another_dtype_can_be_asked_for(store: ActivationStore):
-    served = next(store.batches(replace(DATA, buffer_dtype="bfloat16")))
-    assert served.dtype == torch.bfloat16
-    assert torch.equal(served, next(store.batches(DATA)).bfloat16())
+def test_batches_have_the_dtype_of_the_buffer(store: ActivationStore):
+    batch = next(store.batches(replace(DATA, buffer_dtype="bfloat16")))
+    assert batch.dtype == torch.bfloat16
+    assert torch.equal(batch, next(store.batches(DATA)).bfloat16())
 
 
-def test_a_batch_larger_than_the_buffer_is_refused(store: ActivationStore):
+def test_a_batch_larger_than_the_buffer_is_rejected(store: ActivationStore):
     with pytest.raises(CrosscoderError, match="A buffer of 40 tokens cannot serve batches of 50"):
         store.batches(replace(DATA, buffer_tokens=40))
 
@@ -129,7 +129,7 @@ def test_a_crosscoder_is_trained_on_a_store_with_its_scales(store: ActivationSto
     assert trained.log.loss.iloc[-1] < 0.7 * trained.log.loss.iloc[0]
 
 
-def test_a_store_of_other_checkpoints_or_another_site_is_refused(store: ActivationStore, brief_suite: Suite):
+def test_a_store_of_other_checkpoints_or_another_site_is_rejected(store: ActivationStore, brief_suite: Suite):
     store.refuse_other(brief_suite, Site(-2))
     with pytest.raises(StoreError, match=r"site was 'resid\.0' and is now 'resid\.1'"):
         store.refuse_other(brief_suite, Site(1))
@@ -137,7 +137,9 @@ def test_a_store_of_other_checkpoints_or_another_site_is_refused(store: Activati
         store.refuse_other(brief_suite.select(["step6", "step0"]), Site(0))
 
 
-def test_a_store_of_other_weights_under_the_same_names_is_refused(store: ActivationStore, brief_suite: Suite, tmp_path):
+def test_a_store_of_other_weights_under_the_same_names_is_rejected(
+    store: ActivationStore, brief_suite: Suite, tmp_path
+):
     shutil.copytree(Path(brief_suite.checkpoints[0].source).parent, tmp_path / "mine")
     store.refuse_other(Suite.open(tmp_path / "mine"), Site(0))
     weights = tmp_path / "mine" / "step6" / "model.safetensors"
@@ -159,7 +161,7 @@ def test_a_store_of_other_weights_under_the_same_names_is_refused(store: Activat
         ('{"format": "crosstime-activations-1"}', "is damaged: it has no 'made_from'"),
     ],
 )
-def test_a_folder_that_is_no_store_is_refused(tmp_path: Path, content: str | None, message: str):
+def test_a_folder_that_is_no_store_is_rejected(tmp_path: Path, content: str | None, message: str):
     if content is not None:
         (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(StoreError, match=message):

@@ -1,4 +1,4 @@
-"""dictionary_learning's own loop drives our trainers, which at one checkpoint reach the losses of its own."""
+"""dictionary_learning's training loop runs our trainers, which at one checkpoint reach the losses of its trainers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def suite(brief_suite: Suite) -> Suite:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_its_loop_trains_every_kind_on_our_buffer(kind: str, suite: Suite, tmp_path, capsys):
+def test_the_loop_of_dictionary_learning_trains_every_kind_on_our_buffer(kind: str, suite: Suite, tmp_path, capsys):
     generator = torch.Generator().manual_seed(4)
     rows = torch.randint(1, 300, (60, 8), generator=generator)
     buffer = ActivationBuffer(suite, Site(0), iter(rows), DataConfig(batch_size=32, buffer_tokens=200))
@@ -44,19 +44,24 @@ def test_its_loop_trains_every_kind_on_our_buffer(kind: str, suite: Suite, tmp_p
     before = crosscoder.W_dec.detach().clone()
     trainer_class = type(config.trainer(crosscoder))
     training.trainSAE(
-        data=buffer, trainer_configs=[{"trainer": trainer_class, "crosscoder": crosscoder, "config": config}],
-        steps=10, device="cpu", save_dir=str(tmp_path), verbose=True, log_steps=5,
-    )  # fmt: skip
+        data=buffer,
+        trainer_configs=[{"trainer": trainer_class, "crosscoder": crosscoder, "config": config}],
+        steps=10,
+        device="cpu",
+        save_dir=str(tmp_path),
+        verbose=True,
+        log_steps=5,
+    )
     assert not torch.equal(crosscoder.W_dec, before)
     assert "Step 5: L0 =" in capsys.readouterr().out
-    written = json.loads((tmp_path / "trainer_0" / "config.json").read_text())
-    assert written["trainer"]["trainer_class"] == trainer_class.__name__
+    saved = json.loads((tmp_path / "trainer_0" / "config.json").read_text())
+    assert saved["trainer"]["trainer_class"] == trainer_class.__name__
     weights = torch.load(tmp_path / "trainer_0" / "ae.pt", weights_only=True)
     assert torch.equal(weights["W_dec"], crosscoder.W_dec)
 
 
 class OneCheckpoint:
-    """A trainer for batches without an axis of checkpoints."""
+    """Adapts a trainer to batches without an axis of checkpoints."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer, self.ae, self.config = trainer, trainer.ae, trainer.config
@@ -66,7 +71,7 @@ class OneCheckpoint:
 
 
 def planted(tokens: int, seed: int) -> torch.Tensor:
-    """Tokens that are sparse sums of many fixed directions, and a little noise."""
+    """Tokens that are sparse sums of fixed directions plus a little noise."""
     directions = torch.randn(PLANTED, D, generator=torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(seed)
     fires = (torch.rand(tokens, PLANTED, generator=generator) < 0.05).float()
@@ -74,74 +79,86 @@ def planted(tokens: int, seed: int) -> torch.Tensor:
     return (fires * sizes) @ directions + 0.3 * torch.randn(tokens, D, generator=generator) + 0.5
 
 
-def both(theirs: Any, config: TrainerConfig, bias: torch.Tensor) -> tuple[Any, Trainer]:
-    """Their trainer, and ours with the same weights; theirs takes the decoder's bias away before it encodes."""
+def with_equal_weights(reference: Any, config: TrainerConfig, bias: torch.Tensor) -> tuple[Any, Trainer]:
+    """A reference trainer, which subtracts the decoder bias before encoding, and ours with equal weights."""
     crosscoder = CrossCoder(Origin("planted", ("one",), Site(0), D), F, activation=config.activation())
-    encoder = theirs.ae.encoder.weight.detach().T
+    encoder = reference.ae.encoder.weight.detach().T
     with torch.no_grad():
         crosscoder.W_enc.copy_(encoder.unsqueeze(0))
-        crosscoder.W_dec.copy_(theirs.ae.decoder.weight.T.unsqueeze(1))
+        crosscoder.W_dec.copy_(reference.ae.decoder.weight.T.unsqueeze(1))
         crosscoder.b_enc.copy_(-bias @ encoder)
         crosscoder.b_dec.copy_(bias.unsqueeze(0))
-    return theirs, config.trainer(crosscoder)
+    return reference, config.trainer(crosscoder)
 
 
 def settings(seed: int) -> dict[str, Any]:
     return {
-        "steps": STEPS, "activation_dim": D, "dict_size": F, "layer": 0, "lm_name": "planted", "lr": 3e-3,
-        "warmup_steps": 0, "decay_start": int(0.8 * STEPS), "seed": seed, "device": "cpu",
-    }  # fmt: skip
+        "steps": STEPS,
+        "activation_dim": D,
+        "dict_size": F,
+        "layer": 0,
+        "lm_name": "planted",
+        "lr": 3e-3,
+        "warmup_steps": 0,
+        "decay_start": int(0.8 * STEPS),
+        "seed": seed,
+        "device": "cpu",
+    }
 
 
 def topk_pair(seed: int) -> tuple[Any, Trainer]:
-    theirs = batch_top_k.BatchTopKTrainer(k=K, **settings(seed))
+    reference = batch_top_k.BatchTopKTrainer(k=K, **settings(seed))
     config = BatchTopKConfig(n_features=F, steps=STEPS, lr=3e-3, k=K, k_start=None)
-    return both(theirs, config, theirs.geometric_median(planted(BATCH, 1)))
+    return with_equal_weights(reference, config, reference.geometric_median(planted(BATCH, 1)))
 
 
 def l1_pair(seed: int) -> tuple[Any, Trainer]:
-    theirs = standard.StandardTrainer(l1_penalty=0.5, sparsity_warmup_steps=STEPS // 20, **settings(seed))
-    # Its first step makes the norms one, at which ours would arrive only after many.
-    theirs.ae.decoder.weight.data /= theirs.ae.decoder.weight.data.norm(dim=0)
-    return both(theirs, L1Config(n_features=F, steps=STEPS, lr=3e-3, l1=0.5, clip=1e9), torch.zeros(D))
+    reference = standard.StandardTrainer(l1_penalty=0.5, sparsity_warmup_steps=STEPS // 20, **settings(seed))
+    # Its first step normalises the directions, which ours would reach only after many steps.
+    reference.ae.decoder.weight.data /= reference.ae.decoder.weight.data.norm(dim=0)
+    return with_equal_weights(reference, L1Config(n_features=F, steps=STEPS, lr=3e-3, l1=0.5, clip=1e9), torch.zeros(D))
 
 
 @pytest.mark.parametrize("pair", [l1_pair, topk_pair])
-def test_the_same_data_give_the_same_loss_as_its_own_trainers(pair: Callable):
-    """On average over four seeds: with one, either of the two may end in the better minimum, by up to 3 %.
+def test_the_loss_is_that_of_dictionary_learnings_trainers_on_the_same_data(pair: Callable):
+    """Compare means over four seeds, because with a single one either trainer may find a minimum better by up to 3 %.
 
-    Theirs holds decoder norms at one and subtracts a bias first; the functions that the two can become are the same.
+    dictionary_learning keeps decoder norms at one and subtracts a bias first; both parametrisations express the same
+    functions.
     """
     held_out, ratios = planted(4096, 10_000), []
     for seed in (3, 4, 5, 6):
-        theirs, ours = pair(seed)
-        trainers = [{"trainer": lambda theirs=theirs: theirs}, {"trainer": lambda ours=ours: OneCheckpoint(ours)}]
+        reference, trainer = pair(seed)
+        trainers = [
+            {"trainer": lambda reference=reference: reference},
+            {"trainer": lambda trainer=trainer: OneCheckpoint(trainer)},
+        ]
         data = (planted(BATCH, step) for step in range(1, STEPS + 1))
         training.trainSAE(data=data, trainer_configs=trainers, steps=STEPS, device="cpu")
         with torch.no_grad():
-            found, expected = ours.loss(held_out.unsqueeze(1), STEPS), theirs.loss(held_out, STEPS - 1)
-        ratios.append(found.item() / expected.item())
+            loss, expected = trainer.loss(held_out.unsqueeze(1), STEPS), reference.loss(held_out, STEPS - 1)
+        ratios.append(loss.item() / expected.item())
     assert ratios == pytest.approx([1] * len(ratios), abs=0.05)
     assert sum(ratios) / len(ratios) == pytest.approx(1, abs=0.02)
 
 
-def test_batchtopk_takes_its_very_steps_where_the_three_differences_are_taken_away(monkeypatch):
-    """Decoder norms that are held at one, a bias before the encoder, and selection by codes without norms."""
+def test_batchtopk_takes_the_same_steps_once_the_three_differences_are_removed(monkeypatch):
+    """The differences are unit decoder norms, a bias before the encoder, and selection by codes without norms."""
 
     def encode(x: torch.Tensor, return_active: bool = False, use_threshold: bool = True) -> tuple[torch.Tensor, ...]:
-        codes = theirs.ae.encoder(x).relu()
-        chosen = codes.flatten().topk(K * len(x))
-        kept = torch.zeros(codes.numel()).scatter(0, chosen.indices, chosen.values).reshape(codes.shape)
-        return kept, kept.sum(0) > 0, codes
+        codes = reference.ae.encoder(x).relu()
+        largest = codes.flatten().topk(K * len(x))
+        selected_codes = torch.zeros(codes.numel()).scatter(0, largest.indices, largest.values).reshape(codes.shape)
+        return selected_codes, selected_codes.sum(0) > 0, codes
 
-    theirs, ours = topk_pair(3)
+    reference, trainer = topk_pair(3)
     monkeypatch.setattr(batch_top_k, "set_decoder_norm_to_unit_norm", lambda weight, *_: weight.data)
     monkeypatch.setattr(
         batch_top_k, "remove_gradient_parallel_to_decoder_directions", lambda _, gradient, *__: gradient
     )
-    monkeypatch.setattr(theirs.ae, "encode", encode)
-    monkeypatch.setattr(ours.crosscoder, "selection_norms", lambda: torch.ones(F))
-    theirs.ae.encoder.bias.data.copy_(ours.crosscoder.b_enc.data)
+    monkeypatch.setattr(reference.ae, "encode", encode)
+    monkeypatch.setattr(trainer.crosscoder, "selection_norms", lambda: torch.ones(F))
+    reference.ae.encoder.bias.data.copy_(trainer.crosscoder.b_enc.data)
     for step in range(60):
         x = planted(BATCH, step + 1)
-        assert ours.update(step, x.unsqueeze(1)).item() == pytest.approx(theirs.update(step, x), rel=1e-4), step
+        assert trainer.update(step, x.unsqueeze(1)).item() == pytest.approx(reference.update(step, x), rel=1e-4), step

@@ -10,9 +10,9 @@ def test_value_and_gradient_are_those_of_autograd_on_the_formula():
     directions = torch.randn(7, 3, 5, dtype=torch.float64, generator=generator, requires_grad=True)
     weights = torch.randn(7, dtype=torch.float64, generator=generator)
     expected = directions.square().sum(-1).sqrt().sum(-1)
-    found = total_norms(directions)
-    torch.testing.assert_close(found, expected)
-    (gradient,) = torch.autograd.grad(weights @ found, directions)
+    norms = total_norms(directions)
+    torch.testing.assert_close(norms, expected)
+    (gradient,) = torch.autograd.grad(weights @ norms, directions)
     (by_formula,) = torch.autograd.grad(weights @ expected, directions)
     torch.testing.assert_close(gradient, by_formula)
 

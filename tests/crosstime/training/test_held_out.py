@@ -1,4 +1,4 @@
-"""Documents held out of training: which, and what is measured on them."""
+"""Which documents are held out of training, and the losses on them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from interventions import Site
 TEXT = [f"document number {number}" for number in range(2000)]
 
 
-def test_every_document_is_on_one_side_and_the_share_is_about_right():
-    kept, out = list(without_held_out(TEXT, 0.2)), list(held_out(TEXT, 0.2))
-    assert sorted(kept + out) == sorted(TEXT)
-    assert len(out) / len(TEXT) == pytest.approx(0.2, abs=0.03)
+def test_every_document_is_on_one_side_and_the_fraction_is_about_right():
+    training, validation = list(without_held_out(TEXT, 0.2)), list(held_out(TEXT, 0.2))
+    assert sorted(training + validation) == sorted(TEXT)
+    assert len(validation) / len(TEXT) == pytest.approx(0.2, abs=0.03)
 
 
 def test_a_documents_side_does_not_depend_on_the_others():
@@ -26,7 +26,7 @@ def test_a_documents_side_does_not_depend_on_the_others():
     assert set(held_out(reversed(TEXT[500:] + TEXT[600:700]), 0.2)) == out & set(TEXT[500:])
 
 
-def test_a_larger_share_holds_out_the_same_and_more():
+def test_a_larger_fraction_holds_out_the_same_and_more():
     assert set(held_out(TEXT, 0.1)) < set(held_out(TEXT, 0.3))
 
 
@@ -35,14 +35,14 @@ def test_another_salt_holds_out_others_independently():
     assert len(first & second) / len(TEXT) == pytest.approx(0.09, abs=0.03)
 
 
-def test_a_share_of_none_holds_out_nothing():
+def test_a_fraction_of_zero_holds_out_nothing():
     assert not any(is_held_out(document, 0.0) for document in TEXT)
     with pytest.raises(CorpusError, match=r"none of the 2,000 documents is held out by a fraction of 0"):
         list(held_out(TEXT, 0.0))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_held_out_losses_are_those_of_training_and_of_the_crosscoder_as_it_will_be_used(kind: str):
+def test_held_out_losses_are_the_training_loss_and_the_squared_error_after_training(kind: str):
     options = {"k": 3} if kind == "topk" else {"k": 3, "k_start": 5, "k_steps": 4} if kind == "batchtopk" else {}
     config = KINDS[kind](n_features=16, steps=20, lr=1e-2, decoder_norm=0.5, **options)
     crosscoder = CrossCoder(
@@ -53,9 +53,9 @@ def test_held_out_losses_are_those_of_training_and_of_the_crosscoder_as_it_will_
         trainer.update(step, torch.randn(32, 2, 6, generator=torch.Generator().manual_seed(step)))
     before = {name: tensor.clone() for name, tensor in crosscoder.state_dict().items()}
     x = torch.randn(32, 2, 6, generator=torch.Generator().manual_seed(99))
-    found = ValidationBatch(x).losses(trainer, 10)
-    missed = (x - crosscoder(x)) * crosscoder.scales.unsqueeze(-1)
-    assert found["held_out_l2"] == pytest.approx(missed.square().sum((1, 2)).mean().item(), rel=1e-4)
-    assert found["held_out_loss"] == pytest.approx(trainer.loss(x, 10).item(), rel=1e-5)
+    losses = ValidationBatch(x).losses(trainer, 10)
+    error = (x - crosscoder(x)) * crosscoder.scales.unsqueeze(-1)
+    assert losses["held_out_l2"] == pytest.approx(error.square().sum((1, 2)).mean().item(), rel=1e-4)
+    assert losses["held_out_loss"] == pytest.approx(trainer.loss(x, 10).item(), rel=1e-5)
     for name, tensor in crosscoder.state_dict().items():
         assert torch.equal(tensor, before[name]), name

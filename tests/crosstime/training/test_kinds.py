@@ -1,6 +1,8 @@
-"""Every kind of crosscoder: saving, folding, sharing directions, and never a training mode."""
+"""Every kind of crosscoder: saving, folding and sharing directions; no kind has a training mode."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,9 +17,11 @@ from interventions import Site
 
 D, F = 6, 12
 SMALL = {
-    "l1": {"l1": 0.1}, "topk": {"k": 3}, "batchtopk": {"k": 3, "k_start": 6, "k_steps": 5},
+    "l1": {"l1": 0.1},
+    "topk": {"k": 3},
+    "batchtopk": {"k": 3, "k_start": 6, "k_steps": 5},
     "jumprelu": {"sparsity": 0.1, "threshold": 0.2},
-}  # fmt: skip
+}
 
 
 def config_of(kind: str, **options) -> TrainerConfig:
@@ -28,9 +32,7 @@ def crosscoder_of(kind: str, n_checkpoints: int = 3, *, trained: int = 8, **opti
     config = config_of(kind, **options)
     origin = Origin("mine", tuple(f"step{c}" for c in range(n_checkpoints)), Site(0), D)
     scales = torch.linspace(0.3, 4.1, n_checkpoints)
-    crosscoder = CrossCoder(
-        origin, F, scales, activation=config.activation(), n_shared=config.n_shared, decoder_norm=config.decoder_norm
-    )  # fmt: skip
+    crosscoder = replace(config, seed=0).crosscoder(origin, scales)
     trainer = config.trainer(crosscoder)
     for step in range(trained):
         trainer.update(step, activations(32, n_checkpoints, seed=step))
@@ -97,7 +99,7 @@ def test_every_kind_is_saved_and_loaded_with_thresholds_and_norms(tmp_path, kind
     assert torch.equal(loaded.decoder_norms(), crosscoder.decoder_norms())
 
 
-def test_a_file_of_an_unknown_kind_is_refused(tmp_path):
+def test_a_file_of_an_unknown_kind_is_rejected(tmp_path):
     path = tmp_path / "mine.safetensors"
     crosscoder_of("topk").save(path)
     tensors, metadata = read_tensors(path)
@@ -136,27 +138,27 @@ def test_a_shared_direction_learns_from_all_checkpoints():
     crosscoder = crosscoder_of("l1", trained=0, n_shared=F)
     x = activations()
     trainer = config.trainer(crosscoder)
-    one = crosscoder.W_dec[:, 0].detach().clone().requires_grad_()
-    copy = crosscoder.W_dec
-    crosscoder.W_dec = torch.nn.Parameter(torch.empty_like(copy))
+    direction = crosscoder.W_dec[:, 0].detach().clone().requires_grad_()
+    directions = crosscoder.W_dec
+    crosscoder.W_dec = torch.nn.Parameter(torch.empty_like(directions))
     del crosscoder.W_dec
-    crosscoder.W_dec = one.unsqueeze(1).expand(-1, 3, -1)
-    (expected,) = torch.autograd.grad(trainer.loss(x, 5), one)
-    crosscoder.W_dec = torch.nn.Parameter(copy.detach().clone())
+    crosscoder.W_dec = direction.unsqueeze(1).expand(-1, 3, -1)
+    (expected,) = torch.autograd.grad(trainer.loss(x, 5), direction)
+    crosscoder.W_dec = torch.nn.Parameter(directions.detach().clone())
     trainer.loss(x, 5).backward()
     crosscoder.tie_gradients()
     for c in range(3):
         torch.testing.assert_close(crosscoder.W_dec.grad[:, c], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_more_shared_features_than_features_are_refused():
+def test_more_shared_features_than_features_are_rejected():
     with pytest.raises(CrosscoderError, match=rf"n_shared must be between 0 and n_features \({F}\), not 13"):
         config_of("l1", n_shared=F + 1)
     with pytest.raises(CrosscoderError, match="n_shared must be between 0 and the 12 features"):
         CrossCoder(Origin("mine", ("a",), Site(0), D), F, n_shared=-1)
 
 
-def test_a_trainer_refuses_a_crosscoder_of_another_kind_or_a_folded_one():
+def test_a_trainer_rejects_a_crosscoder_of_another_kind_or_a_folded_one():
     with pytest.raises(CrosscoderError, match="trainer of kind topk trains topk, but the crosscoder has relu"):
         config_of("topk").trainer(crosscoder_of("l1"))
     with pytest.raises(CrosscoderError, match="folded crosscoder cannot be trained"):

@@ -35,11 +35,11 @@ def test_activations_are_made_of_the_features_that_fire():
     assert (codes > 0).sum(1).float().mean().item() == pytest.approx(3, abs=0.1)
     assert 1 <= active.min() < active.max() <= 2
     x = planted.activations(codes[:5], torch.Generator())
-    by_hand = torch.zeros(5, 2, 8)
+    expected = torch.zeros(5, 2, 8)
     for token in range(5):
         for feature in range(20):
-            by_hand[token] += codes[token, feature] * planted.directions[feature]
-    torch.testing.assert_close(x, by_hand, atol=1e-5, rtol=1e-5)
+            expected[token] += codes[token, feature] * planted.directions[feature]
+    torch.testing.assert_close(x, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_effects_on_a_linear_readout_are_what_removing_the_feature_changes():
@@ -58,9 +58,9 @@ def test_effects_on_a_linear_readout_are_what_removing_the_feature_changes():
 
 def test_the_planted_crosscoder_is_recovered_in_full():
     planted = plant(60, 3, 96, density=3.0, noise=0.0)
-    found = recovery(planted, planted.crosscoder(), n_tokens=512)
-    assert found["class"].tolist() == ["specific", "shared"] * 2
-    norms = found[found.by == "decoder norms"]
+    scores = recovery(planted, planted.crosscoder(), n_tokens=512)
+    assert scores["class"].tolist() == ["specific", "shared"] * 2
+    norms = scores[scores.by == "decoder norms"]
     assert norms.recall.tolist() == [1.0, 1.0]
     assert norms.precision.tolist() == [1.0, 1.0]
 
@@ -70,11 +70,11 @@ def test_a_shrunken_decoder_costs_precision_that_latent_scaling_gives_back():
     crosscoder = planted.crosscoder()
     with torch.no_grad():
         crosscoder.W_dec[:10, 0] = 0
-    found = recovery(planted, crosscoder, n_tokens=2048).set_index(["by", "class"])
-    assert found.precision["decoder norms", "specific"] == pytest.approx(20 / 30)
-    assert found.recall["decoder norms", "shared"] == pytest.approx(10 / 20)
-    assert found.recall["decoder norms, latent scaling", "shared"] >= 0.9
-    assert found.precision["decoder norms, latent scaling", "specific"] >= 0.9
+    scores = recovery(planted, crosscoder, n_tokens=2048).set_index(["by", "class"])
+    assert scores.precision["decoder norms", "specific"] == pytest.approx(20 / 30)
+    assert scores.recall["decoder norms", "shared"] == pytest.approx(10 / 20)
+    assert scores.recall["decoder norms, latent scaling", "shared"] >= 0.9
+    assert scores.precision["decoder norms, latent scaling", "specific"] >= 0.9
 
 
 def test_features_that_never_fire_are_not_counted_as_learned():
@@ -82,10 +82,10 @@ def test_features_that_never_fire_are_not_counted_as_learned():
     crosscoder = planted.crosscoder()
     with torch.no_grad():
         crosscoder.b_enc[:5] = -100
-    found = recovery(planted, crosscoder, n_tokens=512).set_index(["by", "class"])
-    assert found.learned["decoder norms", "shared"] == 5
-    assert found.recall["decoder norms", "shared"] == 0.5
-    assert found.precision["decoder norms", "shared"] == 1
+    scores = recovery(planted, crosscoder, n_tokens=512).set_index(["by", "class"])
+    assert scores.learned["decoder norms", "shared"] == 5
+    assert scores.recall["decoder norms", "shared"] == 0.5
+    assert scores.precision["decoder norms", "shared"] == 1
 
 
 def test_training_recovers_a_small_problem_and_is_the_same_twice():
@@ -94,10 +94,10 @@ def test_training_recovers_a_small_problem_and_is_the_same_twice():
         n_features=16, k=2, k_start=8, k_steps=200, steps=600, lr=5e-3, dead_after=2_000, decoder_norm=0.3
     )
     trained = train_planted(planted, config, batch_size=128)
-    found = recovery(planted, trained, n_tokens=1024)
-    assert found[found.by == "decoder norms"].recall.min() >= 0.75
-    again = train_planted(planted, config, batch_size=128)
-    assert torch.equal(again.W_dec, trained.W_dec)
+    scores = recovery(planted, trained, n_tokens=1024)
+    assert scores[scores.by == "decoder norms"].recall.min() >= 0.75
+    repeated = train_planted(planted, config, batch_size=128)
+    assert torch.equal(repeated.W_dec, trained.W_dec)
 
 
 def test_bad_input_is_one_sentence():

@@ -1,6 +1,6 @@
-"""A training that is interrupted goes on to the weights of one that was not.
+"""A training run that is interrupted and resumed ends with the weights of an uninterrupted one.
 
-A table of activations stands for the models: what matters here is what is done with them.
+Activations come from a table in place of models, which are irrelevant here.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CONFIGS = {
 
 
 class Stop(Exception):
-    """Stands for a machine that goes down."""
+    """Stands for a crash of the machine."""
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +59,12 @@ def _activations_of_a_table(monkeypatch) -> None:
 def interrupted(
     suite: Suite, config: TrainerConfig, state: Path, monkeypatch, at: int, data: DataConfig = DATA
 ) -> None:
-    real = Trainer.update
+    update = Trainer.update
 
     def failing(self: Trainer, step: int, x: torch.Tensor) -> torch.Tensor:
         if step == at:
             raise Stop
-        return real(self, step, x)
+        return update(self, step, x)
 
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "update", failing)
@@ -72,67 +72,61 @@ def interrupted(
             train(suite, Site(0), TEXT, config, data=data, checkpointing=Checkpointing(state, 7))
 
 
-def same(found: CrossCoder, expected: CrossCoder) -> bool:
-    return all(torch.equal(tensor, expected.state_dict()[name]) for name, tensor in found.state_dict().items())
+def same(crosscoder: CrossCoder, expected: CrossCoder) -> bool:
+    return all(torch.equal(tensor, expected.state_dict()[name]) for name, tensor in crosscoder.state_dict().items())
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_a_resumed_training_ends_with_the_same_weights_and_log(kind: str, suite: Suite, tmp_path, monkeypatch):
-    whole = train(suite, Site(0), TEXT, CONFIGS[kind], data=DATA)
+    uninterrupted = train(suite, Site(0), TEXT, CONFIGS[kind], data=DATA)
     state = tmp_path / "state.safetensors"
     for at in (9, 23):  # two interruptions, neither of them just after a saving
         interrupted(suite, CONFIGS[kind], state, monkeypatch, at)
     resumed = train(suite, Site(0), TEXT, CONFIGS[kind], data=DATA, checkpointing=Checkpointing(state, 7))
-    assert same(resumed.crosscoder, whole.crosscoder)
-    assert resumed.log.equals(whole.log)
-    assert resumed.tokens == whole.tokens
+    assert same(resumed.crosscoder, uninterrupted.crosscoder)
+    assert resumed.log.equals(uninterrupted.log)
+    assert resumed.tokens == uninterrupted.tokens
 
 
-def test_resuming_does_not_do_again_what_was_done(suite: Suite, tmp_path, monkeypatch):
+def test_resuming_takes_only_the_steps_that_are_missing(suite: Suite, tmp_path, monkeypatch):
     state = tmp_path / "state.safetensors"
     interrupted(suite, CONFIGS["l1"], state, monkeypatch, 23)
     steps: list[int] = []
-    real = Trainer.update
-    monkeypatch.setattr(Trainer, "update", lambda self, step, x: steps.append(step) or real(self, step, x))
+    update = Trainer.update
+    monkeypatch.setattr(Trainer, "update", lambda self, step, x: steps.append(step) or update(self, step, x))
     train(suite, Site(0), TEXT, CONFIGS["l1"], data=DATA, checkpointing=Checkpointing(state, 7))
     assert steps == list(range(21, 40))
 
 
-def test_auxk_was_at_work_in_the_resumed_training(suite: Suite, monkeypatch):
-    seen: list[int] = []
-    real = TopKTrainer._auxk
-    monkeypatch.setattr(TopKTrainer, "_auxk", lambda self, *given: seen.append(self.n_dead) or real(self, *given))
+def test_auxk_is_active_in_the_training_that_is_resumed(suite: Suite, monkeypatch):
+    dead_counts: list[int] = []
+    auxk = TopKTrainer._auxk
+    monkeypatch.setattr(
+        TopKTrainer, "_auxk", lambda self, *arguments: dead_counts.append(self.n_dead) or auxk(self, *arguments)
+    )
     train(suite, Site(0), TEXT, CONFIGS["batchtopk"], data=DATA)
-    assert seen
+    assert dead_counts
 
 
-def test_another_configuration_is_refused_and_the_differences_listed(suite: Suite, tmp_path, monkeypatch):
+def test_another_configuration_is_rejected_and_the_differences_listed(suite: Suite, tmp_path, monkeypatch):
     state = tmp_path / "state.safetensors"
     interrupted(suite, CONFIGS["l1"], state, monkeypatch, 9)
-    with pytest.raises(
-        CrosscoderError, match=r"interrupted at step 7 .*l1 was 0\.05 and is now 0\.07; steps was 40"
-    ) as e:
-        train(
-            suite,
-            Site(0),
-            TEXT,
-            L1Config(l1=0.07, **SHARED | {"steps": 50}),
-            data=DATA,
-            checkpointing=Checkpointing(state),
-        )
-    assert "batch_size" not in str(e.value)
+    checkpointing = Checkpointing(state)
+
+    # Other hyper-parameters.
+    config = L1Config(l1=0.07, **SHARED | {"steps": 50})
+    message = r"interrupted at step 7 .*l1 was 0\.05 and is now 0\.07; steps was 40"
+    with pytest.raises(CrosscoderError, match=message) as caught:
+        train(suite, Site(0), TEXT, config, data=DATA, checkpointing=checkpointing)
+    assert "batch_size" not in str(caught.value)
+
+    # Another buffer.
+    data = replace(DATA, buffer_tokens=300)
     with pytest.raises(CrosscoderError, match=r"buffer_tokens was 200 and is now 300"):
-        train(
-            suite,
-            Site(0),
-            TEXT,
-            CONFIGS["l1"],
-            data=replace(DATA, buffer_tokens=300),
-            checkpointing=Checkpointing(state),
-        )
+        train(suite, Site(0), TEXT, CONFIGS["l1"], data=data, checkpointing=checkpointing)
 
 
-def test_another_text_is_refused(suite: Suite, tmp_path, monkeypatch):
+def test_another_text_is_rejected(suite: Suite, tmp_path, monkeypatch):
     state = tmp_path / "state.safetensors"
     interrupted(suite, CONFIGS["l1"], state, monkeypatch, 9)
     with pytest.raises(CrosscoderError, match="text is not the one that training was interrupted on"):
@@ -162,15 +156,15 @@ def test_a_loss_that_explodes_stops_training_with_its_step_and_keeps_the_last_st
     poison: float, suite: Suite, tmp_path, monkeypatch
 ):
     state = tmp_path / "state.safetensors"
-    real = Trainer.update
+    update = Trainer.update
 
     def poisoned(self: Trainer, step: int, x: torch.Tensor) -> torch.Tensor:
-        return real(self, step, x * poison if step == 16 else x)
+        return update(self, step, x * poison if step == 16 else x)
 
     monkeypatch.setattr(Trainer, "update", poisoned)
     with pytest.raises(CrosscoderError, match=r"diverged at step 16: .*last good state is in .*state\.safetensors"):
         train(suite, Site(0), TEXT, CONFIGS["l1"], data=DATA, checkpointing=Checkpointing(state, 7))
-    monkeypatch.setattr(Trainer, "update", real)
+    monkeypatch.setattr(Trainer, "update", update)
     resumed = train(suite, Site(0), TEXT, CONFIGS["l1"], data=DATA, checkpointing=Checkpointing(state, 7))
     assert same(resumed.crosscoder, train(suite, Site(0), TEXT, CONFIGS["l1"], data=DATA).crosscoder)
 

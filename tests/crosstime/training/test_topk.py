@@ -1,4 +1,4 @@
-"""TopK, BatchTopK and JumpReLU minimise what their formulas say, by whichever way the sums are done."""
+"""TopK, BatchTopK and JumpReLU minimise the losses of their formulas, with sparse and with dense sums."""
 
 from __future__ import annotations
 
@@ -34,14 +34,16 @@ def batch(seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
 
 
 def by_formula(crosscoder: CrossCoder, x: Tensor, k: int, *, shared: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Squared error, codes and what was missed, with masks over dense codes."""
+    """Squared error, codes and reconstruction error, with masks over dense codes."""
     scaled = x * crosscoder.scales.reshape(-1, 1)
     codes = (torch.einsum("bcd,cdf->bf", scaled, crosscoder.W_enc) + crosscoder.b_enc).relu()
     weighted = (codes * crosscoder.W_dec.norm(dim=-1).sum(1)).detach()
     rows = weighted.reshape(1, -1) if shared else weighted
-    kept = torch.zeros_like(rows).scatter_(1, rows.topk(k * B if shared else k).indices, 1.0).reshape(codes.shape)
-    missed = scaled - torch.einsum("bf,fcd->bcd", codes * kept, crosscoder.W_dec) - crosscoder.b_dec
-    return missed.square().sum((1, 2)).mean(), codes, missed
+    is_selected = (
+        torch.zeros_like(rows).scatter_(1, rows.topk(k * B if shared else k).indices, 1.0).reshape(codes.shape)
+    )
+    error = scaled - torch.einsum("bf,fcd->bcd", codes * is_selected, crosscoder.W_dec) - crosscoder.b_dec
+    return error.square().sum((1, 2)).mean(), codes, error
 
 
 @pytest.mark.parametrize("below", [NEVER, ALWAYS])
@@ -55,17 +57,16 @@ def test_loss_and_gradients_are_those_of_masked_dense_codes(shared: bool, below:
     expected, codes, _ = by_formula(crosscoder, x, K, shared=shared)
     torch.testing.assert_close(loss, expected)
     weights = dict(crosscoder.named_parameters())
-    found = torch.autograd.grad(loss, list(weights.values()))
-    for name, mine, other in zip(
-        weights, found, torch.autograd.grad(expected, list(weights.values())), strict=True
-    ):  # fmt: skip
-        torch.testing.assert_close(mine, other, msg=lambda text, name=name: f"{name}: {text}")
+    gradients = torch.autograd.grad(loss, list(weights.values()))
+    expected_gradients = torch.autograd.grad(expected, list(weights.values()))
+    for name, gradient, expected_gradient in zip(weights, gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(gradient, expected_gradient, msg=lambda text, name=name: f"{name}: {text}")
     if not shared:
         assert trainer.losses(x, 0).l0.item() == pytest.approx((codes > 0).sum(1).clamp(max=K).double().mean().item())
 
 
 @pytest.mark.parametrize("below", [NEVER, ALWAYS])
-def test_auxk_is_the_share_of_what_was_missed_that_dead_features_miss_too(below: dict, monkeypatch):
+def test_auxk_is_the_fraction_of_the_errors_variance_that_dead_features_do_not_explain(below: dict, monkeypatch):
     monkeypatch.setattr("crosstime.training.topk.SPARSE_BELOW", below)
     config = TopKConfig(n_features=F, steps=10, k=K, auxk=0.25, dead_after=10**6, decoder_norm=0.7)
     trainer = make(config)
@@ -75,21 +76,25 @@ def test_auxk_is_the_share_of_what_was_missed_that_dead_features_miss_too(below:
     trainer.tokens_since_fired[dead] = 10**6
     trainer._update_statistics(trainer._forward_pass(trainer._scaled(x), 0), 0)
     assert trainer.n_dead == int(dead.sum())
-    l2, codes, missed = by_formula(crosscoder, x, K, shared=False)
+
+    # The D/2 dead features with the largest codes reconstruct the error.
+    l2, codes, error = by_formula(crosscoder, x, K, shared=False)
     weighted = (codes * crosscoder.W_dec.norm(dim=-1).sum(1)).detach() * dead
-    kept = torch.zeros_like(weighted).scatter_(1, weighted.topk(D // 2).indices, 1.0) * dead
-    missed = missed.detach()
-    left = missed - torch.einsum("bf,fcd->bcd", codes * kept, crosscoder.W_dec)
-    spread = (missed - missed.mean(0)).square().sum((1, 2)).mean()
-    expected = l2 + 0.25 * left.square().sum((1, 2)).mean() / spread
+    is_selected = torch.zeros_like(weighted).scatter_(1, weighted.topk(D // 2).indices, 1.0) * dead
+    error = error.detach()
+    remaining_error = error - torch.einsum("bf,fcd->bcd", codes * is_selected, crosscoder.W_dec)
+    variance = (error - error.mean(0)).square().sum((1, 2)).mean()
+    expected = l2 + 0.25 * remaining_error.square().sum((1, 2)).mean() / variance
+
+    # Loss and gradients are the same.
     loss = trainer.losses(x, 0).loss
     torch.testing.assert_close(loss, expected)
-    for mine, other in zip(
+    for gradient, expected_gradient in zip(
         torch.autograd.grad(loss, [crosscoder.W_enc, crosscoder.W_dec, crosscoder.b_enc]),
         torch.autograd.grad(expected, [crosscoder.W_enc, crosscoder.W_dec, crosscoder.b_enc]),
         strict=True,
     ):
-        torch.testing.assert_close(mine, other)
+        torch.testing.assert_close(gradient, expected_gradient)
 
 
 def test_the_inference_threshold_remembers_the_smallest_codes_that_were_kept():
@@ -121,13 +126,15 @@ def test_jumprelu_costs_tanh_of_norm_weighted_codes():
     assert (
         0 < (codes > 0).sum() < ((torch.einsum("bcd,cdf->bf", scaled, crosscoder.W_enc) + crosscoder.b_enc) > 0).sum()
     )
-    missed = scaled - torch.einsum("bf,fcd->bcd", codes, crosscoder.W_dec) - crosscoder.b_dec
-    expected = missed.square().sum((1, 2)).mean() + 0.8 * torch.tanh(3.0 * codes * norms).sum(1).mean()
+
+    # The loss by its formula, and gradients by autograd.
+    error = scaled - torch.einsum("bf,fcd->bcd", codes, crosscoder.W_dec) - crosscoder.b_dec
+    expected = error.square().sum((1, 2)).mean() + 0.8 * torch.tanh(3.0 * codes * norms).sum(1).mean()
     loss = trainer.losses(x, 5).loss
     torch.testing.assert_close(loss, expected)
-    for mine, other in zip(
+    for gradient, expected_gradient in zip(
         torch.autograd.grad(loss, list(crosscoder.parameters())),
         torch.autograd.grad(expected, list(crosscoder.parameters())),
         strict=True,
     ):
-        torch.testing.assert_close(mine, other)
+        torch.testing.assert_close(gradient, expected_gradient)

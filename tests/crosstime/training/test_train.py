@@ -54,9 +54,8 @@ def test_the_crosscoder_remembers_what_it_was_trained_on(suite: Suite):
     ).crosscoder.origin
     assert (origin.suite, origin.revisions, origin.d_model) == ("mine", ("step6", "step0"), 16)
     assert origin.site == Site(1)
-    assert origin.training == asdict(CONFIG) | {
-        "trainer": "L1", "batch_size": 32, "sequence_length": 8, "data_seed": 8
-    }  # fmt: skip
+    data_settings = {"trainer": "L1", "batch_size": 32, "sequence_length": 8, "data_seed": 8}
+    assert origin.training == asdict(CONFIG) | data_settings
 
 
 def test_scales_bring_every_checkpoints_activations_to_the_root_of_the_width(suite: Suite):
@@ -72,20 +71,20 @@ def test_scales_bring_every_checkpoints_activations_to_the_root_of_the_width(sui
 
 
 def test_the_same_seeds_give_the_same_crosscoder(suite: Suite):
-    first, again = (train(suite, Site(0), TEXT, CONFIG, data=replace(DATA, seed=1)) for _ in range(2))
+    first, repeated = (train(suite, Site(0), TEXT, CONFIG, data=replace(DATA, seed=1)) for _ in range(2))
     for name, weight in first.crosscoder.state_dict().items():
-        assert torch.equal(weight, again.crosscoder.state_dict()[name]), name
-    assert first.log.equals(again.log)
-    other = train(suite, Site(0), TEXT, CONFIG, data=replace(DATA, seed=2))
-    assert not torch.equal(first.crosscoder.W_dec, other.crosscoder.W_dec)
+        assert torch.equal(weight, repeated.crosscoder.state_dict()[name]), name
+    assert first.log.equals(repeated.log)
+    different = train(suite, Site(0), TEXT, CONFIG, data=replace(DATA, seed=2))
+    assert not torch.equal(first.crosscoder.W_dec, different.crosscoder.W_dec)
 
 
 def test_a_file_and_its_lines_train_the_same_crosscoder(suite: Suite, tmp_path):
     path = tmp_path / "text.txt.gz"
     path.write_bytes(gzip.compress("\n".join(TEXT).encode()))
-    found = [train(suite, Site(0), corpus, CONFIG, data=DATA).crosscoder for corpus in (path, [str(path)], TEXT)]
-    assert torch.equal(found[0].W_dec, found[1].W_dec)
-    assert torch.equal(found[0].W_dec, found[2].W_dec)
+    crosscoders = [train(suite, Site(0), corpus, CONFIG, data=DATA).crosscoder for corpus in (path, [str(path)], TEXT)]
+    assert torch.equal(crosscoders[0].W_dec, crosscoders[1].W_dec)
+    assert torch.equal(crosscoders[0].W_dec, crosscoders[2].W_dec)
 
 
 def test_a_short_corpus_is_read_again(suite: Suite):
@@ -93,16 +92,16 @@ def test_a_short_corpus_is_read_again(suite: Suite):
     assert trained.tokens == 30 * 32
 
 
-def test_a_corpus_shorter_than_a_batch_is_refused_with_its_length(suite: Suite):
+def test_a_corpus_shorter_than_a_batch_is_rejected_with_its_length(suite: Suite):
     with pytest.raises(CrosscoderError, match=r"The corpus gives \d+ tokens, fewer than a batch of 512"):
         train(suite, Site(0), TEXT[:4], CONFIG, data=replace(DATA, batch_size=512))
 
 
 def test_documents_held_out_are_measured_and_change_nothing_but_the_text(suite: Suite, tmp_path):
     trained = train(suite, Site(0), TEXT, CONFIG, data=replace(DATA, validation=0.2), logging=Logging(tmp_path))
-    rest = list(without_held_out(TEXT, 0.2))
-    assert 0 < len(TEXT) - len(rest) == len(list(held_out(TEXT, 0.2)))
-    without = train(suite, Site(0), rest, CONFIG, data=DATA)
+    training_text = list(without_held_out(TEXT, 0.2))
+    assert 0 < len(TEXT) - len(training_text) == len(list(held_out(TEXT, 0.2)))
+    without = train(suite, Site(0), training_text, CONFIG, data=DATA)
     assert torch.equal(trained.crosscoder.W_dec, without.crosscoder.W_dec)
     log = trained.log.drop(columns=["held_out_loss", "held_out_l2"])
     assert log.equals(without.log)
@@ -113,7 +112,7 @@ def test_documents_held_out_are_measured_and_change_nothing_but_the_text(suite: 
     assert [row["tokens"] for row in rows[:2]] == [32, 64]
 
 
-def test_held_out_documents_that_do_not_fill_a_batch_are_refused(suite: Suite):
+def test_held_out_documents_that_do_not_fill_a_batch_are_rejected(suite: Suite):
     with pytest.raises(CrosscoderError, match=r"held-out documents give \d+ tokens, fewer than a batch of 512"):
         train(suite, Site(0), TEXT, CONFIG, data=replace(DATA, batch_size=512, validation=0.05))
 
@@ -130,8 +129,8 @@ def test_a_store_of_activations_trains_without_running_a_model(suite: Suite, tmp
     assert trained.tokens == 30 * 32
     assert trained.log.l2.tail(5).mean() < 0.8 * trained.log.l2.head(3).mean()
     assert torch.allclose(trained.crosscoder.scales, store.scales)
-    other = train(suite, Site(0), store, CONFIG, data=replace(DATA, sequence_length=99))
-    assert other.crosscoder.origin.training["sequence_length"] == 8
+    with_length = train(suite, Site(0), store, CONFIG, data=replace(DATA, sequence_length=99))
+    assert with_length.crosscoder.origin.training["sequence_length"] == 8
     with pytest.raises(StoreError, match=r"site .*resid\.1"):
         train(suite, Site(1), store, CONFIG, data=DATA)
     with pytest.raises(CrosscoderError, match="no documents to hold out"):
@@ -148,12 +147,12 @@ def test_documents_tells_sources_from_text(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("one\ntwo\n")
     for source in (path, str(path), [path], [str(path)]):
-        lines, again = documents(source)
+        lines, in_memory = documents(source)
         assert list(lines) == ["one", "two"]
-        assert again
-    lines, again = documents(["one sentence .", "another ."])
+        assert in_memory
+    lines, in_memory = documents(["one sentence .", "another ."])
     assert list(lines) == ["one sentence .", "another ."]
-    assert again
+    assert in_memory
     assert documents("hf:a/b")[1] is False
 
 
@@ -180,6 +179,6 @@ def test_a_missing_file_is_named(suite: Suite, tmp_path):
         ({"max_tokens": 0}, "max_tokens must be at least 1, not 0"),
     ],
 )
-def test_compute_refuses_what_does_not_exist(options: dict, message: str):
+def test_compute_rejects_unknown_values(options: dict, message: str):
     with pytest.raises(CrosstimeError, match=message):
         Compute(**options)

@@ -17,10 +17,7 @@ SCALES = torch.tensor([0.5, 2.0])
 
 def make(config: L1Config, *, width: int = D, scales: torch.Tensor | None = SCALES) -> L1Trainer:
     origin = Origin("mine", tuple(f"step{c}" for c in range(C)), Site(0), width)
-    crosscoder = CrossCoder(
-        origin, config.n_features, scales, decoder_norm=config.decoder_norm, seed=config.seed
-    )  # fmt: skip
-    return L1Trainer(crosscoder, config)
+    return L1Trainer(config.crosscoder(origin, scales), config)
 
 
 def batch(tokens: int = 16, seed: int = 0, width: int = D) -> torch.Tensor:
@@ -56,20 +53,20 @@ def test_the_loss_is_that_of_the_formula():
         trainer.crosscoder.b_enc += 0.1 * torch.arange(F)
         trainer.crosscoder.b_dec += 0.3
     loss, l2, sparsity, l0 = loss_by_hand(trainer.crosscoder, x, 0.7)
-    found = trainer.losses(x, 0)
-    assert found.loss.item() == pytest.approx(loss, rel=1e-5)
-    assert found.l2.item() == pytest.approx(l2, rel=1e-5)
-    assert found.sparsity.item() == pytest.approx(sparsity, rel=1e-5)
-    assert found.l0.item() == pytest.approx(l0)
-    assert trainer.loss(x, 0).item() == found.loss.item()
-    assert trainer.loss(x, 0, logging=True).losses["sparsity"] == found.sparsity.item()
+    losses = trainer.losses(x, 0)
+    assert losses.loss.item() == pytest.approx(loss, rel=1e-5)
+    assert losses.l2.item() == pytest.approx(l2, rel=1e-5)
+    assert losses.sparsity.item() == pytest.approx(sparsity, rel=1e-5)
+    assert losses.l0.item() == pytest.approx(l0)
+    assert trainer.loss(x, 0).item() == losses.loss.item()
+    assert trainer.loss(x, 0, logging=True).losses["sparsity"] == losses.sparsity.item()
 
 
 @pytest.mark.parametrize(("step", "weight"), [(0, 0.0), (1, 0.2), (5, 1.0), (10, 2.0), (11, 2.0), (99, 2.0)])
 def test_the_penalty_warms_up_linearly_and_stays(step: int, weight: float):
     trainer, x = make(L1Config(n_features=F, steps=100, l1=2.0, l1_warmup=0.1, decoder_norm=1.0)), batch()
-    found = trainer.losses(x, step)
-    assert (found.loss - found.l2).item() == pytest.approx(weight * found.sparsity.item(), rel=1e-4, abs=1e-5)
+    losses = trainer.losses(x, step)
+    assert (losses.loss - losses.l2).item() == pytest.approx(weight * losses.sparsity.item(), rel=1e-4, abs=1e-5)
 
 
 def test_the_learning_rate_falls_to_zero_over_the_last_fifth():
@@ -134,25 +131,25 @@ def test_a_feature_is_dead_after_a_hundred_thousand_tokens_without_firing():
     assert trainer.get_logging_parameters() == {}
     trainer.update(0, batch())
     trainer.tokens_since_fired[:] = torch.tensor([0, 100_000, 100_001, 0, 0, 200_000, 0])
-    found = trainer.get_logging_parameters()
-    assert found["dead"] == pytest.approx(2 / F)
-    assert set(found) == {"loss", "l2", "sparsity", "l0", "dead"}
+    metrics = trainer.get_logging_parameters()
+    assert metrics["dead"] == pytest.approx(2 / F)
+    assert set(metrics) == {"loss", "l2", "sparsity", "l0", "dead"}
 
 
 def test_logged_numbers_are_those_of_the_last_update():
     trainer, x = make(L1Config(n_features=F, steps=10, l1_warmup=0.0)), batch()
     expected = trainer.losses(x, 0)
-    given = trainer.update(0, x)
-    found = trainer.get_logging_parameters()
-    assert given == found["loss"] == expected.loss.item()
-    assert found["l2"] == expected.l2.item()
-    assert found["l0"] == expected.l0.item()
+    loss = trainer.update(0, x)
+    metrics = trainer.get_logging_parameters()
+    assert loss == metrics["loss"] == expected.loss.item()
+    assert metrics["l2"] == expected.l2.item()
+    assert metrics["l0"] == expected.l0.item()
 
 
 def test_config_holds_every_hyper_parameter_as_a_plain_value():
     settings = L1Config(n_features=F, steps=10, l1=0.25, seed=7)
-    found = make(settings).config
-    assert found == {"trainer_class": "L1Trainer", "dict_class": "CrossCoder", **dataclasses.asdict(settings)}
+    values = make(settings).config
+    assert values == {"trainer_class": "L1Trainer", "dict_class": "CrossCoder", **dataclasses.asdict(settings)}
 
 
 def test_the_same_seed_and_data_give_the_same_weights():
@@ -162,14 +159,14 @@ def test_the_same_seed_and_data_give_the_same_weights():
             trainer.update(step, batch(seed=step))
         return trainer.crosscoder
 
-    first, again, other = trained(1), trained(1), trained(2)
+    first, repeated, different = trained(1), trained(1), trained(2)
     for name, weight in first.state_dict().items():
-        assert torch.equal(weight, again.state_dict()[name]), name
-    assert not torch.equal(first.W_dec, other.W_dec)
+        assert torch.equal(weight, repeated.state_dict()[name]), name
+    assert not torch.equal(first.W_dec, different.W_dec)
 
 
 def test_training_finds_planted_sparse_features():
-    """Data made of few of 12 directions: the loss falls, and what is left of the variance is small."""
+    """On data generated from 12 sparse directions, the loss falls and the decoder finds the directions."""
     width, planted = 16, 12
     generator = torch.Generator().manual_seed(0)
     directions = torch.nn.functional.normalize(torch.randn(planted, C, width, generator=generator), dim=-1) * 3
@@ -188,7 +185,7 @@ def test_training_finds_planted_sparse_features():
     assert trainer.get_logging_parameters()["l0"] < 8
 
 
-def test_a_crosscoder_of_another_size_is_refused():
+def test_a_crosscoder_of_another_size_is_rejected():
     crosscoder = make(L1Config(n_features=F, steps=10)).crosscoder
     with pytest.raises(CrosscoderError, match=f"is for 8 features, the crosscoder has {F}"):
         L1Trainer(crosscoder, L1Config(n_features=8, steps=10))
@@ -197,10 +194,17 @@ def test_a_crosscoder_of_another_size_is_refused():
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("n_features", 0), ("steps", 0), ("lr", 0.0), ("lr", float("nan")), ("clip", -1.0), ("decoder_norm", 0.0),
-        ("l1", -0.1), ("l1_warmup", 1.5), ("lr_decay", -0.1),
+        ("n_features", 0),
+        ("steps", 0),
+        ("lr", 0.0),
+        ("lr", float("nan")),
+        ("clip", -1.0),
+        ("decoder_norm", 0.0),
+        ("l1", -0.1),
+        ("l1_warmup", 1.5),
+        ("lr_decay", -0.1),
     ],
-)  # fmt: skip
+)
 def test_hyper_parameters_out_of_range_are_named(key: str, value: float):
     with pytest.raises(CrosscoderError, match=key):
         L1Config(**{key: value})

@@ -22,15 +22,15 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("number", [0, 1])
 def test_the_plain_way_takes_our_steps(number: int):
     config = replace(training.configs(training.TINY)[number], lr=1e-2, decoder_norm=1.0)
-    ours = training.trainer(config, training.TINY, CPU, "float32")
+    our_trainer = training.trainer(config, training.TINY, CPU, "float32")
     with torch.no_grad():
-        ours.crosscoder.scales.copy_(torch.tensor([0.5, 2.0]))
-    how = {"l1": training.L1} if number == 0 else {"k": config.k}
-    plain = DenseTrainer(ours.crosscoder, lr=config.lr, **how)
+        our_trainer.crosscoder.scales.copy_(torch.tensor([0.5, 2.0]))
+    sparsity = {"l1": training.L1} if number == 0 else {"k": config.k}
+    plain = DenseTrainer(our_trainer.crosscoder, lr=config.lr, **sparsity)
     for step in range(5):
         x = torch.randn(16, 2, 8, generator=torch.Generator().manual_seed(step))
-        torch.testing.assert_close(ours.update(step, x), plain.update(step, x), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(ours.crosscoder.W_dec, plain.weights["W_dec"], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(our_trainer.update(step, x), plain.update(step, x), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(our_trainer.crosscoder.W_dec, plain.weights["W_dec"], rtol=1e-3, atol=1e-4)
 
 
 def test_rows_compare_with_the_plain_way_bare_products_and_the_peer_if_there_is_one(monkeypatch):

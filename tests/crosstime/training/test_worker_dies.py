@@ -29,7 +29,7 @@ def home(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def uninterrupted(home: Path, forks: BaseContext) -> dict[str, object]:
-    """Results of two processes that nothing happens to."""
+    """Results of two processes that are not interrupted."""
     for process in together(forks, home, home / "uninterrupted", 2):
         process.join(PATIENCE)
         assert process.exitcode == 0
