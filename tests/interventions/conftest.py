@@ -1,4 +1,4 @@
-"""Tiny random models of eight architectures, a dictionary for them, and the shared suites where present."""
+"""Tiny random models of nine architectures, a dictionary for them, and the shared suites if they are present."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ CONFIGURATIONS = {
 
 
 class Tiny(NamedTuple):
-    """A wrapped model, and an untouched copy of its module in double precision to compare with."""
+    """A wrapped model, and a copy of its module in double precision to compare with."""
 
     model: Model
     plain: nn.Module
@@ -70,7 +70,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def build(architecture: str, seed: int = 0) -> nn.Module:
-    """Random weights, larger than a default initialisation, so that tokens and blocks matter."""
+    """Build a model with random weights that are larger than by default, so that tokens and blocks matter."""
     module = AutoModelForCausalLM.from_config(CONFIGURATIONS[architecture](), attn_implementation="eager").eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -98,13 +98,13 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="session")
 def module_of() -> Callable[[str], nn.Module]:
-    """A fresh module of an architecture, for tests that damage or save it."""
+    """Builds a new module of an architecture, for tests that change or save it."""
     return build
 
 
 @pytest.fixture(scope="session")
 def tiny(tokenizer: PreTrainedTokenizerFast) -> Callable[[str], Tiny]:
-    """The tiny model of an architecture, opened once."""
+    """Returns the tiny model of an architecture, which is opened once."""
 
     @functools.cache
     def open_one(architecture: str) -> Tiny:
@@ -122,22 +122,22 @@ def dictionary() -> Dictionary:
 
 @pytest.fixture(scope="session")
 def prompts() -> Prompts:
-    """Five prompts of four lengths, with patch prompts that differ in some places."""
+    """Five prompts of four lengths, with patch prompts that differ from them at two positions."""
     generator = torch.Generator().manual_seed(5)
     ids, patch = [], []
     for length in (4, 7, 2, 7, 5):
         row = torch.randint(4, VOCABULARY, (length,), generator=generator).tolist()
-        other = list(row)
-        other[length // 2] = (row[length // 2] - 4 + 17) % (VOCABULARY - 4) + 4
-        other[0] = (row[0] - 4 + 5) % (VOCABULARY - 4) + 4
+        patch_row = list(row)
+        patch_row[length // 2] = (row[length // 2] - 4 + 17) % (VOCABULARY - 4) + 4
+        patch_row[0] = (row[0] - 4 + 5) % (VOCABULARY - 4) + 4
         ids.append(tuple(row))
-        patch.append(tuple(other))
+        patch.append(tuple(patch_row))
     return Prompts(tuple(ids), right=(4, 9, 14, 19, 24), wrong=(30, 35, 40, 45, 50), patch=tuple(patch))
 
 
 @pytest.fixture(scope="session")
 def decompose(dictionary: Dictionary) -> Callable[..., Decomposition]:
-    """Activations of some sequences at a layer, as features of the random dictionary."""
+    """Decomposes the activations of sequences at a layer with the random dictionary."""
 
     def decomposition(model: Model, sequences: Sequences, layer: int = 1) -> Decomposition:
         x = fetch(model, sequences, [Site(layer)])[Site(layer)]
@@ -149,7 +149,7 @@ def decompose(dictionary: Dictionary) -> Callable[..., Decomposition]:
 
 @pytest.fixture(scope="session", params=["tiny-pythia", "tiny-olmo", "tiny-bloom"])
 def suite_folder(request: pytest.FixtureRequest) -> Path:
-    """The last checkpoint of each shared suite in turn."""
+    """The folder of the last checkpoint of each shared suite."""
     folder = SUITES / request.param / "main"
     if not folder.is_dir():
         pytest.skip(f"the shared suite {request.param} is not beside the checkout")

@@ -1,4 +1,4 @@
-"""A server that speaks NDIF's HTTP, runs requests on models of this process, and fails when it is told to."""
+"""A stub of an NDIF server that runs requests on models of this process, and fails when a test tells it to."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from nnsight.tracing import tracer as tracing
 
 
 class Answer(NamedTuple):
-    """A canned answer: instead of doing what was asked."""
+    """An answer that a test prepares, in place of the server's own."""
 
     status: int
     body: bytes = b""
 
 
 DROP = Answer(0)
-"""Close the connection without a word."""
+"""Close the connection without an answer."""
 
 
 class Stub:
-    """NDIF in miniature.
+    """A minimal NDIF server.
 
     Attributes:
-        models: model key -> the model that runs its requests.
-        canned: route (request, response, result) -> answers that come first.
-        asked: (method, path, headers) of everything that came in.
-        requests: the routing envelope of each job.
+        models: by model key, the model that runs its requests.
+        canned: by route (request, response, result), answers that are given first.
+        asked: method, path and headers of every HTTP request.
+        requests: the routing data of each job.
     """
 
     def __init__(self, port: int = 0) -> None:
@@ -77,12 +77,12 @@ class Stub:
         self._server.server_close()
 
     def fail(self, route: str, *answers: Answer) -> None:
-        """Answer the next requests of a route so."""
+        """Answer the next requests of a route with `answers`."""
         self.canned.setdefault(route, deque()).extend(answers)
 
     def _post(self, handler: BaseHTTPRequestHandler) -> None:
         body = handler.rfile.read(int(handler.headers["Content-Length"]))
-        if self._stopped("request", handler):
+        if self._answer_canned("request", handler):
             return
         head = f"Content-Type: {handler.headers['Content-Type']}\r\n\r\n".encode()
         parts = {
@@ -97,7 +97,7 @@ class Stub:
             self.finished[job] = {"id": job, "status": "COMPLETED", "data": f"{self.host}/result/{job}"}
         except Exception as error:
             self.finished[job] = {"id": job, "status": "ERROR", "description": f"{type(error).__name__}: {error}"}
-        self._say(handler, 200, json.dumps({"id": job, "status": "RECEIVED"}).encode())
+        self._send(handler, 200, json.dumps({"id": job, "status": "RECEIVED"}).encode())
 
     def _run(self, key: str, blob: bytes) -> bytes:
         if key not in self.models:
@@ -111,25 +111,25 @@ class Stub:
             try:
                 tracer.execute(tracer.info.code)
                 saves = tracing._saves()
-                found = {name: value for name, value in tracer.info.frame.f_locals.items() if id(value) in saves}
+                saved = {name: value for name, value in tracer.info.frame.f_locals.items() if id(value) in saves}
             finally:
                 tracing.dec()
         buffer = io.BytesIO()
-        torch.save(found, buffer)
+        torch.save(saved, buffer)
         return buffer.getvalue()
 
     def _get(self, handler: BaseHTTPRequestHandler) -> None:
         _, route, job = handler.path.split("/", 2)
-        if self._stopped(route, handler):
+        if self._answer_canned(route, handler):
             return
         if route == "response" and job in self.finished:
-            self._say(handler, 200, json.dumps(self.finished[job]).encode())
+            self._send(handler, 200, json.dumps(self.finished[job]).encode())
         elif route == "result" and job in self.results:
-            self._say(handler, 200, self.results[job])
+            self._send(handler, 200, self.results[job])
         else:
-            self._say(handler, 404, b'{"detail": "unknown"}')
+            self._send(handler, 404, b'{"detail": "unknown"}')
 
-    def _stopped(self, route: str, handler: BaseHTTPRequestHandler) -> bool:
+    def _answer_canned(self, route: str, handler: BaseHTTPRequestHandler) -> bool:
         self.asked.append((handler.command, handler.path, dict(handler.headers)))
         waiting = self.canned.get(route)
         if not waiting:
@@ -139,10 +139,10 @@ class Stub:
             handler.close_connection = True
             handler.connection.close()
         else:
-            self._say(handler, answer.status, answer.body)
+            self._send(handler, answer.status, answer.body)
         return True
 
-    def _say(self, handler: BaseHTTPRequestHandler, status: int, body: bytes) -> None:
+    def _send(self, handler: BaseHTTPRequestHandler, status: int, body: bytes) -> None:
         handler.send_response(status)
         handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()

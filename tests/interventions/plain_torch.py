@@ -1,4 +1,4 @@
-"""The same quantities from transformers and forward hooks alone: one prompt at a time, no padding, no nnsight."""
+"""The same quantities by transformers and forward hooks alone: one prompt at a time, without padding or nnsight."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ATTENTION = {
 }
 MLP = {"bloom": "mlp.dense_4h_to_h", "olmo2": "post_feedforward_layernorm"}
 MIDDLE = {"gpt2": "ln_2", "olmo2": "mlp"}
-"""The module of a block whose input is the residual stream between attention and MLP."""
+"""Path of the module whose input is the residual stream between a block's attention and MLP."""
 
 
 def blocks(module: nn.Module) -> nn.ModuleList:
@@ -44,7 +44,7 @@ def logits(
     ids: list[int] | tuple[int, ...],
     edits: Mapping[Site, Callable[[Tensor], Tensor]] | None = None,
 ) -> Tensor:
-    """Logits S V of one prompt, with activations ``1 S D`` edited by forward hooks."""
+    """Compute the logits S V of one prompt, with activations ``1 S D`` edited by forward hooks."""
     return copies(module, ids, 1, edits)[0]
 
 
@@ -54,7 +54,7 @@ def copies(
     n: int,
     edits: Mapping[Site, Callable[[Tensor], Tensor]] | None = None,
 ) -> Tensor:
-    """Logits n S V of one prompt n times over, with activations ``n S D`` edited by forward hooks."""
+    """Compute the logits n S V of n copies of one prompt, with activations ``n S D`` edited by forward hooks."""
 
     def hook_of(edit: Callable[[Tensor], Tensor]):
         def hook(_module, _args, output):
@@ -70,11 +70,11 @@ def copies(
 
 @torch.no_grad()
 def residual_parts(module: nn.Module, ids: list[int] | tuple[int, ...]) -> dict[Site, Tensor]:
-    """Every site's activation of one prompt, S D; attention and MLP as differences of the residual stream.
+    """Return one prompt's activation S D at every site; attention and MLP as differences of the residual stream.
 
     GPT-NeoX adds both to the block's input at once, so there the outputs of its two modules are read instead.
     """
-    found: dict[Site, Tensor] = {}
+    activations: dict[Site, Tensor] = {}
     kind = module.config.model_type
     with ExitStack() as stack:
         for layer, block in enumerate(blocks(module)):
@@ -92,12 +92,15 @@ def residual_parts(module: nn.Module, ids: list[int] | tuple[int, ...]) -> dict[
 
             def finish(_module, _args, output, *, layer=layer, points=points):
                 out = first(output)
-                found[Site(layer)] = out[0]
+                activations[Site(layer)] = out[0]
                 if kind == "gpt_neox":
-                    found[Site(layer, "attn")], found[Site(layer, "mlp")] = points["attn"][0], points["mlp"][0]
+                    activations[Site(layer, "attn")], activations[Site(layer, "mlp")] = (
+                        points["attn"][0],
+                        points["mlp"][0],
+                    )
                 else:
-                    found[Site(layer, "attn")] = (points["middle"] - points["in"])[0]
-                    found[Site(layer, "mlp")] = (out - points["middle"])[0]
+                    activations[Site(layer, "attn")] = (points["middle"] - points["in"])[0]
+                    activations[Site(layer, "mlp")] = (out - points["middle"])[0]
 
             if kind == "gpt_neox":
                 handles = [
@@ -114,11 +117,11 @@ def residual_parts(module: nn.Module, ids: list[int] | tuple[int, ...]) -> dict[
             for handle in handles:
                 stack.callback(handle.remove)
         module(input_ids=torch.tensor([list(ids)]), use_cache=False)
-    return found
+    return activations
 
 
 def residual(module: nn.Module, ids: list[int] | tuple[int, ...], layer: int) -> Tensor:
-    """Output of one block for one prompt, S D."""
+    """Return one block's output for one prompt, S D."""
     return residual_parts(module, ids)[Site(layer)]
 
 
@@ -136,7 +139,7 @@ METRICS: dict[str, Callable[[Tensor, int, int], Tensor]] = {
 
 
 class Dictionary:
-    """A ReLU dictionary with random weights, in double precision: dense codes, and decoding of all F."""
+    """A ReLU dictionary with random weights in double precision, whose codes are dense."""
 
     def __init__(self, d_model: int, n_features: int, seed: int = 0) -> None:
         generator = torch.Generator().manual_seed(seed)
@@ -164,7 +167,7 @@ def gradient_effects(
     weights: list[float],
     metric: Callable[[Tensor, int, int], Tensor] = difference,
 ) -> tuple[Tensor, Tensor]:
-    """``(f' - f) sum_k w_k dm/df`` of one prompt (S F) and of its error term, by autograd through all of F."""
+    """Compute ``(f' - f) sum_k w_k dm/df`` of one prompt (S F) and its error term, by autograd through all features."""
     x = residual(module, clean, layer)
     f = dictionary.encode(x)
     e = x - dictionary.decode(f)

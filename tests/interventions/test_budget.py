@@ -1,4 +1,4 @@
-"""Batches that do not fit into memory are cut in half, and give the same numbers."""
+"""Batches that do not fit into memory are halved, and give the same results."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ def out_of_memory(kind: str) -> BaseException:
 
 
 @pytest.mark.parametrize("kind", ["torch", "allocator", "python"])
-def test_the_budget_is_halved_until_it_fits_and_nothing_is_left_out(kind):
-    lengths, fits, done = torch.tensor([1, 1, 2, 2, 3, 3, 4]), 6, []
+def test_the_budget_is_halved_until_every_run_fits(kind):
+    lengths, limit, finished = torch.tensor([1, 1, 2, 2, 3, 3, 4]), 6, []
 
     def work(run: slice, budget: int) -> None:
-        if (run.stop - run.start) * int(lengths[run.stop - 1]) > fits:
+        if (run.stop - run.start) * int(lengths[run.stop - 1]) > limit:
             raise out_of_memory(kind)
-        done.extend(range(run.start, run.stop))
+        finished.extend(range(run.start, run.stop))
 
     with pytest.warns(RuntimeWarning, match=r"max_tokens=100 did not fit into memory; \d+ did"):
         for_each_run(lengths, 100, work)
-    assert done == list(range(7))
+    assert finished == list(range(7))
 
 
-def test_a_single_sequence_that_does_not_fit_is_refused():
+def test_a_single_sequence_that_does_not_fit_is_an_error():
     def work(run: slice, budget: int) -> None:
         raise out_of_memory("torch")
 
@@ -55,7 +55,7 @@ def test_a_single_sequence_that_does_not_fit_is_refused():
         for_each_run(torch.tensor([3, 9]), 100, work)
 
 
-def test_any_other_error_is_not_taken_for_a_lack_of_memory():
+def test_another_error_is_not_mistaken_for_running_out_of_memory():
     calls = []
 
     def work(run: slice, budget: int) -> None:
@@ -69,7 +69,7 @@ def test_any_other_error_is_not_taken_for_a_lack_of_memory():
 
 @pytest.fixture(scope="module")
 def cramped(module_of, tokenizer) -> tuple[Model, list[int]]:
-    """A model whose last block has no memory for more than 9 tokens with padding at once."""
+    """A model whose last block runs out of memory above 9 slots, and the sizes of the batches that it refused."""
     module = module_of("gpt_neox")
     model = Model.wrap(module, tokenizer)
     refused: list[int] = []
@@ -100,13 +100,13 @@ RUNS: dict[str, Callable] = {
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_a_lack_of_memory_inside_a_pass_changes_no_number(cramped, tiny, prompts: Prompts, decompose, run):
+def test_running_out_of_memory_inside_a_pass_does_not_change_results(cramped, tiny, prompts: Prompts, decompose, run):
     model, refused = cramped
     roomy, _ = tiny("gpt_neox")
     clean = decompose(roomy, prompts)
     expected = RUNS[run](roomy, prompts, copy.copy(clean))
     refused.clear()
     with pytest.warns(RuntimeWarning, match="did not fit into memory"):
-        found = RUNS[run](model, prompts, clean)
+        actual = RUNS[run](model, prompts, clean)
     assert refused
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)

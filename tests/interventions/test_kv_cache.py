@@ -59,9 +59,9 @@ def replaced(
     x = fetch(model, prompts, [site])[site]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(model, "max_tokens", max_tokens)
-        found = replace(Upward(model, prompts, site, "logit_difference"), x, change, directions, GROUPS, **options)
+        pairs = replace(Upward(model, prompts, site, "logit_difference"), x, change, directions, GROUPS, **options)
     table = torch.full((len(prompts), len(GROUPS)), torch.nan)
-    table[found.prompt, found.group] = found.metric
+    table[pairs.prompt, pairs.group] = pairs.metric
     return table
 
 
@@ -80,12 +80,12 @@ def test_a_model_that_ignores_its_kv_cache_is_recognized(module_of, tokenizer, m
 
 def test_a_site_in_the_last_block_needs_no_kv_cache(tiny, longer, change, dictionary):
     model, plain = tiny("gpt_neox")
-    found = replaced(model, longer, change, dictionary.directions.float(), site=Site(2))
+    actual = replaced(model, longer, change, dictionary.directions.float(), site=Site(2))
     x = plain_torch.residual(plain, longer.ids[1], 2)
     moved = change.dense().double()[longer.sequence_of_token == 1] @ dictionary.directions
     expected = plain_torch.logits(plain, longer.ids[1], {Site(2): lambda _: (x + moved)[None]})[-1]
     difference = plain_torch.difference(expected, longer.right[1], longer.wrong[1]).item()
-    assert found[1, 5].item() == pytest.approx(difference, abs=3e-5)
+    assert actual[1, 5].item() == pytest.approx(difference, abs=3e-5)
 
 
 @pytest.mark.parametrize("site", [Site(0), Site(1), Site(1, "attn"), Site(1, "mlp")], ids=str)
@@ -96,17 +96,17 @@ def test_replacing_with_and_without_a_kv_cache_is_the_same(tiny, longer, change,
         pytest.skip(f"{architecture} has no such site")
     assert model.continues_from_cache
     slots.clear()
-    short = replaced(model, longer, change, directions, site)
+    cached = replaced(model, longer, change, directions, site)
     with_cache = sum(slots)
     slots.clear()
     model.__dict__["continues_from_cache"] = False
     try:
-        whole = replaced(model, longer, change, directions, site)
+        without_cache = replaced(model, longer, change, directions, site)
     finally:
         model.__dict__["continues_from_cache"] = True
-    torch.testing.assert_close(short, whole, atol=2e-5, rtol=1e-5, equal_nan=True)
-    assert whole.isnan().any()
-    assert whole.std(1).nanmean() > 1e-2
+    torch.testing.assert_close(cached, without_cache, atol=2e-5, rtol=1e-5, equal_nan=True)
+    assert without_cache.isnan().any()
+    assert without_cache.std(1).nanmean() > 1e-2
     assert with_cache < 0.8 * sum(slots)
 
 
@@ -124,13 +124,13 @@ def test_a_kv_cache_holds_only_the_prompts_that_fit_into_its_limit(tiny, longer,
     monkeypatch.setattr(Upward, "kv_cache", count)
     # Keys and values of fourteen tokens, in three blocks
     monkeypatch.setattr(kv_cache, "MAX_BYTES", 14 * 2 * 3 * 16 * 4)
-    done: list[tuple[int, int]] = []
-    apart = replaced(model, longer, change, directions, max_tokens=20, progress=lambda *at: done.append(at))
+    progress: list[tuple[int, int]] = []
+    apart = replaced(model, longer, change, directions, max_tokens=20, progress=lambda *at: progress.append(at))
     torch.testing.assert_close(apart, together, atol=2e-5, rtol=1e-5, equal_nan=True)
     assert len(cached_prompts) > 3
     assert max(cached_prompts) < len(longer)
-    assert done[-1] == (int((~together.isnan()).sum()),) * 2
-    assert all(a < b for (a, _), (b, _) in itertools.pairwise(done))
+    assert progress[-1] == (int((~together.isnan()).sum()),) * 2
+    assert all(a < b for (a, _), (b, _) in itertools.pairwise(progress))
 
 
 def test_one_group_that_changes_every_token_needs_no_kv_cache(tiny, longer, dictionary, slots, monkeypatch):
@@ -145,7 +145,7 @@ def test_one_group_that_changes_every_token_needs_no_kv_cache(tiny, longer, dict
     assert slots.count(7 * 14) == len(slots)
 
 
-def test_entries_of_rows_are_found_by_hand():
+def test_entries_of_rows_in_an_example_worked_by_hand():
     entry, owner = entries_of(torch.tensor([1, 3, 0, 2]), torch.tensor([3, 2, 1, 1]))
     assert entry.tolist() == [4, 5, 1, 2, 3, 1, 2, 3]
     assert owner.tolist() == [0, 0, 2, 2, 2, 3, 3, 3]

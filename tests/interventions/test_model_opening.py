@@ -37,13 +37,13 @@ def test_every_architecture_opens_with_its_sizes_and_all_components(tiny, archit
     assert len(plain_torch.blocks(plain)) == 3
 
 
-def test_a_block_that_returns_a_tuple_is_told_from_one_that_returns_a_tensor(tiny, architecture):
+def test_the_length_of_the_tuple_that_a_block_returns_is_recognized(tiny, architecture):
     model, plain = tiny(architecture)
-    seen = []
-    handle = plain_torch.blocks(plain)[0].register_forward_hook(lambda _m, _a, output: seen.append(output))
+    outputs = []
+    handle = plain_torch.blocks(plain)[0].register_forward_hook(lambda _m, _a, output: outputs.append(output))
     plain_torch.logits(plain, (5, 6))
     handle.remove()
-    assert model.block_tuple == (len(seen[0]) if isinstance(seen[0], tuple) else 0)
+    assert model.block_tuple == (len(outputs[0]) if isinstance(outputs[0], tuple) else 0)
     assert (model.block_tuple > 0) == (architecture == "bloom")
 
 
@@ -69,22 +69,22 @@ def test_a_saved_checkpoint_opens_to_the_same_logits(tmp_path, tiny, module_of, 
 def test_a_trained_suite_opens_and_gives_the_logits_of_transformers(trained, suite_folder):
     plain = AutoModelForCausalLM.from_pretrained(suite_folder).double().eval()
     prompts = Prompts(((5, 60, 7), (9, 100, 8, 44, 30)), right=(8, 50), wrong=(9, 200))
-    found = score(trained, prompts)
+    actual = score(trained, prompts)
     assert trained.components == ("attn", "mlp", "resid")
     for row, ids in enumerate(prompts.ids):
         last = plain_torch.logits(plain, ids)[-1]
-        assert found[row].item() == pytest.approx(
+        assert actual[row].item() == pytest.approx(
             (last[prompts.wrong[row]] - last[prompts.right[row]]).item(), abs=1e-4
         )
 
 
-def test_a_folder_that_does_not_exist_is_refused_in_one_sentence(tmp_path):
+def test_a_folder_that_does_not_exist_is_rejected_with_one_line(tmp_path):
     with pytest.raises(CheckpointLoadError, match=r"Cannot open checkpoint .*nothing-here") as caught:
         Model.open(tmp_path / "nothing-here")
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_with_damaged_weights_is_refused(tmp_path, module_of, tokenizer):
+def test_a_folder_with_damaged_weights_is_rejected(tmp_path, module_of, tokenizer):
     module_of("gpt_neox").save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     weights = tmp_path / "model.safetensors"
@@ -95,7 +95,7 @@ def test_a_folder_with_damaged_weights_is_refused(tmp_path, module_of, tokenizer
 
 
 @pytest.mark.parametrize("architecture_name", ["gpt_neox", "bloom", "olmo2"])
-def test_nan_weights_are_refused_when_the_model_is_opened(module_of, tokenizer, architecture_name):
+def test_nan_weights_are_rejected_when_the_model_is_opened(module_of, tokenizer, architecture_name):
     module = module_of(architecture_name)
     with torch.no_grad():
         next(plain_torch.blocks(module)[1].parameters()).fill_(float("nan"))
@@ -135,12 +135,12 @@ def test_components_that_do_not_add_up_to_the_residual_stream_are_not_offered(mo
 def test_the_search_by_structure_finds_blocks_and_norm(module_of, monkeypatch, known):
     module = module_of(known)
     monkeypatch.delitem(architectures.TABLE, known, raising=False)
-    found = architectures.find(module)
-    assert module.get_submodule(found.blocks) is plain_torch.blocks(module)
-    seen = []
-    module.get_submodule(found.norm).register_forward_hook(lambda _m, _a, output: seen.append(output))
+    architecture = architectures.find(module)
+    assert module.get_submodule(architecture.blocks) is plain_torch.blocks(module)
+    normed = []
+    module.get_submodule(architecture.norm).register_forward_hook(lambda _m, _a, output: normed.append(output))
     expected = plain_torch.logits(module, (5, 6, 7))
-    torch.testing.assert_close(module.get_output_embeddings()(seen[0])[0], expected)
+    torch.testing.assert_close(module.get_output_embeddings()(normed[0])[0], expected)
 
 
 def test_a_norm_without_weights_cannot_be_found_by_structure(module_of, monkeypatch):
@@ -170,7 +170,7 @@ class OddBlock(nn.Module):
 
 
 class OddModel(PreTrainedModel, GenerationMixin):
-    """Blocks in a list, or one by one; the norm is hidden in a module of its own, before the blocks."""
+    """A model whose blocks are in a list or are two attributes, and whose norm is in a module before the blocks."""
 
     config_class = OddConfig
     main_input_name = "input_ids"
@@ -179,11 +179,11 @@ class OddModel(PreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.embed = nn.Embedding(config.vocab_size, config.hidden_size)
         self.end = nn.ModuleDict({"norm": nn.LayerNorm(config.hidden_size)})
-        made = [OddBlock(config.hidden_size) for _ in range(config.num_hidden_layers)]
+        blocks = [OddBlock(config.hidden_size) for _ in range(config.num_hidden_layers)]
         if config.listed:
-            self.stages = nn.ModuleList(made)
+            self.stages = nn.ModuleList(blocks)
         else:
-            self.one, self.two = made
+            self.first, self.second = blocks
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=True)
         self.post_init()
 
@@ -195,7 +195,7 @@ class OddModel(PreTrainedModel, GenerationMixin):
 
     def forward(self, input_ids: torch.Tensor, attention_mask=None, position_ids=None, use_cache=None, **_):
         hidden = self.embed(input_ids)
-        for block in self.stages if self.config.listed else (self.one, self.two):
+        for block in self.stages if self.config.listed else (self.first, self.second):
             hidden = block(hidden)
         return CausalLMOutput(logits=self.lm_head(self.end["norm"](hidden)))
 
@@ -216,7 +216,7 @@ def test_an_unknown_structure_says_what_to_register(tokenizer, listed, reason):
         Model.wrap(odd(listed=listed), tokenizer)
 
 
-def test_a_registered_architecture_opens_and_its_head_bias_counts(monkeypatch, tokenizer):
+def test_a_registered_architecture_opens_and_the_bias_of_its_head_is_used(monkeypatch, tokenizer):
     monkeypatch.setitem(architectures.TABLE, "odd", None)
     architectures.register("odd", Architecture("stages", "end.norm"))
     module = odd()
@@ -225,11 +225,11 @@ def test_a_registered_architecture_opens_and_its_head_bias_counts(monkeypatch, t
     assert model.components == ("resid",)
     assert model.head_is_linear
     last = plain(torch.tensor([[5, 6]])).logits[0, -1]
-    found = score(model, Prompts(((5, 6),), right=(7,), wrong=(8,)))
-    assert found.item() == pytest.approx((last[8] - last[7]).item(), abs=1e-5)
+    actual = score(model, Prompts(((5, 6),), right=(7,), wrong=(8,)))
+    assert actual.item() == pytest.approx((last[8] - last[7]).item(), abs=1e-5)
 
 
-def test_a_configuration_with_another_number_of_layers_is_refused(monkeypatch, tokenizer):
+def test_a_configuration_with_another_number_of_layers_is_rejected(monkeypatch, tokenizer):
     monkeypatch.setitem(architectures.TABLE, "odd", Architecture("stages", "end.norm"))
     module = odd()
     module.config.num_hidden_layers = 5
@@ -237,7 +237,7 @@ def test_a_configuration_with_another_number_of_layers_is_refused(monkeypatch, t
         Model.wrap(module, tokenizer)
 
 
-def test_soft_capped_logits_are_noticed_and_right_everywhere(tiny, prompts):
+def test_soft_capped_logits_are_recognized_and_correct_in_every_function(tiny, prompts):
     model, plain = tiny("gemma2")
     assert not model.head_is_linear
     x = fetch(model, prompts, [Site(1)])[Site(1)]
@@ -256,10 +256,10 @@ def test_soft_capped_logits_are_noticed_and_right_everywhere(tiny, prompts):
     ]
     count = sum(len(ids) - 1 for ids in prompts.ids)
     assert cross_entropy(model, prompts) == pytest.approx(sum(losses).item() / count, abs=1e-4)
-    assert max(abs(plain_torch.logits(plain, ids)).max() for ids in prompts.ids) > 2.0  # the cap of 4 does bend them
+    assert max(abs(plain_torch.logits(plain, ids)).max() for ids in prompts.ids) > 2.0  # so the cap of 4 changes them
 
 
-def test_a_closed_model_gives_its_weights_back(module_of, tokenizer):
+def test_a_closed_model_cannot_be_used(module_of, tokenizer):
     with Model.wrap(module_of("gpt2"), tokenizer) as model:
         assert model.n_layers == 3
     with pytest.raises(InterventionError, match="has been closed"):

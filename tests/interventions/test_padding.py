@@ -15,14 +15,14 @@ ROWS = st.lists(st.lists(st.integers(1, 1000), min_size=1, max_size=9), min_size
 
 
 def batches(sequences: Sequences, max_tokens: int, rows: torch.Tensor | None = None) -> list[Batch]:
-    found: list[Batch] = []
-    for_each_batch(sequences, max_tokens, lambda batch, budget: found.append(batch), rows)
-    return found
+    collected: list[Batch] = []
+    for_each_batch(sequences, max_tokens, lambda batch, budget: collected.append(batch), rows)
+    return collected
 
 
 @given(ROWS)
 @settings(deadline=None)
-def test_flat_numbers_follow_sequence_after_sequence(rows):
+def test_flat_indices_run_through_one_sequence_after_another(rows):
     sequences = Sequences(rows)
     flat = [(sequence, position, token) for sequence, row in enumerate(rows) for position, token in enumerate(row)]
     assert sequences.n_tokens == len(flat)
@@ -34,11 +34,11 @@ def test_flat_numbers_follow_sequence_after_sequence(rows):
 
 @given(ROWS, st.integers(1, 40), st.randoms(use_true_random=False))
 @settings(deadline=None)
-def test_every_token_lands_in_its_slot_once_within_the_budget(rows, max_tokens, random):
+def test_every_token_is_in_one_slot_and_batches_stay_within_the_budget(rows, max_tokens, random):
     sequences = Sequences(rows)
-    wanted = sorted(random.sample(range(len(rows)), random.randint(1, len(rows))))
-    seen = []
-    for batch in batches(sequences, max_tokens, torch.tensor(wanted)):
+    selected = sorted(random.sample(range(len(rows)), random.randint(1, len(rows))))
+    rows_of_batches = []
+    for batch in batches(sequences, max_tokens, torch.tensor(selected)):
         assert batch.mask.numel() <= max_tokens or len(batch.rows) == 1
         width = max(len(rows[row]) for row in batch.rows.tolist())
         for line, row in enumerate(batch.rows.tolist()):
@@ -47,13 +47,13 @@ def test_every_token_lands_in_its_slot_once_within_the_budget(rows, max_tokens, 
             assert batch.mask[line].tolist() == [False] * padding + [True] * len(rows[row])
             start = int(sequences.starts[row])
             assert batch.flat[line].tolist() == [-1] * padding + list(range(start, start + len(rows[row])))
-            seen.append(row)
-    assert sorted(seen) == wanted
+            rows_of_batches.append(row)
+    assert sorted(rows_of_batches) == selected
 
 
 @given(ROWS, st.integers(1, 40))
 @settings(deadline=None)
-def test_padding_and_unpadding_give_every_token_its_own_numbers_back(rows, max_tokens):
+def test_unpadding_restores_what_was_padded(rows, max_tokens):
     sequences = Sequences(rows)
     x = torch.arange(1.0, 1.0 + 2 * sequences.n_tokens).view(-1, 2)
     out = torch.full_like(x, torch.nan)
@@ -64,7 +64,7 @@ def test_padding_and_unpadding_give_every_token_its_own_numbers_back(rows, max_t
     assert torch.equal(out, x)
 
 
-def test_nan_in_one_token_stays_out_of_padding():
+def test_a_nan_of_one_token_does_not_reach_padding():
     x = torch.tensor([[torch.nan], [1.0], [2.0]])
     padded = Sequences(((5,), (6, 7))).batch(torch.tensor([0, 1])).pad(x)
     assert padded[0, 0].item() == 0.0
@@ -73,7 +73,7 @@ def test_nan_in_one_token_stays_out_of_padding():
 
 @given(ROWS, st.randoms(use_true_random=False))
 @settings(deadline=None)
-def test_positions_mean_all_tokens_the_last_or_a_span_of_each_sequence(rows, random):
+def test_positions_are_all_tokens_the_last_or_a_span_of_each_sequence(rows, random):
     sequences = Sequences(rows)
     starts = [random.randrange(len(row)) for row in rows]
     spans = [(start, random.randint(start + 1, len(row))) for start, row in zip(starts, rows, strict=True)]
@@ -94,19 +94,19 @@ def test_positions_mean_all_tokens_the_last_or_a_span_of_each_sequence(rows, ran
         ([(-1, 2), (0, 1)], r"Span \(-1, 2\) does not lie in sequence 0"),
     ],
 )
-def test_positions_that_are_not_there_are_refused(positions, message):
+def test_invalid_positions_are_rejected(positions, message):
     with pytest.raises(ShapeError, match=message):
         Sequences(((5, 6), (7,))).at(positions)
 
 
-def test_a_repeated_batch_is_all_rows_again_and_again():
+def test_a_repeated_batch_contains_all_rows_several_times():
     batch = Sequences(((5,), (6, 7))).batch(torch.tensor([0, 1])).repeat(3)
     assert batch.rows.tolist() == [0, 1, 0, 1, 0, 1]
     assert batch.input_ids.tolist() == [[0, 5], [6, 7]] * 3
 
 
 @given(st.lists(st.integers(1, 30), max_size=30).map(sorted), st.integers(1, 60))
-def test_runs_cover_all_in_order_are_within_budget_and_cannot_take_one_more(lengths, max_tokens):
+def test_runs_cover_all_lengths_in_order_and_are_as_long_as_the_budget_allows(lengths, max_tokens):
     runs = list(split_by_tokens(torch.tensor(lengths, dtype=torch.long), max_tokens))
     assert [index for run in runs for index in range(run.start, run.stop)] == list(range(len(lengths)))
     for run in runs:
@@ -116,12 +116,12 @@ def test_runs_cover_all_in_order_are_within_budget_and_cannot_take_one_more(leng
 
 
 @pytest.mark.parametrize("rows", [(), ((1, 2), ())])
-def test_nothing_and_empty_sequences_are_refused(rows):
+def test_empty_sequences_are_rejected(rows):
     with pytest.raises(ShapeError, match="at least one"):
         Sequences(rows)
 
 
-def test_prompts_without_as_many_answers_are_refused():
+def test_prompts_with_another_number_of_answers_are_rejected():
     with pytest.raises(ShapeError, match="2 prompts need as many answers; got 1 right and 2 wrong"):
         Prompts(((5, 6), (7,)), right=(1,), wrong=(3, 4))
 
@@ -131,27 +131,27 @@ def test_a_patch_prompt_of_another_length_is_named():
         Prompts(((5, 6), (7,)), right=(1, 2), wrong=(3, 4), patch=((5, 6), (7, 8)))
 
 
-def test_another_number_of_patch_prompts_is_refused():
+def test_another_number_of_patch_prompts_is_rejected():
     with pytest.raises(ShapeError, match="2 prompts need as many patch prompts; got 1"):
         Prompts(((5, 6), (7,)), right=(1, 2), wrong=(3, 4), patch=((5, 6),))
 
 
-def test_patch_prompts_are_sequences_and_their_absence_is_said():
+def test_patch_prompts_are_sequences_and_missing_ones_are_an_error():
     with_patch = Prompts(((5, 6),), right=(1,), wrong=(3,), patch=((8, 9),))
     assert with_patch.patched.tokens.tolist() == [8, 9]
     with pytest.raises(ShapeError, match="no patch prompts; use the zero baseline"):
         _ = Prompts(((5, 6),), right=(1,), wrong=(3,)).patched
 
 
-def test_anything_with_prompts_and_answers_becomes_prompts():
+def test_any_object_with_prompts_and_answers_becomes_prompts():
     class Pairs:
         prompts = ((5, 6), (7,))
         right = (1, 2)
         wrong = (3, 4)
         patch = None
 
-    made = Prompts.of(Pairs())
-    assert made.ids == ((5, 6), (7,))
-    right, wrong = made.answers(torch.tensor([1, 0]))
+    converted = Prompts.of(Pairs())
+    assert converted.ids == ((5, 6), (7,))
+    right, wrong = converted.answers(torch.tensor([1, 0]))
     assert (right.tolist(), wrong.tolist()) == ([2, 1], [4, 3])
-    assert Prompts.of(made) is made
+    assert Prompts.of(converted) is converted

@@ -19,16 +19,16 @@ def log_probs_of(plain: torch.nn.Module, ids: tuple[int, ...]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("max_tokens", [4096, 8])
-def test_a_sequences_likelihood_is_the_sum_over_its_tokens_after_the_first(tiny, monkeypatch, architecture, max_tokens):
+def test_a_log_likelihood_is_the_sum_over_all_tokens_but_the_first(tiny, monkeypatch, architecture, max_tokens):
     model, plain = tiny(architecture)
     monkeypatch.setattr(model, "max_tokens", max_tokens)
-    found = log_likelihoods(model, TEXT)
-    for ids, value in zip(TEXT.ids, found.tolist(), strict=True):
+    actual = log_likelihoods(model, TEXT)
+    for ids, value in zip(TEXT.ids, actual.tolist(), strict=True):
         rows = log_probs_of(plain, ids)
         assert value == pytest.approx(sum(rows[t - 1, ids[t]].item() for t in range(1, len(ids))), abs=2e-4)
 
 
-def test_a_soft_cap_on_the_logits_is_kept(tiny):
+def test_a_soft_cap_on_the_logits_is_applied(tiny):
     model, plain = tiny("gemma2")
     assert not model.head_is_linear
     rows = log_probs_of(plain, TEXT.ids[0])
@@ -53,18 +53,18 @@ def test_the_prediction_of_every_token_is_reduced_whatever_the_size_of_chunks(ti
         assert log_probs.shape == (len(tokens), model.vocab_size)
         return torch.stack([-(log_probs.exp() * log_probs).sum(1), tokens.float()], 1)
 
-    found = reduce_predictions(model, TEXT, reduce, 2)
+    actual = reduce_predictions(model, TEXT, reduce, 2)
     first = TEXT.position_of_token == 0
-    assert found[first].isnan().all()
-    assert torch.equal(found[~first, 1], torch.arange(TEXT.n_tokens)[~first].float())
+    assert actual[first].isnan().all()
+    assert torch.equal(actual[~first, 1], torch.arange(TEXT.n_tokens)[~first].float())
     expected = []
     for ids in TEXT.ids:
         rows = log_probs_of(plain, ids)[:-1]
         expected += (-(rows.exp() * rows).sum(1)).tolist()
-    assert found[~first, 0].tolist() == pytest.approx(expected, abs=1e-4)
+    assert actual[~first, 0].tolist() == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_models_nan_is_not_turned_into_certainty(module_of, tokenizer):
+def test_a_nan_of_the_model_stays_nan(module_of, tokenizer):
     module = module_of("gpt2")
     model = Model.wrap(module, tokenizer)
     with torch.no_grad():

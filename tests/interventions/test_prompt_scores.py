@@ -22,7 +22,7 @@ from interventions import (
 
 
 def expected_scores(plain, prompts: Prompts, metric: str, edits_of_row=lambda row: None) -> torch.Tensor:
-    """One prompt after another, without padding."""
+    """Score one prompt after another, without padding."""
     return torch.stack(
         [
             plain_torch.METRICS[metric](plain_torch.logits(plain, ids, edits_of_row(row))[-1], right, wrong).detach()
@@ -31,12 +31,12 @@ def expected_scores(plain, prompts: Prompts, metric: str, edits_of_row=lambda ro
     ).float()
 
 
-def close(found: torch.Tensor, expected: torch.Tensor, atol: float = 1e-4) -> None:
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=atol)
+def close(actual: torch.Tensor, expected: torch.Tensor, atol: float = 1e-4) -> None:
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=atol)
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_every_metric_of_ragged_prompts_is_that_of_transformers(tiny, architecture, prompts, metric):
+def test_every_metric_of_prompts_of_different_lengths_is_that_of_transformers(tiny, architecture, prompts, metric):
     model, plain = tiny(architecture)
     close(score(model, prompts, metric), expected_scores(plain, prompts, metric))
 
@@ -48,36 +48,34 @@ def test_any_budget_gives_the_same_scores(tiny, monkeypatch, prompts, max_tokens
     close(score(model, prompts), expected_scores(plain, prompts, "logit_difference"))
 
 
-def test_the_metric_may_be_the_callers_function_of_all_logits(tiny, prompts):
+def test_the_metric_may_be_a_function_of_all_logits(tiny, prompts):
     model, plain = tiny("gpt2")
 
     def margin(logits, right, wrong):
         return logits.max(1).values - logits.gather(1, right.unsqueeze(1)).squeeze(1)
 
-    expected = torch.stack([
-        (last := plain_torch.logits(plain, ids)[-1]).max() - last[right]
-        for ids, right in zip(prompts.ids, prompts.right, strict=True)
-    ]).float()  # fmt: skip
-    close(score(model, prompts, margin), expected.detach())
+    last_logits = [plain_torch.logits(plain, ids)[-1] for ids in prompts.ids]
+    expected = torch.stack([last.max() - last[right] for last, right in zip(last_logits, prompts.right, strict=True)])
+    close(score(model, prompts, margin), expected.float().detach())
 
 
-def test_a_function_of_another_shape_is_refused(tiny, prompts):
+def test_a_metric_function_that_returns_another_shape_is_rejected(tiny, prompts):
     with pytest.raises(ShapeError, match="must give one number for each of"):
         score(tiny("gpt2").model, prompts, lambda logits, right, wrong: logits.mean())
 
 
 @pytest.mark.parametrize("name", ["gpt_neox", "bloom", "olmo2"])
-def test_edits_at_several_sites_act_like_forward_hooks(tiny, prompts, name):
+def test_edits_at_several_sites_equal_forward_hooks(tiny, prompts, name):
     model, plain = tiny(name)
     edits = {Site(2, "mlp"): lambda x: x * 0.5, Site(0): lambda x: x + 0.3, Site(1, "attn"): torch.zeros_like}
-    found = score(model, prompts, edits=edits)
-    close(found, expected_scores(plain, prompts, "logit_difference", lambda row: edits))
-    assert (found - score(model, prompts)).abs().max() > 0.1
+    actual = score(model, prompts, edits=edits)
+    close(actual, expected_scores(plain, prompts, "logit_difference", lambda row: edits))
+    assert (actual - score(model, prompts)).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("site", [Site(0), Site(1), Site(2), Site(-1), Site(1, "attn"), Site(2, "mlp"), Site(0, "mlp")])
 @pytest.mark.parametrize("name", ["gpt_neox", "bloom", "olmo2", "llama"])
-def test_patching_is_a_forward_hook_that_replaces_the_activation(tiny, prompts, monkeypatch, name, site):
+def test_patching_equals_a_forward_hook_that_replaces_the_activation(tiny, prompts, monkeypatch, name, site):
     model, plain = tiny(name)
     x = torch.randn(prompts.n_tokens, 16, generator=torch.Generator().manual_seed(3))
     rows = x.double().split(prompts.lengths.tolist())
@@ -88,12 +86,12 @@ def test_patching_is_a_forward_hook_that_replaces_the_activation(tiny, prompts, 
     close(patch(model, prompts, {site: x}), expected)
 
 
-def test_putting_back_reconstruction_and_error_changes_nothing(tiny, architecture, prompts, decompose):
+def test_patching_reconstruction_plus_error_changes_nothing(tiny, architecture, prompts, decompose):
     model, _ = tiny(architecture)
     decomposition = decompose(model, prompts)
-    whole = decomposition.reconstruction + decomposition.error
+    x = decomposition.reconstruction + decomposition.error
     clean = score(model, prompts)
-    close(patch(model, prompts, {Site(1): whole}), clean, atol=1e-5 * max(1.0, clean.abs().max().item()))
+    close(patch(model, prompts, {Site(1): x}), clean, atol=1e-5 * max(1.0, clean.abs().max().item()))
     assert (patch(model, prompts, {Site(1): decomposition.reconstruction}) - clean).abs().max() > 1e-2
 
 
@@ -106,7 +104,7 @@ def test_patching_with_the_patch_prompts_activations_at_the_last_layer_gives_the
 
 @pytest.mark.parametrize("name", ["gpt_neox", "bloom", "olmo2"])
 @pytest.mark.parametrize("positions", ["all", "last", "span"])
-def test_patching_several_sites_at_some_positions_is_forward_hooks_that_do(tiny, prompts, monkeypatch, name, positions):
+def test_patching_several_sites_at_positions_equals_forward_hooks(tiny, prompts, monkeypatch, name, positions):
     model, plain = tiny(name)
     generator = torch.Generator().manual_seed(3)
     new = {
@@ -126,11 +124,11 @@ def test_patching_several_sites_at_some_positions_is_forward_hooks_that_do(tiny,
         return {site: edit_of(x.split(prompts.lengths.tolist())[row]) for site, x in new.items()}
 
     monkeypatch.setattr(model, "max_tokens", 15)
-    found = patch(model, prompts, new, positions=spans if positions == "span" else positions)
-    close(found, expected_scores(plain, prompts, "logit_difference", hooks))
+    actual = patch(model, prompts, new, positions=spans if positions == "span" else positions)
+    close(actual, expected_scores(plain, prompts, "logit_difference", hooks))
 
 
-def test_activations_of_other_tokens_are_refused(tiny, prompts):
+def test_activations_of_another_number_of_tokens_are_rejected(tiny, prompts):
     with pytest.raises(ShapeError, match=r"5 prompts at resid\.1 .*shape \(25, 16\), one row a token; got \(24, 16\)"):
         patch(tiny("llama").model, prompts, {Site(1): torch.zeros(24, 16)})
 
@@ -158,7 +156,7 @@ def test_cross_entropy_is_that_of_transformers_over_all_tokens_but_the_first(
 
 
 @pytest.mark.parametrize("name", ["gpt_neox", "bloom"])
-def test_cross_entropy_with_edits_or_a_replacement_is_that_with_forward_hooks(tiny, name):
+def test_cross_entropy_with_edits_or_a_replacement_equals_forward_hooks(tiny, name):
     model, plain = tiny(name)
     edits = {Site(1): lambda x: x * 0.5}
     assert cross_entropy(model, TEXT, edits) == pytest.approx(expected_loss(plain, TEXT, lambda row: edits), abs=2e-4)
@@ -168,12 +166,12 @@ def test_cross_entropy_with_edits_or_a_replacement_is_that_with_forward_hooks(ti
     assert cross_entropy(model, TEXT, replacement=(Site(1), x)) == pytest.approx(expected, abs=2e-4)
 
 
-def test_cross_entropy_takes_edits_or_a_replacement(tiny):
+def test_cross_entropy_rejects_edits_together_with_a_replacement(tiny):
     model, _ = tiny("llama")
     with pytest.raises(InterventionError, match="edits or a replacement, not both"):
         cross_entropy(model, TEXT, {Site(1): torch.zeros_like}, replacement=(Site(1), torch.zeros(18, 16)))
 
 
-def test_cross_entropy_of_single_tokens_is_refused(tiny):
+def test_cross_entropy_of_single_tokens_is_rejected(tiny):
     with pytest.raises(InterventionError, match="at least two tokens"):
         cross_entropy(tiny("llama").model, Sequences(((5,), (6,))))

@@ -1,4 +1,4 @@
-"""The client against a server that runs requests, and that refuses, breaks off, forgets and lies when told to."""
+"""The client against a stub of a server that runs requests, and that fails in every way when told to."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Small pauses, and no memory of other tests' servers."""
+    """Short pauses, and no answers of the servers of other tests."""
     monkeypatch.setattr(server, "FIRST_DELAY", 0.01)
     monkeypatch.setattr(server, "LONGEST_DELAY", 0.05)
     monkeypatch.setattr(server, "PATIENCE_AT_FIRST", 0.2)
@@ -58,14 +58,14 @@ def quick(monkeypatch):
 
 @pytest.fixture
 def stub():
-    found = Stub()
-    yield found
-    found.close()
+    server = Stub()
+    yield server
+    server.close()
 
 
 @pytest.fixture
 def away(stub, module_of, tokenizer, monkeypatch):
-    """Opens a model that runs on the stub; here its weights are zero, so that no number can come from them."""
+    """Opens a model that runs on the stub; its local weights are zero, so that no result can come from them."""
 
     def open_one(name: str = "gpt_neox", remote: Remote | None = None, max_tokens: int = 512) -> Model:
         monkeypatch.setattr(TransformersModel, "_remoteable_model_key", lambda self: getattr(self, "stub_key", name))
@@ -81,34 +81,34 @@ def away(stub, module_of, tokenizer, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["gpt_neox", "olmo2", "bloom"])
-def test_numbers_come_from_the_server_and_equal_those_of_a_local_run(tiny, away, prompts, decompose, name):
+def test_results_come_from_the_server_and_equal_those_of_a_local_run(tiny, away, prompts, decompose, name):
     here, there = tiny(name).model, away(name)
     sites = [Site(0, "mlp"), Site(1)]
-    expected, found = fetch(here, RAGGED, sites), fetch(there, RAGGED, sites)
+    expected, actual = fetch(here, RAGGED, sites), fetch(there, RAGGED, sites)
     for site in sites:
-        torch.testing.assert_close(found[site], expected[site], **CLOSE)
+        torch.testing.assert_close(actual[site], expected[site], **CLOSE)
     torch.testing.assert_close(score(there, prompts), score(here, prompts), **CLOSE)
     torch.testing.assert_close(log_likelihoods(there, RAGGED), log_likelihoods(here, RAGGED), **CLOSE)
     clean = decompose(here, prompts)
     for method in ("ig", "exact"):
         expected = indirect_effects(here, prompts, Site(1), clean, Estimator(method)).per_feature()
-        found = indirect_effects(there, prompts, Site(1), clean, Estimator(method)).per_feature()
-        torch.testing.assert_close(found, expected, **CLOSE)
+        actual = indirect_effects(there, prompts, Site(1), clean, Estimator(method)).per_feature()
+        torch.testing.assert_close(actual, expected, **CLOSE)
     expected = ablate(here, prompts, Site(1), clean, [3, [3, 5]]).metric
     torch.testing.assert_close(ablate(there, prompts, Site(1), clean, [3, [3, 5]]).metric, expected, **CLOSE)
 
 
-def test_the_server_is_asked_once_what_it_runs(stub, away):
+def test_a_model_is_validated_on_the_server_only_once(stub, away):
     first = away()
-    asked = len(stub.requests)
+    n_requests = len(stub.requests)
     second = away()
-    assert asked == 2
-    assert len(stub.requests) == asked
+    assert n_requests == 2
+    assert len(stub.requests) == n_requests
     assert (second.components, second.dtype) == (first.components, first.dtype)
     assert second.remote.facts == {"gpt_neox": {"dtype": "float32"}}
 
 
-def test_only_tokens_at_the_site_come_back(stub, away):
+def test_only_the_activations_of_tokens_are_received(stub, away):
     model = away(max_tokens=4096)
     traffic = model.remote.traffic
     before = traffic.received
@@ -123,7 +123,7 @@ def test_only_tokens_at_the_site_come_back(stub, away):
     torch.testing.assert_close(y, x, rtol=1e-2, atol=1e-2)
 
 
-def test_two_activations_go_up_and_one_gradient_comes_down_whatever_the_number_of_nodes(away, prompts, decompose, tiny):
+def test_effects_send_two_activations_and_receive_one_gradient_for_any_number_of_nodes(away, prompts, decompose, tiny):
     model, clean = away(), decompose(tiny("gpt_neox").model, prompts)
     model.max_tokens = 1 << 14
     sizes = []
@@ -137,30 +137,30 @@ def test_two_activations_go_up_and_one_gradient_comes_down_whatever_the_number_o
     assert abs(received_64 - received) < 3_000
 
 
-def test_a_sandboxed_server_is_found_out_and_gets_exact_effects(stub, tiny, away, prompts, decompose):
+def test_a_sandboxed_server_is_recognized_and_effects_are_exact(stub, tiny, away, prompts, decompose):
     here, there = tiny("gpt_neox").model, away()
     clean = decompose(here, prompts)
     stub.gradients = False
     with pytest.warns(RuntimeWarning, match="effects are exact ones"):
-        found = indirect_effects(there, prompts, Site(1), clean)
-    assert found.method == "exact"
+        actual = indirect_effects(there, prompts, Site(1), clean)
+    assert actual.method == "exact"
     assert there.remote.facts["gpt_neox"]["gradients"] is False
     expected = indirect_effects(here, prompts, Site(1), clean, Estimator("exact"))
-    torch.testing.assert_close(found.per_feature(), expected.per_feature(), **CLOSE)
+    torch.testing.assert_close(actual.per_feature(), expected.per_feature(), **CLOSE)
     for method in ("ig", "atp"):
         with pytest.raises(NoGradientsError, match="method='exact'"):
             indirect_effects(there, prompts, Site(1), clean, Estimator(method))
 
 
-def test_a_server_that_is_said_to_be_sandboxed_is_not_asked(stub, away, prompts):
+def test_no_request_tests_for_gradients_if_sandboxed_is_given(stub, away, prompts):
     model = away(remote=Remote(stub.host, sandboxed=True))
-    asked = len(stub.requests)
+    n_requests = len(stub.requests)
     assert not model.gradients
     assert away(remote=Remote(stub.host, sandboxed=False)).gradients
-    assert len(stub.requests) == asked
+    assert len(stub.requests) == n_requests
 
 
-def test_refused_connections_broken_answers_and_500s_are_asked_again(stub, away):
+def test_dropped_connections_and_status_codes_of_500_are_retried(stub, away):
     model = away()
     expected = fetch(model, RAGGED, [Site(1)])[Site(1)]
     stub.fail("request", Answer(503, b'{"detail": "busy"}'), DROP)
@@ -170,33 +170,33 @@ def test_refused_connections_broken_answers_and_500s_are_asked_again(stub, away)
     torch.testing.assert_close(fetch(model, RAGGED, [Site(1)])[Site(1)], expected)
 
 
-def test_a_job_is_taken_up_again_where_it_is(stub, away):
+def test_a_second_program_resumes_the_jobs_of_the_first(stub, away):
     jobs: dict[str, str] = {}
     expected = fetch(away(remote=Remote(stub.host, jobs=jobs)), RAGGED, [Site(1)])[Site(1)]
-    sent, kept = len(stub.requests), dict(jobs)
+    sent, ids = len(stub.requests), dict(jobs)
     again = away(remote=Remote(stub.host, jobs=jobs))
     torch.testing.assert_close(fetch(again, RAGGED, [Site(1)])[Site(1)], expected)
     assert len(stub.requests) == sent
     assert again.remote.traffic.requests == 0
-    assert jobs == kept
+    assert jobs == ids
     fetch(again, RAGGED, [Site(0)])
     assert len(stub.requests) == sent + 1
 
 
-def test_another_server_is_not_asked_for_the_jobs_of_the_first(stub, away):
+def test_jobs_of_one_server_are_not_requested_from_another(stub, away):
     jobs: dict[str, str] = {}
     expected = fetch(away(remote=Remote(stub.host, jobs=jobs)), RAGGED, [Site(1)])[Site(1)]
-    other, known = Stub(), set(jobs.values())
+    second_server, known = Stub(), set(jobs.values())
     try:
-        other.models = stub.models
-        found = fetch(away(remote=Remote(other.host, jobs=jobs)), RAGGED, [Site(1)])[Site(1)]
+        second_server.models = stub.models
+        actual = fetch(away(remote=Remote(second_server.host, jobs=jobs)), RAGGED, [Site(1)])[Site(1)]
     finally:
-        other.close()
-    torch.testing.assert_close(found, expected)
-    assert not {path.split("/")[-1] for _, path, _ in other.asked} & known
+        second_server.close()
+    torch.testing.assert_close(actual, expected)
+    assert not {path.split("/")[-1] for _, path, _ in second_server.asked} & known
 
 
-def test_the_id_of_a_job_is_written_before_it_is_waited_for(stub, away):
+def test_the_id_of_a_job_is_stored_before_anything_waits_for_it(stub, away):
     jobs: dict[str, str] = {}
     model = away(remote=Remote(stub.host, jobs=jobs, outage=0.05))
     known = set(jobs)
@@ -206,7 +206,7 @@ def test_the_id_of_a_job_is_written_before_it_is_waited_for(stub, away):
     assert len(set(jobs) - known) == 1
 
 
-def test_a_server_that_was_there_may_be_away_for_a_while_but_not_break(stub, away):
+def test_an_unreachable_server_is_retried_longer_than_one_that_fails_on_the_request(stub, away):
     model = away()
     stub.fail("response", *[Answer(503)] * 12)
     expected = fetch(model, RAGGED, [Site(1)])[Site(1)]
@@ -219,7 +219,7 @@ def test_a_server_that_was_there_may_be_away_for_a_while_but_not_break(stub, awa
 
 
 @pytest.mark.parametrize("lost", ["finished", "results"])
-def test_an_unknown_job_or_an_expired_result_is_sent_again(stub, away, lost):
+def test_a_job_that_is_unknown_or_has_lost_its_result_is_sent_again(stub, away, lost):
     model = away()
     expected = fetch(model, RAGGED, [Site(1)])[Site(1)]
     sent = len(stub.requests)
@@ -231,18 +231,18 @@ def test_an_unknown_job_or_an_expired_result_is_sent_again(stub, away, lost):
 QUEUED = Answer(200, json.dumps({"id": "j", "status": "QUEUED"}).encode())
 
 
-def test_a_job_that_a_restarted_server_keeps_queued_for_ever_is_sent_again(stub, away):
+def test_a_job_that_a_restarted_server_reports_as_queued_forever_is_sent_again(stub, away):
     model = away(remote=Remote(stub.host, stalled=0.1))
     expected = fetch(model, RAGGED, [Site(1)])[Site(1)]
     sent = len(stub.requests)
-    # Another program sent it: nobody knows whether the server has restarted since.
+    # Another program sent the job, so the server may have restarted since
     stub.fail("response", *[QUEUED] * 1000)
     again = away(remote=Remote(stub.host, jobs=dict(model.remote.jobs), stalled=0.1))
     assert len(stub.requests) == sent
     again.remote.server.submit = _then(again.remote.server.submit, stub.canned["response"].clear)
     torch.testing.assert_close(fetch(again, RAGGED, [Site(1)])[Site(1)], expected)
     assert len(stub.requests) == sent + 1
-    # This program sent it, and then the server was away.
+    # This program sent the job, and then the server was unreachable
     again.remote.jobs.clear()
     stub.fail("response", QUEUED, DROP, *[QUEUED] * 1000)
     submits = iter([lambda: None, stub.canned["response"].clear])
@@ -261,7 +261,7 @@ def test_a_job_in_a_long_queue_is_waited_for(stub, away):
     stub.fail("response", *[QUEUED] * 60)
     torch.testing.assert_close(fetch(model, RAGGED, [Site(1)])[Site(1)], expected)
     assert len(stub.requests) == sent + 1
-    # News are a sign of life even after an interruption.
+    # News after an interruption shows that the server still has the job
     model.remote.jobs.clear()
     moving = [
         Answer(200, json.dumps({"id": "j", "status": "QUEUED", "description": str(n)}).encode()) for n in range(60)
@@ -271,23 +271,25 @@ def test_a_job_in_a_long_queue_is_waited_for(stub, away):
     assert len(stub.requests) == sent + 2
 
 
-def _then(first: Callable, then: Callable[[], object]) -> Callable:
-    def both(*arguments):
-        found = first(*arguments)
-        then()
-        return found
+def _then(function: Callable, after: Callable[[], object]) -> Callable:
+    """Return a function that calls `function` and then `after`."""
 
-    return both
+    def call(*arguments):
+        returned = function(*arguments)
+        after()
+        return returned
+
+    return call
 
 
-def test_a_server_that_forgets_every_job_is_given_up(stub, away):
+def test_a_job_that_is_lost_three_times_is_an_error(stub, away):
     model = away()
     stub.fail("response", *[Answer(404)] * 1000)
     with pytest.raises(ServerError, match="lost a job of gpt_neox 3 times"):
         fetch(model, RAGGED, [Site(1)])
 
 
-def test_a_job_that_takes_too_long_is_left_with_its_id(stub, away):
+def test_a_job_beyond_the_time_limit_is_an_error_that_names_its_id(stub, away):
     model = away()
     model.remote.patience = 0.2
     running = json.dumps({"id": "j", "status": "RUNNING"}).encode()
@@ -296,7 +298,7 @@ def test_a_job_that_takes_too_long_is_left_with_its_id(stub, away):
         fetch(model, RAGGED, [Site(1)])
 
 
-def test_nobody_at_the_address_is_said_so(away, stub):
+def test_an_address_without_a_server_is_an_error(away, stub):
     model = away()
     model.remote = Remote("http://127.0.0.1:9")
     with pytest.raises(NoServerError, match="No server answers at http://127"):
@@ -317,7 +319,7 @@ def test_nobody_at_the_address_is_said_so(away, stub):
         (Answer(500, b'{"detail": "broken"}'), ServerError, "HTTP 500: broken"),
     ],
 )
-def test_every_refusal_is_an_error_of_its_own(stub, away, answer, kind, text):
+def test_every_kind_of_refusal_has_its_own_error(stub, away, answer, kind, text):
     model = away()
     stub.fail("request", *[answer] * 50)
     with pytest.raises(kind, match=text):
@@ -325,7 +327,7 @@ def test_every_refusal_is_an_error_of_its_own(stub, away, answer, kind, text):
 
 
 @pytest.mark.parametrize(
-    ("said", "kind"),
+    ("message", "error_class"),
     [
         ("Traceback ...\nRuntimeError: CUDA out of memory. Tried to allocate 2 GiB", ServerMemoryError),
         ("Job took longer than timeout: 30 seconds", TimeLimitError),
@@ -334,32 +336,34 @@ def test_every_refusal_is_an_error_of_its_own(stub, away, answer, kind, text):
         ("Traceback ...\nValueError: something else", ServerError),
     ],
 )
-def test_what_a_failed_job_says_decides_the_kind_of_error(stub, away, said, kind):
+def test_the_message_of_a_failed_job_determines_the_error(stub, away, message, error_class):
     model = away()
-    stub.fail("response", *[Answer(200, json.dumps({"id": "j", "status": "ERROR", "description": said}).encode())] * 20)
-    with pytest.raises(InterventionError, match=re.escape(said.splitlines()[-1][:20])) as caught:
+    stub.fail(
+        "response", *[Answer(200, json.dumps({"id": "j", "status": "ERROR", "description": message}).encode())] * 20
+    )
+    with pytest.raises(InterventionError, match=re.escape(message.splitlines()[-1][:20])) as caught:
         read(model, RAGGED.batch(torch.tensor([0])), [Site(1)])
-    assert type(caught.value) is kind
+    assert type(caught.value) is error_class
 
 
-def test_a_server_out_of_memory_gets_smaller_batches(stub, away, tiny):
+def test_a_server_that_runs_out_of_memory_receives_smaller_batches(stub, away, tiny):
     model = away()
     short = json.dumps({"id": "j", "status": "ERROR", "description": "CUDA out of memory."}).encode()
     stub.fail("response", Answer(200, short))
     with pytest.warns(RuntimeWarning, match="did not fit into memory"):
-        found = fetch(model, RAGGED, [Site(1)])[Site(1)]
-    torch.testing.assert_close(found, fetch(tiny("gpt_neox").model, RAGGED, [Site(1)])[Site(1)], **CLOSE)
+        actual = fetch(model, RAGGED, [Site(1)])[Site(1)]
+    torch.testing.assert_close(actual, fetch(tiny("gpt_neox").model, RAGGED, [Site(1)])[Site(1)], **CLOSE)
 
 
 def test_a_result_that_would_run_code_is_not_loaded(stub, away):
     import io
 
-    class Odd:
+    class Malicious:
         def __reduce__(self):
-            return print, ("code of the server's",)
+            return print, ("code of the server",)
 
     buffer = io.BytesIO()
-    torch.save({"found": Odd()}, buffer)
+    torch.save({"saved": Malicious()}, buffer)
     model = away()
     stub.fail("result", Answer(200, buffer.getvalue()))
     with pytest.raises(ServerError, match="cannot be read"):
@@ -369,7 +373,7 @@ def test_a_result_that_would_run_code_is_not_loaded(stub, away):
         fetch(model, RAGGED, [Site(0)])
 
 
-def test_the_key_goes_to_the_server_and_nowhere_else(stub, away, monkeypatch):
+def test_the_api_key_is_sent_to_the_server_and_appears_nowhere_else(stub, away, monkeypatch):
     key = "a-secret-0123456789"
     monkeypatch.setenv("NDIF_API_KEY", key)
     model = away()

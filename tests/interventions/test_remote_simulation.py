@@ -1,4 +1,4 @@
-"""Every estimator through nnsight's simulation of a server, against the same run here."""
+"""Every function in nnsight's simulation of a server, compared with a local run."""
 
 from __future__ import annotations
 
@@ -30,42 +30,42 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
 
 @pytest.fixture(scope="module", params=["gpt_neox", "bloom"])
-def both(request, tiny, module_of, tokenizer) -> tuple[Model, Model]:
-    """The same model here and in the simulation."""
+def here_and_away(request, tiny, module_of, tokenizer) -> tuple[Model, Model]:
+    """The same model, run here and in the simulation."""
     name = request.param
     return tiny(name).model, Model.wrap(module_of(name), tokenizer, name, remote="local")
 
 
-def test_a_model_in_the_simulation_has_the_same_parts(both):
-    here, away = both
+def test_validation_has_the_same_findings_in_the_simulation(here_and_away):
+    here, away = here_and_away
     assert (away.remote.host, here.remote) == ("local", None)
     assert (away.components, away.block_tuple, away.dtype) == (here.components, here.block_tuple, here.dtype)
     assert away.gradients
 
 
-def test_activations_are_those_of_a_local_run(both):
-    here, away = both
+def test_activations_are_those_of_a_local_run(here_and_away):
+    here, away = here_and_away
     sites = [Site(0), Site(1, "attn"), Site(2, "mlp")]
-    expected, found = fetch(here, RAGGED, sites), fetch(away, RAGGED, sites)
+    expected, actual = fetch(here, RAGGED, sites), fetch(away, RAGGED, sites)
     for site in sites:
-        torch.testing.assert_close(found[site], expected[site], **CLOSE)
+        torch.testing.assert_close(actual[site], expected[site], **CLOSE)
 
 
-def test_chosen_positions_are_those_of_a_local_run(both):
-    here, away = both
+def test_activations_at_positions_are_those_of_a_local_run(here_and_away):
+    here, away = here_and_away
     for positions in ("last", [(0, 2), (0, 1), (1, 3), (1, 2)]):
         expected = fetch(here, RAGGED, [Site(1)], positions=positions)[Site(1)]
         torch.testing.assert_close(fetch(away, RAGGED, [Site(1)], positions=positions)[Site(1)], expected, **CLOSE)
 
 
 @pytest.mark.parametrize("metric", ["logit_difference", "probability_difference", "cross_entropy"])
-def test_scores_are_those_of_a_local_run(both, prompts, metric):
-    here, away = both
+def test_scores_are_those_of_a_local_run(here_and_away, prompts, metric):
+    here, away = here_and_away
     torch.testing.assert_close(score(away, prompts, metric), score(here, prompts, metric), **CLOSE)
 
 
-def test_scores_by_a_function_of_ones_own_and_with_an_edit_are_those_of_a_local_run(both, prompts):
-    here, away = both
+def test_scores_by_a_custom_metric_with_edits_are_those_of_a_local_run(here_and_away, prompts):
+    here, away = here_and_away
 
     def margin(logits, right, wrong):
         return logits.gather(1, wrong.unsqueeze(1)).squeeze(1) - logits.mean(1)
@@ -77,8 +77,8 @@ def test_scores_by_a_function_of_ones_own_and_with_an_edit_are_those_of_a_local_
     assert (expected - score(here, prompts, margin)).abs().max() > 1e-3
 
 
-def test_patches_and_clamped_features_are_those_of_a_local_run(both, prompts, decompose):
-    here, away = both
+def test_patches_and_clamped_features_are_those_of_a_local_run(here_and_away, prompts, decompose):
+    here, away = here_and_away
     clean = decompose(here, prompts)
     x = {Site(1): clean.reconstruction, Site(2, "attn"): clean.x}
     expected = patch(here, prompts, x, positions="last")
@@ -89,18 +89,18 @@ def test_patches_and_clamped_features_are_those_of_a_local_run(both, prompts, de
 
 @pytest.mark.parametrize("method", ["ig", "atp", "exact"])
 @pytest.mark.parametrize("component", ["resid", "mlp"])
-def test_effects_are_those_of_a_local_run(both, prompts, decompose, method, component):
-    here, away = both
+def test_effects_are_those_of_a_local_run(here_and_away, prompts, decompose, method, component):
+    here, away = here_and_away
     clean, site = decompose(here, prompts), Site(1, component)
     expected = indirect_effects(here, prompts, site, clean, Estimator(method, steps=5))
-    found = indirect_effects(away, prompts, site, clean, Estimator(method, steps=5))
-    torch.testing.assert_close(found.per_feature(), expected.per_feature(), **CLOSE)
-    torch.testing.assert_close(found.error, expected.error, **CLOSE)
+    actual = indirect_effects(away, prompts, site, clean, Estimator(method, steps=5))
+    torch.testing.assert_close(actual.per_feature(), expected.per_feature(), **CLOSE)
+    torch.testing.assert_close(actual.error, expected.error, **CLOSE)
     assert expected.per_feature().abs().max() > 1e-2
 
 
-def test_effects_by_a_metric_of_the_whole_vocabulary_are_those_of_a_local_run(both, prompts, decompose):
-    here, away = both
+def test_effects_by_a_metric_of_the_whole_vocabulary_are_those_of_a_local_run(here_and_away, prompts, decompose):
+    here, away = here_and_away
     clean = decompose(here, prompts)
     estimator = Estimator(baseline="mean", metric="cross_entropy", steps=3)
     expected = indirect_effects(here, prompts, Site(1), clean, estimator).per_feature()
@@ -109,8 +109,8 @@ def test_effects_by_a_metric_of_the_whole_vocabulary_are_those_of_a_local_run(bo
     )
 
 
-def test_ablations_are_those_of_a_local_run(both, prompts, decompose):
-    here, away = both
+def test_ablations_are_those_of_a_local_run(here_and_away, prompts, decompose):
+    here, away = here_and_away
     clean = decompose(here, prompts)
     expected = ablate(here, prompts, Site(1), clean, [3, 5, [3, 5, 8]])
     torch.testing.assert_close(
@@ -118,8 +118,8 @@ def test_ablations_are_those_of_a_local_run(both, prompts, decompose):
     )
 
 
-def test_losses_are_those_of_a_local_run(both, decompose):
-    here, away = both
+def test_losses_are_those_of_a_local_run(here_and_away, decompose):
+    here, away = here_and_away
     put = (Site(1), decompose(here, RAGGED).reconstruction)
     assert cross_entropy(away, RAGGED) == pytest.approx(cross_entropy(here, RAGGED), rel=1e-5)
     assert cross_entropy(away, RAGGED, replacement=put) == pytest.approx(
@@ -128,16 +128,16 @@ def test_losses_are_those_of_a_local_run(both, decompose):
     torch.testing.assert_close(log_likelihoods(away, RAGGED), log_likelihoods(here, RAGGED), **CLOSE)
 
 
-def test_requests_are_counted_and_the_search_path_stays_as_it_was(both):
-    _, away = both
+def test_requests_are_counted_and_the_search_path_is_restored(here_and_away):
+    _, away = here_and_away
     before, searched = away.remote.traffic.requests, list(sys.path)
     fetch(away, RAGGED, [Site(1)])
     assert away.remote.traffic.requests == before + 1
     assert sys.path == searched
 
 
-def test_an_edit_that_reaches_into_another_model_is_refused_before_it_is_sent(both, prompts):
-    here, away = both
+def test_an_edit_that_reaches_into_another_model_is_rejected_before_it_is_sent(here_and_away, prompts):
+    here, away = here_and_away
     sent = away.remote.traffic.requests
     with pytest.raises(MixedModelsError, match="reaches into another model"):
         score(away, prompts, edits={Site(1): lambda x: x + here.blocks[0].output})
@@ -147,18 +147,18 @@ def test_an_edit_that_reaches_into_another_model_is_refused_before_it_is_sent(bo
 
 
 @pytest.mark.parametrize("host", ["nowhere", "ftp://host", ""])
-def test_a_host_that_is_no_url_is_refused(host):
+def test_a_host_that_is_not_a_url_is_rejected(host):
     with pytest.raises(InterventionError, match="http:// or https://"):
         Remote(host)
 
 
-def test_a_remote_is_what_callers_write(monkeypatch):
+def test_a_remote_is_made_of_every_form_of_the_argument(monkeypatch):
     monkeypatch.setenv("NDIF_HOST", "http://127.0.0.1:1/")
     assert Remote.of(None) is Remote.of(False) is None
     assert Remote.of(True).host == Remote("hosted").host == "http://127.0.0.1:1"
-    made = Remote("local", wire="float16")
-    assert Remote.of(made) is made
-    assert made.wire_dtype == torch.float16
+    remote = Remote("local", wire="float16")
+    assert Remote.of(remote) is remote
+    assert remote.wire_dtype == torch.float16
     with pytest.raises(InterventionError, match="did you mean 'bfloat16'"):
         Remote("local", wire="bfloat")
     with pytest.raises(InterventionError, match="auto"):

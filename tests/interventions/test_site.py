@@ -11,17 +11,17 @@ SITES = st.builds(Site, st.integers(-50, 50), st.sampled_from(COMPONENTS))
 
 
 @given(SITES)
-def test_what_str_writes_parse_reads(site):
+def test_parse_inverts_str(site):
     assert Site.parse(str(site)) == site
 
 
 @pytest.mark.parametrize("text", ["resid", "resid.", "2.resid", "", "resid.two", "resid.2.3"])
-def test_text_of_another_form_is_refused_with_an_example(text):
+def test_text_of_another_form_is_rejected_with_an_example(text):
     with pytest.raises(SiteError, match=r"COMPONENT\.LAYER, for instance resid\.2|component is one of"):
         Site.parse(text)
 
 
-def test_a_mistyped_component_gets_its_nearest_match():
+def test_the_nearest_component_is_suggested_for_a_misspelt_one():
     with pytest.raises(SiteError, match=r"component 'redis': did you mean 'resid'\?"):
         Site(1, "redis")
     with pytest.raises(SiteError, match="component 'nothing-like-it'"):
@@ -29,7 +29,7 @@ def test_a_mistyped_component_gets_its_nearest_match():
 
 
 @given(SITES, st.integers(1, 40))
-def test_layers_count_as_in_a_python_list(site, n_layers):
+def test_layers_are_indices_of_a_python_list(site, n_layers):
     layers = list(range(n_layers))
     try:
         expected = layers[site.layer]

@@ -1,6 +1,6 @@
-"""The toolkit against a real NDIF server that holds three revisions; `run.py` starts this file.
+"""The toolkit against a real NDIF server that has three revisions of a model; `run.py` runs this file.
 
-Every number is compared with the same run on this machine.
+Every result is compared with a local run.
 """
 
 from __future__ import annotations
@@ -28,9 +28,17 @@ from tasks.agreement import sentences
 REPOSITORY, REVISIONS = "local/tiny-pythia", ["step64", "step512", "main"]
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "suites" / "tiny-pythia"
 BRIEF = TinyConfig(
-    d_model=64, n_layers=4, n_heads=4, vocab_size=512, sequence_length=16, batch_tokens=512,
-    steps=60, checkpoints=(5, 20, 60), lr=1e-2, warmup=4,
-)  # fmt: skip
+    d_model=64,
+    n_layers=4,
+    n_heads=4,
+    vocab_size=512,
+    sequence_length=16,
+    batch_tokens=512,
+    steps=60,
+    checkpoints=(5, 20, 60),
+    lr=1e-2,
+    warmup=4,
+)
 WORK = Path(os.environ["CROSSTIME_NDIF_WORK"])
 SITE = ct.Site(2)
 CLOSE = {"rtol": 0, "atol": 1e-5}
@@ -38,13 +46,13 @@ FIGURES: dict[str, float | str] = {}
 
 TRUSTED_ONLY = pytest.mark.skipif(
     os.environ["CROSSTIME_NDIF_ACTOR"] != "Trusted",
-    reason="how the client waits and goes on is not the actor's doing; sandboxes are started anew for each request",
+    reason="waiting and resuming do not depend on the actor, and a sandbox is started for each request",
 )
 
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory) -> Path:
-    """The shared suite where it lies beside the checkout, else one trained for a moment."""
+    """The shared suite if it is present, or else a suite that is trained for a few seconds."""
     if SHARED.is_dir():
         return SHARED
     trained, folder = tmp_path_factory.mktemp("trained") / "tiny", tmp_path_factory.mktemp("served")
@@ -77,14 +85,14 @@ def stack(checkpoints):
     with Stack(os.environ["CROSSTIME_NDIF_ACTOR"], REPOSITORY, checkpoints, WORK) as running:
         FIGURES["seconds to start"] = time.monotonic() - began
         yield running
-    told = "".join(
+    report = "".join(
         f"{running.actor}: {name}: {f'{value:.3g}' if isinstance(value, float) else value}\n"
         for name, value in FIGURES.items()
     )
-    print("\n" + told)
+    print("\n" + report)
     if "CROSSTIME_NDIF_FIGURES" in os.environ:
         with Path(os.environ["CROSSTIME_NDIF_FIGURES"]).open("a") as file:
-            file.write(told)
+            file.write(report)
 
 
 @pytest.fixture(scope="session")
@@ -100,9 +108,9 @@ def test_activations_and_scores_equal_local_ones(stack, near, far, task):
             FIGURES[f"seconds to open {revision} for the first time"] = time.monotonic() - began
             assert away.dtype == torch.float32
             sites = [SITE, ct.Site(1, "mlp")]
-            expected, found = iv.fetch(here, prompts, sites), iv.fetch(away, prompts, sites)
+            expected, actual = iv.fetch(here, prompts, sites), iv.fetch(away, prompts, sites)
             for site in sites:
-                torch.testing.assert_close(found[site], expected[site], **CLOSE)
+                torch.testing.assert_close(actual[site], expected[site], **CLOSE)
             torch.testing.assert_close(iv.score(away, prompts), iv.score(here, prompts), **CLOSE)
             summed = iv.log_likelihoods(here, prompts)
             torch.testing.assert_close(iv.log_likelihoods(away, prompts), summed, rtol=1e-5, atol=1e-5)
@@ -110,34 +118,34 @@ def test_activations_and_scores_equal_local_ones(stack, near, far, task):
     FIGURES["traffic of activations and scores"] = str(remote.traffic)
 
 
-# Several threads warn at once, which a test cannot catch safely; one thread does below.
+# Several threads warn at once, which a test cannot catch safely; the test below catches the warning of one thread
 @pytest.mark.filterwarnings("ignore:.*effects are exact ones")
 def test_effects_equal_local_ones(stack, near, far, crosscoder, task):
     remote = iv.Remote(HOST)
     method = "ig" if stack.actor == "Trusted" else "exact"
-    found = ct.attribute(far, crosscoder, task, compute=ct.Compute(remote=remote))
+    actual = ct.attribute(far, crosscoder, task, compute=ct.Compute(remote=remote))
     expected = ct.attribute(near, crosscoder, task, iv.Estimator(method=method))
-    assert {result.method for result in found.effects} == {method}
+    assert {result.method for result in actual.effects} == {method}
     assert expected.ie().abs().max() > 1e-3
     top = expected.top(5)
-    same("effect", found.ie(), expected.ie())
-    # A quotient of effects: exact ones, differences of two passes, carry more rounding than gradients.
-    within = 1e-5 if method == "ig" else 1e-4
-    same("RelIE of the strongest features", found.relie()[top], expected.relie()[top], within)
+    assert_same("effect", actual.ie(), expected.ie())
+    # Exact effects are differences of two passes, whose quotients have larger rounding errors than those of gradients
+    atol = 1e-5 if method == "ig" else 1e-4
+    assert_same("RelIE of the strongest features", actual.relie()[top], expected.relie()[top], atol)
     FIGURES["traffic of effects"] = str(remote.traffic)
     alone = ct.ablate(near, crosscoder, expected.decomposed, {"top": top})
     there = ct.ablate(far, crosscoder, expected.decomposed, {"top": top}, compute=ct.Compute(remote=remote))
     columns = ["accuracy", "logit_difference", "logit_difference_change"]
-    same("ablation", *(torch.tensor(table[columns].to_numpy()) for table in (there, alone)))
+    assert_same("ablation", *(torch.tensor(table[columns].to_numpy()) for table in (there, alone)))
 
 
-def same(what: str, found: torch.Tensor, expected: torch.Tensor, within: float = 1e-5) -> None:
-    """Hold two results to each other, and note how far they are apart."""
-    FIGURES[f"largest difference, {what}"] = float((found - expected).abs().max())
-    torch.testing.assert_close(found, expected, rtol=0, atol=within)
+def assert_same(name: str, actual: torch.Tensor, expected: torch.Tensor, atol: float = 1e-5) -> None:
+    """Compare two results, and report their largest difference."""
+    FIGURES[f"largest difference, {name}"] = float((actual - expected).abs().max())
+    torch.testing.assert_close(actual, expected, rtol=0, atol=atol)
 
 
-def test_a_server_without_gradients_is_found_out_and_said(stack, near, far, crosscoder, task):
+def test_a_server_without_gradients_is_recognized_and_a_warning_says_so(stack, near, far, crosscoder, task):
     decomposed = ct.decompose_task(near, crosscoder, task)
     with ct.Compute(remote=HOST).open(far, "main") as model:
         arguments = model, decomposed.prompts, SITE, decomposed.clean[-1]
@@ -148,7 +156,7 @@ def test_a_server_without_gradients_is_found_out_and_said(stack, near, far, cros
                 assert iv.indirect_effects(*arguments).method == "exact"
 
 
-def test_gradients_asked_for_by_name_are_refused_where_there_are_none(stack, far, crosscoder, task):
+def test_methods_that_need_gradients_are_errors_in_a_sandbox(stack, far, crosscoder, task):
     if stack.actor == "Trusted":
         effects = ct.attribute(far, crosscoder, task, iv.Estimator("atp"), compute=ct.Compute(remote=HOST))
         assert effects.effects[0].method == "atp"
@@ -157,7 +165,7 @@ def test_gradients_asked_for_by_name_are_refused_where_there_are_none(stack, far
             ct.attribute(far, crosscoder, task, iv.Estimator("atp"), compute=ct.Compute(remote=HOST))
 
 
-def test_features_at_mlp_outputs_and_edits_work_there(stack, near, far, task):
+def test_edits_and_patches_equal_local_ones(stack, near, far, task):
     prompts = iv.Prompts.of(task)
     with ct.Compute(remote=HOST).open(far, "main") as away, ct.Compute().open(near, "main") as here:
         shift = torch.linspace(-1, 1, here.d_model)
@@ -170,7 +178,7 @@ def test_features_at_mlp_outputs_and_edits_work_there(stack, near, far, task):
             iv.score(away, prompts, edits={ct.Site(1): lambda x: x + here.blocks[0].output})
 
 
-def test_what_is_not_there_is_said(stack, far):
+def test_what_does_not_exist_is_named(stack, far):
     with pytest.raises(iv.RevisionUnknownError, match="step3"):
         iv.Model.open(REPOSITORY, revision="step3", remote=HOST)
     with pytest.raises(iv.CheckpointLoadError, match="nobody/nothing"):
@@ -184,11 +192,11 @@ def test_what_is_not_there_is_said(stack, far):
         iv.Model.open(REPOSITORY, revision="main", remote=HUB)
 
 
-def test_what_a_warm_server_costs(stack, near, far, task):
+def test_the_overhead_of_a_warm_server_is_measured(stack, near, far, task):
     prompts, compute = iv.Prompts.of(task), ct.Compute(max_tokens=4096, remote=iv.Remote(HOST))
     took = {}
-    for name, suite, how in (("here", near, ct.Compute(max_tokens=4096)), ("there", far, compute)):
-        with how.open(suite, "main") as model:
+    for name, suite, machine in (("here", near, ct.Compute(max_tokens=4096)), ("there", far, compute)):
+        with machine.open(suite, "main") as model:
             times = []
             for _ in range(5):
                 began = time.monotonic()
@@ -205,7 +213,7 @@ def test_revisions_are_in_flight_together(stack, far, task):
     remote = iv.Remote(HOST)
     compute = ct.Compute(max_tokens=4096, remote=remote)
 
-    def work(place, model):
+    def work(checkpoint_index, model):
         for layer in range(8):
             iv.fetch(model, prompts, [ct.Site(layer % model.n_layers)])
             remote.jobs.clear()
@@ -222,7 +230,7 @@ def test_revisions_are_in_flight_together(stack, far, task):
 
     busy = os.getloadavg()[0]
     FIGURES["three revisions in flight over one, all on these cores"] = three_over_one(5)
-    # On a server the time goes into forward passes on devices of its own; here three models share the client's cores.
+    # A server spends its time in forward passes on its own devices, but here three models share the client's cores
     wait = stack.work / "forward_seconds"
     wait.write_text("0.25")
     try:
@@ -231,24 +239,22 @@ def test_revisions_are_in_flight_together(stack, far, task):
         wait.unlink()
     FIGURES["three revisions in flight over one, forward passes of 0.25 s elsewhere"] = ratio
     if ratio >= 2 and busy > 1.5 * (os.cpu_count() or 1):
-        pytest.skip(f"a load of {busy:.1f} from others leaves nothing to measure; three took {ratio:.1f} of one")
+        pytest.skip(f"other programs cause a load of {busy:.1f}; three revisions took {ratio:.1f} times as long as one")
     assert ratio < 2
 
 
 @TRUSTED_ONLY
-def test_a_run_goes_on_when_the_api_was_killed_in_its_middle(stack, near, far, crosscoder, task, tmp_path):
+def test_a_program_resumes_its_jobs_after_the_api_was_killed(stack, near, far, crosscoder, task, tmp_path):
     decomposed = ct.decompose_task(near, crosscoder, task)
     compute = ct.Compute(max_tokens=256)
 
     def effects(suite: ct.Suite, remote: iv.Remote | None) -> torch.Tensor:
-        found = ct.attribute(
-            suite, crosscoder, decomposed, iv.Estimator("exact"), compute=replace(compute, remote=remote)
-        )
-        return found.ie()
+        on_server = replace(compute, remote=remote)
+        return ct.attribute(suite, crosscoder, decomposed, iv.Estimator("exact"), compute=on_server).ie()
 
     expected = effects(near, None)
-    whole = iv.Remote(HOST)
-    effects(far, whole)
+    uninterrupted = iv.Remote(HOST)
+    effects(far, uninterrupted)
     path = tmp_path / "jobs.json"
     first = iv.Remote(HOST, jobs=JobFile(path), outage=1.0)
     failed = []
@@ -261,20 +267,20 @@ def test_a_run_goes_on_when_the_api_was_killed_in_its_middle(stack, near, far, c
 
     running = threading.Thread(target=run)
     running.start()
-    while running.is_alive() and len(first.jobs) < whole.traffic.requests // 3:
+    while running.is_alive() and len(first.jobs) < uninterrupted.traffic.requests // 3:
         time.sleep(0.01)
     stack.kill_api()
     running.join(120)
     assert failed, "the API was killed too late"
     assert json.loads(path.read_text()) == dict(first.jobs)
-    assert 0 < len(first.jobs) < whole.traffic.requests
+    assert 0 < len(first.jobs) < uninterrupted.traffic.requests
 
     stack.start_api()
     stack.wait_until_ready()
-    # What was in the memory of the API that died stays as it was: it has to be sent again.
+    # The API reports the last state of the jobs that it had in memory, so they must be sent again
     second = iv.Remote(HOST, jobs=JobFile(path), patience=120.0, stalled=10.0)
     torch.testing.assert_close(effects(far, second), expected, **CLOSE)
-    assert second.traffic.requests < whole.traffic.requests
+    assert second.traffic.requests < uninterrupted.traffic.requests
     FIGURES["requests in all, sent before the API was killed, after"] = (
-        f"{whole.traffic.requests}, {first.traffic.requests}, {second.traffic.requests}"
+        f"{uninterrupted.traffic.requests}, {first.traffic.requests}, {second.traffic.requests}"
     )

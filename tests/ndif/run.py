@@ -1,10 +1,9 @@
 """Run the client's tests against a real NDIF server on this machine: `python tests/ndif/run.py [pytest arguments]`.
 
-The server's packages are installed once, into a cache folder (1.7 GB; `CROSSTIME_NDIF_CACHE` says where). Server
-and tests then run inside a network and process namespace of their own: nothing that listens can be reached from
-outside, and nothing is left running. Where this machine has no namespaces, or the packages cannot be had, the tests
-are skipped with the reason; with `CROSSTIME_NDIF_REQUIRED=1` that is a failure. What was measured is appended to the
-file that `CROSSTIME_NDIF_FIGURES` names.
+The server's packages are installed once into a cache folder (1.7 GB; `CROSSTIME_NDIF_CACHE` names another). Server
+and tests run inside their own network and process namespaces, so that no port can be reached from outside and no
+process stays behind. If namespaces are not allowed, or the packages cannot be installed, the tests are skipped with the
+reason; with `CROSSTIME_NDIF_REQUIRED=1` they fail. Measurements are appended to the file in `CROSSTIME_NDIF_FIGURES`.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ import stack
 
 SIOCSIFFLAGS, UP_AND_RUNNING, PR_SET_PDEATHSIG = 0x8914, 0x1 | 0x40, 1
 LIMIT = 1200
-"""Seconds that the tests of one kind of server may take."""
+"""Time limit of the tests of one kind of server, in seconds."""
 
 
 def namespaces() -> list[str]:
-    """The command that puts another one into namespaces of its own.
+    """Return the command that runs another command in new namespaces.
 
     Raises:
         Missing: this machine does not allow it.
@@ -40,17 +39,17 @@ def namespaces() -> list[str]:
     command = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
     if os.geteuid() != 0:
         command.insert(1, "--map-root-user")
-    done = subprocess.run([*command, "true"], capture_output=True, text=True)
-    if done.returncode:
-        raise environment.Missing(f"namespaces are not allowed here: {done.stderr.strip()}")
+    process = subprocess.run([*command, "true"], capture_output=True, text=True)
+    if process.returncode:
+        raise environment.Missing(f"namespaces are not allowed here: {process.stderr.strip()}")
     return command
 
 
 def inside(actor: str, arguments: list[str]) -> int:
-    """Bring up loopback and run the tests against one kind of server; everything else ends with this process."""
+    """Start the loopback interface and run the tests; all other processes end with this one."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sH14s", b"lo", UP_AND_RUNNING, b""))
-    # Ray may still be writing when all is done; it ends with the namespace.
+    # Ray may still write to the folder; it ends with the namespace
     with tempfile.TemporaryDirectory(prefix="crosstime-ndif-", ignore_cleanup_errors=True) as work:
         variables = os.environ | {
             "CROSSTIME_NDIF_ACTOR": actor,
@@ -67,7 +66,7 @@ def inside(actor: str, arguments: list[str]) -> int:
 
 
 def main() -> int:
-    """Prepare, enter the namespaces, and run."""
+    """Install the packages, enter the namespaces, and run the tests."""
     if sys.argv[1:2] == ["--inside"]:
         return inside(sys.argv[2], sys.argv[3:])
     try:
@@ -82,12 +81,14 @@ def main() -> int:
 
 
 def within_limit(command: list[str]) -> int:
-    """Run a command and give its exit code; past the limit, or with this process, end it and all that it started."""
+    """Run a command and return its exit code; at the time limit, or with this process, end all its processes."""
     libc = ctypes.CDLL(None)
     try:
-        # unshare heeds neither SIGTERM nor the death of its parent; when it is killed, its namespaces end.
-        done = subprocess.run(command, timeout=LIMIT, preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
-        return abs(done.returncode)
+        # unshare ignores SIGTERM and the end of its parent; killing it ends its namespaces
+        process = subprocess.run(
+            command, timeout=LIMIT, preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        )
+        return abs(process.returncode)
     except subprocess.TimeoutExpired:
         print(f"NDIF tests ended: they took longer than {LIMIT} s", file=sys.stderr)
         return 1

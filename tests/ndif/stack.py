@@ -1,4 +1,4 @@
-"""A whole NDIF server on this machine: Redis, an object store, a model hub, Ray, the controller and the API."""
+"""A complete NDIF server on this machine: Redis, an object store, a model hub, Ray, the controller and the API."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ import environment
 
 SHIMS = environment.HERE / "shims"
 STAND_IN_HUB = environment.HERE.parent / "crosstime" / "stand_in_hub.py"
-# Outside the range that Ray's workers take, 10002 to 19999.
+# Outside the range of Ray's workers, 10002 to 19999
 PORTS = {"redis": 26379, "store": 29000, "hub": 28100, "gcs": 26385, "ray": 20001, "dashboard": 28265, "api": 28001}
 HOST = f"http://127.0.0.1:{PORTS['api']}"
 HUB = f"http://127.0.0.1:{PORTS['hub']}"
 READY_WITHIN = 240
 ACTORS = ("Trusted", "Sandboxed")
-"""Where a request runs: in the process that holds the model, or in one of its own."""
+"""Where a request runs: in the process of the model, or in a separate process."""
 
 
 class Stack:
-    """Start it as a context, with one of `ACTORS`.
+    """A context in which the server runs, with one of `ACTORS`.
 
-    Everything listens inside the network namespace that `run.py` makes. Ray's workers leave their parents: they end
+    All ports are inside the network namespace that `run.py` creates. Ray's workers detach from their parents and end
     with the process namespace.
     """
 
@@ -38,9 +38,9 @@ class Stack:
         work.mkdir(parents=True, exist_ok=True)
         self.bin = environment.python().parent
         self.redis, self.redis_needs = environment.redis()
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("NDIF_", "RAY_", "HF_"))}
-        kept.pop("OMP_NUM_THREADS", None)
-        self.variables = kept | {
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("NDIF_", "RAY_", "HF_"))}
+        inherited.pop("OMP_NUM_THREADS", None)
+        self.variables = inherited | {
             "PATH": f"{self.bin}:{os.environ['PATH']}",
             "PYTHONPATH": str(SHIMS),
             "NDIF_REDIS_URL": f"redis://127.0.0.1:{PORTS['redis']}",
@@ -59,9 +59,9 @@ class Stack:
             "HF_HOME": str(work / "hub-cache"),
             "HF_ENDPOINT": HUB,
             "HF_HUB_DISABLE_TELEMETRY": "1",
-            # Models would otherwise run at a lower priority than the client that waits for them.
+            # Otherwise models run at a lower priority than the client that waits for them
             "RAY_worker_niceness": "0",
-            # Ray would end models when other programs fill this machine's memory.
+            # Otherwise Ray ends models when other programs fill this machine's memory
             "RAY_memory_monitor_refresh_ms": "0",
             "RAY_USAGE_STATS_ENABLED": "0",
             "GRPC_ENABLE_FORK_SUPPORT": "0",
@@ -78,16 +78,21 @@ class Stack:
         self._start("store", [str(self.bin / "moto_server"), "-H", local, "-p", port["store"]])
         self._start("hub", [sys.executable, str(STAND_IN_HUB), self.repository, str(self.checkpoints), port["hub"]])
         resources = {"head": 10, "cuda_memory_bytes": 4 << 30, "cpu_memory_bytes": 4 << 30}
-        self._start(
-            "ray",
-            [
-                str(self.bin / "ray"), "start", "--head", "--block", f"--node-ip-address={local}",
-                f"--port={port['gcs']}", "--num-cpus=16", "--num-gpus=1", f"--resources={json.dumps(resources)}",
-                f"--ray-client-server-port={port['ray']}", "--include-dashboard=true", f"--dashboard-host={local}",
-                f"--dashboard-port={port['dashboard']}", "--object-store-memory=200000000", "--disable-usage-stats",
-                f"--temp-dir={self.work / 'ray'}",
-            ],
-        )  # fmt: skip
+        options = [
+            f"--node-ip-address={local}",
+            f"--port={port['gcs']}",
+            "--num-cpus=16",
+            "--num-gpus=1",
+            f"--resources={json.dumps(resources)}",
+            f"--ray-client-server-port={port['ray']}",
+            "--include-dashboard=true",
+            f"--dashboard-host={local}",
+            f"--dashboard-port={port['dashboard']}",
+            "--object-store-memory=200000000",
+            "--disable-usage-stats",
+            f"--temp-dir={self.work / 'ray'}",
+        ]
+        self._start("ray", [str(self.bin / "ray"), "start", "--head", "--block", *options])
         for name in ("redis", "store", "hub", "gcs", "ray", "dashboard"):
             self._wait(name)
         self.start_api()
@@ -109,7 +114,7 @@ class Stack:
                 process.wait()
 
     def start_api(self) -> None:
-        """Start the API process alone."""
+        """Start the API process."""
         gunicorn = [str(self.bin / "gunicorn"), "--config", "python:ndif.services.api.gunicorn_conf"]
         bind = ["--bind", f"127.0.0.1:{PORTS['api']}", "ndif.services.api.app:app"]
         settings = {"NDIF_SERVICE": "api", "NNSIGHT_CONFIG": str(SHIMS / "nnsight.yaml")}
@@ -117,13 +122,13 @@ class Stack:
         self._wait("api")
 
     def kill_api(self) -> None:
-        """Kill the API process and its workers without notice."""
+        """Kill the API process and its workers."""
         process = self.running.pop("api")
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
     def wait_until_ready(self) -> None:
-        """Return when the API sees Ray."""
+        """Wait until the API is connected to Ray."""
         until = time.monotonic() + READY_WITHIN
         while time.monotonic() < until:
             try:

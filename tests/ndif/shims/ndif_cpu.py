@@ -1,4 +1,4 @@
-"""Model actors of an NDIF server that has no GPU: trusted (in process) and sandboxed (in a runner of its own)."""
+"""Model actors of an NDIF server without a GPU: trusted (in process) and sandboxed (in a separate process)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from nnsight.modeling.huggingface import HuggingFaceModel
 
 
 def wait_as_for_a_gpu() -> None:
-    """Spend the seconds that a test has written into the work folder without using this machine's cores."""
+    """Sleep for the seconds that a test has written into the work folder, as a forward pass on a GPU would take."""
     path = Path(os.environ["CROSSTIME_NDIF_WORK"], "forward_seconds")
     if path.is_file():
         time.sleep(float(path.read_text()))
 
 
 class OnCpu(BaseModelDeployment):
-    """Loads to the CPU, and leaves out what only CUDA has."""
+    """Loads models to the CPU, without the features that need CUDA."""
 
-    # Moving a model between GPU and memory is CUDA's; here it is dropped instead.
+    # Moving a model between GPU and main memory needs CUDA, so an evicted model is discarded
     CACHEABLE = False
 
     def load_from_disk(self):
@@ -46,7 +46,7 @@ class OnCpu(BaseModelDeployment):
 
 
 class OnCpuInSandbox(SandboxModelDeployment, OnCpu):
-    """Every request in a runner process, as a server treats those it does not trust."""
+    """Runs every request in a separate process, as a server does with requests that it does not trust."""
 
     def execute(self, request):
         wait_as_for_a_gpu()
@@ -56,7 +56,7 @@ class OnCpuInSandbox(SandboxModelDeployment, OnCpu):
         return contextlib.nullcontext()
 
 
-# Ray pickles a decorated class by value: the bases above stay plain, so that workers import this module.
+# Ray pickles a decorated class by value, so the base classes are not decorated and workers import this module
 @ray.remote(num_cpus=0.1, max_restarts=-1)
 class Trusted(OnCpu):
     """The actor named by NDIF_MODEL_IMPORT_PATH."""
@@ -64,4 +64,4 @@ class Trusted(OnCpu):
 
 @ray.remote(num_cpus=0.1, max_restarts=-1)
 class Sandboxed(OnCpuInSandbox):
-    """The same, sandboxed."""
+    """The sandboxed actor named by NDIF_MODEL_IMPORT_PATH."""

@@ -1,6 +1,6 @@
 """Controller of an NDIF server 0.1.2 that runs with nnsight 0.8.1.
 
-It hands `trust_remote_code` to two class methods that take it no more: nnsight moved it into the model key.
+NDIF passes `trust_remote_code` to two class methods that no longer take it, since nnsight moved it into the model key.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ for _name in ("describe_checkpoint", "max_tp_size"):
 
 
 class OnCpu(_ControllerActor):
-    """Plain, so that Ray's workers import this module and with it the two mends."""
+    """A plain class, so that Ray's workers import this module and with it the two patches."""
 
 
 @ray.remote(num_cpus=0.1, num_gpus=0, max_restarts=-1, resources={"head": 1})
