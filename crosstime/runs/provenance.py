@@ -1,4 +1,4 @@
-"""What a run was done with: versions, source commit, peak memory."""
+"""What a run was computed with: versions, source commit, peak memory."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def versions() -> dict[str, str]:
 
 
 def source_commit() -> str | None:
-    """Commit of the source that runs, from its checkout or from how pip got it; None where neither tells."""
-    checkout = Path(__file__).resolve().parents[1] / ".git"
-    return _checked_out(checkout) if checkout.is_dir() else _installed()
+    """Commit of the source that runs, from its checkout or from pip's record; None if neither has one."""
+    git = Path(__file__).resolve().parents[2] / ".git"
+    return _checked_out_commit(git) if git.is_dir() else _installed_commit()
 
 
 def peak_memory() -> int:
@@ -34,31 +34,33 @@ def peak_memory() -> int:
 
 
 def peak_gpu_memory() -> int | None:
-    """Largest size of all tensors on the GPU so far, in bytes; None without one."""
+    """Largest size of all tensors on the GPU so far, in bytes; None without a GPU."""
     import torch
 
     return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
 
 
-def _checked_out(git: Path) -> str | None:
+def _checked_out_commit(git: Path) -> str | None:
+    """The commit that a checkout's HEAD points to."""
     try:
         head = (git / "HEAD").read_text(encoding="utf-8").strip()
-        name = head.removeprefix("ref: ")
-        if name == head:
+        branch = head.removeprefix("ref: ")
+        if branch == head:
             return head
-        if (git / name).is_file():
-            return (git / name).read_text(encoding="utf-8").strip()
+        if (git / branch).is_file():
+            return (git / branch).read_text(encoding="utf-8").strip()
         for line in (git / "packed-refs").read_text(encoding="utf-8").splitlines():
-            if line.endswith(f" {name}"):
+            if line.endswith(f" {branch}"):
                 return line.split()[0]
     except (OSError, UnicodeDecodeError):
         pass
     return None
 
 
-def _installed() -> str | None:
+def _installed_commit() -> str | None:
+    """The commit that pip recorded, if it installed from a repository."""
     try:
-        told = distribution("crosstime").read_text("direct_url.json")
+        record = distribution("crosstime").read_text("direct_url.json")
     except PackageNotFoundError:
         return None
-    return json.loads(told).get("vcs_info", {}).get("commit_id") if told else None
+    return json.loads(record).get("vcs_info", {}).get("commit_id") if record else None

@@ -1,4 +1,4 @@
-"""A run's report over HTTP, to this machine only: for a browser on the other end of an SSH tunnel."""
+"""A run's report over HTTP, for this machine only: for a browser at the other end of an SSH tunnel."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ FOLDERS = ("charts", "tables")
 
 
 def server(run: str | Path, port: int = 0) -> ThreadingHTTPServer:
-    """Return a server of one run's report on 127.0.0.1, not yet running.
+    """Make a server of one run's report on 127.0.0.1, not yet running.
 
-    It gives out ``report.html`` and the files of ``charts/`` and ``tables/``, and nothing else: no listing, no
-    other file of the run, no link that leads out of it. Requests under another host name are refused, so that a
-    page elsewhere cannot read it through a name that points here.
+    It serves ``report.html`` and the files of ``charts/`` and ``tables/``, and nothing else: no listing, no other file
+    of the run, no link that leads out of its folder. Requests under another host name are refused, so that a page from
+    elsewhere cannot read the report through a name that resolves to this machine.
 
     Args:
         run: the run's folder.
-        port: 0 takes a free one; ``server.server_port`` says which.
+        port: the port; 0 takes a free one, which ``server.server_port`` names.
 
     Raises:
         RunError: the folder has no report, or the port is taken.
@@ -51,6 +51,8 @@ def server(run: str | Path, port: int = 0) -> ThreadingHTTPServer:
 
 
 class _Handler(BaseHTTPRequestHandler):
+    """Answers requests for the files of a report."""
+
     folder: ClassVar[Path]
     server_version, sys_version = "crosstime", ""
 
@@ -61,17 +63,22 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(with_body=False)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: a terminal full of requests hides the address."""
+        """Log nothing: a terminal full of requests hides the address."""
 
     def _answer(self, *, with_body: bool) -> None:
+        # Refuse other host names
         host = (self.headers.get("Host") or "").rpartition(":")[0] or self.headers.get("Host")
         if host not in (ADDRESS, "localhost"):
             self._send(HTTPStatus.FORBIDDEN, b"this server answers to 127.0.0.1 only\n", "text/plain", with_body)
             return
+
+        # Find the file
         file = self._file(unquote(urlsplit(self.path).path))
         if file is None:
             self._send(HTTPStatus.NOT_FOUND, b"there is no such file in this report\n", "text/plain", with_body)
             return
+
+        # Send it
         try:
             content = file.read_bytes()
         except OSError:
@@ -80,23 +87,23 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(HTTPStatus.OK, content, TYPES[file.suffix], with_body)
 
     def _file(self, path: str) -> Path | None:
-        """The file that a path names, if the report may give it out."""
+        """The file at a path of a URL; None if it is not a file of the report."""
         if path == "/":
             path = f"/{PAGE}"
         folder, _, name = path.removeprefix("/").rpartition("/")
         if not path.startswith("/") or folder not in ("", *FOLDERS) or (not folder and name != PAGE):
             return None
-        # A null byte or the like in a name is no file, not a fault of the server.
+        # A name that the file system does not allow, such as one with a null byte, is no file.
         try:
             file = (self.folder / folder / name).resolve()
-            known = file.is_file() and file.suffix in TYPES and file.parent == self.folder / folder
+            served = file.is_file() and file.suffix in TYPES and file.parent == self.folder / folder
         except (OSError, ValueError):
             return None
-        return file if known else None
+        return file if served else None
 
-    def _send(self, status: HTTPStatus, content: bytes, kind: str, with_body: bool) -> None:
+    def _send(self, status: HTTPStatus, content: bytes, content_type: str, with_body: bool) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", kind)
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(content)))
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Cache-Control", "no-store")

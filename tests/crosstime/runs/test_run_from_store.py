@@ -113,5 +113,5 @@ def test_checkpoints_must_be_named_and_held_out_must_be_text(learning_suite: Sui
         ct.run(chosen, tmp_path)
     with pytest.raises(RecipeError, match=r"corpus\.held_out must be a text"):
         ct.run(recipe(learning_suite, folder, held_out=store), tmp_path)
-    with pytest.raises(StoreError, match="stands beside others"):
+    with pytest.raises(StoreError, match="must be the only source"):
         ct.run(recipe(learning_suite, folder, source=[store, str(folder / "held_out.txt")]), tmp_path)
