@@ -7,49 +7,64 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crosstime.cli.options import DEVICE, DTYPE, MAX_TOKENS, OUT, REMOTE, REVISIONS, SEED, SUITE
+from crosstime.cli.options import (
+    DataPath,
+    Device,
+    DType,
+    MaxTokens,
+    PairLimit,
+    RemoteHost,
+    Revisions,
+    Seed,
+    SuiteSource,
+    SurveyFolder,
+    TaskNames,
+)
 
 if TYPE_CHECKING:
+    import altair as alt
     import pandas as pd
 
 
 def accuracy(
-    suite: Annotated[str, SUITE],
-    names: Annotated[list[str], typer.Argument(metavar="TASK...", help="Tasks by name; see crosstime tasks.")],
-    path: Annotated[Path | None, typer.Option("--path", "-p", help="Where the tasks' data are; else the Hub.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", "-n", help="At most so many pairs of a task.")] = None,
+    suite: SuiteSource,
+    names: TaskNames,
+    path: DataPath = None,
+    limit: PairLimit = None,
     sentences: Annotated[bool, typer.Option(help="Also score whole sentences.")] = True,
     prepend: Annotated[
         str | None,
-        typer.Option("--prepend", help="Begin prompts with bos, eos, or bos-or-eos; else as the tokenizer does."),
+        typer.Option("--prepend", help="Begin prompts with bos, eos, or bos-or-eos; default: as the tokenizer does."),
     ] = None,
-    revisions: Annotated[str | None, REVISIONS] = None,
-    out: Annotated[Path, OUT] = Path("survey"),
-    seed: Annotated[int, SEED] = 0,
-    device: Annotated[str | None, DEVICE] = None,
-    dtype: Annotated[str, DTYPE] = "float32",
-    max_tokens: Annotated[int | None, MAX_TOKENS] = None,
-    remote: Annotated[str | None, REMOTE] = None,
+    revisions: Revisions = None,
+    out: SurveyFolder = Path("survey"),
+    seed: Seed = 0,
+    device: Device = None,
+    dtype: DType = "float32",
+    max_tokens: MaxTokens = None,
+    remote: RemoteHost = None,
 ) -> None:
-    """Measure how well each checkpoint does each task, and draw it against training tokens.
+    """Measure the accuracy of each checkpoint on each task, and draw it against training tokens.
 
-    Writes accuracy.csv and charts to OUT. What was measured once is kept in OUT/cache, so that a run that was
-    stopped goes on where it was.
+    Writes accuracy.csv and charts to OUT. Finished measurements are kept in OUT/cache, from which a command that was
+    stopped resumes.
     """
     from dataclasses import replace
 
     from rich.console import Console
 
     import tasks
-    from crosstime.cli.options import compute_for, open_suite, save_charts, show_traffic
+    from crosstime.cli.options import open_compute, open_suite
+    from crosstime.cli.output import print_paths, print_traffic, save_charts
     from crosstime.cli.tables import accuracy_table
     from crosstime.machine.storage import write_table
-    from crosstime.suites.accuracy import accuracy as measure
+    from crosstime.suites.accuracy import accuracy as measure_accuracy
     from interventions import Bootstrap
 
-    compute = compute_for(device, dtype, max_tokens, remote, folder=out)
+    # Measure
+    compute = open_compute(device, dtype, max_tokens, remote, folder=out)
     loaded = [replace(tasks.load(name, path, limit=limit, seed=seed), prepend=prepend) for name in names]
-    table = measure(
+    table = measure_accuracy(
         open_suite(suite, revisions),
         loaded,
         sentences=sentences,
@@ -57,34 +72,33 @@ def accuracy(
         bootstrap=Bootstrap(seed=seed),
         compute=compute,
     )
+
+    # Write, draw and print
     write_table(out / "accuracy.csv", table)
-    paths = [out / "accuracy.csv", *save_charts(out, charts(table))]
+    charts = save_charts(out, accuracy_charts(table))
     console = Console()
-    for title, part in _parts(table).items():
-        shown = accuracy_table(part)
-        shown.title = title
-        console.print(shown)
-    show_traffic(compute, console)
-    console.print(f"wrote {', '.join(map(str, paths))}", highlight=False, markup=False, soft_wrap=True)
+    for title, rows in _by_kind(table).items():
+        console.print(accuracy_table(rows, title=title))
+    print_traffic(console, compute)
+    print_paths(console, [out / "accuracy.csv", *charts])
 
 
-def charts(table: pd.DataFrame) -> dict[str, object]:
-    """Charts of an accuracy table by file name; none where the checkpoints' training tokens are unknown."""
+def accuracy_charts(table: pd.DataFrame) -> dict[str, alt.LayerChart]:
+    """Charts of an accuracy table by file name; empty if the checkpoints' training tokens are unknown."""
     from crosstime.report.charts.accuracy import accuracy_chart
 
     if table["tokens"].isna().any():
         return {}
     files = {"Accuracy at the answer token": "accuracy", "Accuracy of whole sentences": "sentence_accuracy"}
-    return {files[title]: accuracy_chart(part) for title, part in _parts(table).items()}
+    return {files[title]: accuracy_chart(rows) for title, rows in _by_kind(table).items()}
 
 
-def _parts(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The table of each kind of accuracy, under the same column names."""
-    parts = {"Accuracy at the answer token": table.dropna(subset="accuracy")}
+def _by_kind(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """A table for each kind of accuracy by its title, under the same column names; without empty ones."""
+    kinds = {"Accuracy at the answer token": table.dropna(subset="accuracy")}
     if "sentence_accuracy" in table:
         columns = ["n", "accuracy", "low", "high"]
-        whole = table.drop(columns=[*columns, "logit_difference"]).rename(
+        kinds["Accuracy of whole sentences"] = table.drop(columns=[*columns, "logit_difference"]).rename(
             columns={f"sentence_{name}": name for name in columns} | {"sentence_difference": "logit_difference"}
         )
-        parts["Accuracy of whole sentences"] = whole
-    return {title: part for title, part in parts.items() if len(part)}
+    return {title: rows for title, rows in kinds.items() if len(rows)}

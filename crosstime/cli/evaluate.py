@@ -7,52 +7,59 @@ from typing import Annotated
 
 import typer
 
-from crosstime.cli.options import DEVICE, DTYPE, MAX_TOKENS, OUT, REMOTE, SUITE
-from crosstime.cli.similarity import TEXT
+from crosstime.cli.options import (
+    Device,
+    DType,
+    Length,
+    MaxTokens,
+    RemoteHost,
+    Sequences,
+    SuiteSource,
+    SurveyFolder,
+    TextSource,
+)
 
 
 def evaluate(
-    suite: Annotated[str, SUITE],
-    text: Annotated[str, TEXT],
+    suite: SuiteSource,
+    text: TextSource,
     crosscoders: Annotated[
         list[str], typer.Argument(help="Crosscoders in any format; several of one kind are averaged.")
     ],
-    sequences: Annotated[int, typer.Option("--sequences", help="How many sequences of text.")] = 256,
-    length: Annotated[int, typer.Option("--length", help="Tokens of a sequence.")] = 64,
-    out: Annotated[Path, OUT] = Path("survey"),
-    device: Annotated[str | None, DEVICE] = None,
-    dtype: Annotated[str, DTYPE] = "float32",
-    max_tokens: Annotated[int | None, MAX_TOKENS] = None,
-    remote: Annotated[str | None, REMOTE] = None,
+    sequences: Sequences = 256,
+    length: Length = 64,
+    out: SurveyFolder = Path("survey"),
+    device: Device = None,
+    dtype: DType = "float32",
+    max_tokens: MaxTokens = None,
+    remote: RemoteHost = None,
 ) -> None:
-    """Measure what crosscoders explain, and what the model loses when they are spliced in.
+    """Measure what crosscoders explain, and what the model loses when it runs on their reconstructions.
 
     Writes evaluation.csv with a row for each crosscoder and checkpoint, and evaluation.json with means and deviations
     over the crosscoders, to OUT.
     """
     from rich.console import Console
 
-    from crosstime.cli.options import compute_for, open_suite, show_traffic
+    from crosstime.cli.options import open_compute, open_suite
+    from crosstime.cli.output import print_paths, print_traffic
     from crosstime.cli.tables import evaluation_table
     from crosstime.crosscoders import exchange
     from crosstime.crosscoders.evaluate import evaluate_seeds, over_seeds
     from crosstime.machine.storage import write_json, write_table
     from crosstime.suites.corpus import TextSample
 
-    compute = compute_for(device, dtype, max_tokens, remote, folder=out)
+    # Measure
+    compute = open_compute(device, dtype, max_tokens, remote, folder=out)
     loaded = [exchange.read(crosscoder) for crosscoder in crosscoders]
-    each = evaluate_seeds(
-        open_suite(suite, None),
-        loaded,
-        text,
-        sample=TextSample(sequences, length),
-        compute=compute,
-    )
-    table = over_seeds(each)
-    write_table(out / "evaluation.csv", each)
+    sample = TextSample(sequences, length)
+    by_crosscoder = evaluate_seeds(open_suite(suite, None), loaded, text, sample=sample, compute=compute)
+    table = over_seeds(by_crosscoder)
+
+    # Write and print
+    write_table(out / "evaluation.csv", by_crosscoder)
     write_json(out / "evaluation.json", table.to_dict("records"))
     console = Console()
     console.print(evaluation_table(table))
-    show_traffic(compute, console)
-    written = f"wrote {out / 'evaluation.csv'}, {out / 'evaluation.json'}"
-    console.print(written, highlight=False, markup=False, soft_wrap=True)
+    print_traffic(console, compute)
+    print_paths(console, [out / "evaluation.csv", out / "evaluation.json"])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
+from typing import TYPE_CHECKING, TextIO
 
 import typer
 
@@ -24,6 +27,9 @@ from crosstime.cli import (
     train,
 )
 from crosstime.machine.resource_errors import explain_resource_errors
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 app = typer.Typer(
     name="crosstime",
@@ -51,6 +57,8 @@ app.add_typer(tasks.app, name="tasks")
 
 def main() -> None:
     """Run the command line; a mistake of the user's, or a full disk or memory, ends in one sentence and exit code 2."""
+    if sys.__stdout__ is not None and sys.stdout is sys.__stdout__:
+        sys.stdout = _outliving_its_reader(sys.__stdout__)
     try:
         with explain_resource_errors("this command"):
             app()
@@ -61,3 +69,20 @@ def main() -> None:
             raise
         print(f"crosstime: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+class _OptionalReader(io.FileIO):
+    """A pipe whose reader may stop reading, as ``head`` does: the rest of the output is discarded."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            return memoryview(data).nbytes
+
+
+def _outliving_its_reader(stdout: TextIO) -> TextIO:
+    """The same output, which discards what nobody reads any more, so that a verb finishes its work."""
+    pipe = io.BufferedWriter(_OptionalReader(stdout.fileno(), "w", closefd=False))
+    return io.TextIOWrapper(pipe, stdout.encoding, stdout.errors, line_buffering=stdout.isatty())

@@ -1,38 +1,60 @@
-"""Options that several verbs share."""
+"""Arguments and options that several verbs share, and what they stand for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from crosstime.suites.compute import Compute
     from crosstime.suites.suite import Suite
 
-SUITE = typer.Argument(help="A folder of checkpoints, or a Hub repository.", show_default=False)
-REVISIONS = typer.Option("--revisions", "-r", help="Which checkpoints, in order, with commas between; else all.")
-OUT = typer.Option("--out", "-o", help="Folder of the survey: tables, charts, cache.")
-DEVICE = typer.Option("--device", help="cpu, cuda, cuda:1 ...; else the GPU where there is one.")
-DTYPE = typer.Option("--dtype", help="float32, bfloat16 or float16.")
-MAX_TOKENS = typer.Option("--max-tokens", help="Slots, padding included, in one forward pass.")
-REMOTE = typer.Option("--remote", help="Run checkpoints on an NDIF server: its URL, or hosted; local simulates one.")
-SANDBOXED = typer.Option("--sandboxed", help="Whether that server has no gradients: true, false, or auto, to find out.")
-SEED = typer.Option("--seed", help="Of samples and of the bootstrap.")
+# What is read
+SuiteSource = Annotated[str, typer.Argument(help="A folder of checkpoints, or a Hub repository.", show_default=False)]
+Revisions = Annotated[
+    str | None, typer.Option("--revisions", "-r", help="Checkpoints in order, separated by commas; default: all.")
+]
+TextSource = Annotated[
+    str, typer.Argument(help="A text file (.txt, .jsonl, also .gz), or a Hub data set written hf:ORG/NAME.")
+]
+SiteName = Annotated[str, typer.Option("--site", "-s", help="Where in the model, such as resid.3, attn.0, mlp.-1.")]
+Sequences = Annotated[int, typer.Option("--sequences", help="Number of sequences of text.")]
+Length = Annotated[int, typer.Option("--length", help="Tokens of a sequence.")]
+
+# Tasks
+TaskNames = Annotated[list[str], typer.Argument(metavar="TASK...", help="Tasks by name; see crosstime tasks.")]
+DataPath = Annotated[Path | None, typer.Option("--path", "-p", help="Where the tasks' data are; default: the Hub.")]
+PairLimit = Annotated[int | None, typer.Option("--limit", "-n", help="Upper bound of the pairs of a task.")]
+
+# Where results go
+SurveyFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder of the survey: tables, charts, cache.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of samples and of the bootstrap.")]
+
+# Where checkpoints run
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1 ...; default: the GPU, if any.")]
+DType = Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16.")]
+MaxTokens = Annotated[
+    int | None, typer.Option("--max-tokens", help="Upper bound of the tokens of a forward pass, padding included.")
+]
+RemoteHost = Annotated[
+    str | None,
+    typer.Option("--remote", help="Run checkpoints on an NDIF server: its URL, or hosted; local simulates one."),
+]
+Sandboxed = Annotated[
+    str, typer.Option("--sandboxed", help="Whether that server has no gradients: true, false, or auto, to find out.")
+]
 
 
 def open_suite(source: str, revisions: str | None) -> Suite:
-    """The suite of the checkpoints that were asked for."""
+    """Open a suite, with all checkpoints or with those that are named."""
     from crosstime.suites.suite import Suite
 
     return Suite.open(source, None if revisions is None else comma_separated(revisions))
 
 
-def compute_for(
+def open_compute(
     device: str | None,
     dtype: str,
     max_tokens: int | None,
@@ -41,37 +63,24 @@ def compute_for(
     sandboxed: str = "auto",
     folder: Path | None = None,
 ) -> Compute:
-    """Where and how checkpoints run; the library's own budget where none is given.
+    """Where and how checkpoints run.
 
-    With a server, the ids of its jobs go to FOLDER/jobs.json, so that the same command takes them up again.
+    With a server, the ids of its jobs are kept in ``FOLDER/jobs.json``, so that the same command finds them again.
     """
     from crosstime.runs.jobs import JobFile
     from crosstime.runs.recipe.remote import RemoteRecipe
     from crosstime.suites.compute import Compute
 
-    place = RemoteRecipe(remote, {"true": True, "false": False}.get(sandboxed, sandboxed))
-    return Compute(device, dtype, max_tokens, place.open({} if folder is None else JobFile(folder / "jobs.json")))
-
-
-def show_traffic(compute: Compute, console: Console) -> None:
-    """Print what went to a server and came back, where there is one."""
-    if compute.remote is not None:
-        line = f"{compute.remote.host}: {compute.remote.traffic}"
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    table = RemoteRecipe(remote, {"true": True, "false": False}.get(sandboxed, sandboxed))
+    jobs = {} if folder is None else JobFile(folder / "jobs.json")
+    return Compute(device, dtype, max_tokens, table.open(jobs))
 
 
 def comma_separated(text: str) -> list[str]:
-    """The names in a list with commas between.
+    """The names of a list that is separated by commas.
 
     Examples:
         >>> comma_separated("step0, main")
         ['step0', 'main']
     """
     return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def save_charts(folder: Path, charts: dict[str, Any]) -> Sequence[Path]:
-    """Write charts as NAME.svg, each whole or not at all; gives the paths."""
-    from crosstime.report.charts.save_chart import save_chart
-
-    return [path for name, chart in charts.items() for path in save_chart(chart, folder / name, ["svg"])]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def recipes() -> None:
-    """List the recipes that come with crosstime; `crosstime run NAME --dry-run` says what one costs."""
+    """List the recipes that come with crosstime; `crosstime run NAME --dry-run` shows what one costs."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

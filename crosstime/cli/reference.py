@@ -1,4 +1,4 @@
-"""The reference of the command line, made from the commands themselves: ``python -m crosstime.cli.reference``."""
+"""The reference of the command line, generated from the commands: ``python -m crosstime.cli.reference``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import typer
 
 HEAD = """# Command line
 
-Made from the commands by `python -m crosstime.cli.reference`; a test holds it to them. `crosstime VERB --help` says the
-same. Exit code 2 is a mistake of the caller's, said in one sentence on standard error.
+Generated from the commands by `python -m crosstime.cli.reference`; a test compares it with them. `crosstime VERB
+--help` shows the same. Exit code 2 is a mistake of the caller's, explained in one sentence on standard error.
 """
 
 
@@ -25,37 +25,42 @@ def reference(app: typer.Typer) -> str:
 
 
 def _verbs(path: str, command: Any) -> list[str]:
-    inner = getattr(command, "commands", None)
-    if inner is None:
+    """The sections of a command and of its sub-commands; typer's classes of commands have no public names."""
+    subcommands = getattr(command, "commands", None)
+    if subcommands is None:
         return [_verb(path, command)]
-    own = [_verb(path, command)] if path != "crosstime" else []
-    return own + [text for name, each in inner.items() for text in _verbs(f"{path} {name}", each)]
+    section = [_verb(path, command)] if path != "crosstime" else []
+    return section + [text for name, verb in subcommands.items() for text in _verbs(f"{path} {name}", verb)]
 
 
 def _verb(path: str, command: Any) -> str:
+    """The section of one command: usage, help, and a table of its parameters."""
     parameters = [parameter for parameter in command.params if parameter.name != "help"]
-    places = [each for each in parameters if each.param_type_name == "argument"]
-    usage = " ".join([path, *(_place(each) for each in places)])
-    paragraphs = [" ".join(part.split()) for part in (command.help or "").strip().split("\n\n")]
-    rows = [f"| `{_name(each)}` | {_meaning(each)} |" for each in parameters]
+    arguments = [parameter for parameter in parameters if parameter.param_type_name == "argument"]
+    usage = " ".join([path, *(_placeholder(argument) for argument in arguments)])
+    paragraphs = [" ".join(paragraph.split()) for paragraph in (command.help or "").strip().split("\n\n")]
+    rows = [f"| `{_name(parameter)}` | {_meaning(parameter)} |" for parameter in parameters]
     table = ["| | |", "|---|---|", *rows, ""] if rows else []
     return "\n".join([f"## {path}", "", "```", usage, "```", "", "\n\n".join(paragraphs), "", *table])
 
 
-def _place(parameter: Any) -> str:
+def _placeholder(parameter: Any) -> str:
+    """What stands for an argument in the usage."""
     name = parameter.metavar or parameter.name.upper()
     more = "..." if parameter.nargs == -1 and not name.endswith("...") else ""
     return f"{name}{more}" if parameter.required else f"[{name}{more}]"
 
 
 def _name(parameter: Any) -> str:
+    """An argument's placeholder, or an option's names, short ones first."""
     if parameter.param_type_name == "argument":
-        return _place(parameter)
+        return _placeholder(parameter)
     names = [*parameter.opts, *parameter.secondary_opts]
     return ", ".join(sorted(names, key=len))
 
 
 def _meaning(parameter: Any) -> str:
+    """The help of a parameter and its default."""
     default = parameter.default
     shown = not (default is None or callable(default) or default is False or default == () or parameter.required)
     text = " ".join((getattr(parameter, "help", None) or "").split()).replace("|", "\\|")

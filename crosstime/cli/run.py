@@ -15,28 +15,35 @@ if TYPE_CHECKING:
     from crosstime.runs.recipe.recipe import Recipe
     from crosstime.runs.run import RunResult
 
-RUNS = typer.Option("--runs", help="Folder in which the run's own folder is made.")
-OVERRIDES = typer.Option(
-    "--set", help="Change one key of the recipe, for instance --set crosscoder.steps=200; may be repeated."
-)
-FORCE = typer.Option("--force", help="Do a stage again, and all that depend on it; may be repeated.")
-DRY_RUN = typer.Option("--dry-run", help="Only say what it would cost, and whether this machine can hold it.")
+RunsFolder = Annotated[Path, typer.Option("--runs", help="Folder in which the run's own folder is made.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="Change one key of the recipe, for instance --set crosscoder.steps=200; may be repeated."
+    ),
+]
+Forced = Annotated[
+    list[str] | None,
+    typer.Option("--force", help="Repeat a stage, and all that depend on it; may be repeated."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only show what it would cost, and whether this machine can hold it.")
+]
 INTERRUPTED = 130
 
 
 def run(
     recipe: Annotated[str, typer.Argument(help="A recipe file (.toml), or the name of a shipped recipe.")],
-    runs: Annotated[Path, RUNS] = Path("runs"),
-    overrides: Annotated[list[str] | None, OVERRIDES] = None,
-    force: Annotated[list[str] | None, FORCE] = None,
-    dry_run: Annotated[bool, DRY_RUN] = False,
+    runs: RunsFolder = Path("runs"),
+    overrides: Overrides = None,
+    force: Forced = None,
+    dry_run: DryRun = False,
 ) -> None:
-    """Do what a recipe says: train a crosscoder, attribute tasks to its features, ablate, report.
+    """Run a recipe: train a crosscoder, attribute tasks to its features, ablate them, and write a report.
 
     Results go to RUNS/NAME, where NAME is the recipe's. Stages (suite, select, train, evaluate, attribute, ablate,
-    evolve, explain, report) that are done already are kept, and one that was stopped goes on from where it was.
+    evolve, explain, report) that are done already are kept, and a stage that was stopped resumes.
     """
-
     from crosstime.runs.recipe.recipe import Recipe
 
     is_file = recipe.endswith(".toml") or Path(recipe).is_file()
@@ -48,12 +55,12 @@ def run(
     )
 
 
-def execute(recipe: Recipe, runs: Path, *, force: list[str] | None = None, dry_run: bool = False) -> None:
+def execute(recipe: Recipe, runs: Path, *, force: list[str], dry_run: bool) -> None:
     """Run a recipe with progress on standard error and its results on standard output."""
     from rich.console import Console
 
     if dry_run:
-        show_plan(recipe, runs, Console())
+        print_plan(recipe, runs, Console())
         return
     from crosstime.runs.run import run as run_recipe
 
@@ -63,29 +70,34 @@ def execute(recipe: Recipe, runs: Path, *, force: list[str] | None = None, dry_r
         result = run_recipe(
             recipe,
             runs,
-            force=force or [],
+            force=force,
             announce=lambda line: progress.print(f"[green]•[/] {line}", highlight=False),
         )
     except KeyboardInterrupt:
-        place = runs / recipe.name
-        print(f"crosstime: stopped; the same command goes on from there, and {place} keeps the rest", file=sys.stderr)
+        folder = runs / recipe.name
+        print(
+            f"crosstime: stopped; finished work is kept in {folder}, and the same command resumes from there",
+            file=sys.stderr,
+        )
         raise typer.Exit(INTERRUPTED) from None
-    show(result, Console(), time.perf_counter() - started)
+    print_result(result, Console(), time.perf_counter() - started)
 
 
-def show(result: RunResult, console: Console, seconds: float) -> None:
-    """Print accuracy table, finding, and where everything lies."""
+def print_result(result: RunResult, console: Console, seconds: float) -> None:
+    """Print the table of accuracy, the findings, and where the report is."""
+    from crosstime.cli.output import print_line
     from crosstime.cli.tables import accuracy_table
 
     console.print(accuracy_table(result.accuracy, result.crosscoder.origin.revisions))
     console.print(result.summary, highlight=False, markup=False)
-    console.print(f"\n{seconds:.0f} s. The report: {result.report}", highlight=False, markup=False, soft_wrap=True)
+    print_line(console, f"\n{seconds:.0f} s. The report: {result.report}")
 
 
-def show_plan(recipe: Recipe, runs: Path, console: Console) -> None:
-    """Print what a recipe would cost on this machine; exit code 1 where it cannot hold it."""
+def print_plan(recipe: Recipe, runs: Path, console: Console) -> None:
+    """Print what a recipe would cost on this machine; exit code 1 if the machine cannot hold it."""
     from rich.table import Table
 
+    from crosstime.cli.output import print_line
     from crosstime.runs.plan.machine import Machine
     from crosstime.runs.plan.plan import in_bytes, in_time, plan
 
@@ -114,6 +126,6 @@ def show_plan(recipe: Recipe, runs: Path, console: Console) -> None:
         highlight=False,
     )
     for objection in estimate.objections:
-        console.print(f"This machine cannot hold it: {objection}.", markup=False, highlight=False, soft_wrap=True)
+        print_line(console, f"This machine cannot hold it: {objection}.")
     if estimate.objections:
         raise typer.Exit(1)

@@ -10,12 +10,12 @@ import typer
 
 def serve(
     run: Annotated[Path, typer.Argument(help="The folder of a run, such as runs/demo.")],
-    port: Annotated[int, typer.Option("--port", "-p", help="0 takes a free one.")] = 0,
+    port: Annotated[int, typer.Option("--port", "-p", help="The port; 0 takes a free one.")] = 0,
 ) -> None:
     """Serve a run's report on 127.0.0.1 until Ctrl-C; report.html also opens from disk, without this.
 
     For a run on another machine: ssh -L 8000:127.0.0.1:8000 HOST, there crosstime serve RUN --port 8000, and open
-    http://127.0.0.1:8000 here. Only the report, its charts and its tables are given out.
+    http://127.0.0.1:8000 here. Only the report, its charts and its tables are served.
     """
     from crosstime.runs.serve import ADDRESS, server
 

@@ -7,25 +7,26 @@ from typing import Annotated
 
 import typer
 
+_STYLES = {"done": "green", "damaged": "red", "partial": "yellow", "waiting": "dim"}
+
 
 def status(folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/demo.")]) -> None:
-    """Say where a run stands: which stages are done, which were stopped, and which files are damaged.
+    """Show the state of a run: which stages are done, which were stopped, and which files are damaged.
 
-    Exit code 0 where everything is done, 1 where something is left to do.
+    Exit code 0 if every stage is done, 1 if something is left to do.
     """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from crosstime.runs.status import status as status_of
+    from crosstime.runs.status import status as read_status
 
-    found = status_of(folder)
-    styles = {"done": "green", "damaged": "red", "partial": "yellow", "waiting": "dim"}
+    run = read_status(folder)
     table = Table.grid(padding=(0, 2))
-    for stage in found.stages:
-        table.add_row(Text(stage.name), Text(stage.state, style=styles[stage.state]), Text(stage.note, style="dim"))
+    for stage in run.stages:
+        table.add_row(Text(stage.name), Text(stage.state, style=_STYLES[stage.state]), Text(stage.note, style="dim"))
     console = Console()
     console.print(table)
-    console.print(f"running: {found.holder}" if found.holder else "nobody is running it", markup=False, highlight=False)
-    if not found.finished:
+    console.print(f"running: {run.holder}" if run.holder else "nobody is running it", markup=False, highlight=False)
+    if not run.finished:
         raise typer.Exit(1)

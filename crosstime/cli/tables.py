@@ -11,41 +11,51 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from crosstime.activations.store import ActivationStore
+    from crosstime.suites.select import Choice
+
+_EVALUATION = {
+    "l0": ("features a token", 1),
+    "dead": ("dead features", 0),
+    "fve": ("variance explained", 3),
+    "error": ("error", 1),
+    "ce_clean": ("CE clean", 3),
+    "ce_spliced": ("spliced", 3),
+    "ce_zero": ("zero", 3),
+    "ce_delta": ("delta CE", 3),
+    "ce_recovered": ("CE recovered", 3),
+}
+"""Heading and decimals of each column of an evaluation."""
 
 
-def accuracy_table(accuracy: pd.DataFrame, compared: Sequence[str] = ()) -> Table:
+def table_of(title: str, headings: Sequence[str]) -> Table:
+    """An empty table with a title, the first column of which is text and the others numbers."""
+    table = Table(title=title, title_justify="left")
+    for index, heading in enumerate(headings):
+        table.add_column(escape(heading), justify="right" if index else "left", overflow="fold")
+    return table
+
+
+def accuracy_table(accuracy: pd.DataFrame, compared: Sequence[str] = (), *, title: str = "Accuracy") -> Table:
     """Accuracy of every checkpoint on every task; compared checkpoints carry a star."""
-    table = Table(title="Accuracy (* in the crosscoder)" if compared else "Accuracy", title_justify="left")
-    table.add_column("checkpoint")
-    table.add_column("tokens", justify="right")
-    names = list(dict.fromkeys(accuracy.task))
-    for name in names:
-        table.add_column(escape(name), justify="right", overflow="fold")
+    tasks = list(dict.fromkeys(accuracy.task))
+    table = table_of(f"{title} (* in the crosscoder)" if compared else title, ["checkpoint", "tokens", *tasks])
     for revision, rows in accuracy.groupby("revision", sort=False):
         by_task = rows.set_index("task").accuracy
         tokens = rows.tokens.iloc[0]
         star = " *" if revision in compared else ""
         seen = "?" if pd.isna(tokens) else f"{int(tokens):,}"
-        table.add_row(f"{escape(revision)}{star}", seen, *(f"{by_task[name]:.3f}" for name in names))
+        table.add_row(f"{escape(str(revision))}{star}", seen, *(f"{by_task[task]:.3f}" for task in tasks))
     return table
 
 
 def evaluation_table(evaluation: pd.DataFrame) -> Table:
-    """What a crosscoder explains at every checkpoint; with a deviation behind each number where there are seeds."""
-    seeds = "seeds" in evaluation and int(evaluation.seeds.max())
-    title = f"Mean ± deviation over {seeds} seeds" if seeds and seeds > 1 else "Evaluation"
-    table = Table(title=title, title_justify="left")
-    table.add_column("checkpoint")
-    columns = {
-        "l0": ("features a token", 1), "dead": ("dead features", 0), "fve": ("variance explained", 3),
-        "error": ("error", 1), "ce_clean": ("CE clean", 3), "ce_spliced": ("spliced", 3), "ce_zero": ("zero", 3),
-        "ce_delta": ("delta CE", 3), "ce_recovered": ("CE recovered", 3),
-    }  # fmt: skip
-    for heading, _ in columns.values():
-        table.add_column(heading, justify="right")
+    """What a crosscoder explains at every checkpoint; with the deviation of each number, if there are seeds."""
+    seeds = int(evaluation.seeds.max()) if "seeds" in evaluation else 0
+    title = f"Mean ± deviation over {seeds} seeds" if seeds > 1 else "Evaluation"
+    table = table_of(title, ["checkpoint", *(heading for heading, _ in _EVALUATION.values())])
     for row in evaluation.to_dict("records"):
         cells = []
-        for name, (_, decimals) in columns.items():
+        for name, (_, decimals) in _EVALUATION.items():
             cell = "-" if pd.isna(row[name]) else f"{row[name]:,.{decimals}f}"
             deviation = row.get(f"{name}_deviation")
             cells.append(cell if deviation is None or pd.isna(deviation) else f"{cell} ± {deviation:,.{decimals}f}")
@@ -53,12 +63,66 @@ def evaluation_table(evaluation: pd.DataFrame) -> Table:
     return table
 
 
+def similarity_table(similarity: pd.DataFrame, site: str) -> Table:
+    """The mean cosine between the activations of every two checkpoints."""
+    table = table_of(f"Mean cosine at {site}", ["", *dict.fromkeys(similarity["revision"])])
+    for revision, rows in similarity.groupby("revision", sort=False):
+        table.add_row(escape(str(revision)), *(f"{value:.2f}" for value in rows["cosine"]))
+    return table
+
+
+def ngram_table(ngrams: pd.DataFrame) -> Table:
+    """Loss, divergences and entropies of every checkpoint."""
+    names = ("loss", "unigram_kl", "bigram_kl", "unigram_entropy", "bigram_entropy")
+    table = table_of("Nats a token", ["checkpoint", *(name.replace("_", " ") for name in names)])
+    for row in ngrams.to_dict("records"):
+        table.add_row(escape(str(row["revision"])), *(f"{row[name]:.3f}" for name in names))
+    return table
+
+
+def selection_table(choice: Choice) -> Table:
+    """How much the chosen checkpoints change from one to the next."""
+    headings = ("checkpoint", "accuracy", "representation", "weighed")
+    table = table_of("Change from the chosen checkpoint before", headings)
+    for row in choice.table[choice.table["chosen"]].to_dict("records"):
+        changes = (row[name] for name in ("accuracy_change", "representation_change", "change"))
+        table.add_row(escape(str(row["revision"])), *("" if pd.isna(change) else f"{change:.3f}" for change in changes))
+    return table
+
+
+def life_cycle_table(shares: pd.DataFrame) -> Table:
+    """The shares of life cycles, one column a source, as in ``evolution/life_cycle_shares.csv``."""
+    sources = list(dict.fromkeys(shares.source))
+    table = table_of("Share of features (of the selected ones for IE)", ["life cycle", *sources])
+    for life_cycle, rows in shares.groupby("life_cycle", sort=False):
+        by_source = {row["source"]: row for row in rows.to_dict("records")}
+        cells = []
+        for source in sources:
+            share, low, high = (by_source[source][name] for name in ("share", "low", "high"))
+            cells.append(escape(f"{share:.2f}" if pd.isna(low) else f"{share:.2f} [{low:.2f}, {high:.2f}]"))
+        table.add_row(str(life_cycle), *cells)
+    return table
+
+
+def decoder_table(steps: pd.DataFrame, dimensionality: pd.DataFrame) -> Table:
+    """Rotation and dimensionality of decoder directions at each checkpoint."""
+    headings = ("checkpoint", "degrees", "share of rotation", "turning here", "dimensions", "features")
+    table = table_of("Decoder directions", headings)
+    rotation = {row["revision"]: row for row in steps.to_dict("records")}
+    for row in dimensionality.to_dict("records"):
+        step = rotation.get(row["revision"])
+        turned = ("", "", "")
+        if step is not None:
+            turned = f"{step['degrees']:.0f}", f"{step['share']:.2f}", f"{step['turning']:.0f}"
+        table.add_row(escape(str(row["revision"])), *turned, f"{row['total']:.1f}", str(row["alive"]))
+    return table
+
+
 def store_table(store: ActivationStore) -> Table:
     """What a store of activations holds."""
-    facts = store.made_from
-    table = Table(title=f"Activations at {facts['site']} of {escape(facts['suite'])}", title_justify="left")
-    for heading in ("checkpoint", "tokens", "width", "scale"):
-        table.add_column(heading, justify="left" if heading == "checkpoint" else "right")
+    origin = store.made_from
+    headings = ("checkpoint", "tokens", "width", "scale")
+    table = table_of(f"Activations at {origin['site']} of {escape(origin['suite'])}", headings)
     for revision, scale in zip(store.revisions, store.scales.tolist(), strict=True):
         table.add_row(escape(revision), f"{store.n_tokens:,}", f"{store.d_model:,}", f"{scale:.4g}")
     return table

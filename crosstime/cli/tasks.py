@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +11,9 @@ import typer
 
 if TYPE_CHECKING:
     from rich.text import Text
+    from transformers import PreTrainedTokenizerBase
+
+    from tasks import TaskFamily
 
 app = typer.Typer(help="List the tasks that are installed, or show one.", invoke_without_command=True)
 
@@ -28,28 +31,24 @@ def tasks(context: Any) -> None:
 
     from tasks import describe
 
-    console = Console()
-    with warnings.catch_warnings(record=True) as broken:
+    # Load the families; one that is broken gives a warning
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         families = describe()
+
+    # Print each family with its facts
+    console = Console()
     for family in families:
         console.print(Text.assemble((family.pattern, "bold"), "  ", family.description))
         facts = Table.grid(padding=(0, 2))
-        for label, fact in (
-            ("data", family.source),
-            ("path", family.path_help),
-            ("languages", ", ".join(family.languages)),
-            ("pairs", str(getattr(family, "pairs", "as the data have"))),
-            ("patch prompts", "yes" if family.has_patch else "no"),
-            *((kind, ", ".join(names)) for kind, names in getattr(family, "variants", {}).items()),
-        ):
+        for label, fact in _facts(family):
             facts.add_row(Text(label, style="dim"), Text(fact))
         console.print(Padding(facts, (0, 0, 1, 2)))
-    for problem in broken:
-        print(f"crosstime: {problem.message}", file=sys.stderr)
+    for warning in caught:
+        print(f"crosstime: {warning.message}", file=sys.stderr)
 
 
-# typer knows the parameter by this annotation, but hands over an object of another class.
+# Typer recognizes the parameter by this annotation, but passes an object of another class.
 tasks.__annotations__["context"] = typer.Context
 app.callback()(tasks)
 
@@ -57,12 +56,12 @@ app.callback()(tasks)
 @app.command()
 def show(
     name: Annotated[str, typer.Argument(help="A task, such as blimp/wh_island.")],
-    count: Annotated[int, typer.Option("-n", help="How many pairs.")] = 5,
+    count: Annotated[int, typer.Option("-n", help="Number of pairs.")] = 5,
     tokenizer: Annotated[
         str | None, typer.Option("--tokenizer", "-t", help="A suite, a checkpoint or a Hub repository: show tokens.")
     ] = None,
-    path: Annotated[Path | None, typer.Option("--path", "-p", help="Where the data are; else the Hub.")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the sample.")] = 0,
+    path: Annotated[Path | None, typer.Option("--path", "-p", help="Where the data are; default: the Hub.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the sample.")] = 0,
 ) -> None:
     """Show pairs of a task: with a tokenizer, in tokens, the answer tokens in «» and each pair's patch prompt."""
     from rich.console import Console
@@ -73,26 +72,30 @@ def show(
     console = Console()
     task = load(name, path)
     console.print(Text(f"{task.name}: {len(task):,} pairs, {task.language}, from {task.source}"), soft_wrap=True)
+
+    # Whole sentences
     if tokenizer is None or not task.shared_prefix:
         for pair in task.sample(count, seed).pairs:
             console.print(Text(f"\n+ {pair.right}\n- {pair.wrong}"), soft_wrap=True)
         if not task.shared_prefix:
             console.print("\nThe sentences share no prompt: this task is scored by whole sentences.")
         return
+
+    # Tokens, with the answers marked
     loaded = load_tokenizer(tokenizer)
     tokenized = task.tokenize(loaded, limit=count, seed=seed)
     for index, pair in enumerate(tokenized.pairs):
-        prompt = tokenized.prompts[index]
-        lines = [Text(), marked("+ ", loaded, pair.right, len(prompt)), marked("- ", loaded, pair.wrong, len(prompt))]
+        answer = len(tokenized.prompts[index])
+        lines = [Text(), mark_answer("+ ", loaded, pair.right, answer), mark_answer("- ", loaded, pair.wrong, answer)]
         if pair.patch_right is not None and tokenized.patch is not None:
-            lines.append(marked("patch ", loaded, pair.patch_right, len(tokenized.patch[index])))
+            lines.append(mark_answer("patch ", loaded, pair.patch_right, len(tokenized.patch[index])))
         for line in lines:
             console.print(line, soft_wrap=True)
     console.print(Text(f"\n{task.tokenize(loaded).summary()}"), soft_wrap=True)
 
 
-def load_tokenizer(source: str) -> Any:
-    """The tokenizer of a suite, of one checkpoint's folder, or of a Hub repository.
+def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a suite, of a checkpoint's folder, or of a Hub repository.
 
     Raises:
         SuiteError: there is none.
@@ -105,19 +108,36 @@ def load_tokenizer(source: str) -> Any:
     return Suite.open(source, None if folder.is_dir() else ["main"]).tokenizer
 
 
-def marked(lead: str, tokenizer: Any, sentence: str, answer: int) -> Text:
-    """A sentence in tokens, parted by bars, blanks as dots, with the answer token in «».
+def mark_answer(lead: str, tokenizer: PreTrainedTokenizerBase, sentence: str, answer: int) -> Text:
+    """A sentence in tokens, separated by bars, with dots for spaces and the answer token in «».
 
     A token that is a part of a character is shown by its id.
+
+    Args:
+        lead: text in front of it.
+        tokenizer: the tokenizer.
+        sentence: the sentence.
+        answer: index of the answer token.
     """
     from rich.text import Text
 
     ids: Sequence[int] = tokenizer(sentence, verbose=False)["input_ids"]
     line = Text(lead, style="dim")
-    for place, token in enumerate(ids):
-        piece = tokenizer.decode([token]).replace(" ", "·")
-        if "\N{REPLACEMENT CHARACTER}" in piece:
-            piece = f"<{token}>"
-        line.append("|" if place else "", style="dim")
-        line.append(f"«{piece}»" if place == answer else piece, style="bold" if place == answer else "default")
+    for index, token in enumerate(ids):
+        text = str(tokenizer.decode([token])).replace(" ", "·")
+        if "\N{REPLACEMENT CHARACTER}" in text:
+            text = f"<{token}>"
+        line.append("|" if index else "", style="dim")
+        line.append(f"«{text}»" if index == answer else text, style="bold" if index == answer else "default")
     return line
+
+
+def _facts(family: TaskFamily) -> Iterator[tuple[str, str]]:
+    """Facts about a family of tasks, each with its label."""
+    yield "data", family.source
+    yield "path", family.path_help
+    yield "languages", ", ".join(family.languages)
+    yield "pairs", str(getattr(family, "pairs", "as the data have"))
+    yield "patch prompts", "yes" if family.has_patch else "no"
+    for kind, names in getattr(family, "variants", {}).items():
+        yield kind, ", ".join(names)

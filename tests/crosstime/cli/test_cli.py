@@ -240,3 +240,22 @@ def test_the_installed_command_refuses_without_a_stack_trace(folder: Path):
 def test_the_suites_of_these_tests_are_sound(suites: Path):
     assert Suite.open(suites / "models").revisions == ("step0", "step4")
     assert Suite.open(suites / "wide").d_model == 32
+
+
+def test_a_reader_that_stops_reading_is_no_error(folder: Path):
+    """As in ``crosstime recipes | head -1``, whose reader has gone before anything is written."""
+    program = "import sys; sys.stdin.read(); from crosstime.cli.main import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "--help"],
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[3])},
+    )
+    process.stdout.close()
+    process.stdin.close()
+    message = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=300) == 0, message
+    assert message == b""

@@ -110,7 +110,7 @@ def test_convert_goes_to_another_format_and_back(learning_crosscoder: CrossCoder
     ("arguments", "message"),
     [
         (("convert", "gone", "there"), "there is no crosscoder at gone"),
-        (("convert", "text.txt", "there", "--scales", "1,two"), "--scales takes numbers with commas between"),
+        (("convert", "text.txt", "there", "--scales", "1,two"), "--scales takes numbers separated by commas"),
         (("convert", "text.txt", "there", "--from", "cct"), "there is no format 'cct': did you mean 'ctt'"),
     ],
 )

@@ -136,7 +136,7 @@ def test_ctrl_c_ends_a_run_in_one_sentence_and_the_same_command_goes_on(home: Pa
     os.kill(process.pid, signal.SIGINT)
     process.join(60)
     assert process.exitcode == 130, said.read_text()
-    assert said.read_text().count("crosstime: stopped; the same command goes on from there") == 1
+    assert said.read_text().count("crosstime: stopped; finished work is kept in") == 1
     assert "Traceback" not in said.read_text()
     assert half_written(place) == []
     process = forks.Process(target=command, args=(arguments, str(said)))
@@ -184,7 +184,7 @@ def test_an_interrupted_command_ends_in_one_sentence(home: Path, whole, tmp_path
     arguments = ["run", str(home / "small.toml"), "--runs", str(tmp_path), "--force", "train"]
     said = CliRunner().invoke(app, arguments)
     assert said.exit_code == 130
-    assert "crosstime: stopped; the same command goes on from there" in said.output
+    assert "crosstime: stopped; finished work is kept in" in said.output
     assert "Traceback" not in said.output
 
 
