@@ -144,12 +144,12 @@ def test_a_store_of_other_weights_under_the_same_names_is_rejected(
     store.refuse_other(Suite.open(tmp_path / "mine"), Site(0))
     weights = tmp_path / "mine" / "step6" / "model.safetensors"
     save_file({name: tensor + 0.01 for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
-    again = Suite.open(tmp_path / "mine")
+    retrained = Suite.open(tmp_path / "mine")
     message = r"was harvested from other weights than those of mine, though step0, step6 are named alike"
     with pytest.raises(StoreError, match=message):
-        store.refuse_other(again, Site(0))
+        store.refuse_other(retrained, Site(0))
     with pytest.raises(StoreError, match=message):
-        train(again, Site(0), store, L1Config(n_features=12, steps=2), data=DataConfig(batch_size=32))
+        train(retrained, Site(0), store, L1Config(n_features=12, steps=2), data=DataConfig(batch_size=32))
 
 
 @pytest.mark.parametrize(

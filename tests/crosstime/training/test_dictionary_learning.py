@@ -42,6 +42,8 @@ def test_the_loop_of_dictionary_learning_trains_every_kind_on_our_buffer(kind: s
     origin = Origin(suite.name, suite.revisions, Site(0), suite.d_model)
     crosscoder = CrossCoder(origin, 32, buffer.scales, activation=config.activation(), seed=1)
     before = crosscoder.W_dec.detach().clone()
+
+    # Train with its loop.
     trainer_class = type(config.trainer(crosscoder))
     training.trainSAE(
         data=buffer,
@@ -53,6 +55,8 @@ def test_the_loop_of_dictionary_learning_trains_every_kind_on_our_buffer(kind: s
         log_steps=5,
     )
     assert not torch.equal(crosscoder.W_dec, before)
+
+    # It logs and saves as with its own trainers.
     assert "Step 5: L0 =" in capsys.readouterr().out
     saved = json.loads((tmp_path / "trainer_0" / "config.json").read_text())
     assert saved["trainer"]["trainer_class"] == trainer_class.__name__
