@@ -272,6 +272,7 @@ def _random_table(axes: Mapping[str, Sequence[str]], results: Sequence[Circuit])
     complete = torch.stack([result.completeness() for result in results])
     kept_accuracy = torch.stack([answered_right(result.kept).mean(1) for result in results])
     ablated_accuracy = torch.stack([answered_right(result.ablated).mean(1) for result in results])
+    # Accuracies are added up draw after draw, so that their last bits do not depend on how a reduction is vectorized.
     return long_table(
         {**axes, "features": [RANDOM], "n": results[0].sizes},
         {
@@ -281,8 +282,8 @@ def _random_table(axes: Mapping[str, Sequence[str]], results: Sequence[Circuit])
             "completeness": _mean_over_draws(complete),
             "completeness_low": complete.amin(0).double(),
             "completeness_high": complete.amax(0).double(),
-            "accuracy_kept": kept_accuracy.double().mean(0),
-            "accuracy_ablated": ablated_accuracy.double().mean(0),
+            "accuracy_kept": kept_accuracy.double().cumsum(0)[-1] / len(results),
+            "accuracy_ablated": ablated_accuracy.double().cumsum(0)[-1] / len(results),
         },
     )
 
