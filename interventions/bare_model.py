@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -166,7 +166,7 @@ class BareModel:
         return {"logits_to_keep": 1} if self._keeps_logits and not self.head_is_linear else {}
 
     @property
-    def trace_options(self) -> dict[str, Any]:
+    def trace_options(self) -> dict[str, object]:
         """Arguments of the nnsight model's `trace` that decide where the block runs."""
         if self.remote is None:
             return {}

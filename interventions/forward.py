@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import nnsight
 import torch
@@ -140,7 +139,7 @@ def resume(
     # Collect the arguments of the trace
     x = _packed(model, x)
     below = None if below is None else _packed(model, below)
-    options: dict[str, Any] = {"use_cache": cache is not None, **model.trace_options}
+    options: dict[str, object] = {"use_cache": cache is not None, **model.trace_options}
     if cache is not None:
         options["past_key_values"] = cache
     if not all_positions:

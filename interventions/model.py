@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from nnsight import TransformersModel
@@ -101,7 +101,7 @@ class Model(BareModel):
         """
         name = f"{source}@{revision}" if revision else str(source)
         server = Remote.of(remote)
-        options: dict[str, Any] = {"tokenizer": tokenizer} if tokenizer is not None else {}
+        options: dict[str, object] = {"tokenizer": tokenizer} if tokenizer is not None else {}
         if trust_remote_code:
             options["trust_remote_code"] = True
 
@@ -210,7 +210,7 @@ def no_progress_bars() -> Iterator[None]:
 
 
 def _load(
-    source: str, revision: str | None, device: str | torch.device | None, name: str, options: dict[str, Any]
+    source: str, revision: str | None, device: str | torch.device | None, name: str, options: dict[str, object]
 ) -> TransformersModel:
     """Load the weights onto a device.
 
@@ -233,7 +233,7 @@ def _load(
 
 
 def _build_without_weights(
-    source: str, revision: str | None, remote: Remote, name: str, options: dict[str, Any]
+    source: str, revision: str | None, remote: Remote, name: str, options: dict[str, object]
 ) -> TransformersModel:
     """Build the modules of a repository's model without weights, for a server that has them.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from nnsight.intervention.interleaver import OutOfOrderError
@@ -144,14 +143,16 @@ def _run_clean(model: BareModel, batch: Batch) -> _CleanPass:
 
     # Check what the blocks return
     expected = (*batch.mask.shape, model.d_model)
-    blocks = [output[0] if isinstance(output, tuple) else output for output in outputs]
-    for layer, hidden in enumerate(blocks):
+    blocks: list[Tensor] = []
+    for layer, output in enumerate(outputs):
+        hidden = output[0] if isinstance(output, tuple) else output
         if not isinstance(hidden, Tensor) or hidden.shape != expected:
             shape = tuple(hidden.shape) if isinstance(hidden, Tensor) else type(hidden).__name__
             raise ArchitectureError(
                 f"{model.name}: block {layer} returns {shape}, expected hidden states of shape {expected}; name the "
                 "decoder blocks with interventions.register."
             )
+        blocks.append(hidden)
 
     # Check what the final norm returns
     if not isinstance(normed, Tensor) or normed.shape != expected:
@@ -164,11 +165,11 @@ def _run_clean(model: BareModel, batch: Batch) -> _CleanPass:
     return _CleanPass(batch, blocks, block_tuple, sublayers, normed, logits)
 
 
-def _trace_modules(model: BareModel, batch: Batch) -> tuple[list[Any], dict[str, Any], Any, Tensor]:
+def _trace_modules(model: BareModel, batch: Batch) -> tuple[list[object], dict[str, object], object, Tensor]:
     """Return what each block, the last block's sublayers, the final norm and the model return."""
     architecture, blocks, last = model.architecture, model.blocks, model.n_layers - 1
-    outputs: list[Any] = []
-    sublayers: dict[str, Any] = {}
+    outputs: list[object] = []
+    sublayers: dict[str, object] = {}
     with torch.no_grad(), model.nnsight.trace(inputs(batch), use_cache=False):
         for layer in range(model.n_layers):
             if layer == last and architecture.attn is not None and architecture.mlp is not None:

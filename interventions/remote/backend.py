@@ -6,7 +6,6 @@ import io
 import sys
 import threading
 import time
-from typing import Any
 
 import nnsight
 import torch
@@ -95,7 +94,7 @@ class ServerBackend(Backend):
             save(value)
         push(tracer.info.frame, result)
 
-    def _wait(self, job: str, request: str, interruptions: int | None) -> dict[str, Any] | None:
+    def _wait(self, job: str, request: str, interruptions: int | None) -> dict[str, object] | None:
         """Wait for a job and return its saved values, or None if it is lost.
 
         Args:
@@ -136,7 +135,7 @@ class ServerBackend(Backend):
             pause(delay)
             delay = min(1.3 * delay, LONGEST_POLL)
 
-    def _result(self, url: object) -> dict[str, Any] | None:
+    def _result(self, url: object) -> dict[str, object] | None:
         """Download the saved values of a finished job; None if the server no longer has them."""
         if not isinstance(url, str) or not url:
             raise ServerError(

@@ -6,7 +6,6 @@ import hashlib
 import inspect
 from collections.abc import Iterator, Mapping
 from types import FunctionType, ModuleType
-from typing import Any
 
 import torch
 from nnsight import Envoy
@@ -17,14 +16,14 @@ from torch import Tensor
 from interventions.errors import MixedModelsError
 
 
-def capture(tracer: Tracer) -> tuple[str, dict[str, Any]]:
+def capture(tracer: Tracer) -> tuple[str, dict[str, object]]:
     """Return the block's source, and every value that the block or the model's inputs name."""
     frame = tracer.info.frame
     source, from_globals, from_locals = reduce_block(tracer.node, frame.f_globals, dict(frame.f_locals))
     return source.strip(), {**from_globals, **from_locals, "model inputs": [tracer.args, tracer.kwargs]}
 
 
-def leaves(value: Any, name: str = "", visited: dict[int, Any] | None = None) -> Iterator[tuple[str, Any]]:
+def leaves(value: object, name: str = "", visited: dict[int, object] | None = None) -> Iterator[tuple[str, object]]:
     """Walk through containers, objects and functions (their closures, and the globals that they name) to the leaves.
 
     Returns:
@@ -65,7 +64,7 @@ def leaves(value: Any, name: str = "", visited: dict[int, Any] | None = None) ->
         yield name, type(value).__name__
 
 
-def reject_other_models(values: Mapping[str, Any], interleaver: Any, name: str) -> None:
+def reject_other_models(values: Mapping[str, object], interleaver: object, name: str) -> None:
     """Check that every module that a request names belongs to the model that the request is sent to.
 
     A server finds modules by their path only, so that it would silently take modules of a second model for those of the
@@ -83,7 +82,7 @@ def reject_other_models(values: Mapping[str, Any], interleaver: Any, name: str) 
             )
 
 
-def digest(key: str, source: str, values: Mapping[str, Any]) -> str:
+def digest(key: str, source: str, values: Mapping[str, object]) -> str:
     """Return 32 hex digits that are the same for the same request to the same model, in any process.
 
     Args:
@@ -108,7 +107,7 @@ def digest(key: str, source: str, values: Mapping[str, Any]) -> str:
     return sha.hexdigest()[:32]
 
 
-def _leaves_of_function(function: FunctionType, name: str, visited: dict[int, Any]) -> Iterator[tuple[str, Any]]:
+def _leaves_of_function(function: FunctionType, name: str, visited: dict[int, object]) -> Iterator[tuple[str, object]]:
     """Yield a function's code and the leaves of what it closes over."""
     plain = inspect.unwrap(function)
     yield name, plain.__code__.co_code

@@ -6,7 +6,7 @@ import os
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -67,7 +67,7 @@ class Remote:
     stalled: float = 300.0
     jobs: MutableMapping[str, str] = field(default_factory=dict, repr=False)
     traffic: Traffic = field(default_factory=Traffic)
-    facts: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+    facts: dict[str, dict[str, str | bool]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         argument = self.host

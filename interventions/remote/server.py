@@ -7,8 +7,8 @@ import os
 import sys
 import time
 import weakref
+from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
 
 import httpx
 from nnsight.schema.response import ResponseModel
@@ -56,7 +56,7 @@ class Server:
         self.interruptions = 0
         """Number of times that the server became unreachable; a restarted server has forgotten its jobs."""
 
-    def submit(self, model_key: str, payload: bytes, environment: dict[str, Any]) -> str:
+    def submit(self, model_key: str, payload: bytes, environment: dict[str, object]) -> str:
         """Send a job and return its id.
 
         Raises:
@@ -94,7 +94,15 @@ class Server:
             raise ServerError(f"The result of a job at {self.host} cannot be fetched: HTTP {answer.status_code}.")
         return answer.content
 
-    def _request(self, method: str, url: str, *, with_key: bool = True, **content: Any) -> httpx.Response:
+    def _request(
+        self,
+        method: str,
+        url: str,
+        *,
+        with_key: bool = True,
+        data: Mapping[str, str] | None = None,
+        files: Mapping[str, tuple[str, bytes, str]] | None = None,
+    ) -> httpx.Response:
         """Send one HTTP request, with retries.
 
         Raises:
@@ -110,7 +118,7 @@ class Server:
         while True:
             # Send the request, and return any answer of a working server
             try:
-                answer = self._client.request(method, url, headers=headers, **content)
+                answer = self._client.request(method, url, headers=headers, data=data, files=files)
                 if answer.status_code < 500 or answer.status_code == 501:
                     self.interruptions += was_unreachable
                     self._answered = True
