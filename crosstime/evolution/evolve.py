@@ -246,7 +246,7 @@ def _pairs_table(
     revisions: Sequence[str],
 ) -> pd.DataFrame:
     """RelIE and RelDec of every pair of checkpoints, the earlier one first."""
-    earlier, later = torch.triu_indices(len(revisions), len(revisions), offset=1)
+    earlier, later = torch.triu_indices(len(revisions), len(revisions), offset=1).numpy()
     names = np.array(revisions)
     table = long_table(
         {"task": [task], "feature": np.array(features, dtype=np.int64), "pair": range(len(earlier))},

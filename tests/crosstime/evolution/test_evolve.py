@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import crosstime as ct
+from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
 from crosstime.evolution.evolve import TextEvidence
 from crosstime.suites.corpus import TextSample
@@ -124,3 +125,15 @@ def test_effects_and_text_that_do_not_fit_are_refused(crosscoder, attribution):
         ct.evolve(None, crosscoder, {}, features=[24])
     with pytest.raises(CrosscoderError, match="only with the suite"):
         ct.evolve(None, crosscoder, {}, text=TextEvidence(TEXT))
+
+
+def test_two_checkpoints_make_one_pair():
+    origin = Origin("mine", ("early", "late"), ct.Site(0), 16, {})
+    crosscoder = ct.CrossCoder(origin, 6, torch.ones(2), seed=3)
+    effects = torch.tensor([[1.0, 0.0, -3.0, 0.0, 2.0, 0.0], [1.0, 4.0, 1.0, 0.0, 0.0, 0.0]])
+    pairs = ct.evolve(None, crosscoder, {"mine": effects}, top=3)["pairs"].set_index("feature")
+    assert set(pairs.revision) == {"early"}
+    assert set(pairs.other) == {"late"}
+    for feature in pairs.index:
+        first, second = effects[:, feature].abs().tolist()
+        assert pairs.relie[feature] == pytest.approx(second / (first + second))

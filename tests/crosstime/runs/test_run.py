@@ -19,6 +19,7 @@ from crosstime.runs.parts import checksum
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.run import RunResult
 from crosstime.runs.stages import report as reporting
+from interventions import Bootstrap
 from tasks.agreement import pairs
 
 RECIPE = recipe(
@@ -151,7 +152,7 @@ def test_effects_of_a_run_are_those_of_the_verbs_by_hand(first: RunResult):
     task = ct.tasks.load("agreement/attractor").tokenize(suite.tokenizer, limit=10, seed=3)
     found = ct.attribute(suite, CrossCoder.load(first.folder / "crosscoder.safetensors"), task)
     own = first.effects[first.effects.task == "agreement/attractor"]
-    table = found.table(own.feature.unique().tolist(), resamples=50, seed=3)
+    table = found.table(own.feature.unique().tolist(), bootstrap=Bootstrap(50, 3))
     pd.testing.assert_frame_equal(own.reset_index(drop=True), table, rtol=1e-4, check_dtype=False)
 
 
