@@ -20,7 +20,7 @@ from interventions.prompts import Sequences
 from interventions.remote.probe import has_gradients, validate_remotely
 from interventions.remote.remote import Remote
 from interventions.validation import continues_from_cache, validate
-from user_input.first_line import first_line
+from user_input.reason import reason
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -229,7 +229,7 @@ def _load(
                 **options,
             )
     except Exception as error:  # loaders raise many kinds of errors for a damaged checkpoint
-        raise CheckpointLoadError(f"Cannot open checkpoint {name}: {first_line(error)}") from error
+        raise CheckpointLoadError(f"Cannot open checkpoint {name}: {reason(error)}") from error
 
 
 def _build_without_weights(
@@ -256,4 +256,4 @@ def _build_without_weights(
     except Exception as error:  # an unreachable Hub or an unusual configuration makes loaders raise many kinds
         unknown = "revision" in str(error).lower() or "not a valid git identifier" in str(error)
         kind = RevisionUnknownError if unknown and revision else CheckpointLoadError
-        raise kind(f"Cannot find checkpoint {name} on the Hub: {first_line(error)}") from error
+        raise kind(f"Cannot find checkpoint {name} on the Hub: {reason(error)}") from error

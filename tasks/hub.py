@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tasks.errors import DataError
-from user_input.first_line import first_line
+from user_input.reason import reason
 
 
 def rows(dataset: str, config: str | None = None, split: str | None = None) -> Iterator[tuple[str, dict[str, object]]]:
@@ -35,7 +35,7 @@ def rows(dataset: str, config: str | None = None, split: str | None = None) -> I
     except Exception as error:  # the package raises errors of a dozen other packages when the Hub cannot be reached
         raise DataError(
             f"{label} cannot be downloaded from the Hugging Face Hub ({type(error).__name__}: "
-            f"{first_line(error)}): check the name and the network, or pass path= with a local copy"
+            f"{reason(error)}): check the name and the network, or pass path= with a local copy"
         ) from error
 
     # Take its only split, if none was named

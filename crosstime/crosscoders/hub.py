@@ -9,7 +9,7 @@ from huggingface_hub import ModelCard, PyTorchModelHubMixin
 
 from crosstime.errors import CrosscoderError
 from crosstime.machine.storage import write_json
-from user_input.first_line import first_line
+from user_input.reason import reason
 
 WEIGHTS, CONFIGURATION = "model.safetensors", "config.json"
 
@@ -106,7 +106,7 @@ class OnHub(PyTorchModelHubMixin):
             )
         except (OSError, HFValidationError, HTTPError) as error:
             raise CrosscoderError(
-                f"there is no folder {source}, and the Hub has no crosscoder {source}: {first_line(error)}"
+                f"there is no folder {source}, and the Hub has no crosscoder {source}: {reason(error)}"
             ) from error
         return cls.load(path)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from crosstime.errors import SuiteError
-from user_input.first_line import first_line
+from user_input.reason import reason
 
 
 def branches(repository: str) -> tuple[str, ...]:
@@ -42,7 +42,7 @@ def branches(repository: str) -> tuple[str, ...]:
         hint = f" (the local cache holds {', '.join(in_cache)})" if in_cache else ""
         raise SuiteError(
             f"could not list the revisions of {repository!r}: there is no such folder, and the Hub answered "
-            f"{first_line(error)!r}; check the name and the connection, or name the revisions yourself{hint}"
+            f"{reason(error)!r}; check the name and the connection, or name the revisions yourself{hint}"
         ) from error
 
 

@@ -9,7 +9,7 @@ from huggingface_hub.errors import StrictDataclassError
 
 from crosstime.errors import SuiteError
 from crosstime.suites.checkpoints import Checkpoint
-from user_input.first_line import first_line
+from user_input.reason import reason
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -70,4 +70,4 @@ def _message(part: str, checkpoint: Checkpoint, error: Exception, hint: str = ""
     where = checkpoint.source
     if checkpoint.hub_revision is not None:
         where, hint = f"{where}@{checkpoint.hub_revision} on the Hub", f"{hint}; check name and connection"
-    return f"cannot read the {part} of revision {checkpoint.revision!r} from {where}: {first_line(error)}{hint}"
+    return f"cannot read the {part} of revision {checkpoint.revision!r} from {where}: {reason(error)}{hint}"

@@ -12,7 +12,7 @@ from typing import TypeVar
 from crosstime.errors import CorpusError
 from tasks import files
 from tasks.errors import DataError
-from user_input.first_line import first_line
+from user_input.reason import reason
 
 SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
 HUB_PREFIX = "hf:"
@@ -135,6 +135,6 @@ def _read_hub(text: HubText) -> Iterator[str]:
         raise
     except (DatasetsError, OSError, ValueError) as error:
         raise CorpusError(
-            f"cannot read data set {text.name} (config {text.config}, split {text.split}): {first_line(error)}; "
+            f"cannot read data set {text.name} (config {text.config}, split {text.split}): {reason(error)}; "
             "check the name and the connection"
         ) from error

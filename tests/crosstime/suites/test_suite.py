@@ -269,7 +269,9 @@ def test_an_unreachable_hub_is_one_sentence(monkeypatch: pytest.MonkeyPatch):
         raise ConnectionError("no route to host\ndetails")
 
     monkeypatch.setattr("huggingface_hub.list_repo_refs", unreachable)
-    with pytest.raises(SuiteError, match=r"could not list the revisions of 'a/b'.*'no route to host'; check the name"):
+    with pytest.raises(
+        SuiteError, match=r"could not list the revisions of 'a/b'.*'no route to host details'; check the name"
+    ):
         Suite.open("a/b")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     suite = Suite.open("nobody/nothing-at-all", ["step1"])
