@@ -123,7 +123,7 @@ def test_hub_problems_are_one_sentence(monkeypatch):
     with pytest.raises(CorpusError, match="has no field 'text', only body"):
         list(read_lines("hf:org/name"))
     FakeHub(monkeypatch, ConnectionError("no route\nmore"))
-    with pytest.raises(CorpusError, match=r"cannot read data set org/name .* no route; check the name"):
+    with pytest.raises(CorpusError, match=r"cannot read data set org/name .* no route more; check the name"):
         list(read_lines("hf:org/name"))
 
 
