@@ -317,7 +317,7 @@ def test_pairs_on_the_hub_take_the_only_split_or_the_named_one(hub):
 
 @pytest.mark.parametrize("name", ["blimp/causative", "multiblimp/xxx/all", "pairs/no/such"])
 def test_what_the_hub_cannot_give_is_one_sentence_that_names_path(hub, name):
-    with pytest.raises(DataError, match=r"ConnectionError: no way\).*path=") as caught:
+    with pytest.raises(DataError, match=r"ConnectionError: no way to the Hub\).*path=") as caught:
         load(name)
     assert "\n" not in str(caught.value)
 
