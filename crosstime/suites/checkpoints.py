@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from crosstime.errors import SuiteError
 from crosstime.machine.storage import is_plain_name, read_json
 from crosstime.suites.hub import branches
-from crosstime.suites.revisions import TrainingProgress, in_training_order, training_progress
+from crosstime.suites.revisions import RevisionName, TrainingProgress, in_training_order, training_progress
 from user_input.nearest import nearest
 
 INDEX = "suite.json"
 """File of a suite's folder that lists its checkpoints with their steps and tokens."""
 COLUMN_DTYPES = {"step": "Int64", "tokens": "Int64"}
 """Dtypes of the columns of `Checkpoint.as_row` that may have missing values."""
+_MOST_NAMES = 10
+"""Number of names that a message about many branches lists."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,8 @@ def checkpoints_in_repository(
 ) -> tuple[Checkpoint, ...]:
     """The given checkpoints of a Hub repository, or all whose branch says how long they were trained, in that order.
 
+    A warning counts and names the branches that are left out, as they do not say it.
+
     Args:
         repository: id of the repository.
         revisions: branches, tags or commits, or ``ORG/NAME@REVISION`` for another repository; None lists the branches.
@@ -113,11 +119,15 @@ def checkpoints_in_repository(
         tokens_per_step: training tokens of one optimizer step.
 
     Raises:
-        SuiteError: a revision is given twice, or the branches cannot be listed.
+        SuiteError: a revision is given twice, the branches cannot be listed, or none of several says how long it was
+            trained.
     """
     # Find out how long each was trained
     checkpoints: dict[str, Checkpoint] = {}
-    for name in branches(repository) if revisions is None else revisions:
+    left_out: list[str] = []
+    # Pull requests, which the cache lists with the branches, are no checkpoints.
+    listed = [] if revisions is not None else [name for name in branches(repository) if not name.startswith("refs/")]
+    for name in listed if revisions is None else revisions:
         other_repository, _, revision = name.rpartition("@")
         source = other_repository or repository
         counts = {revision: tokens[name]} if tokens is not None and name in tokens else None
@@ -126,10 +136,26 @@ def checkpoints_in_repository(
             raise SuiteError(f"revision {name!r} is given twice")
         if revisions is not None or name == "main" or progress != TrainingProgress(None, None):
             checkpoints[name] = Checkpoint(name, progress.step, progress.tokens, source, revision)
-
-    # Put them in order
+        else:
+            left_out.append(name)
     if revisions is not None:
         return tuple(checkpoints.values())
+
+    # Say which branches are no checkpoints of the suite
+    if left_out and not checkpoints.keys() - {"main"}:
+        raise SuiteError(
+            f"none of the {len(left_out):,} branches of {repository!r} besides main says in its name at which step it "
+            f"was saved: {_first_names(left_out)}; name the revisions of the suite yourself, in order"
+        )
+    if left_out:
+        warnings.warn(
+            f"{len(left_out):,} of {len(listed):,} branches of {repository!r} are left out, because their names do not "
+            f"say at which step they were saved: {_first_names(left_out)}; name the revisions yourself to use others",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+    # Put them in order
     order = in_training_order(
         {name: TrainingProgress(checkpoint.step, checkpoint.tokens) for name, checkpoint in checkpoints.items()}
     )
@@ -155,6 +181,51 @@ def select_checkpoints(
     return tuple(known[revision] for revision in revisions or known)
 
 
+def check_steps(checkpoints: Sequence[Checkpoint], tokens_per_step: int | None, where: str) -> None:
+    """Refuse a number of tokens per step for checkpoints of which none has a step.
+
+    Args:
+        checkpoints: the checkpoints of a suite.
+        tokens_per_step: training tokens of one step, if the caller gives them.
+        where: the place that holds them, for the message.
+
+    Raises:
+        SuiteError: no checkpoint except ``main`` has a step, so that the number would be ignored.
+    """
+    names = [checkpoint.revision for checkpoint in checkpoints if checkpoint.revision != "main"]
+    if tokens_per_step is not None and names and all(checkpoint.step is None for checkpoint in checkpoints):
+        raise SuiteError(
+            f"tokens_per_step has no step to count: no revision of {where} says in its name at which step it was saved "
+            f"({_first_names(names)}); give the training tokens of each revision instead"
+        )
+
+
+def warn_of_counts_that_start_again(checkpoints: Sequence[Checkpoint], where: str) -> None:
+    """Warn where the training tokens of a later stage count from the start of that stage.
+
+    Args:
+        checkpoints: the checkpoints of a suite, in order.
+        where: the place that holds them, for the message.
+    """
+    # Keep the checkpoints whose name has a stage
+    by_stage = []
+    for checkpoint in checkpoints:
+        name = RevisionName.parse(checkpoint.revision)
+        if name is not None and checkpoint.tokens is not None:
+            by_stage.append((checkpoint, (name.stage, name.ingredient)))
+
+    # Compare each with the one before it
+    for (earlier, stage), (later, next_stage) in pairwise(by_stage):
+        if stage < next_stage and (later.tokens or 0) < (earlier.tokens or 0):
+            warnings.warn(
+                f"the tokens of {later.revision!r} of {where} count from the start of its stage, after "
+                f"{earlier.revision!r}: figures place it by them unless the tokens of later stages are given",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            return
+
+
 def unknown_revision(revision: str, where: object, known: Sequence[str]) -> str:
     """The message about a revision that does not exist, with those nearest to it."""
     return f"no revision {revision!r} in {where}: {nearest(revision, known, most=40)}"
@@ -163,6 +234,12 @@ def unknown_revision(revision: str, where: object, known: Sequence[str]) -> str:
 def is_repository_id(location: str) -> bool:
     """Whether a text can be a Hub repository id, rather than a path."""
     return not location.startswith((".", "/", "~")) and location.count("/") <= 1 and "\\" not in location
+
+
+def _first_names(names: Sequence[str]) -> str:
+    """The first names of a list, in its order, and the number of the others."""
+    others = f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + others
 
 
 def _read_index(path: Path) -> dict[str, Any]:

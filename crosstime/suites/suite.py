@@ -17,11 +17,13 @@ from crosstime.shown import Shown
 from crosstime.suites.checkpoints import (
     COLUMN_DTYPES,
     Checkpoint,
+    check_steps,
     checkpoints_in_folder,
     checkpoints_in_repository,
     is_repository_id,
     select_checkpoints,
     unknown_revision,
+    warn_of_counts_that_start_again,
 )
 from crosstime.suites.fingerprint import checkpoint_content, tokenizer_hash
 from crosstime.suites.pretrained import read_config, read_tokenizer, tokenizer_checkpoint
@@ -84,16 +86,18 @@ class Suite(Shown):
             source: the folder, or the repository id. An existing folder takes precedence.
             revisions: the revisions, in this order. None takes all in the order of training; in a repository these are
                 ``main`` and the branches whose name gives a step or a token count (offline, those in the local cache
-                of the Hub). If revisions are given, opening does not contact the Hub.
+                of the Hub); a warning names the others. If revisions are given, opening does not contact the Hub.
             name: name of the suite; by default the name in ``suite.json``, or else the last part of `source`.
             tokens: training tokens by revision, for names that do not give them
                 (`crosstime.suites.revisions.training_progress`).
-            tokens_per_step: training tokens of one optimizer step, for names that give only steps.
+            tokens_per_step: training tokens of one optimizer step, for names that give only steps. Where a name gives
+                tokens too, both must agree up to rounding.
             tokenizer: folder or repository id of the tokenizer, for checkpoints without one.
 
         Raises:
             SuiteError: the folder is missing or holds no checkpoint, a revision is unknown or given twice, or the Hub
-                cannot be reached for the list of revisions.
+                cannot be reached for the list of revisions or lists several of which none says how long it was
+                trained; or `tokens_per_step` does not fit the names.
         """
         # Check the revisions
         if revisions is not None:
@@ -114,6 +118,10 @@ class Suite(Shown):
         else:
             checkpoints = checkpoints_in_repository(location, revisions, tokens, tokens_per_step)
             default_name = location.rpartition("/")[2]
+
+        # Check the counts
+        check_steps(checkpoints, tokens_per_step, repr(location))
+        warn_of_counts_that_start_again(checkpoints, repr(location))
         return cls(name or default_name, checkpoints, None if tokenizer is None else os.fspath(tokenizer))
 
     @property

@@ -18,7 +18,7 @@ from crosstime.crosscoders.activation_functions import BatchTopK
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.exchange.format import FilePair, Format, jsonable, refuse_folded
 from crosstime.crosscoders.exchange.hooks import hook_of
-from crosstime.crosscoders.exchange.settings import Settings
+from crosstime.crosscoders.exchange.joined_revisions import split_revisions
 from crosstime.crosscoders.exchange.source import Source, reader
 from crosstime.crosscoders.exchange.weights import Weights
 from crosstime.errors import CrosscoderError
@@ -78,7 +78,7 @@ def build_crosscoder(source: Source, *, scales_key: str) -> CrossCoder:
     origin = source.origin(
         weights,
         suite=config.string("suite") or config.string("model_name"),
-        revisions=_revisions(config, weights.n_checkpoints),
+        revisions=_revisions(source, weights.n_checkpoints),
         site=source.hook_site("hook_point", config),
         training=config.values,
     )
@@ -86,18 +86,17 @@ def build_crosscoder(source: Source, *, scales_key: str) -> CrossCoder:
     return weights.crosscoder(origin, scales, activation)
 
 
-def _revisions(config: Settings, n_checkpoints: int) -> tuple[str, ...] | None:
-    """The list that we write; else CTT's joined names.
-
-    CTT joins them with ``-``, and with ``_`` for OLMo, whose revisions contain ``-``.
-    """
+def _revisions(source: Source, n_checkpoints: int) -> tuple[str, ...] | None:
+    """The list that we write; else CTT's joined names. None if there is neither, or the caller names the revisions."""
+    config = source.config
+    if source.overrides.revisions is not None:
+        return None
     if (revisions := config.strings("revisions")) is not None:
         return revisions
-    joined = config.string("revision_list")
-    if not joined:
+    if not (joined := config.string("revision_list")):
         return None
-    splits = (tuple(joined.split(separator)) for separator in "_-")
-    return next((split for split in splits if len(split) == n_checkpoints), None)
+    model_type, model = config.string("model_type") or "", config.string("model_name") or ""
+    return split_revisions(joined, n_checkpoints, config.location, model_type, model)
 
 
 def ctt_tensors(crosscoder: CrossCoder) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from crosstime.crosscoders.activation_functions import Activation, BatchTopK, Ju
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.exchange.hooks import hook_of, site_of
 from crosstime.crosscoders.origin import Origin
+from crosstime.errors import CrosscoderError
 from interventions import Site
 
 D, F, T = 6, 15, 40
@@ -165,6 +166,49 @@ def test_pythias_joined_revisions_are_taken_apart(tmp_path: Path):
     actual = exchange.read(tmp_path)
     assert actual.origin.revisions == ("step128", "step512", "main")
     assert actual.origin.site == Site(3, "mlp")
+
+
+@pytest.mark.parametrize(
+    ("joined", "revisions"),
+    [
+        ("global_step10000-global_step100000-main", ("global_step10000", "global_step100000", "main")),
+        ("global_step1000-global_step10000", ("global_step1000", "global_step10000")),
+        ("global_step10000_global_step100000_main", ("global_step10000", "global_step100000", "main")),
+        ("stage1-step1000-stage2-step5-main", ("stage1-step1000", "stage2-step5", "main")),
+        ("stage2-ingredient1-step1000-tokens3B_main", ("stage2-ingredient1-step1000-tokens3B", "main")),
+        ("step1000-tokens4B-step2000-tokens8B-main", ("step1000-tokens4B", "step2000-tokens8B", "main")),
+        ("stage1-step-40000-step-125000", ("stage1-step-40000", "step-125000")),
+        ("checkpoint-500_checkpoint-1000", ("checkpoint-500", "checkpoint-1000")),
+        ("step_500-step_1375-main", ("step_500", "step_1375", "main")),
+        ("base-chat", ("base", "chat")),
+        ("before_after-more", None),
+        ("pre-training-post-training", None),
+        ("base-stage1-step1000", None),
+        ("step512-step4000-main-extra", None),
+    ],
+)
+def test_joined_revisions_are_split_into_names_that_families_use(tmp_path: Path, joined: str, revisions):
+    count = len(revisions or (1, 2))
+    torch.save(random_tensors(count), tmp_path / "0.pt")
+    config = {"revision_list": joined, "hook_point": "blocks.3.hook_mlp_out"}
+    (tmp_path / "0_cfg.json").write_text(json.dumps(config))
+    if revisions is not None:
+        assert exchange.read(tmp_path).origin.revisions == revisions
+    else:
+        with pytest.raises(
+            CrosscoderError, match=rf"0_cfg\.json: revision_list '{joined}' splits into 2 names in .* way"
+        ):
+            exchange.read(tmp_path)
+        assert exchange.read(tmp_path, revisions=["a", "b"]).origin.revisions == ("a", "b")
+
+
+def test_the_names_with_their_model_settle_how_joined_revisions_are_split(tmp_path: Path):
+    torch.save(random_tensors(2), tmp_path / "0.pt")
+    names = ("pre-training", "post-training_2")
+    config = {"revision_list": "-".join(names), "model_name": "a/b-c", "hook_point": "blocks.3.hook_mlp_out"}
+    config["model_type"] = "-".join(f"a/b-c/{name}" for name in names)
+    (tmp_path / "0_cfg.json").write_text(json.dumps(config))
+    assert exchange.read(tmp_path).origin.revisions == names
 
 
 def test_a_ckkissane_crosscoder_takes_the_scales_that_are_given(tmp_path: Path):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -260,8 +261,89 @@ def test_hub_branches_are_listed_in_training_order(monkeypatch: pytest.MonkeyPat
     names = ["main", "step1000", "float16", "step64", "warm"]
     refs = SimpleNamespace(branches=[SimpleNamespace(name=name) for name in names])
     monkeypatch.setattr("huggingface_hub.list_repo_refs", lambda repository: refs)
-    suite = Suite.open("EleutherAI/pythia-70m", tokens={"warm": 3})
+    with pytest.warns(RuntimeWarning, match="1 of 5 branches of 'EleutherAI/pythia-70m' are left out, .*: float16;"):
+        suite = Suite.open("EleutherAI/pythia-70m", tokens={"warm": 3})
     assert suite.revisions == ("warm", "step64", "step1000", "main")
+
+
+def listing(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    refs = SimpleNamespace(branches=[SimpleNamespace(name=name) for name in names])
+    monkeypatch.setattr("huggingface_hub.list_repo_refs", lambda repository: refs)
+
+
+def test_a_hub_model_with_stages_opens_with_all_of_them(monkeypatch: pytest.MonkeyPatch):
+    first = [f"stage1-step{step}" for step in range(1000, 1_413_000, 1000)]
+    second = [f"stage2-step{step}" for step in range(1000, 47_685, 1000)] + ["stage2-step47684"]
+    third = [f"stage3-step{step}" for step in range(1000, 11_922, 1000)] + ["stage3-step11921"]
+    listing(monkeypatch, *sorted(first + second + third), "main")
+    suite = Suite.open("allenai/Olmo-3-1025-7B")
+    assert suite.revisions == (*first, *second, *third, "main")
+    assert (suite["stage2-step47684"].step, suite["stage2-step47684"].tokens) == (47_684, None)
+
+
+def test_branches_that_are_left_out_are_counted_and_the_first_named(monkeypatch: pytest.MonkeyPatch):
+    odd = [f"lc-4k-to-32k-step-{step}" for step in range(4000, 44_001, 4000)] + ["it-SFT"]
+    listing(monkeypatch, "main", "stage1-step-40000", *odd, "stage2-step-3480000")
+    with pytest.warns(
+        RuntimeWarning, match=r"12 of 15 branches .* are left out, .*: lc-4k-to-32k-step-4000, .* and 2 m"
+    ):
+        suite = Suite.open("HuggingFaceTB/SmolLM3-3B-checkpoints")
+    assert suite.revisions == ("stage1-step-40000", "stage2-step-3480000", "main")
+
+
+def test_a_repository_whose_branches_say_no_step_is_refused(monkeypatch: pytest.MonkeyPatch):
+    listing(monkeypatch, "main", "ckpt_000", "ckpt_001")
+    with pytest.raises(
+        SuiteError, match=r"none of the 2 branches of 'LLM360/Amber' besides main .*: ckpt_000, ckpt_001;"
+    ):
+        Suite.open("LLM360/Amber")
+    assert Suite.open("LLM360/Amber", ["ckpt_000", "main"]).revisions == ("ckpt_000", "main")
+    assert Suite.open("LLM360/Amber", tokens={"ckpt_001": 5}, revisions=["ckpt_001"])["ckpt_001"].tokens == 5
+    listing(monkeypatch, "main")
+    assert Suite.open("openai/gpt2").revisions == ("main",)
+
+
+@pytest.mark.parametrize(
+    ("names", "steps"),
+    [
+        (["checkpoint-500", "checkpoint-1000", "checkpoint-10000"], [500, 1000, 10_000]),
+        (["step_9", "step_10", "step_1375"], [9, 10, 1375]),
+        (["stage1-step-40", "stage2-step-8", "main"], [40, 8, None]),
+    ],
+)
+def test_folders_keep_their_steps_and_tokens_per_step_applies(
+    tmp_path: Path, names: list[str], steps: list[int | None]
+):
+    for name in names:
+        write_checkpoint(tmp_path / name)
+    assert [(point.revision, point.step) for point in Suite.open(tmp_path)] == list(zip(names, steps, strict=True))
+    with warnings.catch_warnings():
+        # The tokens of a second stage start again.
+        warnings.simplefilter("ignore")
+        suite = Suite.open(tmp_path, tokens_per_step=100)
+    assert [point.tokens for point in suite] == [step and step * 100 for step in steps]
+
+
+def test_tokens_per_step_without_any_step_is_refused(tmp_path: Path):
+    for name in ("epoch1", "epoch2"):
+        write_checkpoint(tmp_path / name)
+    with pytest.raises(SuiteError, match=r"tokens_per_step has no step to count: .* \(epoch1, epoch2\)"):
+        Suite.open(tmp_path, tokens_per_step=100)
+    assert [point.tokens for point in Suite.open(tmp_path, tokens={"epoch1": 5})] == [5, None]
+
+
+def test_counts_that_start_again_at_a_stage_are_said(tmp_path: Path):
+    names = ["stage1-step900-tokens4B", "stage2-ingredient1-step100-tokens3B", "stage2-ingredient1-step1000-tokens3B"]
+    for name in (*names, "main"):
+        write_checkpoint(tmp_path / name)
+    with pytest.warns(
+        RuntimeWarning, match="tokens of 'stage2-ingredient1-step100-tokens3B' of .* count from the start"
+    ):
+        suite = Suite.open(tmp_path)
+    assert suite.revisions == (*names, "main")
+    assert [point.step for point in suite] == [900, 100, 1000, None]
+    total = {names[1]: 7 * 10**9, names[2]: 8 * 10**9}
+    assert [point.tokens for point in Suite.open(tmp_path, tokens=total)] == [4 * 10**9, 7 * 10**9, 8 * 10**9, None]
 
 
 def test_an_unreachable_hub_is_one_sentence(monkeypatch: pytest.MonkeyPatch):
