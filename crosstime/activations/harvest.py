@@ -74,6 +74,7 @@ def harvest(
     Raises:
         StoreError: the folder holds a store made with other settings (the message lists the differences), the disk has
             too little space, activations overflow the dtype, or a size or count is too small.
+        SuiteError: a checkpoint cannot be used, or two do not fit together or have the same weights.
         CorpusError: the text cannot be read, or is too short for one sequence.
         RunError: a file cannot be written.
 
@@ -92,6 +93,7 @@ def harvest(
         raise StoreError(
             f"a store needs at least one sequence of {tokens_per_sequence} tokens, and shards of at least one token"
         )
+    compute.verify(suite, distinct=True)
 
     # Start a store, or resume the one in the folder if it was made with the same settings.
     made_from = MadeFrom(
@@ -108,6 +110,8 @@ def harvest(
         fingerprint=suite.fingerprint,
     )
     writer = _StoreWriter(folder, made_from)
+    if suite.allow_equal_weights and (groups := suite.equal_weights()):
+        writer.manifest["equal_weights"] = [group.as_fact() for group in groups]
 
     # Write the token ids.
     lines, _ = documents(corpus)

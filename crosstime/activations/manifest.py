@@ -67,7 +67,10 @@ class StoredText(TypedDict):
 
 
 class Manifest(TypedDict):
-    """The content of ``manifest.json``; the scales are there once the store is complete."""
+    """The content of ``manifest.json``; the scales are there once the store is complete.
+
+    Checkpoints with equal weights are there if the suite has some and allows it.
+    """
 
     format: str
     made_from: MadeFrom
@@ -75,6 +78,7 @@ class Manifest(TypedDict):
     text: StoredText
     shards: list[Shard]
     scales: NotRequired[list[float]]
+    equal_weights: NotRequired[list[dict[str, Any]]]
 
 
 def read_manifest(folder: str | Path) -> Manifest:

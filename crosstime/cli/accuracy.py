@@ -11,6 +11,7 @@ from crosstime.cli.options import (
     DataPath,
     Device,
     DType,
+    EqualWeights,
     MaxTokens,
     PairLimit,
     RemoteHost,
@@ -37,6 +38,7 @@ def accuracy(
         typer.Option("--prepend", help="Begin prompts with bos, eos, or bos-or-eos; default: as the tokenizer does."),
     ] = None,
     revisions: Revisions = None,
+    allow_equal_weights: EqualWeights = False,
     out: SurveyFolder = Path("survey"),
     seed: Seed = 0,
     device: Device = None,
@@ -46,8 +48,8 @@ def accuracy(
 ) -> None:
     """Measure the accuracy of each checkpoint on each task, and draw it against training tokens.
 
-    Writes accuracy.csv and charts to OUT. Finished measurements are kept in OUT/cache, from which a command that was
-    stopped resumes.
+    Writes accuracy.csv, accuracy_weights.csv (the digests of the weights) and charts to OUT. Finished measurements are
+    kept in OUT/cache, from which a command that was stopped resumes.
     """
     from dataclasses import replace
 
@@ -55,17 +57,18 @@ def accuracy(
 
     import tasks
     from crosstime.cli.options import open_compute, open_suite
-    from crosstime.cli.output import print_paths, print_traffic, save_charts
+    from crosstime.cli.output import print_paths, print_traffic, save_charts, save_weights
     from crosstime.cli.tables import accuracy_table
     from crosstime.machine.storage import write_table
     from crosstime.suites.accuracy import accuracy as measure_accuracy
     from interventions import Bootstrap
 
     # Measure
+    checkpoints = open_suite(suite, revisions, allow_equal_weights=allow_equal_weights)
     compute = open_compute(device, dtype, max_tokens, remote, folder=out)
     loaded = [replace(tasks.load(name, path, limit=limit, seed=seed), prepend=prepend) for name in names]
     table = measure_accuracy(
-        open_suite(suite, revisions),
+        checkpoints,
         loaded,
         sentences=sentences,
         cache=out / "cache",
@@ -75,12 +78,13 @@ def accuracy(
 
     # Write, draw and print
     write_table(out / "accuracy.csv", table)
+    weights = save_weights(out / "accuracy.csv", checkpoints)
     charts = save_charts(out, accuracy_charts(table))
     console = Console()
     for title, rows in _by_kind(table).items():
         console.print(accuracy_table(rows, title=title))
     print_traffic(console, compute)
-    print_paths(console, [out / "accuracy.csv", *charts])
+    print_paths(console, [out / "accuracy.csv", weights, *charts])
 
 
 def accuracy_charts(table: pd.DataFrame) -> dict[str, alt.LayerChart]:

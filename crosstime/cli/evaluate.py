@@ -10,6 +10,7 @@ import typer
 from crosstime.cli.options import (
     Device,
     DType,
+    EqualWeights,
     Length,
     MaxTokens,
     RemoteHost,
@@ -28,6 +29,7 @@ def evaluate(
     ],
     sequences: Sequences = 256,
     length: Length = 64,
+    allow_equal_weights: EqualWeights = False,
     out: SurveyFolder = Path("survey"),
     device: Device = None,
     dtype: DType = "float32",
@@ -36,13 +38,13 @@ def evaluate(
 ) -> None:
     """Measure what crosscoders explain, and what the model loses when it runs on their reconstructions.
 
-    Writes evaluation.csv with a row for each crosscoder and checkpoint, and evaluation.json with means and deviations
-    over the crosscoders, to OUT.
+    Writes evaluation.csv with a row for each crosscoder and checkpoint, evaluation.json with means and deviations over
+    the crosscoders, and evaluation_weights.csv with the digests of the weights, to OUT.
     """
     from rich.console import Console
 
     from crosstime.cli.options import open_compute, open_suite
-    from crosstime.cli.output import print_paths, print_traffic
+    from crosstime.cli.output import print_paths, print_traffic, save_weights
     from crosstime.cli.tables import evaluation_table
     from crosstime.crosscoders import exchange
     from crosstime.crosscoders.evaluate import evaluate_seeds, over_seeds
@@ -50,16 +52,18 @@ def evaluate(
     from crosstime.suites.corpus import TextSample
 
     # Measure
+    checkpoints = open_suite(suite, None, allow_equal_weights=allow_equal_weights)
     compute = open_compute(device, dtype, max_tokens, remote, folder=out)
     loaded = [exchange.read(crosscoder) for crosscoder in crosscoders]
     sample = TextSample(sequences, length)
-    by_crosscoder = evaluate_seeds(open_suite(suite, None), loaded, text, sample=sample, compute=compute)
+    by_crosscoder = evaluate_seeds(checkpoints, loaded, text, sample=sample, compute=compute)
     table = over_seeds(by_crosscoder)
 
     # Write and print
     write_table(out / "evaluation.csv", by_crosscoder)
+    weights = save_weights(out / "evaluation.csv", checkpoints.select(loaded[0].origin.revisions))
     write_json(out / "evaluation.json", table.to_dict("records"))
     console = Console()
     console.print(evaluation_table(table))
     print_traffic(console, compute)
-    print_paths(console, [out / "evaluation.csv", out / "evaluation.json"])
+    print_paths(console, [out / "evaluation.csv", weights, out / "evaluation.json"])

@@ -11,6 +11,7 @@ from crosstime.cli.options import (
     DataPath,
     Device,
     DType,
+    EqualWeights,
     Length,
     MaxTokens,
     PairLimit,
@@ -43,6 +44,7 @@ def evolve(
     top: Annotated[int, typer.Option("--top", help="Features selected at each checkpoint and task, by |IE|.")] = 10,
     sequences: Sequences = 128,
     length: Length = 64,
+    allow_equal_weights: EqualWeights = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the tables.")] = Path("evolution"),
     seed: Seed = 0,
     device: Device = None,
@@ -79,7 +81,8 @@ def evolve(
     dip_checkpoints = None if dip is None else _parse_dip(dip)
     compute = open_compute(device, dtype, max_tokens, remote, sandboxed=sandboxed, folder=out)
     loaded = CrossCoder.load(crosscoder)
-    checkpoints = trained_checkpoints(Suite.open(suite, loaded.origin.revisions), loaded)
+    opened = Suite.open(suite, loaded.origin.revisions, allow_equal_weights=allow_equal_weights)
+    checkpoints = trained_checkpoints(opened, loaded)
 
     # Attribute each task, and follow the features
     loaded_tasks = [tasks.load(name, path, limit=limit, seed=seed) for name in names]

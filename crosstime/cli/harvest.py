@@ -10,6 +10,7 @@ import typer
 from crosstime.cli.options import (
     Device,
     DType,
+    EqualWeights,
     Length,
     MaxTokens,
     RemoteHost,
@@ -30,6 +31,7 @@ def harvest(
     store_dtype: Annotated[str, typer.Option("--store-dtype", help="bfloat16, float16 or float32.")] = "bfloat16",
     shard_tokens: Annotated[int, typer.Option("--shard-tokens", help="Tokens of one file.")] = 1 << 17,
     revisions: Revisions = None,
+    allow_equal_weights: EqualWeights = False,
     device: Device = None,
     dtype: DType = "float32",
     max_tokens: MaxTokens = None,
@@ -50,7 +52,7 @@ def harvest(
 
     compute = open_compute(device, dtype, max_tokens, remote)
     activations = harvest_activations(
-        open_suite(suite, revisions),
+        open_suite(suite, revisions, allow_equal_weights=allow_equal_weights),
         Site.parse(site),
         text,
         store,

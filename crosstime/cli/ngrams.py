@@ -10,6 +10,7 @@ import typer
 from crosstime.cli.options import (
     Device,
     DType,
+    EqualWeights,
     Length,
     MaxTokens,
     RemoteHost,
@@ -31,6 +32,7 @@ def ngrams(
         typer.Option("--counted", help="Further sequences that are counted; default: all the rest."),
     ] = None,
     revisions: Revisions = None,
+    allow_equal_weights: EqualWeights = False,
     out: SurveyFolder = Path("survey"),
     device: Device = None,
     dtype: DType = "float32",
@@ -39,12 +41,12 @@ def ngrams(
 ) -> None:
     """Measure how close each checkpoint's predictions are to the unigrams and bigrams of a text.
 
-    Writes ngrams.csv and a chart to OUT.
+    Writes ngrams.csv, ngrams_weights.csv (the digests of the weights) and a chart to OUT.
     """
     from rich.console import Console
 
     from crosstime.cli.options import open_compute, open_suite
-    from crosstime.cli.output import print_paths, print_traffic, save_charts
+    from crosstime.cli.output import print_paths, print_traffic, save_charts, save_weights
     from crosstime.cli.tables import ngram_table
     from crosstime.machine.storage import write_table
     from crosstime.report.charts.ngrams import ngram_chart
@@ -52,9 +54,10 @@ def ngrams(
     from crosstime.suites.ngram_divergence import ngram_divergence
 
     # Measure
+    checkpoints = open_suite(suite, revisions, allow_equal_weights=allow_equal_weights)
     compute = open_compute(device, dtype, max_tokens, remote, folder=out)
     divergence = ngram_divergence(
-        open_suite(suite, revisions),
+        checkpoints,
         text,
         TextSample(sequences, length),
         counted_sequences=counted,
@@ -63,8 +66,9 @@ def ngrams(
 
     # Write, draw and print; the chart needs the checkpoints' training tokens
     write_table(out / "ngrams.csv", divergence)
+    weights = save_weights(out / "ngrams.csv", checkpoints)
     charts = save_charts(out, {} if divergence["tokens"].isna().any() else {"ngrams": ngram_chart(divergence)})
     console = Console()
     console.print(ngram_table(divergence))
     print_traffic(console, compute)
-    print_paths(console, [out / "ngrams.csv", *charts])
+    print_paths(console, [out / "ngrams.csv", weights, *charts])

@@ -16,6 +16,9 @@ SuiteSource = Annotated[str, typer.Argument(help="A folder of checkpoints, or a 
 Revisions = Annotated[
     str | None, typer.Option("--revisions", "-r", help="Checkpoints in order, separated by commas; default: all.")
 ]
+EqualWeights = Annotated[
+    bool, typer.Option("--allow-equal-weights", help="Accept checkpoints that have the same weight files.")
+]
 TextSource = Annotated[
     str, typer.Argument(help="A text file (.txt, .jsonl, also .gz), or a Hub data set written hf:ORG/NAME.")
 ]
@@ -47,11 +50,12 @@ Sandboxed = Annotated[
 ]
 
 
-def open_suite(source: str, revisions: str | None) -> Suite:
+def open_suite(source: str, revisions: str | None, *, allow_equal_weights: bool = False) -> Suite:
     """Open a suite, with all checkpoints or with those that are named."""
     from crosstime.suites.suite import Suite
 
-    return Suite.open(source, None if revisions is None else comma_separated(revisions))
+    names = None if revisions is None else comma_separated(revisions)
+    return Suite.open(source, names, allow_equal_weights=allow_equal_weights)
 
 
 def open_compute(

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from crosstime.suites.compute import Compute
+    from crosstime.suites.suite import Suite
 
 
 def print_line(console: Console, text: str) -> None:
@@ -27,6 +28,16 @@ def print_traffic(console: Console, compute: Compute) -> None:
     """Print how much was sent to a server and received from it, if there is one."""
     if compute.remote is not None:
         print_line(console, f"{compute.remote.host}: {compute.remote.traffic}")
+
+
+def save_weights(path: Path, suite: Suite) -> Path:
+    """Write which weights a table was computed with, next to it as NAME_weights.csv; returns the path."""
+    from crosstime.machine.storage import write_table
+    from crosstime.suites.weight_table import weight_table
+
+    record = path.with_name(f"{path.stem}_weights.csv")
+    write_table(record, weight_table(suite))
+    return record
 
 
 def save_charts(folder: Path, charts: Mapping[str, alt.TopLevelMixin]) -> list[Path]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from crosstime.cli.options import (
     Device,
     DType,
+    EqualWeights,
     Length,
     MaxTokens,
     RemoteHost,
@@ -26,6 +27,7 @@ def similarity(
     sequences: Sequences = 64,
     length: Length = 64,
     revisions: Revisions = None,
+    allow_equal_weights: EqualWeights = False,
     out: SurveyFolder = Path("survey"),
     device: Device = None,
     dtype: DType = "float32",
@@ -34,12 +36,13 @@ def similarity(
 ) -> None:
     """Compare a site's activations between all pairs of checkpoints, and draw heat maps.
 
-    Writes similarity.csv and a heat map of each measure (cosine, Pearson correlation, linear CKA) to OUT.
+    Writes similarity.csv, similarity_weights.csv (the digests of the weights) and a heat map of each measure (cosine,
+    Pearson correlation, linear CKA) to OUT.
     """
     from rich.console import Console
 
     from crosstime.cli.options import open_compute, open_suite
-    from crosstime.cli.output import print_paths, print_traffic, save_charts
+    from crosstime.cli.output import print_paths, print_traffic, save_charts, save_weights
     from crosstime.cli.tables import similarity_table
     from crosstime.machine.storage import write_table
     from crosstime.report.charts.similarity import similarity_chart
@@ -49,9 +52,10 @@ def similarity(
     from interventions import Site
 
     # Measure
+    checkpoints = open_suite(suite, revisions, allow_equal_weights=allow_equal_weights)
     compute = open_compute(device, dtype, max_tokens, remote, folder=out)
     table = measure_similarity(
-        open_suite(suite, revisions),
+        checkpoints,
         Site.parse(site),
         text,
         TextSample(sequences, length),
@@ -60,8 +64,9 @@ def similarity(
 
     # Write, draw and print
     write_table(out / "similarity.csv", table)
+    weights = save_weights(out / "similarity.csv", checkpoints)
     charts = save_charts(out, {f"similarity_{measure}": similarity_chart(table, measure) for measure in MEASURES})
     console = Console()
     console.print(similarity_table(table, site))
     print_traffic(console, compute)
-    print_paths(console, [out / "similarity.csv", *charts])
+    print_paths(console, [out / "similarity.csv", weights, *charts])

@@ -36,14 +36,17 @@ def check(inputs: Inputs) -> None:
     # The compared checkpoints exist; those of a suite that is trained here are known by their names only
     trained_here = recipe.suite.source == TINY
     suite = _planned(recipe) if trained_here else inputs.suite
+    if not trained_here:
+        inputs.compute.verify(suite)
     n_layers = recipe.suite.tiny.n_layers if trained_here else suite.n_layers
     if recipe.compare.revisions is not None:
         compared = suite.select(recipe.compare.revisions)
         if store is not None:
             store.refuse_other(compared, inputs.site)
         if not trained_here:
+            inputs.compute.verify(compared, distinct=True)
             n_layers = compared.n_layers
-            _ = compared.d_model, inputs.tokenized  # both raise where checkpoints do not fit together
+            _ = inputs.tokenized  # which raises where a task has nothing for this tokenizer
 
     inputs.site.resolve(n_layers)
 

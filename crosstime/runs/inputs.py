@@ -54,6 +54,7 @@ class Inputs:
             name=table.name or (self.recipe.name if trained_here else None),
             tokenizer=table.tokenizer,
             tokens_per_step=table.tokens_per_step,
+            allow_equal_weights=table.allow_equal_weights,
         )
 
     @cached_property

@@ -21,11 +21,13 @@ from crosstime.runs.ledger import PARTIAL, Ledger
 from crosstime.runs.lock import run_lock
 from crosstime.runs.provenance import peak_gpu_memory, peak_memory, source_commit, versions
 from crosstime.runs.recipe.recipe import Recipe
+from crosstime.runs.recipe.suite import TINY
 from crosstime.runs.sharding import barrier, broadcast
 from crosstime.runs.stages.registry import refuse_unknown, stages_of
 from crosstime.runs.stages.stage import Stage
 from crosstime.shown import Shown
 from crosstime.suites.suite import Suite
+from crosstime.suites.weight_table import weight_table
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -136,6 +138,8 @@ def _run_stages(
         seeds = {"recipe": recipe.seed, "crosscoder": recipe.crosscoder.seed, "suite": recipe.suite.tiny.seed}
         ledger.note(recipe=recipe.to_dict(), versions=versions(), commit=source_commit(), seeds=seeds)
         check(inputs)
+        if recipe.suite.source != TINY:
+            ledger.note(weights=weight_table(inputs.suite).to_dict("records"))
         for name in force:
             ledger.force(name)
 

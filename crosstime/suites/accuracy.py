@@ -64,7 +64,7 @@ def accuracy(
         sentence_accuracy, sentence_low, sentence_high, sentence_difference (mean of right minus wrong, in nats).
 
     Raises:
-        SuiteError: the checkpoints' tokenizers differ.
+        SuiteError: a checkpoint cannot be used, or two do not fit together or have the same weights.
         EmptyTaskError: no pair of a task is left.
         NoSharedPromptError: a task has no prompts, and `sentences` is false.
         RunError: the cache cannot be written, or holds a damaged file.
@@ -72,7 +72,8 @@ def accuracy(
     Examples:
         >>> accuracy(suite, tasks.load("agreement/simple", limit=200))  # doctest: +SKIP
     """
-    # Tokenize the tasks
+    # Check the checkpoints, and tokenize the tasks
+    compute.verify(suite)
     task_list = [tasks] if isinstance(tasks, Task | TokenizedTask) else list(tasks)
     texts = [_TaskText.of(task, suite, sentences=sentences) for task in task_list]
 

@@ -96,6 +96,20 @@ class Compute:
         """The precision on which results depend, as part of a cache key: the dtype, or whose dtype it is."""
         return f"dtype of {self.remote.host}" if self.remote is not None and self.hosted else self.dtype
 
+    def verify(self, suite: Suite, *, distinct: bool = False) -> None:
+        """Check all checkpoints of a suite before the first is run; see `Suite.verify`.
+
+        Of checkpoints that a server runs, the weight files are compared only as far as the Hub lists them.
+
+        Args:
+            suite: the checkpoints.
+            distinct: also refuse two names of one step of training.
+
+        Raises:
+            SuiteError: a checkpoint cannot be used, or two do not fit together or have the same weights.
+        """
+        suite.verify(distinct=distinct, weights_here=not self.hosted)
+
     def each(self, suite: Suite, work: Callable[[int, Model], Result]) -> list[Result]:
         """Call `work` with every checkpoint of a suite, and return its results in the order of the suite.
 
@@ -108,7 +122,7 @@ class Compute:
             work: called with the index of a checkpoint in the suite, and its model.
 
         Raises:
-            SuiteError: the checkpoints' tokenizers differ, or cannot be read.
+            SuiteError: a checkpoint cannot be used, or two do not fit together or have the same weights.
             RemoteError: the server cannot be reached, or does not run a checkpoint.
 
         Examples:
@@ -120,24 +134,29 @@ class Compute:
             with self.open(suite, suite.revisions[checkpoint_index]) as model:
                 return work(checkpoint_index, model)
 
+        # This also reads the tokenizer once, before all threads read it at the same time.
+        self.verify(suite)
         if not self.hosted:
             return [run(checkpoint_index) for checkpoint_index in range(len(suite))]
-        # Read it once here, before all threads read it at the same time.
-        _ = suite.tokenizer
         return _in_threads(run, len(suite))
 
     def open(self, suite: Suite, revision: str) -> Model:
         """Load one checkpoint of a suite; close it, or use it as a context manager, before the next.
 
         Raises:
-            SuiteError: the suite has no such revision.
+            SuiteError: the suite has no such revision, or a checkpoint of it cannot be used (`Suite.verify`).
             CheckpointLoadError: its weights cannot be read.
             RemoteError: the server cannot be reached, or does not run it.
         """
         checkpoint = suite[revision]
+        self.verify(suite)
+        hub_revision = checkpoint.hub_revision
+        if hub_revision is not None and not self.hosted:
+            # The branch may have moved since the commit was verified.
+            hub_revision = suite.weights(revision).commit or hub_revision
         model = Model.open(
             checkpoint.source,
-            revision=checkpoint.hub_revision,
+            revision=hub_revision,
             tokenizer=suite.tokenizer,
             device=self.torch_device,
             dtype=DTYPES[self.dtype],

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from crosstime.suites.checkpoints import Checkpoint
+from crosstime.suites.weights import WeightFile
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
-
-_SAMPLES, _SAMPLE_BYTES = 16, 1 << 16
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -30,32 +29,11 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def checkpoint_content(checkpoint: Checkpoint, config: PretrainedConfig) -> bytes:
-    """What identifies a checkpoint: its name, configuration and weights.
-
-    The weights of a folder are represented by the sizes of its weight files and evenly spaced samples of their bytes,
-    those of a Hub repository by its commit.
-    """
+def checkpoint_content(checkpoint: Checkpoint, config: PretrainedConfig, files: Sequence[WeightFile]) -> bytes:
+    """What identifies a checkpoint: its name, its configuration, and name and digest of each of its weight files."""
     # Leave out what differs between two copies of the same checkpoint
     configuration = config.to_diff_dict()
     for volatile in ("transformers_version", "_name_or_path"):
         configuration.pop(volatile, None)
-    content = json.dumps([checkpoint.revision, configuration], sort_keys=True, default=str).encode()
-
-    # Represent the weights
-    if checkpoint.hub_revision is None:
-        files = sorted(Path(checkpoint.source).glob("*.safetensors"))
-        return content + b"".join(_sampled_hash(file) for file in files)
-    commit = getattr(config, "_commit_hash", None) or checkpoint.hub_revision
-    return content + f"{checkpoint.source}@{commit}".encode()
-
-
-def _sampled_hash(path: Path) -> bytes:
-    """Hash of a file's name, size and evenly spaced samples, which tell training runs apart without reading it all."""
-    size = path.stat().st_size
-    digest = hashlib.sha256(f"{path.name} {size}".encode())
-    with path.open("rb") as file:
-        for sample in range(_SAMPLES):
-            file.seek(max(0, size - _SAMPLE_BYTES) * sample // (_SAMPLES - 1))
-            digest.update(file.read(_SAMPLE_BYTES))
-    return digest.digest()
+    content = [checkpoint.revision, configuration, [[file.name, file.digest] for file in files]]
+    return json.dumps(content, sort_keys=True, default=str).encode()

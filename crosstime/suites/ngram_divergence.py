@@ -59,7 +59,7 @@ def ngram_divergence(
 
     Raises:
         CorpusError: the text is too short to be read and counted.
-        SuiteError: the checkpoints' tokenizers differ.
+        SuiteError: a checkpoint cannot be used, or two do not fit together or have the same weights.
 
     Source: Evolution of Concepts in Language Model Pre-Training (arXiv 2509.17196), the statistical learning phase.
 
@@ -69,7 +69,8 @@ def ngram_divergence(
     if counted_sequences is not None and counted_sequences < 1:
         raise CorpusError(f"at least one sequence must be counted, not {counted_sequences}")
 
-    # Read the sample, and count the text after it
+    # Check the checkpoints, read the sample, and count the text after it
+    compute.verify(suite)
     lines, _ = documents(corpus)
     packed = sequences(lines, suite.tokenizer, sample.sequence_length)
     text = Sequences([tuple(row.tolist()) for row in islice(packed, sample.n_sequences)])

@@ -51,6 +51,7 @@ def similarity(
         pearson, cka.
 
     Raises:
+        SuiteError: a checkpoint cannot be used, or two do not fit together or have the same weights.
         SiteError: the models have no such site.
         CorpusError: the text does not fill one sequence.
 
@@ -60,7 +61,8 @@ def similarity(
     Examples:
         >>> similarity(suite, Site(1), "corpus.txt.gz")  # doctest: +SKIP
     """
-    # Read the text
+    # Check the checkpoints, and read the text
+    compute.verify(suite)
     site = site.resolve(suite.n_layers)
     text = sample.read(corpus, suite.tokenizer)
     is_later = text.position_of_token > 0

@@ -25,8 +25,18 @@ from crosstime.suites.checkpoints import (
     unknown_revision,
     warn_of_counts_that_start_again,
 )
+from crosstime.suites.equal_weights import EqualWeights, find_equal_weights
 from crosstime.suites.fingerprint import checkpoint_content, tokenizer_hash
 from crosstime.suites.pretrained import read_config, read_tokenizer, tokenizer_checkpoint
+from crosstime.suites.verify import (
+    SHAPE,
+    VOCABULARY,
+    refuse_equal_weights,
+    refuse_other_shapes,
+    refuse_problems,
+    unavailable,
+)
+from crosstime.suites.weights import Weights, has_weights, read_weights
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -36,13 +46,14 @@ if TYPE_CHECKING:
 class Suite(Shown):
     """Checkpoints of one model, in a fixed order, that share a tokenizer and a shape.
 
-    Opening a suite reads only the names of its checkpoints. Configurations and the tokenizer are read when they are
-    first needed, and weights never are.
+    Opening a suite reads only the names of its checkpoints. Configurations, the tokenizer and the digests of weight
+    files are read when they are first needed: `verify` checks all of them before the first checkpoint is run.
 
     Attributes:
         name: short name for figures and folders.
         checkpoints: the checkpoints, in the order given by the caller, or else in the order of training.
         tokenizer_source: where the tokenizer comes from, if it is not that of the checkpoints.
+        allow_equal_weights: whether two checkpoints may have the same weight files; results record which do.
 
     Examples:
         >>> suite = Suite.open("EleutherAI/pythia-1b", ["step512", "step4000", "main"])
@@ -53,6 +64,7 @@ class Suite(Shown):
     name: str
     checkpoints: tuple[Checkpoint, ...]
     tokenizer_source: str | None = None
+    allow_equal_weights: bool = False
 
     def __post_init__(self) -> None:
         if not self.checkpoints:
@@ -73,6 +85,7 @@ class Suite(Shown):
         tokens: Mapping[str, int] | None = None,
         tokens_per_step: int | None = None,
         tokenizer: str | os.PathLike[str] | None = None,
+        allow_equal_weights: bool = False,
     ) -> Suite:
         """Open a suite from a local folder or a Hub repository.
 
@@ -93,6 +106,7 @@ class Suite(Shown):
             tokens_per_step: training tokens of one optimizer step, for names that give only steps. Where a name gives
                 tokens too, both must agree up to rounding.
             tokenizer: folder or repository id of the tokenizer, for checkpoints without one.
+            allow_equal_weights: accept checkpoints that share weight files, which `verify` refuses otherwise.
 
         Raises:
             SuiteError: the folder is missing or holds no checkpoint, a revision is unknown or given twice, or the Hub
@@ -122,7 +136,8 @@ class Suite(Shown):
         # Check the counts
         check_steps(checkpoints, tokens_per_step, repr(location))
         warn_of_counts_that_start_again(checkpoints, repr(location))
-        return cls(name or default_name, checkpoints, None if tokenizer is None else os.fspath(tokenizer))
+        tokenizer_source = None if tokenizer is None else os.fspath(tokenizer)
+        return cls(name or default_name, checkpoints, tokenizer_source, allow_equal_weights)
 
     @property
     def revisions(self) -> tuple[str, ...]:
@@ -157,9 +172,10 @@ class Suite(Shown):
             SuiteError: a revision is unknown or given twice, or the list is empty.
         """
         selected = replace(self, checkpoints=tuple(self[revision] for revision in revisions))
-        # Share what has been read: the tokenizer of all checkpoints is also that of some.
-        cached = {name: value for name, value in vars(self).items() if name in ("tokenizer", "_configs")}
-        vars(selected).update(cached)
+        # Share what has been read, and what will be: the tokenizer of all checkpoints is also that of some.
+        vars(selected).update(_configs=self._configs, _weights=self._weights, _verified=self._verified)
+        if "tokenizer" in vars(self):
+            vars(selected)["tokenizer"] = self.tokenizer
         return selected
 
     def config(self, revision: str) -> PretrainedConfig:
@@ -172,6 +188,66 @@ class Suite(Shown):
         if revision not in self._configs:
             self._configs[revision] = read_config(checkpoint)
         return self._configs[revision]
+
+    def weights(self, revision: str) -> Weights:
+        """The weight files of a checkpoint with the SHA-256 of each, read once.
+
+        Raises:
+            SuiteError: the revision is unknown, or its weight files are missing, incomplete or cannot be read.
+        """
+        self._read_weights([self[revision]])
+        weights = self._weights[revision]
+        if isinstance(weights, SuiteError):
+            raise SuiteError(str(weights))
+        return weights
+
+    def equal_weights(self) -> tuple[EqualWeights, ...]:
+        """The groups of checkpoints that share weight files, byte for byte; those without known weights are left out.
+
+        Examples:
+            >>> print(*suite.equal_weights())  # doctest: +SKIP
+            'step64' and 'step128' have the same weights, byte for byte (model.safetensors)
+        """
+        self._read_weights(self.checkpoints)
+        known = {revision: weights for revision, weights in self._weights.items() if isinstance(weights, Weights)}
+        return find_equal_weights(self.checkpoints, known)
+
+    def verify(self, *, distinct: bool = False, weights_here: bool = True) -> None:
+        """Check every checkpoint before the first is run; everything that runs a suite does, once for each suite.
+
+        Each must have a configuration, a tokenizer and all of its weight files, complete as far as their size tells;
+        type of model, sizes and tokenizer must be the same for all; and no two may share a weight file, byte for byte,
+        since one of them then is not what its name says, unless the suite allows it. Two names of one step, such as
+        ``main`` and ``step143000`` of Pythia, are only warned about.
+
+        Args:
+            distinct: also refuse two names of one step, as in a comparison of checkpoints.
+            weights_here: whether the weights are loaded on this machine; those on a server are compared only as far as
+                the Hub lists them, and may be missing here.
+
+        Raises:
+            SuiteError: names the revisions, the files and the reason.
+
+        Examples:
+            >>> Suite.open("suites/tiny-pythia").verify()  # doctest: +SKIP
+        """
+        state = (self.checkpoints, self.tokenizer_source, self.allow_equal_weights, distinct, weights_here)
+        if state in self._verified:
+            return
+
+        # Read configurations and weight files of all
+        refuse_problems(self._problems(weights_here=weights_here), len(self), self.name)
+
+        # Compare shapes and tokenizers
+        configs = {revision: self.config(revision) for revision in self.revisions}
+        refuse_other_shapes(configs, SHAPE, self.name)
+        _ = self.tokenizer
+        refuse_other_shapes(configs, VOCABULARY, self.name)
+
+        # Compare weights
+        if not self.allow_equal_weights:
+            refuse_equal_weights(self.equal_weights(), self.name, distinct=distinct)
+        self._verified.add(state)
 
     @property
     def d_model(self) -> int:
@@ -217,19 +293,63 @@ class Suite(Shown):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the revisions, their order, configurations and weights, 16 hexadecimal digits.
+        """Hash of the revisions, their order, configurations and every byte of their weights, 16 hexadecimal digits.
 
         A copied suite keeps its fingerprint, and a retrained suite does not; nor does a Hub repository whose branch has
-        moved to another commit.
+        moved to other weights. A folder without weight files, of a model that is in memory, has its configuration's.
+
+        Raises:
+            SuiteError: a configuration or a weight file cannot be read.
         """
+        self._read_weights(self.checkpoints)
         digest = hashlib.sha256()
         for checkpoint in self.checkpoints:
-            digest.update(checkpoint_content(checkpoint, self.config(checkpoint.revision)))
+            weights = self._weights[checkpoint.revision]
+            if isinstance(weights, SuiteError) and has_weights(checkpoint):
+                raise SuiteError(str(weights))
+            files = () if isinstance(weights, SuiteError) else weights.files
+            digest.update(checkpoint_content(checkpoint, self.config(checkpoint.revision), files))
         return digest.hexdigest()[:16]
 
     @cached_property
     def _configs(self) -> dict[str, PretrainedConfig]:
         return {}
+
+    @cached_property
+    def _weights(self) -> dict[str, Weights | SuiteError]:
+        return {}
+
+    @cached_property
+    def _verified(self) -> set[tuple[object, ...]]:
+        return set()
+
+    def _problems(self, *, weights_here: bool) -> list[str]:
+        """A sentence for each checkpoint whose configuration or weights cannot be read."""
+        problems = []
+        for revision in self.revisions:
+            try:
+                self.config(revision)
+            except SuiteError as error:
+                problems.append(str(error))
+        if problems or not weights_here:
+            return problems
+
+        self._read_weights(self.checkpoints)
+        for revision in self.revisions:
+            weights = self._weights[revision]
+            problem = str(weights) if isinstance(weights, SuiteError) else unavailable(revision, weights)
+            if problem is not None:
+                problems.append(problem)
+        return problems
+
+    def _read_weights(self, checkpoints: Sequence[Checkpoint]) -> None:
+        """Read the digests of weight files that have not been read yet, several at the same time."""
+        unread = [checkpoint for checkpoint in checkpoints if checkpoint.revision not in self._weights]
+        if not unread:
+            return
+        names = [getattr(self.config(checkpoint.revision), "transformers_weights", None) for checkpoint in unread]
+        weights = read_weights(list(zip(unread, names, strict=True)))
+        self._weights.update(zip((checkpoint.revision for checkpoint in unread), weights, strict=True))
 
     def _common_tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer of the first checkpoint, compared with all others."""

@@ -93,7 +93,7 @@ def train(
     Raises:
         CrosscoderError: the corpus is too short; training diverged (the message names the step); the saved state
             belongs to another configuration (the message lists the differences); or the precision is unknown.
-        SuiteError: the checkpoints differ in width or tokenizer.
+        SuiteError: a checkpoint cannot be used, or two do not fit together or have the same weights.
         CorpusError: the text cannot be read.
         StoreError: the store belongs to other checkpoints or another site, or is damaged.
 
@@ -105,11 +105,13 @@ def train(
 
     Source: CTT (arXiv 2509.05291), section 3.3.
     """
-    # Resolve device, precision and the processes of torchrun.
+    # Resolve device, precision and the processes of torchrun, and check the checkpoints that are to be run.
     device = local_device(compute.torch_device)
     precision = precision or _best_precision(device)
     processes = join_processes(device)
-    if isinstance(corpus, ActivationStore):
+    if not isinstance(corpus, ActivationStore):
+        compute.verify(suite, distinct=True)
+    else:
         data = replace(data, sequence_length=corpus.sequence_length)
 
     # Describe the data, and what the crosscoder was trained on.
@@ -122,7 +124,10 @@ def train(
         compute=replace(compute, device=str(device)),
         processes=processes,
     )
-    origin = Origin(suite.name, suite.revisions, training_data.site, suite.d_model, _settings(config, data))
+    settings = _settings(config, data)
+    if suite.allow_equal_weights and (groups := suite.equal_weights()):
+        settings["equal_weights"] = [group.as_fact() for group in groups]
+    origin = Origin(suite.name, suite.revisions, training_data.site, suite.d_model, settings)
 
     # Look for the state of an interrupted run.
     resume_settings = {

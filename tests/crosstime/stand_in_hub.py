@@ -84,6 +84,8 @@ class _Handler(BaseHTTPRequestHandler):
             ]
             return self._json(listed if len(rest) == 2 else [])
         siblings = [{"rfilename": file.name} for file in files]
+        if "blobs=" in urlsplit(self.path).query:
+            siblings = [sibling | _facts_of(file) for sibling, file in zip(siblings, files, strict=True)]
         facts = {"id": name, "modelId": name, "sha": commit(name, folder.name), "private": False, "gated": False}
         facts |= {"disabled": False, "tags": [], "downloads": 0, "likes": 0, "pipeline_tag": "text-generation"}
         return self._json({**facts, "library_name": "transformers", "siblings": siblings})
@@ -131,8 +133,19 @@ def commit(name: str, branch: str) -> str:
 
 
 def digest(file: Path) -> str:
-    """What the Hub calls a file's object id."""
-    return hashlib.sha1(file.read_bytes()).hexdigest()
+    """What the Hub calls a file's content: the SHA-256 if Git LFS keeps it, as it does weights, else a blob's id."""
+    content = file.read_bytes()
+    if file.suffix in (".safetensors", ".bin"):
+        return hashlib.sha256(content).hexdigest()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def _facts_of(file: Path) -> dict[str, object]:
+    """Size and digests of a file, as the Hub lists them with ``blobs=true``."""
+    size, name = file.stat().st_size, digest(file)
+    if len(name) == 64:
+        return {"size": size, "blobId": "0" * 40, "lfs": {"sha256": name, "size": size, "pointerSize": 130}}
+    return {"size": size, "blobId": name}
 
 
 if __name__ == "__main__":

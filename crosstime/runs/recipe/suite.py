@@ -22,6 +22,7 @@ class SuiteRecipe:
         name: name of the suite in figures; default: that of the source.
         tokenizer: folder or repository of the tokenizer, for checkpoints that come without one.
         tokens_per_step: training tokens of one step, for checkpoints whose names tell only the step.
+        allow_equal_weights: accept checkpoints with the same weight files, which are refused otherwise.
         tiny: the model to train, with ``source = "tiny"``.
     """
 
@@ -30,6 +31,7 @@ class SuiteRecipe:
     name: str | None = None
     tokenizer: str | None = None
     tokens_per_step: int | None = None
+    allow_equal_weights: bool = False
     tiny: TinyConfig = field(default_factory=TinyConfig)
 
 

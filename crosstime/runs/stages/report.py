@@ -173,8 +173,10 @@ def _setup(inputs: Inputs, folder: RunFolder, text: DecomposedText | None) -> di
     suite = inputs.suite
     steps = "as many as completeness needs" if effects.steps is None else str(effects.steps)
     completeness = folder.table("completeness").completeness_error.max()
+    equal = [str(group) for group in suite.equal_weights()] if suite.allow_equal_weights else []
     return {
         "suite": f"{suite.name}: {len(suite)} checkpoints, d_model {suite.d_model}, {suite.n_layers} layers",
+        **({"equal weights": "; ".join(equal)} if equal else {}),
         "compared": ", ".join(inputs.compared.revisions),
         "site": recipe.compare.site,
         "crosscoder": f"{crosscoder.n_features:,} features, {crosscoder.summary()}, {crosscoder.steps:,} steps of "

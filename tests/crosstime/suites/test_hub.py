@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -160,16 +159,6 @@ def test_the_cache_knows_the_branches_that_were_read(tmp_path: Path, monkeypatch
     monkeypatch.setattr("huggingface_hub.list_repo_refs", unreachable)
     with pytest.raises(SuiteError, match=r"'no route to host details'.*\(the local cache holds main, .*step3\)$"):
         branches(NAME)
-
-
-def test_a_branch_that_moved_on_has_another_fingerprint(monkeypatch):
-    def fingerprint(commit: str | None) -> str:
-        config = SimpleNamespace(to_diff_dict=lambda: {"hidden_size": 4}, _commit_hash=commit)
-        monkeypatch.setattr(Suite, "config", lambda self, revision: config)
-        return Suite.open(NAME, ["main"]).fingerprint
-
-    assert fingerprint("a" * 40) == fingerprint("a" * 40)
-    assert len({fingerprint(commit) for commit in ("a" * 40, "b" * 40, None)}) == 3
 
 
 @pytest.mark.parametrize(("name", "code"), [("somebody/tiny", 200), ("somebody/else", 404)])

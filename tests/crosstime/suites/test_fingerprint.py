@@ -1,0 +1,82 @@
+"""The fingerprint of a suite follows every byte of its weights, in every format, and so do caches and stores."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from checkpoint_folders import TEXT, to_bin, write_checkpoint, write_suite
+from safetensors.torch import load_file, save_file
+
+from crosstime.activations.harvest import harvest
+from crosstime.activations.store import ActivationStore
+from crosstime.errors import StoreError
+from crosstime.suites.accuracy import accuracy
+from crosstime.suites.suite import Suite
+from crosstime.training.l1 import L1Config
+from crosstime.training.train import train
+from interventions import Site
+from tasks import load
+
+FORMATS = ("safetensors", "shards", "bin", "bin shards")
+
+
+def write(folder: Path, format: str, first_seed: int) -> Path:
+    write_suite(folder, ["step1", "step2"], shard_size="12KB" if format == "shards" else None, first_seed=first_seed)
+    if format.startswith("bin"):
+        for checkpoint in folder.iterdir():
+            to_bin(checkpoint, sharded=format == "bin shards")
+    return folder
+
+
+def weight_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".bin"))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_changed_byte_anywhere_changes_the_fingerprint(tmp_path: Path, format: str):
+    folder = write(tmp_path / "mine", format, 0)
+    before = Suite.open(folder).fingerprint
+    assert Suite.open(shutil.copytree(folder, tmp_path / "copy" / "mine")).fingerprint == before
+    for file in weight_files(folder):
+        content = file.read_bytes()
+        for place in (len(content) // 3, len(content) - 1):
+            changed = bytearray(content)
+            # The last byte of a zip is the length of its comment; the one before the last tensor's end stands in
+            place = place if format in ("safetensors", "shards") else min(place, len(content) // 2)
+            changed[place] ^= 1
+            file.write_bytes(changed)
+            assert Suite.open(folder).fingerprint != before, (file.name, place)
+        file.write_bytes(content)
+    assert Suite.open(folder).fingerprint == before
+
+
+def test_every_tensor_of_a_model_counts(tmp_path: Path):
+    write_checkpoint(tmp_path / "step1", num_hidden_layers=4)
+    path = tmp_path / "step1" / "model.safetensors"
+    tensors = load_file(path)
+    seen = {Suite.open(tmp_path).fingerprint}
+    for name in tensors:
+        save_file(tensors | {name: tensors[name] * 0}, path, {"format": "pt"})
+        seen.add(Suite.open(tmp_path).fingerprint)
+    assert len(seen) == len(tensors) + 1
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_accuracy_and_stores_of_other_weights_are_not_used_again(tmp_path: Path, format: str):
+    folder, other = write(tmp_path / "mine", format, 0), write(tmp_path / "other" / "mine", format, 5)
+    task, site, config = load("agreement/simple", limit=40), Site(1), L1Config(n_features=8, steps=1)
+
+    def measure(suite: Path, cache: Path | None) -> list[float]:
+        return accuracy(Suite.open(suite), task, cache=cache)["logit_difference"].tolist()
+
+    old = measure(folder, tmp_path / "cache")
+    harvest(Suite.open(folder), site, TEXT, tmp_path / "store", tokens=70, sequence_length=8)
+    for file in weight_files(other):
+        shutil.copy(file, folder / file.relative_to(other))
+    assert measure(folder, tmp_path / "cache") == measure(other, None) != old
+    with pytest.raises(StoreError, match="fingerprint"):
+        harvest(Suite.open(folder), site, TEXT, tmp_path / "store", tokens=70, sequence_length=8)
+    with pytest.raises(StoreError):
+        train(Suite.open(folder), site, ActivationStore.open(tmp_path / "store"), config)
