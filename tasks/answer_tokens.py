@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tasks.minimal_pair import FIRST_WORD, CttCount
+
 RULES = ("first-difference", "ctt")
 """Names of the tokenization rules; ``ctt`` also rejects answers of unequal length, or of more than two tokens."""
 
@@ -62,6 +64,11 @@ class Sentence:
             if not special
         )
 
+    def tokens_from(self, index: int, end: int) -> int:
+        """The number of tokens from `index` on that begin before character `end`."""
+        rest = zip(self.offsets[index:], self.special[index:], strict=True)
+        return sum(first < end for (first, _), special in rest if not special)
+
 
 @dataclass(frozen=True, slots=True)
 class PairTokens:
@@ -73,7 +80,9 @@ class PairTokens:
     patch: tuple[int, ...] = ()
 
 
-def answer_tokens(right: Sentence, wrong: Sentence, rule: str, unknown: int | None) -> PairTokens | str:
+def answer_tokens(
+    right: Sentence, wrong: Sentence, rule: str, unknown: int | None, ctt_count: CttCount = FIRST_WORD
+) -> PairTokens | str:
     """Find the prompt and the answers of two sentences.
 
     Args:
@@ -81,6 +90,7 @@ def answer_tokens(right: Sentence, wrong: Sentence, rule: str, unknown: int | No
         wrong: The unacceptable sentence.
         rule: One of `RULES`.
         unknown: Id of the tokenizer's unknown token; None if it has none.
+        ctt_count: What the rule ``ctt`` counts.
 
     Returns:
         The tokens, or the reason why the pair is left out.
@@ -110,10 +120,17 @@ def answer_tokens(right: Sentence, wrong: Sentence, rule: str, unknown: int | No
 
     # Reject answers by their number of tokens
     if rule == "ctt":
-        length = right.tokens_in(start, right_end)
-        if length != wrong.tokens_in(start, wrong_end):
+        if ctt_count.counted == "rest":
+            right_end, wrong_end = ctt_count.ends or (right_end, wrong_end)
+            lengths = right.tokens_from(answer, right_end), wrong.tokens_from(answer, wrong_end)
+        else:
+            if ctt_count.counted == "spaced-word":
+                right_end, wrong_end = _word_end(right.text, start), _word_end(wrong.text, start)
+                start = max(start - 1, 0)
+            lengths = right.tokens_in(start, right_end), wrong.tokens_in(start, wrong_end)
+        if lengths[0] != lengths[1]:
             return LENGTHS
-        if length > 2:
+        if lengths[0] > 2:
             return TOO_LONG
     return PairTokens(tuple(right.ids[:answer]), right.ids[answer], wrong.ids[answer])
 

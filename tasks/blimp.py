@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
 from tasks import files, hub
 from tasks.errors import UnknownTaskError
-from tasks.minimal_pair import MinimalPair
+from tasks.minimal_pair import CttCount, MinimalPair
 from tasks.task import Task
 from user_input.nearest import nearest
 
@@ -125,15 +126,39 @@ class Blimp:
 
         # Read the pairs
         pairs = []
-        shared_prefix = True
+        shared_prefix, skipped = True, 0
         for where, row in rows:
+            if files.is_skipped(row, where):
+                skipped += 1
+                continue
             pair = MinimalPair(
                 right=files.text_field(row, "sentence_good", where),
                 wrong=files.text_field(row, "sentence_bad", where),
                 labels={label: str(row[field]) for label, field in LABELS.items() if field in row},
                 where=where,
+                ctt_count=CttCount("rest", _answer_ends(row)),
             )
             pairs.append(pair)
             # The data say whether a pair has a prompt; a file of the user's own without this field is assumed to.
             shared_prefix &= bool(row.get("one_prefix_method", rest not in WHOLE_SENTENCES))
-        return Task(f"blimp/{rest}", "en", source, tuple(pairs), shared_prefix=shared_prefix)
+        reasons = {files.SKIP: skipped} if skipped else {}
+        return Task(f"blimp/{rest}", "en", source, tuple(pairs), reasons, shared_prefix=shared_prefix)
+
+
+def _answer_ends(row: Mapping[str, object]) -> tuple[int, int] | None:
+    """Where the answers end in the sentences, by the original data; the copy on the Hub does not say it.
+
+    An answer can be of several words, such as "gets a job".
+    """
+    ends = []
+    for kind in ("good", "bad"):
+        sentence, prefix, word = (
+            row.get(f) for f in (f"sentence_{kind}", "one_prefix_prefix", f"one_prefix_word_{kind}")
+        )
+        if not isinstance(sentence, str) or not isinstance(prefix, str) or not isinstance(word, str):
+            return None
+        beginning = f"{prefix.strip()} {word.strip()}"
+        if not word.strip() or not sentence.startswith(beginning):
+            return None
+        ends.append(len(beginning))
+    return ends[0], ends[1]

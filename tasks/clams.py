@@ -8,11 +8,15 @@ from typing import ClassVar
 
 from tasks import files
 from tasks.errors import DataError, UnknownTaskError
-from tasks.minimal_pair import MinimalPair
+from tasks.minimal_pair import CttCount, MinimalPair
 from tasks.task import Task
 from user_input.nearest import nearest
 
 SUFFIXES = (".txt", ".txt.gz")
+CTT_SUFFIXES = (".jsonl", ".jsonl.gz")
+CTT_FOLDERS = (".", "clams_data", "data/clams_data")
+TOKEN_PREFIX = "_tokenprefix"
+"""End of the names of CTT's files that hold pairs whose sentences end with the answer, up to two tokens."""
 FOLDER_END = "_evalset"
 SETS = (
     "simple_agrmt",
@@ -32,6 +36,9 @@ class Clams:
     French predicates agree in two words (``sont vieux`` / ``est vieux``), of which the first is the answer. In the sets
     on negative polarity (`npi`) the sentences differ in their first word and not in the word that is judged, so these
     sets can be scored by whole sentences only.
+
+    The files that Crosscoding Through Time made of CLAMS for BLOOM's tokenizer, ``<language>_<set>.jsonl`` and
+    ``<language>_<set>_tokenprefix.jsonl``, are read as well: their whole sentences, without rows marked ``skip``.
     """
 
     name = "clams"
@@ -40,7 +47,10 @@ class Clams:
     source = "GitHub: aaronmueller/clams, fetched by hand"
     languages = ("de", "en", "fr", "he", "ru")
     has_patch = False
-    path_help = "<set>.txt[.gz], <language>_evalset/, the folder it is in, or a folder with clams/ in it"
+    path_help = (
+        "<set>.txt[.gz], <language>_evalset/, the folder it is in, or a folder with clams/ in it; "
+        "<language>_<set>.jsonl, or its folder"
+    )
     pairs = "140 to 16,800 a set"
     variants: ClassVar = {"sets": SETS}
 
@@ -55,11 +65,13 @@ class Clams:
                 "and pass its folder as path="
             )
         file = self._file(language, name, path)
+        pairs, skipped = (tuple(_pairs(file)), 0) if not file.name.endswith(CTT_SUFFIXES) else _pairs_of_ctt(file)
         return Task(
             f"clams/{rest}",
             language,
             str(file),
-            tuple(_pairs(file)),
+            pairs,
+            {files.SKIP: skipped} if skipped else {},
             shared_prefix="npi" not in name.split("_"),
         )
 
@@ -67,6 +79,12 @@ class Clams:
         files.must_exist(path)
         if path.is_file():
             return path
+
+        # Find a file of Crosscoding Through Time
+        of_ctt = [path / folder for folder in CTT_FOLDERS]
+        present = [file for folder in of_ctt if folder.is_dir() for file in folder.iterdir() if _is_of_ctt(file)]
+        if present and not any((parent / (language + FOLDER_END)).is_dir() for parent in (path, path / "clams")):
+            return files.locate(path, of_ctt, f"{language}_{name}", CTT_SUFFIXES, f"CLAMS set of {language!r}")
 
         # Find the folder of the language
         name_of_folder = language + FOLDER_END
@@ -78,7 +96,7 @@ class Clams:
 
         # Name the languages that are there instead
         if not folders:
-            present = {
+            languages = {
                 child.name.removesuffix(FOLDER_END)
                 for folder in (path, path / "clams")
                 if folder.is_dir()
@@ -87,7 +105,7 @@ class Clams:
             }
             raise DataError(
                 f"no folder {name_of_folder} in {path} or {path / 'clams'} for CLAMS language {language!r}: "
-                + nearest(language, present)
+                + nearest(language, languages)
             )
         return files.locate(path, folders, name, SUFFIXES, f"CLAMS set of {language!r}")
 
@@ -106,7 +124,28 @@ def _pairs(file: Path) -> Iterator[MinimalPair]:
         if right is None:
             right = (where, sentence)
         else:
-            yield MinimalPair(right=right[1], wrong=sentence, where=right[0])
+            yield MinimalPair(right[1], sentence, where=right[0], ctt_count=CttCount("spaced-word"))
             right = None
     if right is not None:
         raise DataError(f"{right[0]}: the last sentence has no 'False' line after it")
+
+
+def _is_of_ctt(file: Path) -> bool:
+    """Whether a file has a name such as ``en_simple_agrmt.jsonl``."""
+    language, underscore, _ = file.name.partition("_")
+    return bool(underscore) and language in Clams.languages and file.name.endswith(CTT_SUFFIXES)
+
+
+def _pairs_of_ctt(file: Path) -> tuple[tuple[MinimalPair, ...], int]:
+    """The pairs of a JSON Lines file of Crosscoding Through Time, and the number of rows that it marks ``skip``."""
+    pairs = []
+    skipped = 0
+    has_rest = TOKEN_PREFIX in file.name
+    for where, row in files.json_lines(file):
+        if files.is_skipped(row, where):
+            skipped += 1
+            continue
+        right, wrong = (files.text_field(row, f"sentence_{kind}", where) for kind in ("good", "bad"))
+        count = CttCount("rest", (len(right), len(wrong))) if has_rest else CttCount("spaced-word")
+        pairs.append(MinimalPair(right, wrong, where=where, ctt_count=count))
+    return tuple(pairs), skipped

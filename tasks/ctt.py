@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -51,9 +52,9 @@ class Ctt:
     - MultiBLiMP: of each language up to 100 pairs on number, 100 on gender (Portuguese, Arabic, Hindi) and 290 on
       person.
 
-    All use the rule ``"ctt"`` of `Task.tokenize`; the numbers count pairs that the rule keeps, drawn with seed 42. The
-    numbers, the seed and the rule are those of the paper. The pairs are not, since its code shuffles with another
-    library.
+    All use the rule ``"ctt"`` of `Task.tokenize`, which counts tokens as the paper's code does for each data set; the
+    numbers count pairs that the rule keeps, drawn with seed 42. The numbers, the seed and the rule are those of the
+    paper. Of CLAMS and MultiBLiMP the pairs are not, since its code shuffles with another library.
 
     Source: Bayazit, Mueller, Bosselut, Crosscoding Through Time (arXiv 2509.05291) and the code published with it.
     """
@@ -95,11 +96,15 @@ def _joined(name: str, parts: Sequence[tuple[Task, int | None]]) -> Task:
     languages = {task.language for task, _ in parts}
     sources = list(dict.fromkeys(task.source for task, _ in parts))
     most = {task.name: count for task, count in parts if count is not None}
+    skipped: Counter[str] = Counter()
+    for task, _ in parts:
+        skipped.update(task.skipped)
     return Task(
         name,
         languages.pop() if len(languages) == 1 else "mul",
         sources[0] + (f" and {len(sources) - 1} more" if len(sources) > 1 else ""),
         tuple(replace(pair, labels={**pair.labels, "part": task.name}) for task, _ in parts for pair in task.pairs),
+        skipped,
         rule="ctt",
         quotas=Quotas("part", most, SEED) if most else None,
     )

@@ -132,6 +132,22 @@ def tsv_rows(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
         yield where, dict(zip(header, fields, strict=True))
 
 
+SKIP = "marked to be skipped in the file"
+"""Reason why a reader leaves a row out; see `is_skipped`."""
+
+
+def is_skipped(row: Mapping[str, object], where: str) -> bool:
+    """Whether a row says by its field ``skip`` that it is to be left out, as those of Crosscoding Through Time do.
+
+    Raises:
+        DataError: The field is neither true nor false.
+    """
+    value = row.get("skip")
+    if value not in (None, True, False) or (isinstance(value, int | float) and not isinstance(value, bool)):
+        raise DataError(f"{where}: field 'skip' must be true or false, found {value!r}")
+    return bool(value)
+
+
 def text_field(row: Mapping[str, object], name: str, where: str) -> str:
     """The text in a field of a row.
 

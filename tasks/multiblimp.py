@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from tasks import files, hub
 from tasks.errors import UnknownTaskError
-from tasks.minimal_pair import MinimalPair
+from tasks.minimal_pair import CttCount, MinimalPair
 from tasks.task import Task
 from user_input.nearest import nearest
 
@@ -57,6 +57,7 @@ class MultiBlimp:
                     wrong=files.text_field(row, "wrong_sen", where),
                     labels={name: str(row[name]) for name in LABELS if row.get(name) not in (None, "")},
                     where=where,
+                    ctt_count=CttCount("spaced-word"),
                 )
                 pairs.append(pair)
 

@@ -102,9 +102,9 @@ class Task:
 
         Args:
             tokenizer: A fast tokenizer of transformers, since character offsets are needed.
-            rule: ``"first-difference"``, or ``"ctt"``, which also leaves out pairs whose answer words have different
-                numbers of tokens or more than two (Crosscoding Through Time, arXiv 2509.05291). None uses the rule of
-                the task.
+            rule: ``"first-difference"``, or ``"ctt"``, which also leaves out pairs whose answers have different
+                numbers of tokens or more than two, counted as the code of Crosscoding Through Time (arXiv 2509.05291)
+                counts them for the data set at hand (`tasks.minimal_pair.CttCount`). None uses the rule of the task.
             prepend: ``"bos"``, ``"eos"`` or ``"bos-or-eos"`` (BOS, or EOS where the tokenizer has no BOS) begins every
                 prompt with that token, once; then the first word of a sentence can be an answer. None uses the
                 setting of the task, which by default leaves it to the tokenizer: many tokenizers put no token

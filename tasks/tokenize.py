@@ -79,7 +79,7 @@ def _tokens_of_pairs(
         # Find prompt and answers in the two or four sentences of each pair
         for index in chunk:
             sentences = list(islice(encoded, 4 if patched else 2))
-            tokens = answer_tokens(sentences[0], sentences[1], rule, unknown)
+            tokens = answer_tokens(sentences[0], sentences[1], rule, unknown, pairs[index].ctt_count)
             if patched and isinstance(tokens, PairTokens):
                 patch = answer_tokens(sentences[2], sentences[3], "first-difference", unknown)
                 tokens = with_patch(tokens, patch)
