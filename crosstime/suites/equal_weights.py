@@ -92,14 +92,14 @@ def find_equal_weights(checkpoints: Sequence[Checkpoint], weights: Mapping[str, 
 
 def message_about(groups: Sequence[EqualWeights], suite: str) -> str:
     """The sentence that names the checkpoints and files, and says what can be done."""
-    described = "; ".join(map(str, groups[:_MOST_GROUPS]))
+    described = "; revisions ".join(map(str, groups[:_MOST_GROUPS]))
     if len(groups) > _MOST_GROUPS:
         described += f"; and {len(groups) - _MOST_GROUPS} more groups of revisions share files"
     if all(group.complete and "main" in group.revisions and len(group.revisions) == 2 for group in groups):
         advice = "'main' is often the last step under another name: leave one of the two out"
     else:
-        advice = "one of each is not what its name says: leave it out, or get its own files"
-    return f"revisions {described} in suite {suite!r}; {advice}, or allow it with {OPTION}"
+        advice = "at most one of them is what its name says: leave the others out, or get their own files"
+    return f"in suite {suite!r}, revisions {described}; {advice}, or allow it with {OPTION}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -81,7 +81,7 @@ def refuse_equal_weights(groups: Sequence[EqualWeights], suite: str, *, distinct
         raise SuiteError(message_about(refused, suite))
     for group in groups:
         warnings.warn(
-            f"revisions {group} in suite {suite!r}; all of them stand for step {group.step}.",
+            f"in suite {suite!r}, revisions {group}; all of them stand for step {group.step}.",
             RuntimeWarning,
             stacklevel=4,
         )

@@ -81,7 +81,8 @@ def test_the_same_weights_under_two_names_are_refused_by_all_that_runs_models(
     with pytest.raises(SuiteError) as caught:
         VERBS[verb](Suite.open(folder), tmp_path / "out")
     said = str(caught.value)
-    assert said.startswith("revisions 'step64' and 'step128' have the same weights, byte for byte (model.safetensors)")
+    same = "revisions 'step64' and 'step128' have the same weights, byte for byte (model.safetensors)"
+    assert said.startswith(f"in suite 'mine', {same}; at most one of them is what its name says")
     assert "allow_equal_weights" in said
     assert "'step0'" not in said
     assert "'step256'" not in said
