@@ -36,7 +36,7 @@ from crosstime.suites.verify import (
     refuse_problems,
     unavailable,
 )
-from crosstime.suites.weights import Weights, has_weights, read_weights
+from crosstime.suites.weights import Weights, folder_state, has_weights, read_weights
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -173,7 +173,8 @@ class Suite(Shown):
         """
         selected = replace(self, checkpoints=tuple(self[revision] for revision in revisions))
         # Share what has been read, and what will be: the tokenizer of all checkpoints is also that of some.
-        vars(selected).update(_configs=self._configs, _weights=self._weights, _verified=self._verified)
+        for name in ("_configs", "_weights", "_folder_states", "_verified"):
+            vars(selected)[name] = getattr(self, name)
         if "tokenizer" in vars(self):
             vars(selected)["tokenizer"] = self.tokenizer
         return selected
@@ -190,7 +191,7 @@ class Suite(Shown):
         return self._configs[revision]
 
     def weights(self, revision: str) -> Weights:
-        """The weight files of a checkpoint with the SHA-256 of each, read once.
+        """The weight files of a checkpoint with the SHA-256 of each, read once and again when a file has changed.
 
         Raises:
             SuiteError: the revision is unknown, or its weight files are missing, incomplete or cannot be read.
@@ -231,7 +232,8 @@ class Suite(Shown):
         Examples:
             >>> Suite.open("suites/tiny-pythia").verify()  # doctest: +SKIP
         """
-        state = (self.checkpoints, self.tokenizer_source, self.allow_equal_weights, distinct, weights_here)
+        options = (self.tokenizer_source, self.allow_equal_weights, distinct, weights_here)
+        state = (self.checkpoints, options, tuple(map(folder_state, self.checkpoints)))
         if state in self._verified:
             return
 
@@ -291,7 +293,7 @@ class Suite(Shown):
         tokenizer.padding_side = "left"
         return tokenizer
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Hash of the revisions, their order, configurations and every byte of their weights, 16 hexadecimal digits.
 
@@ -323,6 +325,10 @@ class Suite(Shown):
     def _verified(self) -> set[tuple[object, ...]]:
         return set()
 
+    @cached_property
+    def _folder_states(self) -> dict[str, tuple[tuple[str | int, ...], ...]]:
+        return {}
+
     def _problems(self, *, weights_here: bool) -> list[str]:
         """A sentence for each checkpoint whose configuration or weights cannot be read."""
         problems = []
@@ -343,13 +349,24 @@ class Suite(Shown):
         return problems
 
     def _read_weights(self, checkpoints: Sequence[Checkpoint]) -> None:
-        """Read the digests of weight files that have not been read yet, several at the same time."""
-        unread = [checkpoint for checkpoint in checkpoints if checkpoint.revision not in self._weights]
+        """Read the digests of weight files, several at the same time."""
+        # Find those that have not been read, or whose files have changed since
+        states = {checkpoint.revision: folder_state(checkpoint) for checkpoint in checkpoints}
+        unread = [
+            checkpoint
+            for checkpoint in checkpoints
+            if checkpoint.revision not in self._weights
+            or self._folder_states[checkpoint.revision] != states[checkpoint.revision]
+        ]
         if not unread:
             return
+
+        # Read them
         names = [getattr(self.config(checkpoint.revision), "transformers_weights", None) for checkpoint in unread]
         weights = read_weights(list(zip(unread, names, strict=True)))
-        self._weights.update(zip((checkpoint.revision for checkpoint in unread), weights, strict=True))
+        for checkpoint, read in zip(unread, weights, strict=True):
+            self._weights[checkpoint.revision] = read
+            self._folder_states[checkpoint.revision] = states[checkpoint.revision]
 
     def _common_tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer of the first checkpoint, compared with all others."""

@@ -6,12 +6,15 @@ import json
 import zipfile
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 
 from user_input.reason import reason
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
+_BUFFERS = ("inv_freq", "position_ids")
+"""Ends of the names of tensors that are not trained."""
 _LARGEST_HEADER = 100_000_000
 """Bytes of a safetensors header; longer ones are refused by safetensors itself."""
 
@@ -56,21 +59,23 @@ def check_weight_file(path: Path, name: str, size: int | None = None) -> None:
 
 
 def holds_trained_weights(path: Path | None) -> bool:
-    """Whether a file has a tensor that training changes: one of floating point whose values are not all equal.
+    """Whether a file has a tensor that training changes.
 
-    Norms and biases before the first step, masks, and the frequencies of rotary embeddings are the same in checkpoints
-    of every training run, and may fill a small shard. Of a file that is not here, or not in the format of safetensors,
-    it is assumed.
+    Norms and biases before the first step, whose values are all equal, masks, positions and the frequencies of rotary
+    embeddings are the same in every checkpoint, and may fill a small shard. Of a file that is not here, or not in the
+    format of safetensors, it is assumed.
     """
     if path is None or path.suffix != ".safetensors":
         return True
     with safe_open(path, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118 (safe_open is not a mapping)
             tensor = file.get_tensor(name)
-            if not tensor.is_floating_point() or tensor.numel() < 2 or name.endswith("inv_freq"):
+            is_mask = tensor.dtype == torch.bool or (tensor.dim() == 4 and tensor.shape[:2] == (1, 1))
+            if tensor.numel() < 2 or is_mask or name.endswith(_BUFFERS):
                 continue
-            is_mask = tensor.dim() == 4 and tensor.shape[:2] == (1, 1)
-            if not is_mask and bool((tensor != tensor.flatten()[0]).any()):
+            # Not every comparison exists for numbers of 8 bits
+            values = tensor if tensor.is_complex() else tensor.float()
+            if bool((values != values.flatten()[0]).any()):
                 return True
     return False
 

@@ -110,6 +110,21 @@ def read_weights(checkpoints: Sequence[tuple[Checkpoint, str | None]]) -> list[W
     return [listing if isinstance(listing, SuiteError) else listing.weights(digests) for listing in listings]
 
 
+def folder_state(checkpoint: Checkpoint) -> tuple[tuple[str | int, ...], ...]:
+    """What changes when a file in the folder of a checkpoint is written or replaced; empty for one on the Hub."""
+    if checkpoint.hub_revision is not None:
+        return ()
+    states: list[tuple[str | int, ...]] = []
+    try:
+        for path in sorted(Path(checkpoint.source).expanduser().iterdir()):
+            status = path.stat()
+            states.append((path.name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
+    except OSError:
+        # The error is raised where the files are read
+        return ()
+    return tuple(states)
+
+
 def has_weights(checkpoint: Checkpoint) -> bool:
     """Whether a checkpoint has weight files, whole or not; one on the Hub is taken to have them."""
     folder = Path(checkpoint.source).expanduser()

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from crosstime.activations.harvest import harvest
 from crosstime.activations.store import ActivationStore
-from crosstime.errors import StoreError
+from crosstime.errors import StoreError, SuiteError
 from crosstime.suites.accuracy import accuracy
 from crosstime.suites.suite import Suite
 from crosstime.training.l1 import L1Config
@@ -61,6 +61,20 @@ def test_every_tensor_of_a_model_counts(tmp_path: Path):
         save_file(tensors | {name: tensors[name] * 0}, path, {"format": "pt"})
         seen.add(Suite.open(tmp_path).fingerprint)
     assert len(seen) == len(tensors) + 1
+
+
+def test_a_suite_that_is_open_sees_files_that_are_replaced(tmp_path: Path):
+    folder, other = write(tmp_path / "mine", "bin", 0), write(tmp_path / "other", "bin", 5)
+    suite, task = Suite.open(folder), load("agreement/simple", limit=40)
+    before = suite.fingerprint, accuracy(suite, task, cache=tmp_path / "cache")["logit_difference"].tolist()
+    for file in weight_files(other):
+        shutil.copy(file, folder / file.relative_to(other))
+    after = suite.fingerprint, accuracy(suite, task, cache=tmp_path / "cache")["logit_difference"].tolist()
+    assert after[0] == Suite.open(folder).fingerprint != before[0]
+    assert after[1] == accuracy(Suite.open(other), task)["logit_difference"].tolist() != before[1]
+    shutil.copy(folder / "step1" / "pytorch_model.bin", folder / "step2" / "pytorch_model.bin")
+    with pytest.raises(SuiteError, match="have the same weights"):
+        accuracy(suite, task)
 
 
 @pytest.mark.parametrize("format", FORMATS)
