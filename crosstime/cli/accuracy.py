@@ -48,8 +48,8 @@ def accuracy(
 ) -> None:
     """Measure the accuracy of each checkpoint on each task, and draw it against training tokens.
 
-    Writes accuracy.csv, accuracy_weights.csv (the digests of the weights) and charts to OUT. Finished measurements are
-    kept in OUT/cache, from which a command that was stopped resumes.
+    Writes accuracy.csv and charts to OUT. Finished measurements are kept in OUT/cache, from which a command that was
+    stopped resumes.
     """
     from dataclasses import replace
 
@@ -57,7 +57,7 @@ def accuracy(
 
     import tasks
     from crosstime.cli.options import open_compute, open_suite
-    from crosstime.cli.output import print_paths, print_traffic, save_charts, save_weights
+    from crosstime.cli.output import print_paths, print_traffic, save_charts, save_equal_weights
     from crosstime.cli.tables import accuracy_table
     from crosstime.machine.storage import write_table
     from crosstime.suites.accuracy import accuracy as measure_accuracy
@@ -78,13 +78,13 @@ def accuracy(
 
     # Write, draw and print
     write_table(out / "accuracy.csv", table)
-    weights = save_weights(out / "accuracy.csv", checkpoints)
+    weights = save_equal_weights(out / "accuracy.csv", checkpoints)
     charts = save_charts(out, accuracy_charts(table))
     console = Console()
     for title, rows in _by_kind(table).items():
         console.print(accuracy_table(rows, title=title))
     print_traffic(console, compute)
-    print_paths(console, [out / "accuracy.csv", weights, *charts])
+    print_paths(console, [out / "accuracy.csv", *weights, *charts])
 
 
 def accuracy_charts(table: pd.DataFrame) -> dict[str, alt.LayerChart]:

@@ -38,13 +38,13 @@ def evaluate(
 ) -> None:
     """Measure what crosscoders explain, and what the model loses when it runs on their reconstructions.
 
-    Writes evaluation.csv with a row for each crosscoder and checkpoint, evaluation.json with means and deviations over
-    the crosscoders, and evaluation_weights.csv with the digests of the weights, to OUT.
+    Writes evaluation.csv with a row for each crosscoder and checkpoint, and evaluation.json with means and deviations
+    over the crosscoders, to OUT.
     """
     from rich.console import Console
 
     from crosstime.cli.options import open_compute, open_suite
-    from crosstime.cli.output import print_paths, print_traffic, save_weights
+    from crosstime.cli.output import print_paths, print_traffic, save_equal_weights
     from crosstime.cli.tables import evaluation_table
     from crosstime.crosscoders import exchange
     from crosstime.crosscoders.evaluate import evaluate_seeds, over_seeds
@@ -61,9 +61,9 @@ def evaluate(
 
     # Write and print
     write_table(out / "evaluation.csv", by_crosscoder)
-    weights = save_weights(out / "evaluation.csv", checkpoints.select(loaded[0].origin.revisions))
+    weights = save_equal_weights(out / "evaluation.csv", checkpoints.select(loaded[0].origin.revisions))
     write_json(out / "evaluation.json", table.to_dict("records"))
     console = Console()
     console.print(evaluation_table(table))
     print_traffic(console, compute)
-    print_paths(console, [out / "evaluation.csv", weights, out / "evaluation.json"])
+    print_paths(console, [out / "evaluation.csv", *weights, out / "evaluation.json"])

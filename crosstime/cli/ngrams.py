@@ -41,12 +41,12 @@ def ngrams(
 ) -> None:
     """Measure how close each checkpoint's predictions are to the unigrams and bigrams of a text.
 
-    Writes ngrams.csv, ngrams_weights.csv (the digests of the weights) and a chart to OUT.
+    Writes ngrams.csv and a chart to OUT.
     """
     from rich.console import Console
 
     from crosstime.cli.options import open_compute, open_suite
-    from crosstime.cli.output import print_paths, print_traffic, save_charts, save_weights
+    from crosstime.cli.output import print_paths, print_traffic, save_charts, save_equal_weights
     from crosstime.cli.tables import ngram_table
     from crosstime.machine.storage import write_table
     from crosstime.report.charts.ngrams import ngram_chart
@@ -66,9 +66,9 @@ def ngrams(
 
     # Write, draw and print; the chart needs the checkpoints' training tokens
     write_table(out / "ngrams.csv", divergence)
-    weights = save_weights(out / "ngrams.csv", checkpoints)
+    weights = save_equal_weights(out / "ngrams.csv", checkpoints)
     charts = save_charts(out, {} if divergence["tokens"].isna().any() else {"ngrams": ngram_chart(divergence)})
     console = Console()
     console.print(ngram_table(divergence))
     print_traffic(console, compute)
-    print_paths(console, [out / "ngrams.csv", weights, *charts])
+    print_paths(console, [out / "ngrams.csv", *weights, *charts])

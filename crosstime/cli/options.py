@@ -17,7 +17,7 @@ Revisions = Annotated[
     str | None, typer.Option("--revisions", "-r", help="Checkpoints in order, separated by commas; default: all.")
 ]
 EqualWeights = Annotated[
-    bool, typer.Option("--allow-equal-weights", help="Accept checkpoints that have the same weight files.")
+    bool, typer.Option("--allow-equal-weights", help="Accept checkpoints with the same weight files, and record which.")
 ]
 TextSource = Annotated[
     str, typer.Argument(help="A text file (.txt, .jsonl, also .gz), or a Hub data set written hf:ORG/NAME.")

@@ -30,14 +30,22 @@ def print_traffic(console: Console, compute: Compute) -> None:
         print_line(console, f"{compute.remote.host}: {compute.remote.traffic}")
 
 
-def save_weights(path: Path, suite: Suite) -> Path:
-    """Write which weights a table was computed with, next to it as NAME_weights.csv; returns the path."""
+def save_equal_weights(path: Path, suite: Suite) -> list[Path]:
+    """Record next to a table, as NAME_weights.csv, which of its checkpoints have the same weights, if any do.
+
+    Returns:
+        The path that was written, or none.
+    """
     from crosstime.machine.storage import write_table
     from crosstime.suites.weight_table import weight_table
 
     record = path.with_name(f"{path.stem}_weights.csv")
-    write_table(record, weight_table(suite))
-    return record
+    if suite.allow_equal_weights and suite.equal_weights():
+        write_table(record, weight_table(suite))
+        return [record]
+    # That of an earlier table would be wrong about this one
+    record.unlink(missing_ok=True)
+    return []
 
 
 def save_charts(folder: Path, charts: Mapping[str, alt.TopLevelMixin]) -> list[Path]:

@@ -36,13 +36,12 @@ def similarity(
 ) -> None:
     """Compare a site's activations between all pairs of checkpoints, and draw heat maps.
 
-    Writes similarity.csv, similarity_weights.csv (the digests of the weights) and a heat map of each measure (cosine,
-    Pearson correlation, linear CKA) to OUT.
+    Writes similarity.csv and a heat map of each measure (cosine, Pearson correlation, linear CKA) to OUT.
     """
     from rich.console import Console
 
     from crosstime.cli.options import open_compute, open_suite
-    from crosstime.cli.output import print_paths, print_traffic, save_charts, save_weights
+    from crosstime.cli.output import print_paths, print_traffic, save_charts, save_equal_weights
     from crosstime.cli.tables import similarity_table
     from crosstime.machine.storage import write_table
     from crosstime.report.charts.similarity import similarity_chart
@@ -64,9 +63,9 @@ def similarity(
 
     # Write, draw and print
     write_table(out / "similarity.csv", table)
-    weights = save_weights(out / "similarity.csv", checkpoints)
+    weights = save_equal_weights(out / "similarity.csv", checkpoints)
     charts = save_charts(out, {f"similarity_{measure}": similarity_chart(table, measure) for measure in MEASURES})
     console = Console()
     console.print(similarity_table(table, site))
     print_traffic(console, compute)
-    print_paths(console, [out / "similarity.csv", weights, *charts])
+    print_paths(console, [out / "similarity.csv", *weights, *charts])

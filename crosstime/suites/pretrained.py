@@ -55,7 +55,7 @@ def read_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
         if set(tokenizer.get_vocab()) <= set(tokenizer.get_added_vocab()):
             raise ValueError("its vocabulary is empty")
         return tokenizer
-    except _UNREADABLE as error:
+    except Exception as error:  # for a damaged file, tokenizers raises the base class itself
         message = _message("tokenizer", checkpoint, error, "; name one with tokenizer=...")
         raise SuiteError(message) from error
 

@@ -120,6 +120,16 @@ def test_a_branch_that_moved_to_other_weights_has_another_fingerprint(hub: Stand
     assert opened().fingerprint != before
 
 
+def test_a_branch_that_moves_after_the_check_is_refused(hub: StandInHub, folder: Path):
+    suite = opened()
+    suite.verify()
+    with Compute().open(suite, "main") as model:
+        assert model.n_layers == 2
+    hub.repositories = {NAME: branches(folder) | {"main": folder / "step2"}}
+    with pytest.raises(SuiteError, match=f"'main' of {NAME} stood at commit {commit(NAME, 'main')} .* stands at"):
+        Compute().open(suite, "main")
+
+
 def test_a_local_copy_and_the_hub_have_the_same_fingerprint(hub: StandInHub, folder: Path):
     assert Suite.open(folder, REVISIONS).fingerprint == opened().fingerprint
 
