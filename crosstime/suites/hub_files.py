@@ -107,7 +107,8 @@ def hub_files(repository: str, revision: str) -> HubFiles:
             unreachable = "the Hub names no commit of it"
         except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
             raise UnusableWeightsError(reason(error)) from error
-        except (OSError, HTTPError) as error:
+        except (OSError, HTTPError, ValueError, LookupError, TypeError) as error:
+            # The last three come from an answer that is not the Hub's, as that of a proxy
             unreachable = f"the Hub cannot be reached: {reason(error)}"
 
     # Look on this machine

@@ -76,7 +76,7 @@ class _Listing:
         return Weights(tuple(files), self.commit, self.unreachable)
 
 
-def read_weights(checkpoints: Sequence[tuple[Checkpoint, str | None]]) -> list[Weights | SuiteError]:
+def read_weights(checkpoints: Sequence[tuple[Checkpoint, object]]) -> list[Weights | SuiteError]:
     """Digests of the weight files of several checkpoints, or for each the error why it has none.
 
     Files on this machine are checked for completeness and hashed, see `crosstime.machine.file_digests`. Files on the
@@ -115,13 +115,14 @@ def folder_state(checkpoint: Checkpoint) -> tuple[tuple[str | int, ...], ...]:
     if checkpoint.hub_revision is not None:
         return ()
     states: list[tuple[str | int, ...]] = []
-    try:
-        for path in sorted(Path(checkpoint.source).expanduser().iterdir()):
+    for path in sorted(Path(checkpoint.source).expanduser().glob("*")):
+        try:
             status = path.stat()
+        except OSError:
+            # A link that leads nowhere, which is refused where it is read
+            states.append((path.name,))
+        else:
             states.append((path.name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
-    except OSError:
-        # The error is raised where the files are read
-        return ()
     return tuple(states)
 
 
@@ -131,7 +132,7 @@ def has_weights(checkpoint: Checkpoint) -> bool:
     return checkpoint.hub_revision is not None or any((folder / name).exists() for name in (*CANDIDATES, *ADAPTERS))
 
 
-def _list(checkpoint: Checkpoint, explicit: str | None) -> _Listing | SuiteError:
+def _list(checkpoint: Checkpoint, explicit: object) -> _Listing | SuiteError:
     """The weight files of a checkpoint, checked as far as they are on this machine."""
     revision, where = checkpoint.revision, checkpoint.source
     if checkpoint.hub_revision is not None:
@@ -146,20 +147,27 @@ def _list(checkpoint: Checkpoint, explicit: str | None) -> _Listing | SuiteError
         return SuiteError(f"cannot read the weights of revision {revision!r} from {where}: {reason(error)}")
 
 
-def _list_folder(folder: Path, explicit: str | None) -> _Listing:
-    names = _weight_names(lambda name: (folder / name).is_file(), lambda name: folder / name, explicit)
+def _list_folder(folder: Path, explicit: object) -> _Listing:
+    names = _weight_names(lambda name: _is_file(folder / name), lambda name: folder / name, explicit)
     for name in names:
         check_weight_file(folder / name, name)
     return _Listing({name: (folder / name, None) for name in names}, None)
 
 
-def _list_repository(files: HubFiles, explicit: str | None) -> _Listing:
+def _list_repository(files: HubFiles, explicit: object) -> _Listing:
     # A cache that holds only configuration and tokenizer still tells the commit
-    if files.listed is None and not any(name in files for name in (*CANDIDATES, explicit) if name is not None):
-        return _Listing({explicit or CANDIDATES[0]: (None, None)}, files.commit, files.unreachable)
+    candidates = CANDIDATES if explicit is None else (_inside(explicit, "config.json"),)
+    if files.listed is None and not any(name in files for name in candidates):
+        return _Listing({candidates[0]: (None, None)}, files.commit, files.unreachable)
 
+    try:
+        names = _weight_names(lambda name: name in files, files.read, explicit)
+    except UnusableWeightsError as error:
+        if files.listed is not None:
+            raise
+        raise UnusableWeightsError(f"{error} in the local cache of the Hub, and {files.unreachable}") from error
     listed: dict[str, tuple[Path | None, str | None]] = {}
-    for name in _weight_names(lambda name: name in files, files.read, explicit):
+    for name in names:
         path = files.path(name)
         if path is not None:
             check_weight_file(path, name, files.size(name))
@@ -167,7 +175,7 @@ def _list_repository(files: HubFiles, explicit: str | None) -> _Listing:
     return _Listing(listed, files.commit, files.unreachable)
 
 
-def _weight_names(has: Callable[[str], bool], locate: Callable[[str], Path], explicit: str | None) -> list[str]:
+def _weight_names(has: Callable[[str], bool], locate: Callable[[str], Path], explicit: object) -> list[str]:
     """The names of the files that transformers loads.
 
     Args:
@@ -198,6 +206,13 @@ def _weight_names(has: Callable[[str], bool], locate: Callable[[str], Path], exp
     return names + adapters
 
 
+def _is_file(path: Path) -> bool:
+    """Whether there is a file; a link that leads nowhere is an error, since transformers would pass it over."""
+    if path.is_symlink() and not path.exists():
+        raise UnusableWeightsError(f"{path.name} is a link that leads nowhere")
+    return path.is_file()
+
+
 def _shards(path: Path, name: str) -> list[str]:
     """The files that an index lists."""
     index = read_json(path)
@@ -211,10 +226,10 @@ def _shards(path: Path, name: str) -> list[str]:
     return [_inside(file, name) for file in sorted(set(shards.values()))]
 
 
-def _inside(file: str, where: str) -> str:
+def _inside(file: object, where: str) -> str:
     """A file name that was read from another file, unless it leads out of the folder."""
-    if not file or "\0" in file or Path(file).is_absolute() or ".." in Path(file).parts:
-        raise UnusableWeightsError(f"{where} names {file[:100]!r} as weights, which does not lie beside it")
+    if not isinstance(file, str) or not file or "\0" in file or Path(file).is_absolute() or ".." in Path(file).parts:
+        raise UnusableWeightsError(f"{where} names {str(file)[:100]!r} as weights, which is no file beside it")
     return file
 
 

@@ -172,6 +172,16 @@ def break_zip(checkpoint: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def link_to_nothing(checkpoint: Path) -> None:
+    (checkpoint / "model.safetensors").unlink()
+    (checkpoint / "model.safetensors").symlink_to("gone")
+
+
+def edit_config(checkpoint: Path, **values: object) -> None:
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps(config | values))
+
+
 def remove_a_shard(checkpoint: Path) -> None:
     to_bin(checkpoint, sharded=True)
     (checkpoint / "pytorch_model-00002-of-00002.bin").unlink()
@@ -187,6 +197,16 @@ BREAKAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "empty": (lambda checkpoint: (checkpoint / "model.safetensors").write_bytes(b""), r"model\.safetensors is empty"),
     "a pointer": (lambda checkpoint: (checkpoint / "model.safetensors").write_text(POINTER), "git lfs pull"),
+    "a dead link": (link_to_nothing, r"model\.safetensors is a link that leads nowhere"),
+    "a named file": (
+        lambda checkpoint: edit_config(checkpoint, transformers_weights="other.safetensors"),
+        r"there are no weights: it has none of other\.safetensors",
+    ),
+    "a file elsewhere": (
+        lambda checkpoint: edit_config(checkpoint, transformers_weights="../step0/model.safetensors"),
+        r"config\.json names '\.\./step0/model\.safetensors' as weights, which is no file beside it",
+    ),
+    "no name": (lambda checkpoint: edit_config(checkpoint, transformers_weights=[1]), r"config\.json names '\[1\]'"),
     "half a zip": (break_zip, r"pytorch_model\.bin is incomplete: its end is missing"),
     "no shard": (remove_a_shard, r"1 of the 2 files that pytorch_model\.bin\.index\.json lists are missing: .*00002"),
     "no config": (lambda checkpoint: (checkpoint / "config.json").write_text("{"), "cannot read the configuration"),
@@ -212,6 +232,14 @@ def test_a_revision_that_cannot_be_used_is_refused_before_the_first_is_run(folde
     assert "step256" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "See the original errors" not in str(caught.value)
+
+
+def test_the_file_that_a_configuration_names_is_the_one_that_counts(folder: Path):
+    shutil.copy(folder / "step0" / "model.safetensors", folder / "step256" / "other.safetensors")
+    Suite.open(folder).verify()
+    edit_config(folder / "step256", transformers_weights="other.safetensors")
+    with pytest.raises(SuiteError, match=r"'step0' and 'step256' have the same weights, byte for byte"):
+        Suite.open(folder).verify()
 
 
 def test_another_type_of_model_is_refused_by_both_names(folder: Path):
