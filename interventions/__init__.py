@@ -8,6 +8,7 @@ Where to add things: an architecture in `architectures.py` (or `register` it), a
 """
 
 from interventions.ablate import Ablation, ablate
+from interventions.aggregation import Aggregation
 from interventions.architectures import Architecture, register
 from interventions.baselines import Baseline
 from interventions.bootstrap import Bootstrap, bootstrap_interval, interval, resampled_means
@@ -59,6 +60,7 @@ __all__ = [
     "MAX_TOKENS",
     "METRICS",
     "Ablation",
+    "Aggregation",
     "Architecture",
     "ArchitectureError",
     "Baseline",

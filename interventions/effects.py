@@ -22,19 +22,21 @@ one checkpoint, `indirect_effects` works as follows:
 
 Sources: Sundararajan, Taly & Yan 2017 (arXiv 1703.01365) for integrated gradients and completeness; Syed, Rager & Conmy
 2023 (arXiv 2310.10348) for attribution patching, `atp`; Marks et al. 2024 (arXiv 2403.19647), section 2, for effects of
-features and error terms; CTT (arXiv 2509.05291), section 3, for the zero baseline and the `ctt` aggregation.
+features and error terms; CTT (arXiv 2509.05291), section 3, for the zero baseline. How effects at single tokens become
+one number for a feature is in `interventions/aggregation.py`.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interventions.aggregation import Aggregation
 from interventions.baselines import Baseline
 from interventions.codes import check_feature
 from interventions.decomposition import Decomposition
@@ -46,11 +48,6 @@ from interventions.prompts import Prompts
 from interventions.replacement import replace
 from interventions.site import Site
 from interventions.upward import Upward
-from user_input.nearest import nearest
-
-AGGREGATIONS = ("sum", "ctt")
-CTT_THRESHOLD = 0.1
-"""Effects of one feature at one position that are not larger than this count as zero in CTT."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +63,7 @@ class Effects:
         lengths: number of tokens of each prompt.
         n_features: F.
         method: ig, atp or exact.
+        aggregation: how `per_feature` and `per_prompt` make one number of the effects at single positions.
     """
 
     prompt: Int[Tensor, " N"]
@@ -78,32 +76,37 @@ class Effects:
     lengths: Int[Tensor, " P"]
     n_features: int
     method: str
+    aggregation: Aggregation = field(default_factory=Aggregation)
 
-    def per_feature(self, aggregation: str = "sum") -> Float[Tensor, " F"]:
+    def per_feature(self, aggregation: str | Aggregation | None = None) -> Float[Tensor, " F"]:
         """Indirect effect of every feature, over all prompts.
 
-        ``sum`` adds the effects of all positions and takes the mean over prompts. ``ctt`` sets the effects of a single
-        position with |IE| <= 0.1 to zero and takes the mean over all tokens (CTT, section 4).
+        Args:
+            aggregation: an `Aggregation` or its name; None is that of the effects. ``sum`` adds the effects of all
+                positions and takes the mean over prompts. ``ctt`` sets the effects of a single position with |IE| <=
+                0.1 to zero and takes the mean over all tokens (CTT, section 4). ``ctt-released`` does as CTT's code.
 
         Raises:
-            InterventionError: an unknown aggregation, or `ctt` for effects without positions.
+            InterventionError: an unknown aggregation, or one with a threshold for effects without positions.
         """
+        chosen = self.aggregation if aggregation is None else Aggregation.of(aggregation)
         total = torch.zeros(self.n_features, dtype=torch.float64)
-        if aggregation == "sum":
+        if not chosen.thresholded:
             return total.index_add(0, self.feature, self.value.double()) / len(self.clean)
-        if aggregation != "ctt":
-            raise InterventionError(f"There is no aggregation {aggregation!r}: {nearest(aggregation, AGGREGATIONS)}")
-        if self.position is None:
-            raise InterventionError("Aggregation 'ctt' needs effects per position; use method 'ig' or 'atp'.")
-        feature, value = self._merge_entries(self.position)
-        mask = value.abs() > CTT_THRESHOLD
-        return total.index_add(0, feature[mask], value[mask]) / int(self.lengths.sum())
+        prompt, feature, value = self._large_entries(chosen)
+        weights = chosen.prompt_weights(self.lengths)
+        return total.index_add(0, feature, value * weights[prompt]) / len(self.clean)
 
-    def per_prompt(self, features: Sequence[int]) -> Float[Tensor, "P K"]:
-        """Effect of K features on each prompt, summed over positions.
+    def per_prompt(self, features: Sequence[int], aggregation: str | Aggregation | None = None) -> Float[Tensor, "P K"]:
+        """Effect of K features on each prompt, whose mean over prompts is `per_feature`.
+
+        Args:
+            features: the features.
+            aggregation: as for `per_feature`; by ``sum``, effects are summed over positions.
 
         Raises:
             FeatureError: a feature that does not exist.
+            InterventionError: as for `per_feature`.
         """
         for feature in features:
             check_feature(feature, self.n_features)
@@ -112,12 +115,18 @@ class Effects:
         unique_features, columns = torch.unique(torch.tensor(list(features), dtype=torch.long), return_inverse=True)
         column_of_feature = torch.full((self.n_features,), -1)
         column_of_feature[unique_features] = torch.arange(len(unique_features))
-        column = column_of_feature[self.feature]
+        chosen = self.aggregation if aggregation is None else Aggregation.of(aggregation)
+        if chosen.thresholded:
+            prompt, entry_feature, value = self._large_entries(chosen)
+            value = value * chosen.prompt_weights(self.lengths)[prompt]
+        else:
+            prompt, entry_feature, value = self.prompt, self.feature, self.value.double()
+        column = column_of_feature[entry_feature]
         mask = column >= 0
 
         # Sum the entries over positions.
         sums = torch.zeros(len(self.clean), len(unique_features), dtype=torch.float64)
-        sums.index_put_((self.prompt[mask], column[mask]), self.value[mask].double(), accumulate=True)
+        sums.index_put_((prompt[mask], column[mask]), value[mask], accumulate=True)
         return sums[:, columns]
 
     def completeness_error(self) -> float:
@@ -130,15 +139,24 @@ class Effects:
         change = (self.baseline - self.clean).double()
         return float((total - change).abs().sum() / change.abs().sum().clamp(min=1e-30))
 
-    def _merge_entries(self, position: Int[Tensor, " N"]) -> tuple[Tensor, Tensor]:
-        """Feature and value of one entry per (prompt, position, feature).
+    def _large_entries(self, aggregation: Aggregation) -> tuple[Tensor, Tensor, Tensor]:
+        """Prompt, feature and value of the effects at single positions that are above the threshold.
 
-        A feature that is active in the clean and in the patch prompt has two entries at that position.
+        A feature that is active in the clean and in the patch prompt has two entries at that position, which are added.
+
+        Raises:
+            InterventionError: the effects have no positions.
         """
-        key = (self.prompt * int(self.lengths.max()) + position) * self.n_features + self.feature
+        if self.position is None:
+            raise InterventionError(
+                f"Aggregation {aggregation.name!r} needs effects per position; use method 'ig' or 'atp'."
+            )
+        longest = int(self.lengths.max())
+        key = (self.prompt * longest + self.position) * self.n_features + self.feature
         key, inverse = torch.unique(key, return_inverse=True)
         value = torch.zeros(len(key), dtype=torch.float64).index_add(0, inverse, self.value.double())
-        return key % self.n_features, value
+        large = value.abs() > aggregation.threshold
+        return key[large] // (longest * self.n_features), key[large] % self.n_features, value[large]
 
 
 def indirect_effects(
@@ -179,8 +197,8 @@ def indirect_effects(
     Examples:
         >>> effects = indirect_effects(model, prompts, Site(1), decomposition)  # doctest: +SKIP
         >>> effects.per_feature().abs().topk(10).indices  # doctest: +SKIP
-        >>> ctt = Estimator(quadrature="left", steps=10)  # doctest: +SKIP
-        >>> indirect_effects(model, prompts, Site(1), decomposition, ctt).per_feature("ctt")  # doctest: +SKIP
+        >>> ctt = Estimator.named("ctt-as-written")  # doctest: +SKIP
+        >>> indirect_effects(model, prompts, Site(1), decomposition, ctt).per_feature()  # doctest: +SKIP
 
     Source: Marks et al. 2024 (arXiv 2403.19647), section 2; CTT (arXiv 2509.05291), section 3.
     """
@@ -190,7 +208,7 @@ def indirect_effects(
         raise InterventionError(
             f"The decomposition has {len(clean.x)} tokens, but the prompts have {prompts.n_tokens}."
         )
-    method = _available_method(estimator.method, model)
+    method = _available_method(estimator, model)
 
     # Score the prompts at both ends of the path.
     baseline = Baseline.of(estimator.baseline, clean, prompts)
@@ -223,6 +241,7 @@ def indirect_effects(
         lengths=prompts.lengths,
         n_features=clean.codes.n_features,
         method=method,
+        aggregation=estimator.aggregation,
     )
 
 
@@ -270,18 +289,24 @@ def _exact_effects(
     return _Entries(scores.prompt, None, torch.tensor(features)[scores.group], value, error)
 
 
-def _available_method(method: str | None, model: Model) -> str:
+def _available_method(estimator: Estimator, model: Model) -> str:
     """The method asked for; without one, `ig`, or `exact` where the model's server has no gradients.
 
     Raises:
-        NoGradientsError: a method that needs gradients, on a server without them.
+        NoGradientsError: a method or an aggregation that needs gradients, on a server without them.
     """
+    method = estimator.method
     if method == "exact" or model.remote is None or model.gradients:
         return method or "ig"
     if method is not None:
         raise NoGradientsError(
             f"Method {method!r} needs gradients, and {model.remote.host} has none: it runs requests in a sandbox. Use "
             "method='exact', or leave the method out."
+        )
+    if estimator.aggregation.thresholded:
+        raise NoGradientsError(
+            f"Aggregation {estimator.aggregation.name!r} needs effects per position, and so gradients, which "
+            f"{model.remote.host} does not have: use the aggregation 'sum'."
         )
     warnings.warn(
         f"{model.remote.host} has no gradients for {model.name}: effects are exact ones, a pass for each feature that "

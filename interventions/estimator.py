@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
+from interventions.aggregation import CTT_BATCH_SIZE, CTT_COLUMNS, CTT_THRESHOLD, Aggregation
 from interventions.baselines import BASELINES, Baseline
 from interventions.errors import InterventionError
 from interventions.metrics import METRICS, AnyMetric
@@ -11,6 +15,26 @@ from interventions.quadrature import RULES
 from user_input.nearest import nearest
 
 METHODS = ("ig", "atp", "exact")
+NAMED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "default": {},
+        "ctt-as-written": {
+            "method": "ig",
+            "baseline": "zero",
+            "metric": "logit_difference",
+            "quadrature": "left",
+            "steps": 10,
+            "aggregation": {"name": "ctt"},
+        },
+        "ctt-as-released": {
+            "method": "atp",
+            "baseline": "zero",
+            "metric": "logit_difference",
+            "aggregation": {"name": "ctt-released"},
+        },
+    }
+)
+"""Options that the named estimators fix, see `Estimator.named`."""
 
 
 @dataclass(frozen=True)
@@ -26,19 +50,21 @@ class Estimator:
         metric: the metric that features cause: a name in `METRICS`, a `Metric`, or a function of
             ``(logits B V, right B, wrong B)`` that returns B numbers. By default logit(wrong) - logit(right) at the
             last token.
-        quadrature: rule for the integral of ``ig``: gauss-legendre, midpoint, or left (CTT, with 10 steps).
+        quadrature: rule for the integral of ``ig``: gauss-legendre, midpoint, or left.
         steps: number of nodes of that rule. None starts with 6 nodes and adds more, up to 96, for the prompts with the
             largest errors, until the completeness error is within `tolerance`.
         tolerance: largest completeness error, relative to the metric's change; see `Effects.completeness_error`.
+        aggregation: how the effects at single positions become one number for a feature.
 
     Raises:
-        InterventionError: an unknown name (the message has the nearest one), `steps` below 1, or a tolerance that is
-            not positive.
+        InterventionError: an unknown name (the message has the nearest one), `steps` below 1, a tolerance that is not
+            positive, or an aggregation per position for the method ``exact``, which has none.
 
     Examples:
         >>> Estimator(baseline="mean").quadrature
         'gauss-legendre'
-        >>> ctt = Estimator("ig", quadrature="left", steps=10)
+        >>> Estimator.named("ctt-as-written").steps
+        10
     """
 
     method: str | None = None
@@ -47,6 +73,7 @@ class Estimator:
     quadrature: str = "gauss-legendre"
     steps: int | None = None
     tolerance: float = 0.02
+    aggregation: Aggregation = field(default_factory=Aggregation)
 
     def __post_init__(self) -> None:
         for option, value, names in (
@@ -61,3 +88,55 @@ class Estimator:
             raise InterventionError(f"A quadrature needs at least one step, not {self.steps}.")
         if self.tolerance <= 0:
             raise InterventionError(f"The tolerance of the completeness error must be positive, not {self.tolerance}.")
+        if self.method == "exact" and self.aggregation.thresholded:
+            raise InterventionError(
+                f"Aggregation {self.aggregation.name!r} needs effects per position; use method 'ig' or 'atp'."
+            )
+
+    @property
+    def name(self) -> str | None:
+        """The name of `Estimator.named` whose options are these, whatever the options of the aggregation; or None."""
+        for name, options in NAMED.items():
+            own = {option: getattr(self, option) for option in options} | {"aggregation": self.aggregation.name}
+            if name != "default" and own == {**options, "aggregation": options["aggregation"]["name"]}:
+                return name
+        return None
+
+    @classmethod
+    def named(
+        cls,
+        name: str,
+        *,
+        threshold: float = CTT_THRESHOLD,
+        batch_size: int = CTT_BATCH_SIZE,
+        columns: int = CTT_COLUMNS,
+    ) -> Estimator:
+        """An estimator of this name.
+
+        - ``default``: integrated gradients with as many nodes as completeness needs; summed over positions, mean over
+          prompts.
+        - ``ctt-as-written``: the estimator that *Crosscoding Through Time* describes: integrated gradients by a left
+          Riemann sum with 10 steps; effects of one position up to .1 set to zero; mean over real tokens.
+        - ``ctt-as-released``: what its released code computes in the environment that it pins (nnsight 0.4.6). There
+          each of the ten steps' gradients is taken at the clean state, so that its effects are those of attribution
+          patching; they are aggregated with the padding and the factor of `Aggregation` ``ctt-released``. Its RelIE of
+          0/0 is .5: ``Attribution.relie(undefined=0.5)``, or ``effects.undefined`` of a recipe.
+
+        Args:
+            name: one of `NAMED`.
+            threshold, batch_size, columns: options of its `Aggregation`.
+
+        Raises:
+            InterventionError: an unknown name, or an option that its aggregation does not allow.
+
+        Examples:
+            >>> Estimator.named("ctt-as-released", batch_size=8, columns=6).method
+            'atp'
+
+        Source: Bayazit, Mueller & Bosselut (arXiv 2509.05291), section 3.2, and the code published with it.
+        """
+        if name not in NAMED:
+            raise InterventionError(f"There is no estimator {name!r}: {nearest(name, NAMED)}")
+        options = dict(NAMED[name])
+        aggregation = options.pop("aggregation", {"name": "sum"})["name"]
+        return cls(**options, aggregation=Aggregation(aggregation, threshold, batch_size, columns))

@@ -22,6 +22,13 @@ Overrides = Annotated[
         "--set", help="Change one key of the recipe, for instance --set crosscoder.steps=200; may be repeated."
     ),
 ]
+EstimatorName = Annotated[
+    str | None,
+    typer.Option(
+        "--estimator",
+        help="Estimate effects as default, ctt-as-written or ctt-as-released: short for --set effects.estimator=NAME.",
+    ),
+]
 Forced = Annotated[
     list[str] | None,
     typer.Option("--force", help="Repeat a stage, and all that depend on it; may be repeated."),
@@ -38,6 +45,7 @@ def run(
     overrides: Overrides = None,
     force: Forced = None,
     dry_run: DryRun = False,
+    estimator: EstimatorName = None,
 ) -> None:
     """Run a recipe: train a crosscoder, attribute tasks to its features, ablate them, and write a report.
 
@@ -46,9 +54,10 @@ def run(
     """
     from crosstime.runs.recipe.recipe import Recipe
 
+    changes = [*(overrides or ()), *([] if estimator is None else [f"effects.estimator={estimator}"])]
     is_file = recipe.endswith(".toml") or Path(recipe).is_file()
     execute(
-        Recipe.load(recipe, overrides or ()) if is_file else Recipe.named(recipe, overrides or ()),
+        Recipe.load(recipe, changes) if is_file else Recipe.named(recipe, changes),
         runs,
         force=force or [],
         dry_run=dry_run,

@@ -65,7 +65,7 @@ def attribute(
     Examples:
         >>> attribution = attribute(suite, crosscoder, task)  # doctest: +SKIP
         >>> attribution.table(attribution.top(10))  # doctest: +SKIP
-        >>> attribute(suite, crosscoder, task, Estimator(quadrature="left", steps=10))  # as CTT  # doctest: +SKIP
+        >>> attribute(suite, crosscoder, task, Estimator.named("ctt-as-written"))  # doctest: +SKIP
 
     Source: CTT (arXiv 2509.05291), section 3.2.
     """

@@ -17,7 +17,7 @@ from crosstime.effects.select_top import select_top
 from crosstime.errors import CrosscoderError
 from crosstime.machine.long_table import long_table
 from crosstime.shown import Shown
-from interventions import Bootstrap, Effects, bootstrap_interval, interval, resampled_means
+from interventions import Aggregation, Bootstrap, Effects, bootstrap_interval, interval, resampled_means
 
 ERROR_TERM = -1
 """Number of the error term in the column of features."""
@@ -42,12 +42,15 @@ class Attribution(Shown):
     decoder_norms: Float[Tensor, "C F"]
     decomposed: DecomposedTask
 
-    def ie(self, aggregation: str = "sum") -> Float[Tensor, "C F"]:
-        """Indirect effect of every feature at every checkpoint; see `Effects.per_feature` for the aggregations."""
+    def ie(self, aggregation: str | Aggregation | None = None) -> Float[Tensor, "C F"]:
+        """Indirect effect of every feature at every checkpoint, aggregated as the estimator says or as given here.
+
+        See `interventions.Aggregation`.
+        """
         return torch.stack([effects.per_feature(aggregation) for effects in self.effects])
 
     def per_prompt(self, features: Sequence[int]) -> Float[Tensor, "P K C"]:
-        """Indirect effect of each of K features on each prompt at every checkpoint, summed over positions.
+        """Indirect effect of each of K features on each prompt at every checkpoint; the mean over prompts is `ie`.
 
         Raises:
             FeatureError: a feature that does not exist.
@@ -73,6 +76,7 @@ class Attribution(Shown):
         bootstrap: Bootstrap = Bootstrap(),
         absent: float = ABSENT,
         specific: float = SPECIFIC,
+        undefined: float = float("nan"),
     ) -> pd.DataFrame:
         """Make a table of effects with bootstrap intervals over prompts.
 
@@ -80,6 +84,7 @@ class Attribution(Shown):
             features: the features to list; by default those of `top`.
             bootstrap: of the intervals. Checkpoints share their resamples, since they share their prompts.
             absent, specific: thresholds of the classes, see `crosstime.effects.relie.classify`.
+            undefined: RelIE of a feature without any effect, 0/0; CTT's code writes .5.
 
         Returns:
             One row for each feature and checkpoint: task, feature, revision, ie, low, high, relie, relie_low,
@@ -104,8 +109,8 @@ class Attribution(Shown):
         resampled = resampled_means(per_prompt, bootstrap)
         ie = per_prompt.mean(0)
         low, high = interval(resampled, bootstrap)
-        relie = relative(ie)
-        relie_low, relie_high = interval(relative(resampled), bootstrap)
+        relie = relative(ie, undefined=undefined)
+        relie_low, relie_high = interval(relative(resampled, undefined=undefined), bootstrap)
 
         # Classes of the features, by effects and by decoder norms
         reldec = self.reldec()[selected]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import torch
 from torch import Tensor
 
 from crosstime.errors import RunError
 from crosstime.machine.tensors import REAL, WHOLE, check_tensor, read_tensors, write_tensors
-from interventions import Effects
+from interventions import Aggregation, Effects
 from interventions.estimator import METHODS
 from user_input.first_line import first_line
 from user_input.nearest import nearest
+from user_input.parse_json import parse_json
 
 MOST_FEATURES = 1 << 26
 """Upper bound on F read from a file, so that a corrupt header cannot make a sum over features allocate gigabytes."""
@@ -45,6 +48,7 @@ def write_effects(path: str | os.PathLike[str], effects: Sequence[Effects]) -> N
         "checkpoints": str(len(effects)),
         "n_features": str(effects[0].n_features),
         "method": effects[0].method,
+        "aggregation": json.dumps(asdict(effects[0].aggregation)),
     }
     write_tensors(path, tensors, header)
 
@@ -65,14 +69,32 @@ def read_effects(path: str | os.PathLike[str]) -> tuple[Effects, ...]:
         method = header["method"]
         if method not in METHODS:
             raise ValueError(f"{method!r} is no method: {nearest(method, METHODS)}")
-        return tuple(_effects_at(tensors, c, n_features, method) for c in range(n_checkpoints))
+        aggregation = _aggregation(header)
+        return tuple(_effects_at(tensors, c, n_features, method, aggregation) for c in range(n_checkpoints))
     except KeyError as error:
         raise RunError(f"{path} does not hold indirect effects: it has no {error}") from error
     except ValueError as error:
         raise RunError(f"{path} does not hold indirect effects: {first_line(error)}") from error
 
 
-def _effects_at(tensors: Mapping[str, Tensor], checkpoint_index: int, n_features: int, method: str) -> Effects:
+def _aggregation(header: Mapping[str, str]) -> Aggregation:
+    """The aggregation that a file names; files of before have none and are summed over positions.
+
+    Raises:
+        ValueError: it is none.
+    """
+    options = parse_json(header["aggregation"]) if "aggregation" in header else {}
+    types = {"name": str, "threshold": int | float, "batch_size": int, "columns": int}
+    if not isinstance(options, dict) or not options.keys() <= types.keys():
+        raise ValueError("its aggregation is not one")
+    if any(not isinstance(value, types[key]) or isinstance(value, bool) for key, value in options.items()):
+        raise ValueError("its aggregation is not one")
+    return Aggregation(**options)
+
+
+def _effects_at(
+    tensors: Mapping[str, Tensor], checkpoint_index: int, n_features: int, method: str, aggregation: Aggregation
+) -> Effects:
     """The effects of one checkpoint, after checking that no entry is of a prompt or feature out of range."""
     prefix = f"{checkpoint_index}."
     n_prompts, n_entries = tensors[prefix + "clean"].numel(), tensors[prefix + "value"].numel()
@@ -98,4 +120,5 @@ def _effects_at(tensors: Mapping[str, Tensor], checkpoint_index: int, n_features
         lengths=indices("lengths"),
         n_features=n_features,
         method=method,
+        aggregation=aggregation,
     )

@@ -76,10 +76,13 @@ def concatenate_effects(parts: Sequence[Sequence[Effects]]) -> tuple[Effects, ..
         The effects at each checkpoint.
 
     Raises:
-        CrosstimeError: the parts differ in their checkpoints, their number of features, or their method.
+        CrosstimeError: the parts differ in their checkpoints, their number of features, their method or aggregation.
     """
     kinds = {
-        (len(part), *((effects.n_features, effects.method, effects.position is None) for effects in part))
+        (
+            len(part),
+            *((effects.n_features, effects.method, effects.position is None, effects.aggregation) for effects in part),
+        )
         for part in parts
     }
     if len(kinds) != 1:
@@ -105,4 +108,5 @@ def _concatenate(blocks: Sequence[Effects]) -> Effects:
         lengths=torch.cat([block.lengths for block in blocks]),
         n_features=blocks[0].n_features,
         method=blocks[0].method,
+        aggregation=blocks[0].aggregation,
     )

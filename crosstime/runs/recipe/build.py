@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from crosstime.errors import CrosstimeError, RecipeError
 from crosstime.runs.recipe.crosscoder import CrosscoderRecipe, recipe_of_kind
+from crosstime.runs.recipe.effects import EffectsRecipe, with_named_estimator
 from crosstime.runs.recipe.overlay import copy_table, override
 from interventions.errors import InterventionError
 from user_input.nearest import nearest
@@ -46,6 +47,11 @@ def build(cls: type[Built], table: object, where: str, key: str = "") -> Built:
         raise RecipeError(f"{where}: {key or 'the file'} must be a table, not {_shown(table)}.")
     if cls is CrosscoderRecipe:
         return typing.cast(Built, _build_crosscoder(table, where, key))
+    if cls is EffectsRecipe:
+        try:
+            table = with_named_estimator(table)
+        except RecipeError as error:
+            raise RecipeError(f"{where}: [{key}] {error}") from error
 
     # Refuse unknown and missing keys
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}

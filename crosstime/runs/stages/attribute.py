@@ -134,7 +134,8 @@ def _write_tables(inputs: Inputs, folder: RunFolder, attributions: Sequence[Attr
 
     # Effects of the selected features and of the error term
     bootstrap = recipe.effects.bootstrap(recipe.seed)
-    effects = [task.table(selected, bootstrap=bootstrap) for task in attributions]
+    undefined = float("nan") if recipe.effects.undefined is None else recipe.effects.undefined
+    effects = [task.table(selected, bootstrap=bootstrap, undefined=undefined) for task in attributions]
     error_terms = [task.error_table(bootstrap=bootstrap) for task in attributions]
     folder.write_table("effects", pd.concat(effects, ignore_index=True))
     folder.write_table("error_term", pd.concat(error_terms, ignore_index=True))

@@ -22,6 +22,7 @@ from crosstime.runs.parts import Parts
 from crosstime.runs.plan.sizes import Sizes
 from crosstime.runs.plan.work import Cost, Work
 from crosstime.runs.provenance import versions
+from crosstime.runs.recipe.effects import EffectsRecipe
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.stages.evolve import FOLDER
 from crosstime.runs.stages.stage import Stage
@@ -167,11 +168,19 @@ def _logit_effects(inputs: Inputs, folder: RunFolder, features: list[int]) -> pd
     return logit_effects(inputs.compared, folder.crosscoder, features, compute=inputs.compute)
 
 
+def _estimator(effects: EffectsRecipe) -> str:
+    """How effects are estimated, in words."""
+    method = effects.method or "ig"
+    steps = "as many as completeness needs" if effects.steps is None else str(effects.steps)
+    nodes = f", {effects.quadrature}, nodes: {steps}" if method == "ig" else ""
+    name = f"{effects.name}: " if effects.name else ""
+    return f"{name}{method}, {effects.baseline} baseline{nodes}; {effects.aggregation.summary()}"
+
+
 def _setup(inputs: Inputs, folder: RunFolder, text: DecomposedText | None) -> dict[str, str]:
     """What was done with what, in words."""
     recipe, crosscoder, effects = inputs.recipe, inputs.recipe.crosscoder, inputs.recipe.effects
     suite = inputs.suite
-    steps = "as many as completeness needs" if effects.steps is None else str(effects.steps)
     completeness = folder.table("completeness").completeness_error.max()
     equal = [str(group) for group in suite.equal_weights()] if suite.allow_equal_weights else []
     return {
@@ -181,7 +190,7 @@ def _setup(inputs: Inputs, folder: RunFolder, text: DecomposedText | None) -> di
         "site": recipe.compare.site,
         "crosscoder": f"{crosscoder.n_features:,} features, {crosscoder.summary()}, {crosscoder.steps:,} steps of "
         f"{crosscoder.batch_size:,} tokens, learning rate {crosscoder.lr:g}, seed {crosscoder.seed}",
-        "effects": f"{effects.method or 'ig'}, {effects.baseline} baseline, {effects.quadrature}, nodes: {steps}",
+        "effects": _estimator(effects),
         "completeness error": f"at most {completeness:.2%}",
         "tasks": "; ".join(f"{task.name}: {task.summary()}" for task in inputs.tokenized),
         "corpus contexts": "none" if text is None else f"from {text.codes.n_tokens:,} tokens of held-out text",

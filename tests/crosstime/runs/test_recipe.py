@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from crosstime.errors import RecipeError
+from crosstime.runs.recipe.effects import EffectsRecipe
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.recipe.shipped import shipped
 from crosstime.suites.tiny_config import TinyConfig
+from interventions import Aggregation
 
 TEXT = """
 name = "mine"
@@ -280,3 +282,42 @@ def test_a_missing_file_is_named_with_the_shipped_recipes(tmp_path):
 def test_an_unknown_shipped_recipe_is_refused_with_the_nearest():
     with pytest.raises(RecipeError, match="There is no recipe 'dmeo': did you mean 'demo'"):
         Recipe.named("dmeo")
+
+
+def test_a_named_estimator_sets_its_options(tmp_path):
+    written_as = Recipe.load(written(tmp_path), ["effects.estimator=ctt-as-written"]).effects
+    assert written_as == EffectsRecipe("ig", quadrature="left", steps=10, aggregation=Aggregation("ctt"))
+    changes = ["effects.estimator=ctt-as-released", "effects.aggregation.columns=6", "effects.top=100"]
+    released = Recipe.load(written(tmp_path), changes).effects
+    assert released == EffectsRecipe("atp", aggregation=Aggregation("ctt-released", columns=6), undefined=0.5, top=100)
+    assert Recipe.load(written(tmp_path), ["effects.estimator=default"]).effects == EffectsRecipe()
+    bare = Recipe.load(written(tmp_path), ["effects.aggregation=ctt", "effects.undefined=0.5"]).effects
+    assert (bare.aggregation, bare.undefined, bare.method) == (Aggregation("ctt"), 0.5, None)
+    for name in (name for name in shipped() if name.startswith("ctt-")):
+        assert Recipe.named(name, ["effects.estimator=ctt-as-written"]).effects.name == "ctt-as-written"
+        assert Recipe.named(name, ["effects.estimator=ctt-as-released"]).effects.name == "ctt-as-released"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["effects.estimator=ctt"], "[effects] estimator: there is none named 'ctt': "),
+        (["effects.estimator=5"], "[effects] estimator: there is none named 5: "),
+        (
+            ["effects.estimator=ctt-as-written", "effects.steps=20"],
+            "[effects] estimator 'ctt-as-written' has steps 10, but the recipe says 20: remove one of the two keys",
+        ),
+        (
+            ["effects.estimator=ctt-as-released", "effects.baseline=patch"],
+            "has baseline 'zero', but the recipe says 'pa",
+        ),
+        (["effects.estimator=ctt-as-released", "effects.aggregation=ctt"], "has aggregation 'ctt-released', but"),
+        (["effects.aggregation=mean"], "[effects.aggregation] There is no aggregation 'mean': "),
+        (["effects.aggregation.batch_size=0"], "[effects.aggregation] The batch size of an aggregation must be at lea"),
+        (["effects.aggregation.column=6"], "[effects.aggregation] has no key 'column': did you mean 'columns'"),
+        (["effects.method=exact", "effects.aggregation=ctt"], "'ctt' needs effects per position"),
+        (["effects.undefined=2.0"], "[effects] undefined: a RelIE is from 0 to 1, not 2.0"),
+    ],
+)
+def test_an_estimator_that_cannot_be_is_refused(tmp_path, changes: list[str], message: str):
+    assert message in refused(tmp_path, TEXT, *changes)
