@@ -124,7 +124,9 @@ class Inputs:
         recipe = self.recipe
         return {
             "tasks": [asdict(table) for table in recipe.tasks],
-            "pairs": [corpus_hash(json.dumps(asdict(pair)) for pair in task.pairs) for task in self.tasks],
+            "pairs": [
+                _pairs_hash(task, table.rule or task.rule) for table, task in zip(recipe.tasks, self.tasks, strict=True)
+            ],
             "seed": recipe.seed,
             "dtype": self.compute.precision,
             "resamples": recipe.effects.resamples,
@@ -137,6 +139,15 @@ def _load(index: int, table: TaskRecipe) -> Task:
         return load(table.name, path=table.path)
     except TaskError as error:
         raise type(error)(f"tasks[{index}]: {error}") from error
+
+
+def _pairs_hash(task: Task, rule: str) -> str:
+    """Hash of the pairs of a task; what the rule ``ctt`` counts is part of it only where this rule is used."""
+    plain = [asdict(pair) for pair in task.pairs]
+    if rule != "ctt":
+        for pair in plain:
+            del pair["ctt_count"]
+    return corpus_hash(map(json.dumps, plain))
 
 
 def _generated(table: CorpusRecipe, seed: int) -> Iterable[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from crosstime.errors import RecipeError
@@ -39,6 +39,19 @@ class EffectsRecipe(Estimator):
         at_least(self, top=1, resamples=1)
         if self.undefined is not None and not 0 <= self.undefined <= 1:
             raise RecipeError(f"undefined: a RelIE is from 0 to 1, not {self.undefined}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The table as plain values, without keys at their defaults that runs of earlier versions did not have.
+
+        Finished runs are known by these values.
+        """
+        values, defaults = asdict(self), asdict(EffectsRecipe())
+        later = ("aggregation", "undefined")
+        return {
+            field.name: values[field.name]
+            for field in fields(self)
+            if field.name not in later or values[field.name] != defaults[field.name]
+        }
 
     def bootstrap(self, seed: int) -> Bootstrap:
         """The bootstrap over prompts."""

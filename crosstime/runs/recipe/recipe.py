@@ -152,7 +152,8 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain values, for records and hashes."""
         values = dataclasses.asdict(self)
-        return values | {"crosscoder": {"kind": self.crosscoder.kind, **values["crosscoder"]}}
+        crosscoder = {"kind": self.crosscoder.kind, **values["crosscoder"]}
+        return values | {"crosscoder": crosscoder, "effects": self.effects.to_dict()}
 
 
 def _resolve_paths(tables: Table, base: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar
 
@@ -37,7 +36,7 @@ class Attribute(Stage):
 
     def dependencies(self, inputs: Inputs, ledger: Ledger) -> object:
         """The crosscoder, the tasks, and how effects are estimated."""
-        effects = asdict(inputs.recipe.effects)
+        effects = inputs.recipe.effects.to_dict()
         return {"crosscoder": ledger.key("train"), "effects": effects, **inputs.task_identity()}
 
     def files(self, recipe: Recipe) -> list[str]:
