@@ -87,6 +87,13 @@ def refused(folder: Path, monkeypatch, capsys, *arguments: str) -> str:
     return said.err
 
 
+def test_a_named_estimator_is_an_option_and_a_wrong_name_one_sentence(folder: Path, monkeypatch, capsys):
+    sentence = refused(folder, monkeypatch, capsys, "run", "mine.toml", "--estimator", "ctt-as-writen")
+    assert "did you mean 'ctt-as-written'" in sentence
+    contradiction = ("run", "mine.toml", "--estimator", "ctt-as-written", "--set", "effects.steps=4")
+    assert "has steps 10, but the recipe says 4" in refused(folder, monkeypatch, capsys, *contradiction)
+
+
 @pytest.mark.parametrize(
     ("override", "parts"),
     [
