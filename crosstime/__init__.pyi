@@ -22,6 +22,7 @@ from .activations.data_config import DataConfig as DataConfig
 from .training.resume import Checkpointing as Checkpointing
 from .training.loggers import Logging as Logging
 from .activations.harvest import harvest as harvest
+from .activations.estimate_scales import estimate_scales as estimate_scales
 from .activations.store import ActivationStore as ActivationStore
 from .crosscoders.crosscoder import CrossCoder as CrossCoder
 from .crosscoders.evaluate import evaluate as evaluate

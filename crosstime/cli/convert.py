@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from crosstime.cli.options import Device, DType, Length, MaxTokens, Scales, Sequences
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from crosstime.crosscoders.origin import Origin
+    from crosstime.suites.compute import Compute
+    from crosstime.suites.corpus import TextSample
 
 
 def convert(
@@ -20,34 +30,89 @@ def convert(
         str | None, typer.Option("--revisions", "-r", help="Its checkpoints in order, separated by commas.")
     ] = None,
     site: Annotated[str | None, typer.Option("--site", "-s", help="Its site, such as resid.8.")] = None,
-    scales: Annotated[
-        str | None, typer.Option("--scales", help="Scales of its checkpoints, separated by commas, if it has none.")
+    scales: Scales = None,
+    scales_from: Annotated[
+        str | None,
+        typer.Option("--scales-from", help="Estimate its scales: a folder of checkpoints, or a Hub repository."),
     ] = None,
+    corpus: Annotated[
+        str | None, typer.Option("--corpus", "-c", help="Text to estimate them on (.txt, .jsonl, hf:ORG/NAME).")
+    ] = None,
+    sequences: Sequences = 256,
+    length: Length = 64,
+    first_tokens: Annotated[
+        bool, typer.Option("--first-tokens", help="Count the first token of each sequence, as CTT's estimates do.")
+    ] = False,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option("--ignore", help="A setting of its configuration that changes no code; may be repeated."),
+    ] = None,
+    device: Device = None,
+    dtype: DType = "float32",
+    max_tokens: MaxTokens = None,
 ) -> None:
     """Convert a crosscoder between crosstime's own file and the formats of other tools.
 
-    Pickles are read for their tensors only; anything else in them is refused.
+    Pickles are read for their tensors only; anything else in them is refused. Crosscoders that were trained on scaled
+    activations need their scales: those in the file, those of --scales, or estimates on a text with --scales-from.
     """
+    from dataclasses import replace
+
     from rich.console import Console
 
-    from crosstime.cli.options import comma_separated
+    from crosstime.cli.options import comma_separated, open_compute, read_scales
     from crosstime.cli.output import print_line
     from crosstime.crosscoders import exchange
     from crosstime.errors import CrosscoderError
+    from crosstime.suites.corpus import TextSample
 
-    # Read
-    try:
-        numbers = None if scales is None else [float(scale) for scale in comma_separated(scales)]
-    except ValueError as error:
-        raise CrosscoderError(f"--scales takes numbers separated by commas, not {scales!r}") from error
+    # Read the options
+    numbers = read_scales(scales)
     names = None if revisions is None else comma_separated(revisions)
-    crosscoder = exchange.read(source, format=of, suite=suite, revisions=names, site=site, scales=numbers)
+    if (scales_from is None) != (corpus is None) or (scales is not None and scales_from is not None):
+        raise CrosscoderError("scales are either given with --scales, or estimated with --scales-from and --corpus")
+    exchange.check_target(target, to)
+
+    # Read the crosscoder, and estimate its scales
+    estimate, note = None, ""
+    if scales_from is not None and corpus is not None:
+        note = f"estimated from {scales_from} on {corpus}, {sequences} sequences of {length} tokens"
+        compute = open_compute(device, dtype, max_tokens)
+        estimate = _estimator(scales_from, corpus, TextSample(sequences, length), compute, first_tokens=first_tokens)
+    crosscoder = exchange.read(
+        source, format=of, suite=suite, revisions=names, site=site, scales=estimate or numbers, ignore=ignore or ()
+    )
+    if estimate is not None:
+        training = crosscoder.origin.training | {exchange.SCALES_NOTE: note}
+        crosscoder.origin = replace(crosscoder.origin, training=training)
 
     # Write
     exchange.write(crosscoder, target, format=to)
     kind, origin = crosscoder.activation.name, crosscoder.origin
     checkpoints = ", ".join(origin.revisions)
+    console = Console()
+    if estimate is not None:
+        print_line(console, f"scales: {', '.join(f'{scale:.6g}' for scale in crosscoder.scales.tolist())} ({note})")
     print_line(
-        Console(),
+        console,
         f"wrote {target}: {crosscoder.n_features:,} features ({kind}) of {checkpoints} at {origin.site}",
     )
+
+
+def _estimator(
+    source: str, corpus: str, sample: TextSample, compute: Compute, *, first_tokens: bool
+) -> Callable[[Origin], Tensor]:
+    """A function that measures the scales of a crosscoder's checkpoints on a text."""
+    from crosstime.activations.estimate_scales import estimate_scales
+    from crosstime.errors import CrosscoderError
+    from crosstime.suites.suite import Suite
+
+    def estimate(origin: Origin) -> Tensor:
+        checkpoints = Suite.open(source, list(origin.revisions))
+        if checkpoints.d_model != origin.d_model:
+            raise CrosscoderError(
+                f"the crosscoder is of width {origin.d_model}, and {source} of width {checkpoints.d_model}"
+            )
+        return estimate_scales(checkpoints, origin.site, corpus, sample, first_tokens=first_tokens, compute=compute)
+
+    return estimate

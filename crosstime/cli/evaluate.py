@@ -14,6 +14,7 @@ from crosstime.cli.options import (
     Length,
     MaxTokens,
     RemoteHost,
+    Scales,
     Sequences,
     SuiteSource,
     SurveyFolder,
@@ -29,6 +30,7 @@ def evaluate(
     ],
     sequences: Sequences = 256,
     length: Length = 64,
+    scales: Scales = None,
     allow_equal_weights: EqualWeights = False,
     out: SurveyFolder = Path("survey"),
     device: Device = None,
@@ -39,11 +41,11 @@ def evaluate(
     """Measure what crosscoders explain, and what the model loses when it runs on their reconstructions.
 
     Writes evaluation.csv with a row for each crosscoder and checkpoint, and evaluation.json with means and deviations
-    over the crosscoders, to OUT.
+    over the crosscoders, to OUT. With --scales, all crosscoders have these scales, whatever their files say.
     """
     from rich.console import Console
 
-    from crosstime.cli.options import open_compute, open_suite
+    from crosstime.cli.options import open_compute, open_suite, read_scales
     from crosstime.cli.output import print_paths, print_traffic, save_equal_weights
     from crosstime.cli.tables import evaluation_table
     from crosstime.crosscoders import exchange
@@ -51,10 +53,13 @@ def evaluate(
     from crosstime.machine.storage import write_json, write_table
     from crosstime.suites.corpus import TextSample
 
-    # Measure
+    # Open
+    numbers = read_scales(scales)
     checkpoints = open_suite(suite, None, allow_equal_weights=allow_equal_weights)
     compute = open_compute(device, dtype, max_tokens, remote, folder=out)
-    loaded = [exchange.read(crosscoder) for crosscoder in crosscoders]
+    loaded = [exchange.read(crosscoder, scales=numbers) for crosscoder in crosscoders]
+
+    # Measure
     sample = TextSample(sequences, length)
     by_crosscoder = evaluate_seeds(checkpoints, loaded, text, sample=sample, compute=compute)
     table = over_seeds(by_crosscoder)

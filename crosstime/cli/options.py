@@ -26,6 +26,10 @@ SiteName = Annotated[str, typer.Option("--site", "-s", help="Where in the model,
 Sequences = Annotated[int, typer.Option("--sequences", help="Number of sequences of text.")]
 Length = Annotated[int, typer.Option("--length", help="Tokens of a sequence.")]
 
+Scales = Annotated[
+    str | None, typer.Option("--scales", help="Scales of its checkpoints, separated by commas, if its file has none.")
+]
+
 # Tasks
 TaskNames = Annotated[list[str], typer.Argument(metavar="TASK...", help="Tasks by name; see crosstime tasks.")]
 DataPath = Annotated[Path | None, typer.Option("--path", "-p", help="Where the tasks' data are; default: the Hub.")]
@@ -78,6 +82,24 @@ def open_compute(
     table = RemoteRecipe(remote, {"true": True, "false": False}.get(sandboxed, sandboxed))
     jobs = {} if folder is None else JobFile(folder / "jobs.json")
     return Compute(device, dtype, max_tokens, table.open(jobs))
+
+
+def read_scales(text: str | None) -> list[float] | None:
+    """The numbers of ``--scales``; None if the option is not given.
+
+    Raises:
+        CrosscoderError: the text is not a list of numbers.
+
+    Examples:
+        >>> read_scales("0.25, 2")
+        [0.25, 2.0]
+    """
+    from crosstime.errors import CrosscoderError
+
+    try:
+        return None if text is None else [float(scale) for scale in comma_separated(text)]
+    except ValueError as error:
+        raise CrosscoderError(f"--scales takes numbers separated by commas, not {text!r}") from error
 
 
 def comma_separated(text: str) -> list[str]:

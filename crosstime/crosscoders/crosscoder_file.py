@@ -13,7 +13,7 @@ from torch import Tensor
 from crosstime.crosscoders.activation_functions import Activation, activation_named
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError, RunError
-from crosstime.machine.tensors import REAL, check_names, check_tensor, read_tensors, write_tensors
+from crosstime.machine.tensors import REAL, check_finite, check_names, check_tensor, read_tensors, write_tensors
 from user_input.first_line import first_line
 from user_input.parse_json import parse_json
 
@@ -69,7 +69,8 @@ class CrosscoderFile:
             raise CrosscoderError(f"cannot load a crosscoder: {error}") from error
         if metadata.get("format") != FORMAT:
             raise CrosscoderError(
-                f"{path} is not a crosscoder file: its format is {metadata.get('format')!r}, not {FORMAT!r}."
+                f"{path} is not a crosscoder file: its format is {metadata.get('format')!r}, not {FORMAT!r}; "
+                "ct.exchange.read and crosstime convert read the formats of other tools."
             )
         try:
             return cls._checked(tensors, metadata)
@@ -105,9 +106,21 @@ class CrosscoderFile:
         check_names(tensors, shapes)
         for name, shape in shapes.items():
             check_tensor(name, tensors[name], shape, REAL)
+        _check_numbers(tensors)
 
         # The shared features must exist
         n_shared = int(metadata.get("n_shared", "0"))
         if n_checkpoints < 1 or n_features < 1 or not 0 <= n_shared <= n_features:
             raise ValueError(f"it has {n_checkpoints} checkpoints, {n_features} features and {n_shared} shared ones")
         return cls(origin, activation, n_shared, tensors)
+
+
+def _check_numbers(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse numbers that no crosscoder has: NaN, infinite weights, scales and thresholds that are negative."""
+    for name, tensor in tensors.items():
+        # The logarithm of a threshold of zero is minus infinity, and one of infinity switches a feature off
+        check_finite(name, tensor.exp().clamp_max(1) if name == "activation.log_threshold" else tensor)
+    if not (tensors["scales"] > 0).all():
+        raise ValueError("its scales are not all positive")
+    if "activation.threshold" in tensors and (tensors["activation.threshold"] < 0).any():
+        raise ValueError("its threshold is negative, as before it is estimated in training")

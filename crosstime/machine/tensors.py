@@ -101,10 +101,12 @@ def read_header(path: str | os.PathLike[str]) -> tuple[list[str], dict[str, str]
         return list(file.keys()), dict(file.metadata() or {})
 
 
-def read_pickled_tensors(path: str | os.PathLike[str]) -> dict[str, Shaped[Tensor, ...]]:
+def read_pickled_tensors(
+    path: str | os.PathLike[str], *, numbers: Collection[str] = ()
+) -> dict[str, Shaped[Tensor, ...]]:
     """Read the named tensors of a file that `torch.save` wrote, without running any code in it.
 
-    Values that are not tensors are left out.
+    Values that are not tensors are left out, but for the named `numbers`, which become tensors of one element.
 
     Raises:
         RunError: the file is missing or damaged, would run code, or does not hold plain named tensors.
@@ -130,6 +132,9 @@ def read_pickled_tensors(path: str | os.PathLike[str]) -> dict[str, Shaped[Tenso
     for name, tensor in tensors.items():
         if not _is_plain(tensor):
             raise RunError(f"{path}: {listed([name])} is not a plain tensor of numbers")
+    for name in numbers:
+        if isinstance(value := content.get(name), float) or (type(value) is int and abs(value) < 2**53):
+            tensors[name] = torch.tensor(value, dtype=torch.float64)
     return tensors
 
 
@@ -196,8 +201,12 @@ def check_finite(name: str, tensor: Tensor) -> Shaped[Tensor, ...]:
     Raises:
         TensorError: a number is not finite.
     """
-    if not tensor.isfinite().all():
-        raise TensorError(f"{name} has numbers that are not finite")
+    finite = tensor.isfinite()
+    if not finite.all():
+        wrong = tensor.numel() - int(finite.sum())
+        kind = "NaN" if tensor.isnan().sum() == wrong else "NaN or infinite"
+        share = "all of them" if wrong == tensor.numel() else f"{wrong:,} of {tensor.numel():,}"
+        raise TensorError(f"{name} has numbers that are not finite: {share} are {kind}")
     return tensor
 
 

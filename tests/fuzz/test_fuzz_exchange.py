@@ -38,7 +38,7 @@ FINETUNING = {"activation_dim": D, "dict_size": F, "num_layers": C, "k": 2, "kee
 ORIGIN = {"suite": "tiny", "revisions": ["a", "b"], "site": "resid.1", "training": {"seed": 1}}
 SAELENS = {
     "architecture": "jumprelu", "d_in": D, "d_sae": F, "k": 2, "apply_b_dec_to_input": True,
-    "normalize_activations": "none", "reshape_activations": "none", "activation_fn_str": "topk",
+    "normalize_activations": "none", "reshape_activations": "none", "activation_fn_str": "relu",
     "activation_fn_kwargs": {"k": 2}, "rescale_acts_by_decoder_norm": False,
     "metadata": {
         "model_name": "gpt2", "hook_name": "blocks.5.hook_resid_post",

@@ -6,6 +6,6 @@ Example:
     >>> ct.exchange.write(crosscoder, "for_saelens", format="saelens")  # doctest: +SKIP
 """
 
-from crosstime.crosscoders.exchange.formats import FORMATS, detect, read, write
+from crosstime.crosscoders.exchange.formats import FORMATS, SCALES_NOTE, check_target, detect, read, write
 
-__all__ = ["FORMATS", "detect", "read", "write"]
+__all__ = ["FORMATS", "SCALES_NOTE", "check_target", "detect", "read", "write"]

@@ -19,11 +19,13 @@ from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.exchange.format import FilePair, Format, jsonable, refuse_folded
 from crosstime.crosscoders.exchange.hooks import hook_of
 from crosstime.crosscoders.exchange.joined_revisions import split_revisions
+from crosstime.crosscoders.exchange.known_keys import CTT
 from crosstime.crosscoders.exchange.source import Source, reader
 from crosstime.crosscoders.exchange.weights import Weights
 from crosstime.errors import CrosscoderError
 
 TENSORS = ("W_enc", "b_enc", "W_dec", "b_dec")
+SCALES = "estimated_act_norm_list"
 _NUMBERED = re.compile(r"(\d+)\.pt")
 
 
@@ -51,7 +53,7 @@ def _locate(path: Path) -> tuple[Path, Path]:
 
 
 def _build(source: Source) -> CrossCoder:
-    return build_crosscoder(source, scales_key="estimated_act_norm_list")
+    return build_crosscoder(source, scales_key=SCALES)
 
 
 def build_crosscoder(source: Source, *, scales_key: str) -> CrossCoder:
@@ -61,28 +63,32 @@ def build_crosscoder(source: Source, *, scales_key: str) -> CrossCoder:
         source: the opened files.
         scales_key: key of the configuration under which the scales are stored.
     """
-    # Check the weights, and the sizes that the configuration claims
+    # Check the configuration and the weights, and the sizes that the configuration claims
     config = source.config
+    crosstime_facts = config.table("crosstime")
+    if "revisions" not in config.values or crosstime_facts.values:
+        # Without the table, a list of revisions says that an earlier crosstime wrote the file, with its own keys
+        source.check_keys(CTT | {scales_key})
     weights = Weights.checked(*source.take(*TENSORS, optional=("k", "threshold")))
-    sizes = {"dict_size": weights.n_features, "d_in": weights.d_model, "n_models": weights.n_checkpoints}
-    for key, size in sizes.items():
-        if config.integer(key) not in (None, size):
-            raise CrosscoderError(f"{config.location} says {key} {config.values[key]}, but the weights have {size}")
+    config.check_sizes({"dict_size": weights.n_features, "d_in": weights.d_model, "n_models": weights.n_checkpoints})
 
     # The activation function is BatchTopK if there is a threshold, and ReLU otherwise
     threshold = source.number("threshold")
     activation = None
     if threshold is not None:
         activation = source.batch_topk(weights.n_features, threshold, k_setting="batch_topk_final")
+    elif config.integer("batch_topk_final") is not None:
+        raise CrosscoderError(f"{config.location} says batch_topk_final, but {source.path} has no tensor threshold")
 
+    # What it was trained on
     origin = source.origin(
         weights,
         suite=config.string("suite") or config.string("model_name"),
         revisions=_revisions(source, weights.n_checkpoints),
-        site=source.hook_site("hook_point", config),
-        training=config.values,
+        site=source.hook_site(config.string("hook_point")),
+        training=source.training(crosstime_facts),
     )
-    scales = source.scales(weights.n_checkpoints, config.values.get(scales_key))
+    scales = source.scales_of_training(origin, config.values.get(scales_key), f"{scales_key} in {config.location}")
     return weights.crosscoder(origin, scales, activation)
 
 
@@ -108,7 +114,7 @@ def ctt_settings(crosscoder: CrossCoder) -> dict[str, Any]:
     """The settings that CTT's loader needs, and those that we read back."""
     origin = crosscoder.origin
     separator = "_" if any("-" in revision for revision in origin.revisions) else "-"
-    return jsonable(origin.training) | {
+    return {
         "dict_size": crosscoder.n_features,
         "d_in": origin.d_model,
         "n_models": crosscoder.n_checkpoints,
@@ -120,6 +126,7 @@ def ctt_settings(crosscoder: CrossCoder) -> dict[str, Any]:
         "revision_list": separator.join(origin.revisions),
         "revisions": list(origin.revisions),
         "hook_point": hook_of(origin.site, before=True),
+        "crosstime": {"training": jsonable(origin.training)},
     }
 
 
@@ -138,7 +145,7 @@ def _write(crosscoder: CrossCoder, path: Path) -> None:
     # Add the scales and the name that CTT's loader splits
     origin = crosscoder.origin
     config |= {
-        "estimated_act_norm_list": crosscoder.scales.tolist(),
+        SCALES: crosscoder.scales.tolist(),
         "model_type": "-".join(f"{origin.suite}/{revision}" for revision in origin.revisions),
     }
     FilePair("0.pt", "0_cfg.json").write(path, tensors, config)

@@ -18,11 +18,12 @@ from torch import Tensor
 from crosstime.crosscoders.activation_functions import Activation, BatchTopK, JumpReLU
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.exchange.format import FilePair, Format, jsonable, refuse_folded
+from crosstime.crosscoders.exchange.known_keys import FINETUNING, FINETUNING_TRAINER
 from crosstime.crosscoders.exchange.settings import Settings
-from crosstime.crosscoders.exchange.source import Source, reader
+from crosstime.crosscoders.exchange.source import Source, reader, refuse_unset, unwrapped
 from crosstime.crosscoders.exchange.weights import Weights
 from crosstime.errors import CrosscoderError, RunError
-from crosstime.machine.tensors import check_tensor, read_header
+from crosstime.machine.tensors import check_finite, check_tensor, read_header
 from interventions import Site
 
 FILES = FilePair("model.safetensors", "config.json")
@@ -30,6 +31,7 @@ NAMES = {"W_enc": "encoder.weight", "b_enc": "encoder.bias", "W_dec": "decoder.w
 NORMALIZATIONS = {1: "CROSSCODER", 2: "SAE", 3: "MIXED", 4: "NONE", 5: "DECOUPLED"}
 """What the codes are weighted by in the selection, by the number in the file; the first is our convention."""
 
+CLASSES = ("CrossCoder", "BatchTopKCrossCoder")
 _NORMALIZER = ("activation_mean", "activation_std", "activation_global_scale", "target_rms")
 _OPTIONAL = ("code_normalization_id", "code_normalization", "k", "threshold", *_NORMALIZER)
 
@@ -50,17 +52,21 @@ def _holds(path: Path) -> bool:
         names, _ = read_header(weights)
     except RunError as error:
         raise CrosscoderError(f"cannot load a crosscoder: {error}") from error
-    return set(NAMES.values()) <= set(names)
+    return set(NAMES.values()) <= set(unwrapped(names))
 
 
 def _build(source: Source) -> CrossCoder:
-    # Check the weights
+    # Check the configuration and the weights
+    _check_configuration(source)
     encoder, b_enc, decoder, b_dec = source.take(*NAMES.values(), optional=_OPTIONAL)
     if encoder.dim() != 3 or decoder.dim() != 3:
         raise CrosscoderError(
             f"{source.path} is of one layer: its weights have {encoder.dim()} axes, not checkpoint, D and F"
         )
     weights = Weights.checked(encoder, b_enc, decoder.transpose(0, 1), b_dec, names=NAMES)
+    sizes = {"activation_dim": weights.d_model, "dict_size": weights.n_features, "num_layers": weights.n_checkpoints}
+    for table in (source.config, source.config.table("trainer")):
+        table.check_sizes(sizes | {"num_decoder_layers": weights.n_checkpoints})
     global_scale, weights = _absorb_normalizer(source, weights)
 
     # Read what `crosstime` wrote about the training
@@ -74,27 +80,48 @@ def _build(source: Source) -> CrossCoder:
         training=source.training(crosstime_facts),
     )
 
-    scales = source.scales(weights.n_checkpoints, global_scale)
+    # Without a normaliser, the class takes activations as they are
+    scales = source.scales(origin, global_scale)
     return weights.crosscoder(origin, scales, _activation(source, weights))
+
+
+def _check_configuration(source: Source) -> None:
+    """Refuse other classes, and settings that change what a crosscoder computes."""
+    config = source.config
+    trainer = config.table("trainer")
+    source.check_keys(FINETUNING)
+    trainer.check_keys(FINETUNING_TRAINER, source.overrides.ignored)
+    dict_class = trainer.string("dict_class")
+    if dict_class not in (None, *CLASSES):
+        raise CrosscoderError(f"{trainer.location} says dict_class {dict_class!r}; {' and '.join(CLASSES)} can be read")
+    for key in ("encoder_layers", "latent_processor"):
+        if config.values.get(key) is not None:
+            raise CrosscoderError(f"{config.location} sets {key}, which no crosscoder here has")
 
 
 def _absorb_normalizer(source: Source, weights: Weights) -> tuple[Tensor | None, Weights]:
     """The scales ``g_c`` of a normaliser ``(x_c - mean_c) g_c``, and weights whose biases contain its means."""
-    if "activation_mean" not in source.tensors:
+    if not any(name in source.tensors for name in _NORMALIZER):
         return None, weights
     per_dimension = (weights.n_checkpoints, weights.d_model)
-    mean = check_tensor("activation_mean", source.tensors["activation_mean"], per_dimension).float()
+    mean = check_tensor("activation_mean", source.tensors.get("activation_mean"), per_dimension).float()
     deviation = check_tensor("activation_std", source.tensors.get("activation_std"), per_dimension).float()
     global_scale = check_tensor(
         "activation_global_scale", source.tensors.get("activation_global_scale"), per_dimension[:1]
     ).float()
 
-    # A normaliser that was never estimated has NaN in it, and is not used
-    if not mean.isfinite().all() or not deviation.isfinite().all():
+    # A normaliser that was never estimated is NaN throughout, and is not used; one that is damaged is
+    if mean.isnan().all() and deviation.isnan().all():
         return None, weights
+    for name, tensor in zip(_NORMALIZER, (mean, deviation, global_scale), strict=False):
+        check_finite(name, tensor)
     if not source.config.boolean("keep_relative_variance", default=True):
         raise CrosscoderError(
             f"{source.path} divides every dimension by its own deviation, which one scale per checkpoint cannot express"
+        )
+    if source.overrides.scales is not None:
+        raise CrosscoderError(
+            f"{source.path} keeps the scales of its activations, which cannot be replaced: leave them out"
         )
 
     # encoder: W g (x - mean) + b = W (g x) + (b - W g mean); decoder: (f W + b) / g + mean = (f W + b + g mean) / g
@@ -106,18 +133,18 @@ def _absorb_normalizer(source: Source, weights: Weights) -> tuple[Tensor | None,
 def _activation(source: Source, weights: Weights) -> Activation | None:
     """The activation function of the file; None means ReLU."""
     if "threshold" not in source.tensors:
+        if source.config.table("trainer").string("dict_class") == "BatchTopKCrossCoder":
+            raise CrosscoderError(f"{source.path} is a BatchTopKCrossCoder, but has no tensor threshold")
         return None
 
     # Refuse kinds of selection that no activation function here has, and a threshold that was never estimated
-    number = source.number("code_normalization_id")
-    normalization = NORMALIZATIONS.get(1 if number is None else int(number), f"{number}")
+    normalization = _normalization(source)
     if normalization not in ("CROSSCODER", "SAE", "NONE"):
         raise CrosscoderError(f"{source.path} weights its codes by {normalization}; CROSSCODER, SAE and NONE are known")
     threshold = source.number("threshold")
-    if threshold is None or threshold < 0:
-        raise CrosscoderError(
-            f"{source.path} has no threshold yet: it was not trained long enough to be used token by token"
-        )
+    if threshold is None:
+        return None
+    refuse_unset(source.path, threshold)
     if normalization == "CROSSCODER":
         return source.batch_topk(weights.n_features, threshold, k_setting="k")
 
@@ -129,6 +156,16 @@ def _activation(source: Source, weights: Weights) -> Activation | None:
     with torch.no_grad():
         activation.log_threshold.copy_((threshold * norms / selection_norms.clamp_min(1e-30)).log())
     return activation
+
+
+def _normalization(source: Source) -> str:
+    """What the codes are weighted by: the number in the file, else the name in the configuration, else CROSSCODER."""
+    number = source.number("code_normalization_id")
+    if number is not None:
+        return NORMALIZATIONS.get(int(number), f"{number:g}")
+    tables = (source.config, source.config.table("trainer"))
+    names = [name for table in tables if (name := table.string("code_normalization"))]
+    return names[0].upper() if names else "CROSSCODER"
 
 
 def _write(crosscoder: CrossCoder, path: Path) -> None:

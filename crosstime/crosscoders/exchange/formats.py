@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from jaxtyping import Float
@@ -12,6 +13,7 @@ from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.exchange import ckkissane, ctt, finetuning, native, saelens
 from crosstime.crosscoders.exchange.format import Format
 from crosstime.crosscoders.exchange.source import Overrides
+from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
 from interventions import Site
 from user_input.nearest import nearest
@@ -21,6 +23,9 @@ FORMATS: dict[str, Format] = {
 }
 """Every format by its name, in the order in which `detect` tries them."""
 
+SCALES_NOTE = "scales_are"
+"""Key of `Origin.training` that says where scales come from that a file did not have."""
+
 
 def read(
     path: str | Path,
@@ -29,7 +34,8 @@ def read(
     suite: str | None = None,
     revisions: Sequence[str] | None = None,
     site: Site | str | None = None,
-    scales: Float[Tensor, " C"] | Sequence[float] | None = None,
+    scales: Float[Tensor, " C"] | Sequence[float] | Callable[[Origin], Float[Tensor, " C"]] | None = None,
+    ignore: Sequence[str] = (),
 ) -> CrossCoder:
     """Read a crosscoder, or a sparse autoencoder (C = 1), in any of `FORMATS`.
 
@@ -41,11 +47,15 @@ def read(
         format: a name in `FORMATS`; None detects it.
         suite, revisions, site: what the crosscoder was trained on. They take precedence over what the file says, and
             are needed if the format does not say it.
-        scales: s_c, C numbers, for weights on the scale of training in a format that does not store the scales.
+        scales: s_c, C numbers, for weights on the scale of training in a format that does not store the scales; or a
+            function of the origin that measures them, as `crosstime.estimate_scales` does. The origin of the crosscoder
+            notes under ``training`` that they are not of the file.
+        ignore: keys of the configuration that are not known, and that do not change what the crosscoder computes.
 
     Raises:
         CrosscoderError: there is no such file or format; a tensor is missing, has the wrong shape, or is not finite;
-            a pickle holds anything but tensors; or the dictionary is of a kind that `CrossCoder` cannot represent.
+            a pickle holds anything but tensors; the configuration has a key that is not known; the scales or the site
+            are missing; or the dictionary is of a kind that `CrossCoder` cannot represent.
 
     Examples:
         >>> gemma = read("gemma-2-2b", revisions=["base", "chat"], scales=[0.276, 0.244])  # doctest: +SKIP
@@ -55,9 +65,14 @@ def read(
         suite,
         None if revisions is None else tuple(revisions),
         Site.parse(site) if isinstance(site, str) else site,
-        None if scales is None else tuple(float(scale) for scale in scales),
+        scales if scales is None or callable(scales) else tuple(float(scale) for scale in scales),
+        tuple(ignore),
     )
-    return _named(format or detect(path)).read(path, overrides)
+    crosscoder = _named(format or detect(path)).read(path, overrides)
+    if scales is not None:
+        training = crosscoder.origin.training | {SCALES_NOTE: "given when the file was read"}
+        crosscoder.origin = replace(crosscoder.origin, training=training)
+    return crosscoder
 
 
 def write(crosscoder: CrossCoder, path: str | Path, *, format: str = "crosstime") -> None:
@@ -75,10 +90,19 @@ def write(crosscoder: CrossCoder, path: str | Path, *, format: str = "crosstime"
     Examples:
         >>> write(crosscoder, "version_0", format="ctt")  # doctest: +SKIP
     """
+    check_target(path, format)
+    _named(format).write(crosscoder, Path(path))
+
+
+def check_target(path: str | Path, format: str) -> None:
+    """Make sure that `write` has a place for its files.
+
+    Raises:
+        CrosscoderError: there is no such format, or it needs a folder of its own and the path holds something.
+    """
     chosen, path = _named(format), Path(path)
     if chosen.is_folder and path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise CrosscoderError(f"{path} exists already: the format {chosen.name} needs a folder of its own")
-    chosen.write(crosscoder, path)
 
 
 def detect(path: str | Path) -> str:

@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import re
+import reprlib
 
 from crosstime.errors import CrosscoderError
 from interventions import Site
 
-_HOOK = re.compile(r"blocks\.(?P<layer>\d+)\.hook_(?P<part>resid_pre|resid_post|attn_out|mlp_out)")
+_HOOK = re.compile(r"blocks\.(?P<layer>\d{1,5})\.hook_(?P<part>resid_pre|resid_post|attn_out|mlp_out)")
 _COMPONENT = {"resid_pre": "resid", "resid_post": "resid", "attn_out": "attn", "mlp_out": "mlp"}
+_BLOCK = re.compile(r"(?:[a-z_]+\.)+(?:layers|layer|h|blocks|block)\.(?P<layer>\d{1,5})")
+"""The path of a decoder block in transformers: ``model.layers.3``, ``transformer.h.3``, ``gpt_neox.layers.3``."""
 
 
 def site_of(hook: str) -> Site:
     """The site of a hook point; ``resid_pre`` of a block is ``resid`` of the block before it.
 
+    The path of a block in transformers, whose activation is the block's output, is understood as well.
+
     Raises:
-        CrosscoderError: the name has another form, or is that of the embedding before the first block, which is not a
-            site.
+        CrosscoderError: the hook point is not a site, such as the embedding before the first block.
 
     Examples:
-        >>> site_of("blocks.9.hook_resid_pre"), site_of("blocks.2.hook_mlp_out")
-        (Site(layer=8, component='resid'), Site(layer=2, component='mlp'))
+        >>> site_of("blocks.9.hook_resid_pre"), site_of("blocks.2.hook_mlp_out"), site_of("model.layers.3")
+        (Site(layer=8, component='resid'), Site(layer=2, component='mlp'), Site(layer=3, component='resid'))
     """
+    if (block := _BLOCK.fullmatch(hook)) is not None:
+        return Site(int(block["layer"]))
     match = _HOOK.fullmatch(hook)
     if match is None:
         raise CrosscoderError(
-            f"the hook point {hook!r} names no site: a block's resid_pre, resid_post, attn_out or mlp_out does; give "
-            "the site yourself"
+            f"the hook point {reprlib.repr(hook)} is no site: a crosscoder can be used if it reads the output of a "
+            "block (hook_resid_post, or hook_resid_pre of the next block) or what attention (hook_attn_out) or MLP "
+            "(hook_mlp_out) adds to it"
         )
     layer = int(match["layer"]) - (match["part"] == "resid_pre")
     if layer < 0:

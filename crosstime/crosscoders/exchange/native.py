@@ -39,7 +39,7 @@ def _read(path: Path, overrides: Overrides) -> CrossCoder:
         revisions=overrides.revisions or origin.revisions,
         site=overrides.site or origin.site,
     )
-    scales = scales_of(path, overrides, crosscoder.n_checkpoints)
+    scales = scales_of(path, overrides, crosscoder.origin)
     if scales is not None:
         crosscoder.scales = scales.to(crosscoder.scales)
     return crosscoder

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from crosstime.errors import CrosscoderError, RunError
 from crosstime.machine.storage import read_json
+from crosstime.machine.tensors import listed
 from user_input.parse_json import JsonError, parse_json
 
 Value = TypeVar("Value")
@@ -21,6 +23,7 @@ class Settings:
     Attributes:
         location: the file, and where in it, for errors.
         values: the object.
+        prefix: the keys of the objects around it, each with a dot after it.
 
     Examples:
         >>> settings = Settings("cfg.json", {"k": 100, "metadata": {"model_name": "gpt2"}})
@@ -30,6 +33,7 @@ class Settings:
 
     location: str
     values: dict[str, Any]
+    prefix: str = ""
 
     @classmethod
     def read(cls, path: Path) -> Settings:
@@ -86,7 +90,49 @@ class Settings:
 
     def table(self, key: str) -> Settings:
         """A nested object; an empty one if the key is not set."""
-        return Settings(f"{self.location}, {key}", self._get(key, dict, "an object") or {})
+        values: dict[str, Any] = self._get(key, dict, "an object") or {}
+        return Settings(f"{self.location}, {key}", values, f"{self.prefix}{key}.")
+
+    def check_sizes(self, sizes: Mapping[str, int]) -> None:
+        """Make sure that the sizes that are set are those of the weights.
+
+        Raises:
+            CrosscoderError: names the size that is another one.
+
+        Examples:
+            >>> Settings("cfg.json", {"d_in": 64}).check_sizes({"d_in": 64, "dict_size": 512})
+        """
+        for key, size in sizes.items():
+            if self.integer(key) not in (None, size):
+                raise CrosscoderError(f"{self.location} says {key} {self.values[key]}, but the weights have {size}")
+
+    def check_keys(self, known: Collection[str], ignored: Collection[str] = ()) -> None:
+        """Make sure that every key that is set is known, as one that is read or one that changes no code.
+
+        A key that nobody looks at can change what the crosscoder computes, as the model's own preparation does.
+
+        Args:
+            known: the keys.
+            ignored: keys that the caller vouches for; one of a nested object is written with those around it,
+                ``metadata.note``.
+
+        Raises:
+            CrosscoderError: names the keys that are not known.
+
+        Examples:
+            >>> Settings("cfg.json", {"k": 3, "note": "mine"}).check_keys(["k"], ignored=["note"])
+        """
+        unknown = [
+            f"{self.prefix}{key}" for key, value in self.values.items() if value is not None and key not in known
+        ]
+        unknown = [key for key in unknown if key not in ignored]
+        if unknown:
+            ignore = "".join(f" --ignore {key}" for key in unknown[:8])
+            raise CrosscoderError(
+                f"{self.location} has settings that are not known here, and that may change what the crosscoder "
+                f"computes: {listed(unknown)}; if they do not, read it with ignore={reprlib.repr(unknown)} "
+                f"(crosstime convert{ignore})"
+            )
 
     @classmethod
     def _from_value(cls, location: str, value: Any) -> Settings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,11 @@ from crosstime.errors import CrosscoderError, RunError
 from crosstime.machine.tensors import TensorError, check_names, listed, read_pickled_tensors, read_tensors
 from interventions import Site
 
+WRAPPERS = ("_orig_mod.", "module.")
+"""What `torch.compile` and `DistributedDataParallel` put before the names of a module's tensors."""
+
+_MOST_WRAPPERS = 8
+
 
 @dataclass(frozen=True)
 class Overrides:
@@ -29,13 +34,15 @@ class Overrides:
 
     Attributes:
         suite, revisions, site: what the crosscoder was trained on.
-        scales: s_c.
+        scales: s_c, or a function that measures them, given the origin.
+        ignored: keys of the configuration that are not known, and that the caller vouches for.
     """
 
     suite: str | None = None
     revisions: tuple[str, ...] | None = None
     site: Site | None = None
-    scales: tuple[float, ...] | None = None
+    scales: tuple[float, ...] | Callable[[Origin], Float[Tensor, " C"]] | None = None
+    ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +85,15 @@ class Source:
             if path.suffix == ".safetensors":
                 tensors, metadata = read_tensors(path)
             else:
-                tensors = read_pickled_tensors(path)
+                tensors = read_pickled_tensors(path, numbers=("k", "threshold"))
         except RunError as error:
             raise CrosscoderError(f"cannot load a crosscoder: {error}") from error
-        return cls(path, tensors, metadata, config, overrides)
+        return cls(path, without_wrappers(tensors), metadata, config, overrides)
+
+    @property
+    def has_revisions(self) -> bool:
+        """Whether the caller names the revisions."""
+        return self.overrides.revisions is not None
 
     def take(self, *names: str, optional: tuple[str, ...] = ()) -> list[Shaped[Tensor, ...]]:
         """The tensors of these names, after making sure that there are no others, and that their numbers are real.
@@ -107,29 +119,61 @@ class Source:
             raise TensorError(f"{name} has shape {tuple(tensor.shape)}, and must be one finite number")
         return float(tensor)
 
-    def scales(self, n_checkpoints: int, stored: Any = None) -> Float[Tensor, " C"] | None:
-        """The scales that the caller gives, else those of the file; None means ones.
+    def check_keys(self, known: Collection[str]) -> None:
+        """Make sure that every key of the configuration is known; see `Settings.check_keys`."""
+        self.config.check_keys(known, self.overrides.ignored)
+
+    def scales(self, origin: Origin, stored: Any = None) -> Float[Tensor, " C"] | None:
+        """The scales that the caller gives, else those of the file; None if there are none.
 
         Args:
-            n_checkpoints: C.
+            origin: what the crosscoder was trained on.
             stored: the value in the file.
 
         Raises:
             CrosscoderError: they are not C positive numbers.
         """
-        return scales_of(self.path, self.overrides, n_checkpoints, stored)
+        return scales_of(self.path, self.overrides, origin, stored)
 
-    def hook_site(self, key: str, *tables: Settings) -> Site | None:
-        """The site that the first of these tables names by a hook point, unless the caller names the site.
+    def scales_of_training(self, origin: Origin, stored: Any, setting: str) -> Float[Tensor, " C"]:
+        """The scales of a crosscoder that was trained on scaled activations, and is not the same without them.
+
+        Args:
+            origin: what the crosscoder was trained on.
+            stored: the value in the file.
+            setting: where the file should have it, for the message.
 
         Raises:
-            CrosscoderError: the hook point is not a site.
+            CrosscoderError: there are none, or they are not C positive numbers.
         """
-        if self.overrides.site is not None:
-            return None
-        hooks = [table.string(key) for table in tables]
-        hook = next((hook for hook in hooks if hook), None)
-        return None if hook is None else site_of(hook)
+        scales = self.scales(origin, stored)
+        if scales is None:
+            raise CrosscoderError(
+                f"{self.path} was trained on activations times s_c = sqrt(D) / E||x_c||, and does not keep the scales "
+                f"s_c ({setting}): give them as scales=[...] (crosstime convert --scales), or estimate them from the "
+                "checkpoints and a text with ct.estimate_scales (crosstime convert --scales-from SUITE --corpus TEXT)"
+            )
+        return scales
+
+    def hook_site(self, *hooks: str | None) -> Site | None:
+        """The site that the configuration names by a hook point; None if it names none.
+
+        A hook point that is no site is refused also if the caller names a site: the crosscoder was trained on other
+        activations than any site has.
+
+        Args:
+            hooks: the hook point as each place of the configuration has it.
+
+        Raises:
+            CrosscoderError: the hook point is not a site, or two places name different ones.
+        """
+        named = dict.fromkeys(hook for hook in hooks if hook)
+        if len(named) > 1:
+            raise CrosscoderError(f"{self.config.location} names several hook points: {listed(named)}")
+        try:
+            return next(map(site_of, named), None)
+        except CrosscoderError as error:
+            raise CrosscoderError(f"{self.config.location}: {error}") from error
 
     def origin(
         self,
@@ -152,7 +196,7 @@ class Source:
         overrides = self.overrides
         if (site := overrides.site or site) is None:
             raise CrosscoderError(
-                f"{self.path} does not say at which site its activations were read: give site='resid.8'"
+                f"{self.path} does not say at which site its activations were read: give it, as site='resid.8'"
             )
         numbered = tuple(f"checkpoint{c}" for c in range(weights.n_checkpoints))
         revisions = overrides.revisions or revisions or numbered
@@ -168,7 +212,12 @@ class Source:
         return crosstime_facts.table("training").values if "training" in crosstime_facts.values else self.config.values
 
     def batch_topk(self, n_features: int, threshold: float, *, k_setting: str) -> BatchTopK:
-        """A BatchTopK with the k of the tensor ``k``, else of a setting."""
+        """A BatchTopK with the k of the tensor ``k``, else of a setting.
+
+        Raises:
+            CrosscoderError: the threshold is negative, as it is before it is estimated in training.
+        """
+        refuse_unset(self.path, threshold)
         k = self.number("k") or self.config.integer(k_setting) or 1
         activation = BatchTopK(n_features, k=int(min(max(1, k), n_features)))
         activation.threshold.fill_(threshold)
@@ -199,15 +248,51 @@ def reader(
     return read
 
 
-def scales_of(path: Path, overrides: Overrides, n_checkpoints: int, stored: Any = None) -> Float[Tensor, " C"] | None:
-    """The scales that the caller gives, else those that are stored in a file; None means ones.
+def refuse_unset(path: Path, threshold: float) -> None:
+    """Refuse a threshold of BatchTopK that is still the -1 of initialisation.
+
+    Raises:
+        CrosscoderError: the threshold is negative.
+    """
+    if threshold < 0:
+        raise CrosscoderError(
+            f"{path} has no threshold yet, but {threshold:g}: it was not trained long enough to be used token by token"
+        )
+
+
+def without_wrappers(tensors: Mapping[str, Shaped[Tensor, ...]]) -> dict[str, Shaped[Tensor, ...]]:
+    """The tensors by their names without what `torch.compile` and data parallelism put before all of them.
+
+    Examples:
+        >>> list(without_wrappers({"module._orig_mod.b_enc": torch.ones(1), "module._orig_mod.W_enc": torch.ones(1)}))
+        ['b_enc', 'W_enc']
+    """
+    names = dict(zip(tensors, unwrapped(tensors), strict=True))
+    return {names[name]: tensor for name, tensor in tensors.items()}
+
+
+def unwrapped(names: Iterable[str]) -> list[str]:
+    """Names without the prefixes of `WRAPPERS` that all of them have."""
+    names = list(names)
+    for _ in range(_MOST_WRAPPERS):
+        prefix = next((prefix for prefix in WRAPPERS if all(name.startswith(prefix) for name in names)), None)
+        if prefix is None or not names:
+            break
+        names = [name.removeprefix(prefix) for name in names]
+    return names
+
+
+def scales_of(path: Path, overrides: Overrides, origin: Origin, stored: Any = None) -> Float[Tensor, " C"] | None:
+    """The scales that the caller gives, else those that are stored in a file; None if there are none.
 
     Raises:
         CrosscoderError: they are not C positive numbers.
     """
-    values = stored if overrides.scales is None else overrides.scales
+    given = overrides.scales(origin) if callable(overrides.scales) else overrides.scales
+    values = stored if given is None else given
     if values is None:
         return None
+    n_checkpoints = len(origin.revisions)
     try:
         scales = torch.as_tensor(values, dtype=torch.float32).flatten()
     except (TypeError, ValueError, RuntimeError, OverflowError):

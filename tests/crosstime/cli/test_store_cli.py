@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from crosstime.activations.estimate_scales import estimate_scales
 from crosstime.activations.store import ActivationStore
 from crosstime.cli.main import main
 from crosstime.crosscoders import exchange
@@ -15,6 +16,7 @@ from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.evaluate import evaluate
 from crosstime.suites.corpus import TextSample
 from crosstime.suites.suite import Suite
+from interventions import Site
 from tasks.agreement import sentences
 
 TEXT = list(sentences(60, seed=5))
@@ -117,3 +119,70 @@ def test_convert_goes_to_another_format_and_back(learning_crosscoder: CrossCoder
 def test_mistakes_end_in_one_sentence(folder: Path, monkeypatch, capsys, arguments: tuple[str, ...], message: str):
     assert refused(monkeypatch, capsys, *arguments).startswith(f"crosstime: {message}")
     assert not (folder / "there").exists()
+
+
+def without_scales(crosscoder: CrossCoder, folder: Path) -> None:
+    """A file of Crosscoding Through Time that lacks the scales."""
+    exchange.write(crosscoder, folder, format="ctt")
+    config = json.loads((folder / "0_cfg.json").read_text())
+    (folder / "0_cfg.json").write_text(json.dumps(config | {"estimated_act_norm_list": None}))
+
+
+def test_convert_estimates_the_scales_that_a_file_does_not_keep(
+    learning_suite: Suite, learning_crosscoder: CrossCoder, folder: Path, opened, monkeypatch, capsys
+):
+    without_scales(learning_crosscoder, folder / "theirs")
+    line = refused(monkeypatch, capsys, "convert", "theirs", "mine")
+    assert "does not keep the scales s_c (estimated_act_norm_list in theirs/0_cfg.json)" in line
+    assert opened == []
+    source = ("--scales-from", of(learning_suite), "--corpus", "text.txt", "--sequences", "6", "--length", "12")
+    said = works(monkeypatch, capsys, "convert", "theirs", "mine", *source)
+    scales = estimate_scales(learning_suite, Site(0), TEXT, TextSample(6, 12))
+    mine = CrossCoder.load("mine")
+    assert mine.scales.tolist() == pytest.approx(scales.tolist())
+    assert f"scales: {scales[0]:.6g}, " in said
+    assert mine.origin.training[exchange.SCALES_NOTE].endswith("on text.txt, 6 sequences of 12 tokens")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--scales", "1,1,1", "--scales-from", "x", "--corpus", "text.txt"), "scales are either given with --scales"),
+        (("--scales-from", "x"), "scales are either given with --scales, or estimated with"),
+        (("--corpus", "text.txt"), "scales are either given with --scales, or estimated with"),
+        (("--scales", "1,2"), "theirs/0.pt: 3 checkpoints need as many positive scales"),
+        (("--scales-from", "gone", "--corpus", "text.txt"), "cannot"),
+    ],
+)
+def test_scales_that_cannot_be_had_leave_nothing(
+    learning_crosscoder: CrossCoder, folder: Path, opened, monkeypatch, capsys, arguments, message: str
+):
+    without_scales(learning_crosscoder, folder / "theirs")
+    line = refused(monkeypatch, capsys, "convert", "theirs", "mine", *arguments)
+    assert message in line
+    assert opened == []
+    assert not (folder / "mine").exists()
+
+
+def test_evaluate_takes_scales(
+    learning_suite: Suite, learning_crosscoder: CrossCoder, folder: Path, opened, monkeypatch, capsys
+):
+    without_scales(learning_crosscoder, folder / "theirs")
+    arguments = (
+        "evaluate",
+        of(learning_suite),
+        "text.txt",
+        "theirs",
+        "--sequences",
+        "6",
+        "--length",
+        "12",
+        "-o",
+        "out",
+    )
+    assert "does not keep the scales" in refused(monkeypatch, capsys, *arguments)
+    assert opened == []
+    scales = ",".join(map(str, learning_crosscoder.scales.tolist()))
+    works(monkeypatch, capsys, *arguments, "--scales", scales)
+    expected = evaluate(learning_suite, learning_crosscoder, TEXT, sample=TextSample(6, 12))
+    assert pd.read_csv("out/evaluation.csv").error.tolist() == pytest.approx(expected.error.tolist(), rel=1e-4)

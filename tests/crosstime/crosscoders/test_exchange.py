@@ -162,6 +162,7 @@ def test_a_ctt_release_does_what_its_authors_code_does(tmp_path: Path, threshold
 def test_pythias_joined_revisions_are_taken_apart(tmp_path: Path):
     torch.save(random_tensors(3), tmp_path / "0.pt")
     config = {"revision_list": "step128-step512-main", "hook_point": "blocks.3.hook_mlp_out"}
+    config["estimated_act_norm_list"] = [1.0, 2.0, 3.0]
     (tmp_path / "0_cfg.json").write_text(json.dumps(config))
     actual = exchange.read(tmp_path)
     assert actual.origin.revisions == ("step128", "step512", "main")
@@ -191,6 +192,7 @@ def test_joined_revisions_are_split_into_names_that_families_use(tmp_path: Path,
     count = len(revisions or (1, 2))
     torch.save(random_tensors(count), tmp_path / "0.pt")
     config = {"revision_list": joined, "hook_point": "blocks.3.hook_mlp_out"}
+    config["estimated_act_norm_list"] = [1.0] * count
     (tmp_path / "0_cfg.json").write_text(json.dumps(config))
     if revisions is not None:
         assert exchange.read(tmp_path).origin.revisions == revisions
@@ -207,6 +209,7 @@ def test_the_names_with_their_model_settle_how_joined_revisions_are_split(tmp_pa
     names = ("pre-training", "post-training_2")
     config = {"revision_list": "-".join(names), "model_name": "a/b-c", "hook_point": "blocks.3.hook_mlp_out"}
     config["model_type"] = "-".join(f"a/b-c/{name}" for name in names)
+    config["estimated_act_norm_list"] = [1.0, 2.0]
     (tmp_path / "0_cfg.json").write_text(json.dumps(config))
     assert exchange.read(tmp_path).origin.revisions == names
 

@@ -33,7 +33,9 @@ def release(folder: Path, **changed: torch.Tensor | None) -> Path:
         "b_dec": torch.ones(2, D),
     } | changed
     torch.save({name: tensor for name, tensor in tensors.items() if tensor is not None}, folder / "0.pt")
-    (folder / "0_cfg.json").write_text(json.dumps({"hook_point": "blocks.2.hook_resid_pre"}))
+    (folder / "0_cfg.json").write_text(
+        json.dumps({"hook_point": "blocks.2.hook_resid_pre", "estimated_act_norm_list": [1, 2]})
+    )
     return folder
 
 
@@ -81,9 +83,9 @@ def test_a_tensor_that_does_not_fit_is_named(tmp_path: Path, changed, message: s
     [
         ({"dict_size": 7}, r"0_cfg\.json says dict_size 7, but the weights have 6"),
         ({"n_models": 3}, "says n_models 3, but the weights have 2"),
-        ({}, r"does not say at which site .* give site='resid\.8'"),
+        ({}, r"does not say at which site .* give it, as site='resid\.8'"),
         ({"hook_point": "blocks.0.hook_resid_pre"}, "is the embedding, before the first block"),
-        ({"hook_point": "model.layers.3"}, r"the hook point 'model\.layers\.3' names no site"),
+        ({"hook_point": "blocks.3.attn.hook_z"}, r"0_cfg\.json: the hook point 'blocks\.3\.attn\.hook_z' is no site: "),
         ({"hook_point": "blocks.1.hook_resid_pre", "estimated_act_norm_list": [1.0]}, "2 checkpoints need as many"),
         ({"hook_point": "blocks.1.hook_resid_pre", "estimated_act_norm_list": [1.0, -1.0]}, "positive scales"),
     ],
@@ -153,10 +155,10 @@ def test_a_folder_with_something_in_it_is_not_written_over(tmp_path: Path):
 @pytest.mark.parametrize(
     ("config", "tensors", "message"),
     [
-        ({"architecture": "gated"}, {}, "is of architecture 'gated': Allowed: jumprelu, standard, topk"),
+        ({"architecture": "gated"}, {}, "is of architecture 'gated', .* standard, topk, jumprelu"),
         ({"normalize_activations": "layer_norm"}, {}, "normalises activations by layer_norm"),
-        ({"reshape_activations": "hook_z"}, {}, "reshapes them by hook_z"),
-        ({"normalize_activations": "expected_average_only_in"}, {}, r"does not keep s: give it as scales=\[s\]"),
+        ({"reshape_activations": "hook_z"}, {}, "reshapes activations, by hook_z"),
+        ({"normalize_activations": "expected_average_only_in"}, {}, r"does not keep the scales s_c \(normalize_act"),
         ({"architecture": "jumprelu"}, {}, "has no tensor log_threshold"),
         ({"architecture": "jumprelu"}, {"threshold": torch.ones(3)}, r"threshold has shape \(3,\), not \(6,\)"),
     ],
