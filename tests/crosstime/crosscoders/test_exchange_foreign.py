@@ -97,7 +97,7 @@ def sae_by_hand(x: Tensor, factor: Tensor | float = 1.0) -> tuple[Tensor, Tensor
 def test_scales_that_a_file_does_not_keep_are_asked_for(tmp_path: Path, names, config):
     folder = ctt(tmp_path / "theirs", config, names)
     with pytest.raises(
-        CrosscoderError, match=r"was trained on activations times s_c .* crosstime convert --scales"
+        CrosscoderError, match=r"was trained on activations times s_c .*crosstime convert --scales"
     ) as e:
         exchange.read(folder)
     assert "ct.estimate_scales" in str(e.value)
