@@ -18,6 +18,7 @@ from .training.l1 import L1Config as L1Config
 from .training.topk import TopKConfig as TopKConfig
 from .training.topk import BatchTopKConfig as BatchTopKConfig
 from .training.jumprelu import JumpReLUConfig as JumpReLUConfig
+from .training.jumprelu_per_checkpoint import PerCheckpointJumpReLUConfig as PerCheckpointJumpReLUConfig
 from .activations.data_config import DataConfig as DataConfig
 from .training.resume import Checkpointing as Checkpointing
 from .training.loggers import Logging as Logging

@@ -115,6 +115,51 @@ class Codes:
         mask = selection[self.feature]
         return Codes(self.token[mask], self.feature[mask], self.value[mask], self.n_tokens, self.n_features)
 
+    def split(self, n_parts: int) -> list[Codes]:
+        """The codes of `n_parts` dictionaries of equal size, whose features are numbered one dictionary after another.
+
+        Examples:
+            >>> first, second = Codes.from_dense(torch.tensor([[0.0, 2.0, 3.0, 0.0]])).split(2)
+            >>> first.dense().tolist(), second.dense().tolist()
+            ([[0.0, 2.0]], [[3.0, 0.0]])
+        """
+        n_features = self.n_features // n_parts
+        part = self.feature // n_features
+        masks = [part == index for index in range(n_parts)]
+        return [
+            Codes(self.token[mask], self.feature[mask] % n_features, self.value[mask], self.n_tokens, n_features)
+            for mask in masks
+        ]
+
+    @classmethod
+    def maximum(cls, codes: Sequence[Codes]) -> Codes:
+        """The largest activation of each feature on each token among several codes of the same tokens.
+
+        Codes that are one and the same object are returned as they are.
+
+        Raises:
+            ShapeError: the codes are of other numbers of tokens or features.
+
+        Examples:
+            >>> rows = [[[0.0, 2.0]], [[1.0, 0.5]]]
+            >>> Codes.maximum([Codes.from_dense(torch.tensor(row)) for row in rows]).dense().tolist()
+            [[1.0, 2.0]]
+        """
+        first = codes[0]
+        if all(other is first for other in codes):
+            return first
+        for other in codes:
+            if (other.n_tokens, other.n_features) != (first.n_tokens, first.n_features):
+                raise ShapeError(
+                    f"Codes of {other.n_tokens} tokens and {other.n_features} features cannot be compared with codes "
+                    f"of {first.n_tokens} tokens and {first.n_features} features."
+                )
+        keys = torch.cat([other.token * first.n_features + other.feature for other in codes])
+        values = torch.cat([other.value for other in codes])
+        key, entry = torch.unique(keys, return_inverse=True)
+        value = values.new_zeros(len(key)).scatter_reduce(0, entry, values, "amax", include_self=False)
+        return cls(key // first.n_features, key % first.n_features, value, first.n_tokens, first.n_features)
+
     @property
     def l0(self) -> float:
         """Mean number of features that fire on a token; 0 if there are no tokens."""

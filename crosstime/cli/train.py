@@ -29,7 +29,9 @@ def train(
         ),
     ],
     site: SiteName = "resid.-1",
-    kind: Annotated[str, typer.Option("--kind", "-k", help="l1, topk, batchtopk or jumprelu.")] = "l1",
+    kind: Annotated[
+        str, typer.Option("--kind", "-k", help="l1, topk, batchtopk, jumprelu or jumprelu_per_checkpoint.")
+    ] = "l1",
     features: Annotated[int | None, typer.Option("--features", "-f", help="Size of the dictionary.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Optimizer steps.")] = None,
     batch: Annotated[int | None, typer.Option("--batch", help="Tokens of a step.")] = None,

@@ -19,18 +19,36 @@ class Activation(nn.Module):
     scale of training: by how much a feature adds to the reconstruction, rather than by the size of its code. What a
     kind does differently in training is a method of its trainer; there is no training mode that evaluation could be
     left in by mistake.
+
+    Most kinds have one gate for all checkpoints. A kind with a gate per checkpoint compares
+    ``z_ic = relu(pre_i) ||W_dec[i, c]||`` at each of them, so that its codes differ between checkpoints: they are
+    ``T C F`` instead of ``T F``.
+
+    Attributes:
+        name: the name that files contain.
+        gate_per_checkpoint: whether each checkpoint has a gate of its own.
     """
 
     name: ClassVar[str]
+    gate_per_checkpoint: ClassVar[bool] = False
 
-    def forward(self, pre: Float[Tensor, "T F"], norms: Float[Tensor, " F"]) -> Float[Tensor, "T F"]:
+    def forward(self, pre: Float[Tensor, "T F"], norms: Float[Tensor, "*gates F"]) -> Float[Tensor, "T *gates F"]:
         """Codes, which are zero for features that are not active.
 
         Args:
             pre: pre-activations ``sum_c W_enc[c] s_c x_c + b_enc``.
-            norms: n_i.
+            norms: n_i; with a gate per checkpoint ``||W_dec[i, c]||``, ``C F``.
         """
         raise NotImplementedError
+
+    def gate(self) -> str:
+        """Where a feature is gated, in words that a report can show.
+
+        Examples:
+            >>> ReLU().gate()
+            'one gate for all checkpoints'
+        """
+        return "a gate per checkpoint" if self.gate_per_checkpoint else "one gate for all checkpoints"
 
     def settings(self) -> dict[str, Any]:
         """Plain values from which `activation_named` rebuilds the module; its tensors are in the state dict."""
@@ -55,7 +73,7 @@ class ReLU(Activation):
     def __init__(self, n_features: int = 0) -> None:
         super().__init__()
 
-    def forward(self, pre: Float[Tensor, "T F"], norms: Float[Tensor, " F"]) -> Float[Tensor, "T F"]:
+    def forward(self, pre: Float[Tensor, "T F"], norms: Float[Tensor, "*gates F"]) -> Float[Tensor, "T *gates F"]:
         """See `Activation.forward`."""
         return torch.relu(pre)
 
@@ -84,7 +102,7 @@ class TopK(Activation):
         _check_k(k, n_features)
         self.k = k
 
-    def forward(self, pre: Float[Tensor, "T F"], norms: Float[Tensor, " F"]) -> Float[Tensor, "T F"]:
+    def forward(self, pre: Float[Tensor, "T F"], norms: Float[Tensor, "*gates F"]) -> Float[Tensor, "T *gates F"]:
         """See `Activation.forward`."""
         codes = torch.relu(pre)
         top = (codes.detach() * norms).topk(self.k, dim=-1, sorted=False).indices
@@ -132,7 +150,7 @@ class BatchTopK(Activation):
         self.k = k
         self.register_buffer("threshold", torch.tensor(0.0))
 
-    def forward(self, pre: Float[Tensor, "T F"], norms: Float[Tensor, " F"]) -> Float[Tensor, "T F"]:
+    def forward(self, pre: Float[Tensor, "T F"], norms: Float[Tensor, "*gates F"]) -> Float[Tensor, "T *gates F"]:
         """See `Activation.forward`."""
         codes = torch.relu(pre)
         return codes * (codes.detach() * norms > self.threshold)
@@ -178,13 +196,49 @@ class JumpReLU(Activation):
         self.bandwidth = float(bandwidth)
         self.log_threshold = nn.Parameter(torch.full((n_features,), float(threshold)).log())
 
-    def forward(self, pre: Float[Tensor, "T F"], norms: Float[Tensor, " F"]) -> Float[Tensor, "T F"]:
+    def forward(self, pre: Float[Tensor, "T F"], norms: Float[Tensor, "*gates F"]) -> Float[Tensor, "T *gates F"]:
         """See `Activation.forward`."""
         return _Jump.apply(pre, norms.detach(), self.log_threshold.exp(), self.bandwidth)
 
     def settings(self) -> dict[str, Any]:
         """See `Activation.settings`."""
         return {"bandwidth": self.bandwidth}
+
+
+class PerCheckpointJumpReLU(JumpReLU):
+    """A JumpReLU with a gate at every checkpoint: a feature can be active at one and inactive at another.
+
+    ``f_ic = relu(pre_i) H(z_ic - exp(t_i))`` with ``z_ic = relu(pre_i) ||W_dec[i, c]||``. All checkpoints have the same
+    pre-activation and the same threshold, so ``f_ic`` is either ``relu(pre_i)`` or zero, and the gate opens first where
+    the decoder norm is largest. Where the norm is zero, the feature is never active. Near the threshold,
+    ``df_ic/dt_i = -(theta_i² / ||W_dec[i, c]||) / bandwidth``, summed over checkpoints.
+
+    Args:
+        n_features: F.
+        threshold: initial theta.
+        bandwidth: width of the window, in norm-weighted units.
+
+    Raises:
+        CrosscoderError: threshold or bandwidth is not positive.
+
+    Examples:
+        >>> activation = PerCheckpointJumpReLU(1, threshold=1.0)
+        >>> activation(torch.tensor([[2.0]]), torch.tensor([[0.1], [3.0]])).tolist()
+        [[[0.0], [2.0]]]
+
+    Source: EoC's code, llamascopium 2.0.0b34, ``models/crosscoder.py`` (`Crosscoder.encode`) and
+    ``activation_functions.py`` (`STEFunction`). It computes ``act(pre_i n_ic) / n_ic`` with ``n_ic = ||W_dec[i, c]||``,
+    which is the same number where n_ic is not zero, and NaN where it is.
+    """
+
+    name = "jumprelu_per_checkpoint"
+    gate_per_checkpoint = True
+
+    def forward(self, pre: Float[Tensor, "T F"], norms: Float[Tensor, "*gates F"]) -> Float[Tensor, "T *gates F"]:
+        """See `Activation.forward`."""
+        threshold = self.log_threshold.exp().expand_as(norms)
+        pre = pre.unsqueeze(1).expand(-1, *norms.shape)
+        return _Jump.apply(pre, norms.detach(), threshold, self.bandwidth)
 
 
 class _Jump(torch.autograd.Function):
@@ -207,7 +261,9 @@ class _Jump(torch.autograd.Function):
         return gradient * active, None, -(gradient * on_ramp).sum(0) * (code_at_threshold / ctx.bandwidth), None
 
 
-ACTIVATIONS: dict[str, type[Activation]] = {kind.name: kind for kind in (ReLU, TopK, BatchTopK, JumpReLU)}
+ACTIVATIONS: dict[str, type[Activation]] = {
+    kind.name: kind for kind in (ReLU, TopK, BatchTopK, JumpReLU, PerCheckpointJumpReLU)
+}
 """Every activation function by the name that files contain."""
 
 
@@ -227,6 +283,19 @@ def activation_named(name: str, n_features: int, settings: dict[str, Any]) -> Ac
         return ACTIVATIONS[name](n_features, **settings)
     except TypeError as error:
         raise CrosscoderError(f"Activation function {name!r} does not take the settings {settings}.") from error
+
+
+def refuse_shared(activation: Activation, n_shared: int) -> None:
+    """Refuse features with one direction for all checkpoints under a gate per checkpoint, which compares directions.
+
+    Raises:
+        CrosscoderError: there are such features.
+    """
+    if activation.gate_per_checkpoint and n_shared:
+        raise CrosscoderError(
+            f"{activation.name} gates a feature by its decoder norm at each checkpoint, and a shared feature has one "
+            f"direction for all of them: n_shared must be 0, not {n_shared}."
+        )
 
 
 def _check_k(k: int, n_features: int) -> None:

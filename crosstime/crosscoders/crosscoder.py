@@ -12,7 +12,7 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from crosstime.crosscoders.activation_functions import Activation, ReLU
+from crosstime.crosscoders.activation_functions import Activation, ReLU, refuse_shared
 from crosstime.crosscoders.crosscoder_file import CrosscoderFile
 from crosstime.crosscoders.hub import OnHub
 from crosstime.crosscoders.origin import Origin
@@ -34,6 +34,9 @@ class CrossCoder(Shown, nn.Module, OnHub):
     the scale of training; `fold` multiplies them into the weights. ``act`` is a submodule
     (`crosstime.crosscoders.activation_functions`). With one checkpoint, this is a sparse autoencoder.
 
+    An activation function with a gate per checkpoint has codes ``f_ic`` that differ between checkpoints. Codes are then
+    ``T C F`` instead of ``T F``, and ``x̂_c = ( f_c W_dec[:, c] + b_dec[c] ) / s_c``.
+
     Args:
         origin: checkpoints, site and width.
         n_features: F.
@@ -48,7 +51,8 @@ class CrossCoder(Shown, nn.Module, OnHub):
     Shapes: W_enc ``C D F``, W_dec ``F C D``, b_enc ``F``, b_dec ``C D``, scales ``C``.
 
     Raises:
-        CrosscoderError: there is no checkpoint or no feature, or `scales` or `n_shared` does not fit them.
+        CrosscoderError: there is no checkpoint or no feature, `scales` or `n_shared` does not fit them, or features are
+            shared under a gate per checkpoint.
 
     Examples:
         >>> from interventions import Site
@@ -86,6 +90,8 @@ class CrossCoder(Shown, nn.Module, OnHub):
             )
         if not 0 <= n_shared <= n_features:
             raise CrosscoderError(f"n_shared must be between 0 and the {n_features} features, not {n_shared}.")
+        activation = activation if activation is not None else ReLU()
+        refuse_shared(activation, n_shared)
         scales = torch.ones(n_checkpoints) if scales is None else scales.detach().clone().float()
         if scales.shape != (n_checkpoints,):
             raise CrosscoderError(f"{n_checkpoints} checkpoints need as many scales, not {tuple(scales.shape)}.")
@@ -103,13 +109,14 @@ class CrossCoder(Shown, nn.Module, OnHub):
         # Scales, activation function, and the norms that folding preserves
         self.register_buffer("scales", scales)
         self.register_buffer("norms_before_folding", None)
-        self.activation: Activation = activation if activation is not None else ReLU()
+        self.activation: Activation = activation
 
     def headline(self) -> str:
         """Sizes, activation function and origin."""
         origin = self.origin
         settings = ", ".join(f"{name} {value:g}" for name, value in self.activation.settings().items())
         kind = f"{self.activation.name} ({settings})" if settings else self.activation.name
+        kind = f"{kind} with {self.activation.gate()}" if self.activation.gate_per_checkpoint else kind
         return f"{self.n_features:,} features, {kind}, of {origin.suite} at {origin.site}, d_model {origin.d_model:,}"
 
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -128,12 +135,12 @@ class CrossCoder(Shown, nn.Module, OnHub):
         """Number of features, F."""
         return self.W_dec.shape[0]
 
-    def encode(self, x: Float[Tensor, "T C D"]) -> Float[Tensor, "T F"]:
+    def encode(self, x: Float[Tensor, "T C D"]) -> Float[Tensor, "T *gates F"]:
         """Codes of T tokens, from their activations at all C checkpoints in the models' own scale."""
         encoder = self.W_enc * self.scales.reshape(-1, 1, 1)
         return self.activation(self._pre(x, encoder), self.selection_norms())
 
-    def encode_scaled(self, scaled: Float[Tensor, "T C D"]) -> Float[Tensor, "T F"]:
+    def encode_scaled(self, scaled: Float[Tensor, "T C D"]) -> Float[Tensor, "T *gates F"]:
         """Codes of activations that are already on the scale of training."""
         return self.activation(self.pre_scaled(scaled), self.selection_norms())
 
@@ -141,12 +148,12 @@ class CrossCoder(Shown, nn.Module, OnHub):
         """Pre-activations ``sum_c W_enc[c] s_c x_c + b_enc``, from activations on the scale of training."""
         return self._pre(scaled, self.W_enc)
 
-    def decode(self, codes: Float[Tensor, "T F"]) -> Float[Tensor, "T C D"]:
+    def decode(self, codes: Float[Tensor, "T *gates F"]) -> Float[Tensor, "T C D"]:
         """Reconstructions of the activations at all C checkpoints, in the models' own scale."""
         scales = self.scales.unsqueeze(-1)
         return self._decode(codes, self.W_dec / scales, self.b_dec / scales)
 
-    def decode_scaled(self, codes: Float[Tensor, "T F"]) -> Float[Tensor, "T C D"]:
+    def decode_scaled(self, codes: Float[Tensor, "T *gates F"]) -> Float[Tensor, "T C D"]:
         """Reconstructions on the scale of training."""
         return self._decode(codes, self.W_dec, self.b_dec)
 
@@ -159,6 +166,9 @@ class CrossCoder(Shown, nn.Module, OnHub):
         return torch.addmm(self.b_enc, flat, rearrange(encoder, "c d f -> (c d) f"))
 
     def _decode(self, codes: Tensor, directions: Tensor, bias: Tensor) -> Tensor:
+        if self.activation.gate_per_checkpoint:
+            by_checkpoint = torch.baddbmm(bias.unsqueeze(1), codes.transpose(0, 1), directions.transpose(0, 1))
+            return by_checkpoint.transpose(0, 1)
         flat = torch.addmm(rearrange(bias, "c d -> (c d)"), codes, rearrange(directions, "f c d -> f (c d)"))
         return rearrange(flat, "t (c d) -> t c d", c=self.n_checkpoints)
 
@@ -168,9 +178,13 @@ class CrossCoder(Shown, nn.Module, OnHub):
             return self.norms_before_folding
         return self.W_dec.detach().norm(dim=-1).T
 
-    def selection_norms(self) -> Float[Tensor, " F"]:
-        """Weights ``n_i = sum_c ||W_dec[i, c]||`` of the codes in the selection of active features."""
-        return self.decoder_norms().sum(0)
+    def selection_norms(self) -> Float[Tensor, "*gates F"]:
+        """Weights of the codes in the selection of active features.
+
+        ``n_i = sum_c ||W_dec[i, c]||``; with a gate per checkpoint ``||W_dec[i, c]||``, ``C F``.
+        """
+        norms = self.decoder_norms()
+        return norms if self.activation.gate_per_checkpoint else norms.sum(0)
 
     def fold(self) -> CrossCoder:
         """A copy that computes the same function with the scales multiplied into the weights, and then set to one.
@@ -206,7 +220,8 @@ class CrossCoder(Shown, nn.Module, OnHub):
     def decompose(self, x: Float[Tensor, "C T D"]) -> list[Decomposition]:
         """Decompose the activations of every checkpoint into features and an error term, in the models' own scale.
 
-        The tokens are encoded once, chunk by chunk, and all C decompositions share their codes.
+        The tokens are encoded once, chunk by chunk. All C decompositions share their codes, unless the crosscoder has a
+        gate per checkpoint: then each has its own.
 
         Raises:
             CrosscoderError: the number of checkpoints or the width is not that of the crosscoder.
@@ -225,12 +240,16 @@ class CrossCoder(Shown, nn.Module, OnHub):
             )
         x = x.to(self.W_dec)
         scales = self.scales.unsqueeze(-1)
+        n_gates = self.n_checkpoints if self.activation.gate_per_checkpoint else 1
         # Scale the activations of a chunk rather than the weights, which would need a second copy of all weights
         codes = Codes.encode(
-            lambda chunk: self.encode_scaled(chunk * scales), rearrange(x, "c t d -> t c d"), self.n_features
+            lambda chunk: self.encode_scaled(chunk * scales).flatten(1),
+            rearrange(x, "c t d -> t c d"),
+            n_gates * self.n_features,
         )
+        by_checkpoint = codes.split(n_gates) if n_gates > 1 else [codes] * self.n_checkpoints
         return [
-            Decomposition(x[c], codes, self.W_dec.detach()[:, c], self.b_dec.detach()[c] / scale, scale)
+            Decomposition(x[c], by_checkpoint[c], self.W_dec.detach()[:, c], self.b_dec.detach()[c] / scale, scale)
             for c, scale in enumerate(self.scales.tolist())
         ]
 

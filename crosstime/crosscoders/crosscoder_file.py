@@ -10,7 +10,7 @@ from pathlib import Path
 from jaxtyping import Shaped
 from torch import Tensor
 
-from crosstime.crosscoders.activation_functions import Activation, activation_named
+from crosstime.crosscoders.activation_functions import Activation, activation_named, refuse_shared
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError, RunError
 from crosstime.machine.tensors import REAL, check_finite, check_names, check_tensor, read_tensors, write_tensors
@@ -112,6 +112,7 @@ class CrosscoderFile:
         n_shared = int(metadata.get("n_shared", "0"))
         if n_checkpoints < 1 or n_features < 1 or not 0 <= n_shared <= n_features:
             raise ValueError(f"it has {n_checkpoints} checkpoints, {n_features} features and {n_shared} shared ones")
+        refuse_shared(activation, n_shared)
         return cls(origin, activation, n_shared, tensors)
 
 

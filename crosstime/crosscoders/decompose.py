@@ -5,7 +5,8 @@ The algorithm, for a crosscoder of C checkpoints, F features and width D:
 1. *Read the activations.* Each of the C models runs the T tokens up to the crosscoder's site, one model in memory at a
    time. That gives ``x``, of shape C T D, in each model's own scale.
 2. *Encode once.* All checkpoints share one code, ``f = act(sum_c W_enc[c] s_c x_c + b_enc)``, of shape T F, of which
-   only the non-zeros are kept (`interventions.Codes`).
+   only the non-zeros are kept (`interventions.Codes`). A crosscoder with a gate per checkpoint has a code ``f_c`` at
+   each of them, which takes the place of f below.
 3. *Decompose at every checkpoint.* ``x_c = f @ directions_c + bias_c + error_c`` with
    ``directions_c = W_dec[:, c] / s_c`` and ``bias_c = b_dec[c] / s_c``: the scales ``s_c = sqrt(D) / E||x_c||``, which
    made the checkpoints comparable in training, are divided out again. The error term is what the crosscoder does not
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -46,7 +48,8 @@ class DecomposedTask(Shown):
     Attributes:
         task: the tokenized task.
         prompts: its prompts, in the form that `interventions` takes.
-        clean: decomposition of the prompts at each checkpoint; all of them share their codes.
+        clean: decomposition of the prompts at each checkpoint; all of them share their codes, unless the crosscoder has
+            a gate per checkpoint.
         patched: the same for the patch prompts; None if the task has none.
     """
 
@@ -57,11 +60,16 @@ class DecomposedTask(Shown):
 
     def headline(self) -> str:
         """The number of prompts, tokens and checkpoints, and the mean number of active features of a token."""
-        codes = self.clean[0].codes
+        codes = self.codes
         return (
             f"{len(self.prompts):,} prompts of {self.task.name}, {codes.n_tokens:,} tokens, at {len(self.clean)} "
             f"checkpoints; {codes.l0:.1f} of {codes.n_features:,} features fire on a token"
         )
+
+    @cached_property
+    def codes(self) -> Codes:
+        """Activations of the features on the prompts; see `joint_codes`."""
+        return joint_codes(self.clean)
 
     def baseline(self, name: str, checkpoint_index: int, *, seed: int = 0) -> Baseline:
         """The state that features are moved to at one checkpoint, by the name of the baseline.
@@ -95,7 +103,8 @@ class DecomposedText(Shown):
 
     Attributes:
         text: the sequences, T tokens.
-        decompositions: decomposition of the N tokens at each checkpoint; all of them share their codes.
+        decompositions: decomposition of the N tokens at each checkpoint; all of them share their codes, unless the
+            crosscoder has a gate per checkpoint.
         token_mask: for each of the T tokens, whether it is one of the N.
     """
 
@@ -111,10 +120,10 @@ class DecomposedText(Shown):
             f"{codes.l0:.1f} of {codes.n_features:,} features fire on a token"
         )
 
-    @property
+    @cached_property
     def codes(self) -> Codes:
-        """Activations of the features on the N tokens, the same for all checkpoints."""
-        return self.decompositions[0].codes
+        """Activations of the features on the N tokens; see `joint_codes`."""
+        return joint_codes(self.decompositions)
 
     @property
     def tokens(self) -> Int[Tensor, " N"]:
@@ -125,6 +134,19 @@ class DecomposedText(Shown):
     def previous(self) -> Int[Tensor, " N"]:
         """Ids of the tokens that precede the N tokens."""
         return self.text.tokens[self.token_mask.nonzero().squeeze(1) - 1]
+
+
+def joint_codes(decompositions: Sequence[Decomposition]) -> Codes:
+    """The activation of each feature on each token, whatever the checkpoint: the largest at any of them.
+
+    With one gate for all checkpoints, these are the codes that all of them share. With a gate per checkpoint, f_ic is
+    either ``relu(pre_i)`` or zero, and the gate opens first where the decoder norm is largest: the joint code is that
+    of the checkpoint at which the feature's decoder norm peaks.
+
+    Args:
+        decompositions: of the same tokens at each checkpoint, as `CrossCoder.decompose` returns them.
+    """
+    return Codes.maximum([decomposition.codes for decomposition in decompositions])
 
 
 def prepare_task(

@@ -239,7 +239,7 @@ def _random_rankings(
     decomposed: DecomposedTask, top: Sequence[int], largest: int, draws: int, generator: torch.Generator
 ) -> list[list[int]]:
     """Random rankings of the features that fire on the task and are not among the first `largest` of a ranking."""
-    firing = torch.unique(decomposed.clean[0].codes.feature).tolist()
+    firing = torch.unique(decomposed.codes.feature).tolist()
     candidates = sorted(set(firing) - set(top[:largest]))
     if not candidates:
         return []

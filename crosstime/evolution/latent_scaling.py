@@ -11,11 +11,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.crosscoders.decompose import joint_codes
 from crosstime.effects.relie import relative
 from crosstime.errors import CrosscoderError
 from crosstime.evolution.presence import PRESENT, present
 from crosstime.machine.long_table import long_table
-from interventions import Decomposition
+from interventions import Codes, Decomposition
 
 SHARED_RECONSTRUCTION, SHARED_ERROR = 0.5, 0.2
 """Ratios from which a feature counts as present although its decoder is small (Minder et al., section 3)."""
@@ -59,11 +60,14 @@ def scale_latents(crosscoder: CrossCoder, decompositions: Sequence[Decomposition
         beta_ic = argmin_b sum_t || b f_i(t) d_i - y_c(t) ||² = sum_t f_i(t) <d_i, y_c(t)> / ( ||d_i||² sum_t f_i(t)² )
 
         reconstruction : y_c = sum_j f_j W_dec[j, c]
-        error          : y_c = s_c e_c + f_i W_dec[i, c]
+        error          : y_c = s_c e_c + f_ic W_dec[i, c]
 
     all on the scale of training. A feature whose decoder has shrunk although the activation contains its direction
     shows in the error; a feature whose part is written by other features shows in the reconstruction. Adding the
     feature's own part to the error adds ``<d_i, W_dec[i, c]> / ||d_i||²`` to beta, so that nothing is fitted twice.
+
+    With a gate per checkpoint, f_i is the code at the checkpoint of the largest norm (`joint_codes`), and the own part
+    counts only the tokens on which the gate of checkpoint c is open: ``sum_t f_ic(t)² / sum_t f_i(t)²`` multiplies it.
 
     Args:
         crosscoder: the features.
@@ -78,7 +82,7 @@ def scale_latents(crosscoder: CrossCoder, decompositions: Sequence[Decomposition
 
     Source: Minder et al. 2025 (arXiv 2504.02922), section 3 and appendix on the closed form.
     """
-    codes = decompositions[0].codes
+    codes = joint_codes(decompositions)
     if (len(decompositions), codes.n_features) != (crosscoder.n_checkpoints, crosscoder.n_features):
         raise CrosscoderError(
             f"Decompositions at {len(decompositions)} checkpoints into {codes.n_features} features do not fit a "
@@ -93,7 +97,7 @@ def scale_latents(crosscoder: CrossCoder, decompositions: Sequence[Decomposition
     directions = weights[torch.arange(len(norms)), peak] * to_training[peak].unsqueeze(1)
 
     # Denominator: squared norm of the direction, and squared activation summed over tokens
-    energy = torch.zeros(len(norms), dtype=torch.float64).index_add(0, codes.feature, codes.value.double() ** 2)
+    energy = _energy(codes)
     square_norm = directions.double().square().sum(1)
 
     # Numerators at every checkpoint
@@ -112,7 +116,15 @@ def scale_latents(crosscoder: CrossCoder, decompositions: Sequence[Decomposition
         for numerators in (reconstruction, error)
     ]
     own_part = torch.einsum("fd,fcd->fc", directions, weights).double() * to_training / square_norm.unsqueeze(1)
+    if crosscoder.activation.gate_per_checkpoint:
+        own_energy = torch.stack([_energy(decomposition.codes) for decomposition in decompositions], 1)
+        own_part = own_part * own_energy / energy.unsqueeze(1)
     return Scaling(reconstruction=betas[0], error=betas[1] + own_part, peak=peak)
+
+
+def _energy(codes: Codes) -> Float[Tensor, " F"]:
+    """Squared activation of each feature, summed over tokens."""
+    return torch.zeros(codes.n_features, dtype=torch.float64).index_add(0, codes.feature, codes.value.double() ** 2)
 
 
 def latent_scaling(

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.crosscoders.decompose import joint_codes
 from crosstime.evolution.latent_scaling import SHARED_ERROR, SHARED_RECONSTRUCTION, scale_latents
 from crosstime.evolution.match_features import match_directions
 from crosstime.evolution.presence import PRESENT, present
@@ -60,7 +61,7 @@ def recovery(
     x = planted.activations(planted.codes(n_tokens, generator), generator)
     decompositions = crosscoder.decompose(x.transpose(0, 1))
     alive = torch.zeros(crosscoder.n_features, dtype=torch.bool)
-    alive[decompositions[0].codes.feature] = True
+    alive[joint_codes(decompositions).feature] = True
 
     # Match the learned features that fire to the planted ones
     directions = torch.stack([decomposition.directions for decomposition in decompositions], 1)

@@ -30,7 +30,7 @@ def contexts(
     """Find, for each feature, the prompts of a task on which it fires most strongly.
 
     Args:
-        decomposed: the decomposed task; all checkpoints share its codes.
+        decomposed: the decomposed task.
         features: feature numbers.
         tokenizer: gives the text of each token.
         attribution: of the same prompts. It adds the effect of the feature at each token and checkpoint, if effects
@@ -44,7 +44,7 @@ def contexts(
         >>> contexts(decomposed, [3, 17], suite.tokenizer)[3][0].tokens  # doctest: +SKIP
         ('the', ' author', ' near', ' the', ' guards')
     """
-    codes, prompts = decomposed.clean[0].codes, decomposed.prompts
+    codes, prompts = decomposed.codes, decomposed.prompts
     contexts_of: dict[int, list[Context]] = {}
     for feature in features:
         activation = _activation(codes, feature)

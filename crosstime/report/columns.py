@@ -23,6 +23,8 @@ _COLUMNS = {
     "rotation": "revision other cosine",
     "rotation_steps": "revision previous degrees share turning",
     "dimensionality": "revision total alive",
+    "onsets": "feature onset kind",
+    "ngrams": "revision tokens loss unigram_kl bigram_kl unigram_entropy bigram_entropy",
     "similarity": "revision other cosine pearson cka",
     "lives": "task feature life_cycle label support",
     "dips": ("dip at other task group n revision prompts accuracy accuracy_change logit_difference_change low high p"),
@@ -31,7 +33,7 @@ _COLUMNS = {
 COLUMNS: dict[str, tuple[str, ...]] = {table: tuple(columns.split()) for table, columns in _COLUMNS.items()}
 """Columns of each table, in the order in which they are written."""
 
-CHECKPOINTS = ("revision", "other", "previous", "at")
+CHECKPOINTS = ("revision", "other", "previous", "at", "onset")
 LABELS = ("task", "dip", "features", "kind", "group", "class_ie", "class_dec", "source", "life_cycle", "label")
 TEXT = frozenset({*CHECKPOINTS, *LABELS, "side", "token"})
 """Columns of text. A revision named 143000 or a feature set named 7 is still text."""

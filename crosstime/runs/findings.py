@@ -58,7 +58,7 @@ def ablation_groups(effects: pd.DataFrame, decomposed: DecomposedTask, *, seed: 
             sets[str(label)] = members.feature.tolist()
 
     # A control for each size of set
-    firing = torch.unique(decomposed.clean[0].codes.feature).tolist()
+    firing = torch.unique(decomposed.codes.feature).tolist()
     candidates = sorted(set(firing) - set(selected.feature))
     generator = torch.Generator().manual_seed(seed)
     controls: dict[str, Group] = {}

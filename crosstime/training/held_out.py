@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from crosstime.errors import CorpusError
-from crosstime.training.trainer import Trainer, squared_error
+from crosstime.training.trainer import Trainer
 
 _HASH_BYTES = 8
 
@@ -79,6 +79,6 @@ class ValidationBatch:
         x = processes.rows(self.x).to(crosscoder.W_dec)
         loss = trainer.losses(x, step).over(processes).loss
         scaled = x * crosscoder.scales.unsqueeze(-1)
-        l2 = squared_error(scaled, crosscoder.decode_scaled(crosscoder.encode_scaled(scaled)))
+        l2 = trainer.error(scaled, crosscoder.decode_scaled(crosscoder.encode_scaled(scaled)))
         processes.mean_(l2)
         return {"held_out_loss": loss.item(), "held_out_l2": l2.item()}

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from crosstime.errors import CrosscoderError
 from crosstime.training.jumprelu import JumpReLUConfig
+from crosstime.training.jumprelu_per_checkpoint import PerCheckpointJumpReLUConfig
 from crosstime.training.l1 import L1Config
 from crosstime.training.topk import BatchTopKConfig, TopKConfig
 from crosstime.training.trainer import TrainerConfig
 from user_input.nearest import nearest
 
 KINDS: dict[str, type[TrainerConfig]] = {
-    config.kind: config for config in (L1Config, TopKConfig, BatchTopKConfig, JumpReLUConfig)
+    config.kind: config
+    for config in (L1Config, TopKConfig, BatchTopKConfig, JumpReLUConfig, PerCheckpointJumpReLUConfig)
 }
 """Configuration class of each kind, which makes its activation function and its trainer."""
 

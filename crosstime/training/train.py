@@ -81,8 +81,8 @@ def train(
         site: where activations are read.
         corpus: text files, a Hub data set (``hf:ORG/NAME``), an iterable of documents, or a store of activations
             (`crosstime.harvest`).
-        config: kind, dictionary size and hyper-parameters: `L1Config`, `TopKConfig`, `BatchTopKConfig` or
-            `JumpReLUConfig`. `config.seed` is the seed of the initialisation.
+        config: kind, dictionary size and hyper-parameters: `L1Config`, `TopKConfig`, `BatchTopKConfig`,
+            `JumpReLUConfig` or `PerCheckpointJumpReLUConfig`. `config.seed` is the seed of the initialisation.
         data: batch size, sequence length, shuffle buffer, validation fraction and seed of the order of the data.
         precision: precision of the matrix products, float32 or bfloat16; None chooses bfloat16 on a GPU that supports
             it. Weights are always float32, and float32 products use TF32 where a GPU has it.

@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from crosstime.crosscoders.activation_functions import Activation
 from crosstime.crosscoders.crosscoder import CrossCoder
@@ -36,9 +36,10 @@ class TrainerConfig(ABC):
         n_features: F, the size of the dictionary.
         steps: number of optimiser steps.
         lr: learning rate of Adam(0.9, 0.999).
-        lr_warmup: fraction of the steps, at the start, in which the learning rate rises linearly from 0.
+        lr_warmup: steps at the start in which the learning rate rises linearly from 0: a fraction of all steps up to 1,
+            a number of steps above.
         lr_decay: fraction of the steps, at the end, in which the learning rate falls linearly to 0.
-        clip: maximum norm of the gradient.
+        clip: maximum norm of the gradient; 0 does not clip.
         n_shared: number of features with one decoder direction for all checkpoints.
         decoder_norm: norm of the decoder directions at initialisation.
         seed: seed of the initialisation.
@@ -65,8 +66,14 @@ class TrainerConfig(ABC):
     """Name of the hyper-parameter that sets the sparsity."""
 
     def __post_init__(self) -> None:
-        self.check_positive("n_features", "steps", "lr", "clip", "decoder_norm")
-        self.check_fractions("lr_warmup", "lr_decay")
+        self.check_positive("n_features", "steps", "lr", "decoder_norm")
+        self.check_fractions("lr_decay")
+        if self.clip < 0:
+            raise CrosscoderError(f"clip must be a norm, or 0 to leave gradients as they are, not {self.clip}.")
+        if not (0 <= self.lr_warmup <= 1 or (self.lr_warmup > 1 and float(self.lr_warmup).is_integer())):
+            raise CrosscoderError(
+                f"lr_warmup is a fraction of the steps from 0 to 1, or a whole number of them, not {self.lr_warmup}."
+            )
         if not 0 <= self.n_shared <= self.n_features:
             raise CrosscoderError(
                 f"n_shared must be between 0 and n_features ({self.n_features}), not {self.n_shared}."
@@ -119,9 +126,14 @@ class TrainerConfig(ABC):
             if not 0 <= getattr(self, name) <= 1:
                 raise CrosscoderError(f"{name} is a fraction of the steps between 0 and 1, not {getattr(self, name)}.")
 
+    @property
+    def lr_warmup_steps(self) -> float:
+        """Number of steps in which the learning rate rises."""
+        return self.lr_warmup * self.steps if self.lr_warmup <= 1 else self.lr_warmup
+
     def lr_factor(self, step: int) -> float:
         """The learning rate at a step, as a fraction of `lr`."""
-        warmup, decay = self.lr_warmup * self.steps, self.lr_decay * self.steps
+        warmup, decay = self.lr_warmup_steps, self.lr_decay * self.steps
         rising = (step + 1) / warmup if warmup else 1.0
         return max(0.0, min(1.0, rising, (self.steps - step) / decay if decay else 1.0))
 
@@ -132,9 +144,9 @@ class Losses:
 
     Attributes:
         loss: the training loss.
-        l2: ``sum_c ||s_c x_c - s_c x̂_c||²``.
+        l2: ``sum_c ||s_c x_c - s_c x̂_c||²``; its mean over checkpoints for the kind with a gate per checkpoint.
         sparsity: the kind's second term before its weight: L1, tanh, or the AuxK error.
-        l0: number of active features per token.
+        l0: number of active features per token; with a gate per checkpoint, the mean over checkpoints.
     """
 
     loss: Float[Tensor, ""]
@@ -157,7 +169,7 @@ class LossLog(NamedTuple):
     x_hat: Tensor
     """Reconstruction, ``B C D``."""
     f: Tensor
-    """Dense codes, ``B F``."""
+    """Dense codes, ``B F``; with a gate per checkpoint ``B C F``."""
     losses: dict[str, float]
     """The loss and its terms."""
 
@@ -178,7 +190,7 @@ class ForwardPass:
     losses: Losses
     fired: Bool[Tensor, " F"]
     reconstruction: Float[Tensor, "B C D"]
-    codes: Float[Tensor, "B F"] | ActiveCodes
+    codes: Float[Tensor, "B *gates F"] | ActiveCodes
     smallest_code: Float[Tensor, ""] | None = None
 
 
@@ -245,8 +257,14 @@ class Trainer(ABC):
         self.precision = precision
         self.wandb_name = type(self).__name__
         fused = all(parameter.device.type in ("cpu", "cuda") for parameter in crosscoder.parameters())
+        lr = config.lr * config.lr_factor(0)
+        groups = self._parameter_groups()
+        self._lr_factors = [factor for factor, _ in groups]
         self.optimizer = torch.optim.Adam(
-            crosscoder.parameters(), lr=config.lr * config.lr_factor(0), betas=(0.9, 0.999), fused=fused
+            [{"params": parameters, "lr": lr * factor} for factor, parameters in groups],
+            lr=lr,
+            betas=(0.9, 0.999),
+            fused=fused,
         )
         self.tokens_since_fired = torch.zeros(config.n_features, dtype=torch.long, device=crosscoder.W_dec.device)
         self.last_losses = None
@@ -294,7 +312,8 @@ class Trainer(ABC):
         parameters = list(self.crosscoder.parameters())
         self.processes.mean_(*(parameter.grad for parameter in parameters if parameter.grad is not None))
         self.crosscoder.tie_gradients()
-        torch.nn.utils.clip_grad_norm_(parameters, self.settings.clip)
+        if self.settings.clip:
+            torch.nn.utils.clip_grad_norm_(parameters, self.settings.clip)
         self.optimizer.step()
         self._set_learning_rate(step + 1)
 
@@ -315,9 +334,18 @@ class Trainer(ABC):
         self.tokens_since_fired = counters["tokens_since_fired"].clone()
         self._set_learning_rate(step)
 
+    def _parameter_groups(self) -> list[tuple[float, list[nn.Parameter]]]:
+        """The parameters, in groups with the factor by which each group's learning rate differs from `lr`."""
+        return [(1.0, list(self.crosscoder.parameters()))]
+
     def _set_learning_rate(self, step: int) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.lr * self.settings.lr_factor(step)
+        lr = self.settings.lr * self.settings.lr_factor(step)
+        for group, factor in zip(self.optimizer.param_groups, self._lr_factors, strict=True):
+            group["lr"] = lr * factor
+
+    def error(self, scaled: Float[Tensor, "B C D"], reconstruction: Float[Tensor, "B C D"]) -> Float[Tensor, ""]:
+        """The reconstruction error that the kind minimises, on the scale of training."""
+        return squared_error(scaled, reconstruction)
 
     def _forward_pass(self, scaled: Float[Tensor, "B C D"], step: int) -> ForwardPass:
         with torch.autocast(scaled.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
@@ -340,10 +368,10 @@ def squared_error(x: Float[Tensor, "B C D"], reconstruction: Float[Tensor, "B C 
     return (reconstruction - x).square().sum() / len(x)
 
 
-def mean_l0(codes: Float[Tensor, "B F"]) -> Float[Tensor, ""]:
-    """Number of active features per token, mean over the first 256 tokens of a batch."""
+def mean_l0(codes: Float[Tensor, "B *gates F"]) -> Float[Tensor, ""]:
+    """Number of active features per token and gate, mean over the first 256 tokens of a batch."""
     sample = codes.detach()[:_L0_TOKENS]
-    return sample.count_nonzero() / len(sample)
+    return sample.count_nonzero() / (sample.numel() // sample.shape[-1])
 
 
 def warmed_up(weight: float, step: int, warmup: float) -> float:

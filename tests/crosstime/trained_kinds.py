@@ -14,6 +14,7 @@ from crosstime.machine.storage import write_json
 from crosstime.machine.tensors import write_tensors
 from crosstime.suites.suite import Suite
 from crosstime.training.jumprelu import JumpReLUConfig
+from crosstime.training.jumprelu_per_checkpoint import PerCheckpointJumpReLUConfig
 from crosstime.training.l1 import L1Config
 from crosstime.training.loggers import Logging
 from crosstime.training.resume import Checkpointing
@@ -28,6 +29,7 @@ CONFIGS = {
     "l1": L1Config(l1=0.05, n_shared=3, **SHARED),
     "batchtopk": BatchTopKConfig(k=1, k_start=2, k_steps=10, dead_after=64, **SHARED | {"steps": 36}),
     "jumprelu": JumpReLUConfig(sparsity=0.5, **SHARED),
+    "jumprelu_per_checkpoint": PerCheckpointJumpReLUConfig(**SHARED),
 }
 
 

@@ -180,7 +180,7 @@ def _write(crosscoder: CrossCoder, path: Path) -> None:
         )
 
     # Weights with the scale multiplied in, without the checkpoint axis
-    folded, norms = crosscoder.fold(), crosscoder.selection_norms().detach()
+    folded, norms = crosscoder.fold(), crosscoder.selection_norms().detach().reshape(-1)
     W_dec = folded.W_dec[:, 0].detach()
     tensors = {"W_enc": folded.W_enc[0], "b_enc": folded.b_enc, "W_dec": W_dec, "b_dec": folded.b_dec[0]}
     config = _configuration(crosscoder)

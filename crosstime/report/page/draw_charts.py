@@ -16,7 +16,9 @@ from crosstime.report.charts.effect_lines import coloured_features
 from crosstime.report.charts.effects import effects_chart
 from crosstime.report.charts.faithfulness import faithfulness_chart
 from crosstime.report.charts.life_cycles import life_cycles_chart
+from crosstime.report.charts.ngrams import ngram_chart
 from crosstime.report.charts.norms import norms_chart
+from crosstime.report.charts.onsets import onsets_chart
 from crosstime.report.charts.relie import relie_chart, relie_histogram
 from crosstime.report.charts.similarity import similarity_chart
 from crosstime.report.charts.ternary import ternary_chart
@@ -50,6 +52,8 @@ def draw_charts(report: ReportInput) -> dict[str, alt.TopLevelMixin]:
         "temporal": partial(relie_chart, temporal, compared),
         "norms": partial(norms_chart, temporal, compared, coloured=colours),
         "rotation": partial(similarity_chart, report.rotation),
+        "onsets": partial(onsets_chart, report.onsets, report.onsets, compared),
+        "ngrams": partial(ngram_chart, report.ngrams),
         "decoder-steps": partial(decoder_steps_chart, steps, dimensionality, compared),
         "lives": partial(life_cycles_chart, report.life_cycles),
         "ablation": partial(ablation_chart, report.ablation),

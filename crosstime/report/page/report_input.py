@@ -48,6 +48,9 @@ class ReportInput:
         rotation: revision, other, cosine: mean cosine of the decoder directions of two checkpoints.
         rotation_steps: revision, previous, degrees, share, turning: rotation of the decoders at each step.
         dimensionality: revision, total, alive: number of dimensions that the features fill.
+        onsets: feature, onset (checkpoint), kind: when each feature of the dictionary emerges, and what it responds to.
+        ngrams: tokens, loss, unigram_kl, bigram_kl, unigram_entropy, bigram_entropy: how close the predictions of each
+            checkpoint are to unigrams and bigrams, as `crosstime.ngram_divergence` returns it.
         similarity: similarity of the activations of two checkpoints, as `crosstime.similarity` returns it.
         lives: task, feature, life_cycle, label (the life cycle in words, with its checkpoints), support: life cycle of
             each selected feature by its effects on the task, the most important feature first.
@@ -81,6 +84,8 @@ class ReportInput:
     rotation: pd.DataFrame = field(default_factory=_table("rotation"))
     rotation_steps: pd.DataFrame = field(default_factory=_table("rotation_steps"))
     dimensionality: pd.DataFrame = field(default_factory=_table("dimensionality"))
+    onsets: pd.DataFrame = field(default_factory=_table("onsets"))
+    ngrams: pd.DataFrame = field(default_factory=_table("ngrams"))
     similarity: pd.DataFrame = field(default_factory=_table("similarity"))
     lives: pd.DataFrame = field(default_factory=_table("lives"))
     dips: pd.DataFrame = field(default_factory=_table("dips"))

@@ -109,12 +109,17 @@ def _overview(report: ReportInput, pictures: Pictures) -> list[Child]:
         "Mean cosine between the activations of two checkpoints on the same text, at the crosscoder's site: how far "
         "the representation moves between them."
     )
+    ngrams_caption = (
+        "How far the predictions of each checkpoint are from the unigrams and the bigrams of the text, beside its loss "
+        "and their entropies: where the loss falls below an entropy, the model has learned more than these statistics."
+    )
 
     return [
         definitions(report.setup) if report.setup else None,
         _figure("accuracy", pictures, accuracy_caption, "No accuracy was measured."),
         table(columns, cells, caption="Accuracy at the compared checkpoints") if cells else None,
         _optional_figure("similarity", pictures, similarity_caption),
+        _optional_figure("ngrams", pictures, ngrams_caption),
     ]
 
 
@@ -244,6 +249,7 @@ def _decoders(report: ReportInput, pictures: Pictures) -> list[Child]:
         "How far the features that are present at both turn from one checkpoint to the next, on average, and how many "
         "dimensions of the space the features of a checkpoint fill."
     )
+    onsets = "Number of features that are first present at each checkpoint, their onset, by what they respond to."
     lives = "Share of features with each life: by decoder norm of all features, by effect of those selected on a task."
 
     return [
@@ -255,6 +261,7 @@ def _decoders(report: ReportInput, pictures: Pictures) -> list[Child]:
         _figure("norms", pictures, norms, "No decoder norms were kept."),
         _optional_figure("rotation", pictures, rotation),
         _optional_figure("decoder-steps", pictures, steps),
+        _optional_figure("onsets", pictures, onsets),
         _optional_figure("lives", pictures, lives),
         _life_cycles(report),
     ]

@@ -89,6 +89,11 @@ class Sizes:
         return self.recipe.crosscoder.n_features
 
     @property
+    def n_gates(self) -> int:
+        """Codes of a feature on a token: one for all checkpoints, or one at each."""
+        return self.n_checkpoints if self.recipe.crosscoder.activation().gate_per_checkpoint else 1
+
+    @property
     def cdf(self) -> int:
         """C D F, the size of the encoder and of the decoder."""
         return self.n_checkpoints * self.model.d_model * self.n_features
@@ -121,7 +126,7 @@ class Sizes:
 
     def encode(self, tokens: Number) -> Work:
         """Features of tokens, computed once for all checkpoints."""
-        return Work(2 * tokens * self.cdf, 4 * (self.cdf + tokens * self.n_features))
+        return Work(2 * tokens * self.cdf, 4 * (self.cdf + tokens * self.n_gates * self.n_features))
 
     def decode(self, tokens: Number) -> Work:
         """Reconstructions of tokens at one checkpoint from active features, and the gradient on each of them."""
@@ -130,7 +135,8 @@ class Sizes:
 
     def decomposed_bytes(self, tokens: Number) -> Number:
         """Bytes of activations, reconstructions and features of tokens, and of the crosscoder."""
-        return 16 * tokens * self.n_checkpoints * self.model.d_model + 20 * tokens * self.n_active + 8 * self.cdf
+        codes = 20 * tokens * self.n_active * self.n_gates
+        return 16 * tokens * self.n_checkpoints * self.model.d_model + codes + 8 * self.cdf
 
     def bootstrap(self, n_prompts: Number, columns: Number, resamples: int) -> Work:
         """A bootstrap over the prompts of one task: a product of counts and values in float64."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from crosstime.errors import CrosstimeError, RecipeError
-from crosstime.runs.recipe.crosscoder import CrosscoderRecipe, recipe_of_kind
+from crosstime.runs.recipe.crosscoder import CrosscoderRecipe, recipe_of_kind, refuse_keys_of_other_kinds
 from crosstime.runs.recipe.effects import EffectsRecipe, with_named_estimator
 from crosstime.runs.recipe.overlay import copy_table, override
 from interventions.errors import InterventionError
@@ -99,6 +99,7 @@ def _build_crosscoder(table: Mapping[str, Any], where: str, key: str) -> Crossco
     """Build the table of a crosscoder as the class of its kind."""
     try:
         cls, keys = recipe_of_kind(table)
+        refuse_keys_of_other_kinds(cls, keys)
     except CrosstimeError as error:
         raise RecipeError(f"{where}: [{key}] {error}") from error
     return build(cls, keys, where, key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from crosstime.activations.data_config import DataConfig
 from crosstime.errors import CrosscoderError
 from crosstime.training.jumprelu import JumpReLUConfig
+from crosstime.training.jumprelu_per_checkpoint import PerCheckpointJumpReLUConfig
 from crosstime.training.kinds import KINDS, kind_named
 from crosstime.training.l1 import L1Config
 from crosstime.training.loggers import LOGGERS, Logging
@@ -96,8 +97,15 @@ class JumpReLURecipe(CrosscoderRecipe, JumpReLUConfig):
     """``kind = "jumprelu"``: see `JumpReLUConfig`."""
 
 
+# The kind has other defaults than `TrainerConfig`, so that it comes before `CrosscoderRecipe`, which has those
+@dataclass(frozen=True)
+class PerCheckpointJumpReLURecipe(PerCheckpointJumpReLUConfig, CrosscoderRecipe):
+    """``kind = "jumprelu_per_checkpoint"``: see `PerCheckpointJumpReLUConfig`."""
+
+
 _RECIPES: dict[str, type[CrosscoderRecipe]] = {
-    recipe.kind: recipe for recipe in (L1Recipe, TopKRecipe, BatchTopKRecipe, JumpReLURecipe)
+    recipe.kind: recipe
+    for recipe in (L1Recipe, TopKRecipe, BatchTopKRecipe, JumpReLURecipe, PerCheckpointJumpReLURecipe)
 }
 
 
@@ -114,3 +122,17 @@ def recipe_of_kind(table: Mapping[str, Any]) -> tuple[type[CrosscoderRecipe], di
     keys = dict(table)
     kind = keys.pop("kind", L1Config.kind)
     return _RECIPES[kind_named(str(kind)).kind], keys
+
+
+def refuse_keys_of_other_kinds(recipe: type[CrosscoderRecipe], keys: Collection[str]) -> None:
+    """Refuse a hyper-parameter that other kinds have, such as a penalty for a kind with one penalty only.
+
+    Raises:
+        CrosscoderError: there is one; the sentence names the kinds that have it.
+    """
+    own = {field.name for field in fields(recipe)}
+    for key in keys:
+        others = [kind for kind, other in _RECIPES.items() if key in {field.name for field in fields(other)}]
+        if key not in own and others:
+            kinds = "kinds" if others[1:] else "kind"
+            raise CrosscoderError(f"{key} is a key of {kinds} {' and '.join(others)}, and kind {recipe.kind} has none.")

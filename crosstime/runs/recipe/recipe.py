@@ -15,6 +15,7 @@ from crosstime.runs.recipe.crosscoder import CrosscoderRecipe, L1Recipe
 from crosstime.runs.recipe.effects import EffectsRecipe
 from crosstime.runs.recipe.evolution import DipRecipe, EvolveRecipe
 from crosstime.runs.recipe.limits import at_least
+from crosstime.runs.recipe.ngrams import NgramsRecipe
 from crosstime.runs.recipe.overlay import Table, copy_table, merge, override
 from crosstime.runs.recipe.remote import RemoteRecipe
 from crosstime.runs.recipe.shipped import parse_toml, shipped, shipped_table
@@ -38,7 +39,7 @@ class Recipe:
         title: title of the report; default: the name.
         description: a sentence about the run.
         seed: seed of every random draw that has no seed of its own.
-        suite, compare, select, corpus, crosscoder, tasks, effects, evolve, dip, compute, remote: the tables of
+        suite, compare, select, ngrams, corpus, crosscoder, tasks, effects, evolve, dip, compute, remote: the tables of
             the file.
 
     Examples:
@@ -55,6 +56,7 @@ class Recipe:
     description: str = ""
     seed: int = 0
     select: SelectRecipe = field(default_factory=SelectRecipe)
+    ngrams: NgramsRecipe = field(default_factory=NgramsRecipe)
     crosscoder: CrosscoderRecipe = field(default_factory=L1Recipe)
     effects: EffectsRecipe = field(default_factory=EffectsRecipe)
     evolve: EvolveRecipe = field(default_factory=EvolveRecipe)

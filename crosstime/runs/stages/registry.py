@@ -12,6 +12,7 @@ from crosstime.runs.stages.evaluate import Evaluate
 from crosstime.runs.stages.evolve import Evolve
 from crosstime.runs.stages.explain import Explain
 from crosstime.runs.stages.make_suite import MakeSuite
+from crosstime.runs.stages.ngrams import Ngrams
 from crosstime.runs.stages.report import Report
 from crosstime.runs.stages.select import Select
 from crosstime.runs.stages.stage import Stage
@@ -21,6 +22,7 @@ from user_input.nearest import nearest
 STAGES: tuple[Stage, ...] = (
     MakeSuite(),
     Select(),
+    Ngrams(),
     Train(),
     Evaluate(),
     Attribute(),

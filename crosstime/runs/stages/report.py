@@ -45,7 +45,8 @@ class Report(Stage):
 
     def dependencies(self, inputs: Inputs, ledger: Ledger) -> object:
         """All earlier stages, and the version of crosstime."""
-        names = ("select", "evaluate", "attribute", "ablate", "evolve", "explain")
+        names = ["select", "evaluate", "attribute", "ablate", "evolve", "explain"]
+        names += ["ngrams"] if inputs.recipe.ngrams.sequences else []
         return [[ledger.key(name) for name in names], version("crosstime"), CORPUS_TOKENS]
 
     def files(self, recipe: Recipe) -> list[str]:
@@ -95,7 +96,9 @@ class Report(Stage):
             rotation=evolution["rotation"],
             rotation_steps=evolution["rotation_steps"],
             dimensionality=evolution["dimensionality"],
+            onsets=_onsets(inputs, folder),
             similarity=_similarity(inputs, folder, text),
+            **({"ngrams": folder.table("ngrams")} if recipe.ngrams.sequences else {}),
             lives=evolution["life_cycles"][evolution["life_cycles"].strongest],
             dips=folder.table("dips"),
             findings=findings,
@@ -122,6 +125,14 @@ def _decompose_text(inputs: Inputs, folder: RunFolder) -> DecomposedText | None:
         sample=TextSample(max(1, CORPUS_TOKENS // length), length),
         compute=inputs.compute,
     )
+
+
+def _onsets(inputs: Inputs, folder: RunFolder) -> pd.DataFrame:
+    """Onset and kind of every feature that has an onset; without text, the kinds are not known."""
+    onsets = folder.table(f"{FOLDER}/evolution")[["feature", "onset"]].dropna()
+    if not inputs.recipe.evolve.text:
+        return onsets.assign(kind="features")
+    return onsets.merge(folder.table(f"{FOLDER}/kinds")[["feature", "kind"]], on="feature")
 
 
 def _dip_sentences(folder: RunFolder) -> list[str]:
@@ -188,7 +199,8 @@ def _setup(inputs: Inputs, folder: RunFolder, text: DecomposedText | None) -> di
         **({"equal weights": "; ".join(equal)} if equal else {}),
         "compared": ", ".join(inputs.compared.revisions),
         "site": recipe.compare.site,
-        "crosscoder": f"{crosscoder.n_features:,} features, {crosscoder.summary()}, {crosscoder.steps:,} steps of "
+        "crosscoder": f"{crosscoder.n_features:,} features, {crosscoder.summary()}, {crosscoder.activation().gate()}, "
+        f"{crosscoder.steps:,} steps of "
         f"{crosscoder.batch_size:,} tokens, learning rate {crosscoder.lr:g}, seed {crosscoder.seed}",
         "effects": _estimator(effects),
         "completeness error": f"at most {completeness:.2%}",

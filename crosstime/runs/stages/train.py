@@ -48,7 +48,8 @@ class Train(Stage):
         stored = sizes.recipe.corpus.store() is not None
 
         # Steps
-        product = Work(2 * batch * sizes.cdf, 4 * (sizes.cdf + batch * (c * d + f)))
+        codes = sizes.n_gates * f
+        product = Work(2 * batch * sizes.cdf, 4 * (sizes.cdf + batch * (c * d + codes)))
         work = table.steps * (5 * product + Work(moved=2 * ADAM_BYTES * sizes.cdf))
 
         # Activations; the first token of a sequence is read and not trained on
@@ -62,7 +63,7 @@ class Train(Stage):
         filling = buffer * (2 if itemsize == 4 else 1 + 4 / itemsize)
 
         # Weights, gradients and two moments; a batch with its gradients, which is freed before the buffer is filled
-        activations = 4 * batch * (4 * f + 8 * c * d)
+        activations = 4 * batch * ((4 if sizes.n_gates == 1 else 6) * codes + 8 * c * d)
         device = 32 * sizes.cdf + activations + (0 if stored else sizes.model_bytes)
         host = filling if sizes.gpu else max(buffer, filling - activations)
 

@@ -21,7 +21,9 @@ SMALL = {
     "topk": {"k": 3},
     "batchtopk": {"k": 3, "k_start": 6, "k_steps": 5},
     "jumprelu": {"sparsity": 0.1, "threshold": 0.2},
+    "jumprelu_per_checkpoint": {"sparsity": 0.1, "threshold": 0.2, "bandwidth": 0.5, "norm_search": False},
 }
+SHARING = [kind for kind in KINDS if kind != "jumprelu_per_checkpoint"]
 
 
 def config_of(kind: str, **options) -> TrainerConfig:
@@ -51,7 +53,8 @@ def test_any_number_of_checkpoints_encodes_decodes_and_decomposes(kind: str, n_c
     codes = crosscoder.encode(x)
     assert 0 < (codes > 0).sum() < codes.numel()
     for c, part in enumerate(crosscoder.decompose(x.transpose(0, 1))):
-        torch.testing.assert_close(part.codes.dense(), codes.detach())
+        own = codes[:, c] if crosscoder.activation.gate_per_checkpoint else codes
+        torch.testing.assert_close(part.codes.dense(), own.detach())
         torch.testing.assert_close(part.reconstruction, crosscoder(x)[:, c].detach(), rtol=1e-4, atol=1e-5)
 
 
@@ -69,7 +72,7 @@ def test_folding_the_scales_leaves_the_function_the_same_bit_for_bit(kind: str, 
     assert torch.equal(folded.fold()(x), crosscoder(x))
 
 
-@pytest.mark.parametrize("kind", ["topk", "batchtopk", "jumprelu"])
+@pytest.mark.parametrize("kind", ["topk", "batchtopk", "jumprelu", "jumprelu_per_checkpoint"])
 def test_folding_the_weights_alone_would_change_which_features_fire(kind: str):
     crosscoder, x = crosscoder_of(kind), activations()
     folded = crosscoder.fold()
@@ -89,11 +92,12 @@ def test_codes_are_the_same_in_training_mode_and_one_token_at_a_time(kind: str):
 @pytest.mark.parametrize("folded", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_saved_and_loaded_with_thresholds_and_norms(tmp_path, kind: str, folded: bool):
-    crosscoder, x = crosscoder_of(kind, n_shared=4), activations()
+    n_shared = 4 if kind in SHARING else 0
+    crosscoder, x = crosscoder_of(kind, n_shared=n_shared), activations()
     crosscoder = crosscoder.fold() if folded else crosscoder
     crosscoder.save(tmp_path / "mine.safetensors")
     loaded = CrossCoder.load(tmp_path / "mine.safetensors")
-    assert (loaded.activation.name, loaded.n_shared) == (crosscoder.activation.name, 4)
+    assert (loaded.activation.name, loaded.n_shared) == (crosscoder.activation.name, n_shared)
     assert loaded.activation.settings() == crosscoder.activation.settings()
     assert torch.equal(loaded.encode(x), crosscoder.encode(x))
     assert torch.equal(loaded.decoder_norms(), crosscoder.decoder_norms())
@@ -122,7 +126,7 @@ def test_half_precision_products_train_nearly_as_well_and_keep_whole_weights(kin
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SHARING)
 def test_shared_features_keep_one_direction_and_the_others_do_not(kind: str):
     crosscoder = crosscoder_of(kind, n_shared=5, trained=15)
     moved = crosscoder_of(kind, n_shared=5, trained=0).W_dec - crosscoder.W_dec

@@ -18,6 +18,7 @@ from crosstime.errors import CrosscoderError
 from crosstime.suites.compute import DTYPES
 from crosstime.suites.suite import Suite
 from crosstime.training.jumprelu import JumpReLUConfig
+from crosstime.training.jumprelu_per_checkpoint import PerCheckpointJumpReLUConfig
 from crosstime.training.l1 import L1Config
 from crosstime.training.resume import Checkpointing
 from crosstime.training.topk import BatchTopKConfig, TopKTrainer
@@ -33,6 +34,7 @@ CONFIGS = {
     "l1": L1Config(l1=0.05, **SHARED),
     "batchtopk": BatchTopKConfig(k=1, k_start=2, k_steps=20, dead_after=64, **SHARED | {"n_features": 96}),
     "jumprelu": JumpReLUConfig(sparsity=0.5, **SHARED),
+    "jumprelu_per_checkpoint": PerCheckpointJumpReLUConfig(**SHARED),
 }
 
 
