@@ -20,6 +20,7 @@ REVISIONS = {
     "step2000": 2000,
     "main": 3000,
 }
+KINDS = ("token", "context", "previous token", "silent")
 COMPARED = ("step64", "step256", "main")
 TASKS = ("distractor_agreement_relational_noun", "regular_plural_subject_verb_agreement_1")
 FEATURES = (
@@ -229,6 +230,20 @@ def dimensionality(compared=COMPARED) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["revision", "total", "alive"])
 
 
+def onsets(compared=COMPARED) -> pd.DataFrame:
+    rows = [(place, revision, KINDS[place % len(KINDS)]) for place, revision in enumerate(4 * list(compared))]
+    return pd.DataFrame(rows, columns=["feature", "onset", "kind"])
+
+
+def ngrams(compared=COMPARED) -> pd.DataFrame:
+    rows = [
+        (revision, 1e6 * 4**place, 6.0 - place, 1.0 + place, 3.0 - place, 5.0, 4.0)
+        for place, revision in enumerate(compared)
+    ]
+    names = "revision tokens loss unigram_kl bigram_kl unigram_entropy bigram_entropy"
+    return pd.DataFrame(rows, columns=names.split())
+
+
 def similarity(compared=COMPARED) -> pd.DataFrame:
     table = rotation(compared)
     return table.assign(pearson=table["cosine"] - 0.01, cka=table["cosine"] ** 2)
@@ -316,6 +331,8 @@ def sample(compared: tuple[str, ...] = COMPARED, **changes: object) -> ReportInp
         "rotation": rotation(compared),
         "rotation_steps": rotation_steps(compared),
         "dimensionality": dimensionality(compared),
+        "onsets": onsets(compared),
+        "ngrams": ngrams(compared),
         "life_cycles": life_cycles(),
         "similarity": similarity(compared),
         "lives": lives(compared),

@@ -130,7 +130,7 @@ def test_what_does_not_fit_is_said():
     objections = plan(large, LAPTOP).objections
     assert any("main memory" in each for each in objections)
     assert any("of disk" in each for each in objections)
-    assert plan(large, replace(NODE, device_memory=2 * 10**11)).objections == ()
+    assert plan(large, replace(NODE, device_memory=3 * 10**11)).objections == ()
     (objection,) = plan(large, NODE).objections
     assert objection.startswith("stage train needs")
     assert "on the GPU, which has 80 GB" in objection

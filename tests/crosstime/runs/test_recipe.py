@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+import tomllib
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,12 @@ from crosstime.runs.recipe.effects import EffectsRecipe
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.recipe.shipped import shipped
 from crosstime.suites.tiny_config import TinyConfig
+from crosstime.training.jumprelu_per_checkpoint import PerCheckpointJumpReLUConfig
 from interventions import Aggregation
+
+EOC_STEPS = [0, *(2**power for power in range(1, 10)), *range(1000, 11_000, 1000), 14_000, 20_000, 27_000, 34_000]
+EOC_STEPS += [47_000, 60_000, 74_000, 87_000, 100_000, 114_000, 127_000, 143_000]
+"""The snapshots of EoC's analysis script."""
 
 TEXT = """
 name = "mine"
@@ -232,14 +240,29 @@ def test_the_papers_numbers_are_in_their_recipes():
         assert (crosscoder.clip, crosscoder.decoder_norm, crosscoder.seed) == (1.0, 0.08, 124)
         assert (recipe.compare.site, len(recipe.compare.revisions), recipe.corpus.sequence_length) == (site, 3, 1024)
         assert set(recipe.compare.revisions) <= set(recipe.suite.revisions)
-    recipe = Recipe.named("eoc-pythia-160m")
-    assert len(recipe.compare.revisions) == 32
-    assert (recipe.crosscoder.kind, recipe.crosscoder.n_features, recipe.compare.site) == (
-        "jumprelu",
-        24_576,
-        "resid.6",
-    )
-    assert recipe.crosscoder.steps * recipe.crosscoder.batch_size == 800_000_000
+    sizes = {"160m": (24_576, "resid.6", 5e-5, 0.1), "6.9b": (32_768, "resid.16", 1e-5, 0.3)}
+    for model, (n_features, site, lr, threshold_lr_factor) in sizes.items():
+        recipe = Recipe.named(f"eoc-pythia-{model}")
+        expected = PerCheckpointJumpReLUConfig(
+            n_features=n_features, lr=lr, threshold_lr_factor=threshold_lr_factor, lr_warmup=5_000.0
+        )
+        assert recipe.crosscoder.config() == expected
+        assert (recipe.compare.site, recipe.corpus.sequence_length) == (site, 2048)
+        assert recipe.crosscoder.steps * recipe.crosscoder.batch_size == 800_000_000
+        assert recipe.compare.revisions == [f"step{step}" for step in EOC_STEPS]
+        assert recipe.suite.revisions == recipe.compare.revisions
+
+
+def test_both_lists_of_eocs_snapshots_are_in_its_recipe():
+    """The list of the activation script is a comment that can be uncommented in place of the other."""
+    text = (files("crosstime") / "recipes" / "eoc-pythia-160m.toml").read_text(encoding="utf-8")
+    comments = "\n".join(line[2:] for line in text.splitlines() if line.startswith("# "))
+    (listed,) = re.findall(r"^revisions = \[.*?^\]", comments, re.MULTILINE | re.DOTALL)
+    revisions = tomllib.loads(listed)["revisions"]
+    even = [7000, 14000, 20000, 27000, 34000, 40000, 47000, 54000, 60000, 67000, 74000, 80000, 87000, 94000, 100000]
+    even += [107000, 114000, 120000, 127000, 134000, 143000]
+    assert revisions == [f"step{step}" for step in [0, *(2**power for power in range(1, 10)), 1000, *even]]
+    assert len(revisions) == 32
 
 
 @pytest.mark.parametrize(
