@@ -174,7 +174,7 @@ def test_missing_values_are_words_or_dashes_and_never_nan_or_a_half(page: Page) 
 def test_every_chart_is_a_file_a_picture_and_a_specification(folder: Path, page: Page) -> None:
     names = {
         *("accuracy", "training", "effects", "shares", "ternary", "temporal", "norms", "rotation", "ablation"),
-        *("faithfulness", "similarity", "decoder-steps", "lives"),
+        *("faithfulness", "similarity", "decoder-steps", "lives", "onsets", "ngrams"),
     }
     files = {path.name: path.read_bytes() for path in (folder / "charts").iterdir()}
     assert set(files) == {f"{name}.{kind}" for name in names for kind in ("svg", "png", "pdf")}
