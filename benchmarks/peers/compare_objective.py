@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -52,7 +53,8 @@ def random_case(
 def ours(config: PerCheckpointJumpReLUConfig, crosscoder: CrossCoder, x: Tensor) -> dict[str, Tensor]:
     """Codes, reconstruction, loss and gradients on the first batch, trained weights, and the searched norm."""
     # Forward and backward pass, at a step whose penalty has its full weight
-    start = {name: tensor.clone() for name, tensor in crosscoder.state_dict().items()}
+    start = crosscoder
+    crosscoder = copy.deepcopy(start)
     trainer = config.trainer(crosscoder)
     losses = trainer.losses(x[0], config.steps)
     losses.loss.backward()
@@ -67,7 +69,7 @@ def ours(config: PerCheckpointJumpReLUConfig, crosscoder: CrossCoder, x: Tensor)
     values["searched.W_dec"] = crosscoder.W_dec.detach().clone()
 
     # Training steps from the same weights
-    crosscoder.load_state_dict(start)
+    crosscoder = copy.deepcopy(start)
     trainer = config.trainer(crosscoder)
     for step, batch in enumerate(x):
         trainer.update(step, batch)
