@@ -88,7 +88,12 @@ STATE = ones(THEIRS, **BATCHTOPK, **NORMALIZER, code_normalization_id=torch.tens
 KINDS = {
     "ctt": Kind("ctt", "0.pt", ones(PLAIN, **BATCHTOPK), save_plainly, "0_cfg.json", CTT),
     "ckkissane": Kind(
-        "ckkissane", "cc_weights.pt", ones(PLAIN), save_plainly, "cfg.json", CTT | {"activation_scales": [0.5, 2.0]}
+        "ckkissane",
+        "cc_weights.pt",
+        ones(PLAIN),
+        save_plainly,
+        "cfg.json",
+        CTT | {"activation_scales": [0.5, 2.0], "batch_topk_final": None},
     ),
     "finetuning": Kind("finetuning", "model.safetensors", STATE, save_file, "config.json", FINETUNING),
     "state dict": Kind("finetuning", "ae.pt", STATE, save_plainly, "config.json", FINETUNING),
