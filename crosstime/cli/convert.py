@@ -22,7 +22,8 @@ def convert(
     source: Annotated[Path, typer.Argument(help="A crosscoder: a file or a folder.", show_default=False)],
     target: Annotated[Path, typer.Argument(help="Where to write it.", show_default=False)],
     to: Annotated[
-        str, typer.Option("--to", help="crosstime, ctt, ckkissane, finetuning or saelens (one checkpoint).")
+        str,
+        typer.Option("--to", help="crosstime, ctt, ckkissane, finetuning, llamascopium or saelens (one checkpoint)."),
     ] = "crosstime",
     of: Annotated[str | None, typer.Option("--from", help="Format of the source; default: detected.")] = None,
     suite: Annotated[str | None, typer.Option("--suite", help="Name of its suite, if the source lacks it.")] = None,

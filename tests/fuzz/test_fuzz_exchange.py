@@ -45,6 +45,14 @@ SAELENS = {
         "crosstime": {"suite": "tiny", "revisions": ["main"], "training": {"seed": 1}},
     },
 }  # fmt: skip
+THRESHOLD = "activation_function.log_jumprelu_threshold"
+GATED = {"W_E": (C, D, F), "b_E": (C, F), "W_D": (C, F, D), "b_D": (C, D), THRESHOLD: (F,)}
+GATED |= {f"dataset_average_activation_norm.{name}": () for name in ("step0", "main")}
+LLAMASCOPIUM = {
+    "sae_type": "crosscoder", "d_model": D, "expansion_factor": F / D, "use_decoder_bias": True, "act_fn": "jumprelu",
+    "norm_activation": "dataset-wise", "sparsity_include_decoder_norm": True, "jumprelu_threshold_window": 4.0,
+    "hook_points": ["step0", "main"], "crosstime": {"suite": "tiny", "site": "resid.1", "training": {"seed": 1}},
+}  # fmt: skip
 
 
 def ones(shapes: dict[str, tuple[int, ...]], **more: Tensor) -> dict[str, Tensor]:
@@ -98,6 +106,9 @@ KINDS = {
     "finetuning": Kind("finetuning", "model.safetensors", STATE, save_file, "config.json", FINETUNING),
     "state dict": Kind("finetuning", "ae.pt", STATE, save_plainly, "config.json", FINETUNING),
     "saelens": Kind("saelens", "sae_weights.safetensors", ones(SAE), save_file, "cfg.json", SAELENS),
+    "llamascopium": Kind(
+        "llamascopium", "sae_weights.safetensors", ones(GATED), save_file, "config.json", LLAMASCOPIUM
+    ),
 }
 every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.crosscoders.exchange import ckkissane, ctt, finetuning, native, saelens
+from crosstime.crosscoders.exchange import ckkissane, ctt, finetuning, llamascopium, native, saelens
 from crosstime.crosscoders.exchange.format import Format
 from crosstime.crosscoders.exchange.source import Overrides
 from crosstime.crosscoders.origin import Origin
@@ -19,7 +19,7 @@ from interventions import Site
 from user_input.nearest import nearest
 
 FORMATS: dict[str, Format] = {
-    module.FORMAT.name: module.FORMAT for module in (native, ctt, ckkissane, finetuning, saelens)
+    module.FORMAT.name: module.FORMAT for module in (native, ctt, ckkissane, finetuning, saelens, llamascopium)
 }
 """Every format by its name, in the order in which `detect` tries them."""
 

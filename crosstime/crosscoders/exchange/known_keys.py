@@ -83,3 +83,10 @@ MODEL_LOADING = key_names("""
 
 ``center_unembed`` changes logits only, and ``revision`` names the checkpoint.
 """
+
+LLAMASCOPIUM = key_names("""
+    sae_type d_model expansion_factor use_decoder_bias act_fn norm_activation sparsity_include_decoder_norm top_k
+    use_triton_kernel sparsity_threshold_for_triton_spmm_kernel jumprelu_threshold_window hook_points dtype device
+    crosstime
+""")
+"""Of llamascopium's `CrosscoderConfig`, and ours; ``top_k`` counts for other activation functions only."""

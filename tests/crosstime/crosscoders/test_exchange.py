@@ -106,6 +106,7 @@ def test_only_the_promised_files_are_written(tmp_path: Path, format: str):
         "ckkissane": {"mine", "cc_weights.pt", "cfg.json"},
         "finetuning": {"mine", "model.safetensors", "config.json"},
         "saelens": {"mine", "sae_weights.safetensors", "cfg.json"},
+        "llamascopium": {"mine", "sae_weights.safetensors", "config.json"},
     }
     assert {path.name for path in tmp_path.rglob("*")} == files[format]
 
