@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 import crosstime as ct
+from crosstime.runs.folder import RunFolder
 from crosstime.runs.recipe.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.append(str(ROOT))
+
+from benchmarks.evolution_of_concepts import claims  # noqa: E402
+
 SHARED = ROOT.parent / "shared"
 GUIDE = (ROOT / "docs" / "guides" / "ctt.md").read_text(encoding="utf-8")
 COMMANDS = {
@@ -62,3 +69,25 @@ def test_a_small_form_runs_in_full(name: str, tmp_path: Path):
     # With so few prompts and steps a path can be steep; the whole of it must not be missed.
     assert (completeness.completeness_error < 0.2).all()
     assert result.report.stat().st_size > 100_000
+
+
+@pytest.mark.slow
+def test_evolution_of_concepts_runs_in_full_on_a_tiny_suite(tmp_path: Path):
+    """At least 16 checkpoints trained in the run, codes of each checkpoint, and what the guide reads off the tables."""
+    fewer = ["crosscoder.steps=40", "crosscoder.buffer_tokens=4096", "corpus.sentences=12000", "suite.tiny.steps=32"]
+    steps = [0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32]
+    revisions = [f"step{step}" for step in steps]
+    fewer += [f"suite.tiny.checkpoints={steps}", f"compare.revisions={revisions}".replace("'", '"')]
+    fewer += ["effects.resamples=50", "evolve.resamples=20", "dip.draws=2", "tasks.0.limit=12", "tasks.1.limit=12"]
+    recipe = Recipe.named("eoc-tiny", fewer)
+    assert len(Recipe.named("eoc-tiny").compare.revisions) >= 16
+    result = ct.run(recipe, tmp_path)
+
+    assert result.crosscoder.activation.gate_per_checkpoint
+    assert result.evaluation.l0.nunique() > 1
+    assert list(pd.read_csv(result.folder / "ngrams.csv").revision) == revisions
+    charts = {path.stem for path in (result.folder / "charts").iterdir()}
+    assert {"ngrams", "onsets", "decoder-steps", "rotation", "ablation"} <= charts
+    page = (result.folder / "report.html").read_text(encoding="utf-8")
+    assert "a gate per checkpoint" in page
+    assert len(claims(RunFolder(result.folder))) == 6
