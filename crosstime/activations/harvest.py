@@ -6,6 +6,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -24,7 +25,8 @@ from crosstime.activations.manifest import (
     refuse_differences,
 )
 from crosstime.activations.store import ActivationStore, checksum_of, read_tokens, scales_of
-from crosstime.errors import StoreError
+from crosstime.errors import RunError, StoreError
+from crosstime.machine.lock import exclusive
 from crosstime.machine.progress import Bar, track
 from crosstime.machine.storage import write_json
 from crosstime.machine.tensors import write_tensors
@@ -35,6 +37,9 @@ from crosstime.suites.read_lines import TextSource
 from crosstime.suites.suite import Suite
 from interventions import Model, Sequences, Site, fetch
 from user_input.nearest import nearest
+
+LOCK = "harvest.lock"
+"""File in the folder of a store while a process writes to it."""
 
 
 def harvest(
@@ -109,28 +114,54 @@ def harvest(
         model_dtype=compute.precision,
         fingerprint=suite.fingerprint,
     )
-    writer = _StoreWriter(folder, made_from)
-    if suite.allow_equal_weights and (groups := suite.equal_weights()):
-        writer.manifest["equal_weights"] = [group.as_fact() for group in groups]
+    with _alone_in(folder):
+        writer = _StoreWriter(folder, made_from)
+        if suite.allow_equal_weights and (groups := suite.equal_weights()):
+            writer.manifest["equal_weights"] = [group.as_fact() for group in groups]
 
-    # Write the token ids.
-    lines, _ = documents(corpus)
-    token_ids = sequences(lines, suite.tokenizer, sequence_length)
-    if tokens is not None:
-        token_ids = islice(token_ids, tokens // tokens_per_sequence)
-    writer.write_text(token_ids, source=str(corpus) if isinstance(corpus, str | Path) else None)
-    writer.check_free_space()
+        # Write the token ids.
+        lines, _ = documents(corpus)
+        token_ids = sequences(lines, suite.tokenizer, sequence_length)
+        if tokens is not None:
+            token_ids = islice(token_ids, tokens // tokens_per_sequence)
+        writer.write_text(token_ids, source=str(corpus) if isinstance(corpus, str | Path) else None)
+        writer.check_free_space()
 
-    # Write the activations, opening only the checkpoints whose files are missing.
-    missing = writer.missing()
-    with track("Harvesting activations", sum(len(shards) for shards in missing.values())) as bar:
-        for revision, shards in missing.items():
-            if shards:
-                bar.note(revision)
-                with compute.open(suite, revision) as model:
-                    writer.write_activations(model, site, revision, shards, bar)
-    writer.finish()
+        # Write the activations, opening only the checkpoints whose files are missing.
+        missing = writer.missing()
+        with track("Harvesting activations", sum(len(shards) for shards in missing.values())) as bar:
+            for revision, shards in missing.items():
+                if shards:
+                    bar.note(revision)
+                    with compute.open(suite, revision) as model:
+                        writer.write_activations(model, site, revision, shards, bar)
+        writer.finish()
     return ActivationStore.open(folder)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Let one process at a time write to the folder, which is created if missing.
+
+    Raises:
+        RunError: another process writes a store there.
+    """
+    # What is not a folder is refused by the writer, whose message says what it is
+    created = not folder.exists()
+    if folder.exists() and not folder.is_dir():
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make the folder {folder}: {error.strerror}") from error
+    try:
+        with exclusive(folder / LOCK, work="a harvest", instead="choose another folder"):
+            yield
+    finally:
+        # A harvest that is refused leaves no empty folder
+        if created and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 class _StoreWriter:
@@ -302,7 +333,9 @@ class _StoreWriter:
 
 
 def _is_temporary(path: Path) -> bool:
-    """Whether a file is a temporary one that a killed harvest left, written by `machine.storage` or by safetensors."""
+    """Whether a file is a temporary one of a harvest, written by `machine.storage` or by safetensors, or its lock."""
+    if path.name == LOCK:
+        return True
     from_storage = path.name.startswith(".tmp-") and path.name.endswith((".safetensors", MANIFEST))
     from_safetensors = re.fullmatch(r"\.tmp[0-9A-Za-z]{6}", path.name) is not None
     return from_storage or from_safetensors

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-_STYLES = {"done": "green", "damaged": "red", "partial": "yellow", "waiting": "dim"}
+_STYLES = {"done": "green", "stale": "yellow", "damaged": "red", "partial": "yellow", "waiting": "dim"}
 
 
 def status(folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/demo.")]) -> None:
     """Show the state of a run: which stages are done, which were stopped, and which files are damaged.
 
-    Exit code 0 if every stage is done, 1 if something is left to do.
+    A stage is stale if it was made by another recipe than the one that was run last, and that run was stopped before it
+    came to the stage. Exit code 0 if every stage is done by the last recipe, 1 if something is left to do.
     """
     from rich.console import Console
     from rich.table import Table

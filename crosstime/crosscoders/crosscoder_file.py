@@ -13,7 +13,15 @@ from torch import Tensor
 from crosstime.crosscoders.activation_functions import Activation, activation_named, refuse_shared
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError, RunError
-from crosstime.machine.tensors import REAL, check_finite, check_names, check_tensor, read_tensors, write_tensors
+from crosstime.machine.tensors import (
+    REAL,
+    check_finite,
+    check_names,
+    check_tensor,
+    digest_of,
+    read_tensors,
+    write_tensors,
+)
 from user_input.first_line import first_line
 from user_input.parse_json import parse_json
 
@@ -53,6 +61,7 @@ class CrosscoderFile:
             "settings": json.dumps(self.activation.settings()),
             "n_shared": str(self.n_shared),
             "origin": json.dumps(self.origin.to_json()),
+            "sha256": digest_of(self.tensors),
         }
         write_tensors(path, self.tensors, metadata)
 
@@ -80,6 +89,9 @@ class CrosscoderFile:
 
     @classmethod
     def _checked(cls, tensors: dict[str, Tensor], metadata: Mapping[str, str]) -> CrosscoderFile:
+        # Files of earlier versions have no checksum
+        if "sha256" in metadata and metadata["sha256"] != digest_of(tensors):
+            raise ValueError("its tensors are not those that were written: their checksum differs")
         origin = Origin.from_json(parse_json(metadata["origin"]))
         n_checkpoints, d_model = len(origin.revisions), origin.d_model
 

@@ -35,6 +35,7 @@ class RunFolder:
     SELECTION = "selection.json"
     REPORT = "report.html"
     JOBS = "jobs.json"
+    LOCK = "run.lock"
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -57,6 +57,19 @@ class Ledger:
         self.manifest.update(facts)
         write_json(self.folder / MANIFEST, self.manifest)
 
+    def start(self, recipe: dict[str, Any], **facts: object) -> None:
+        """Record the recipe that is run now, and facts about the run.
+
+        Every stage keeps the digest of the recipe that made it, or that found it done. Stages of an earlier recipe keep
+        the digest of that one until this run comes to them, so that a stopped run does not pass for a finished one.
+        """
+        if "recipe" in self.manifest:
+            earlier = recipe_digest(self.manifest["recipe"])
+            for entry in self.manifest["stages"].values():
+                if isinstance(entry, dict):
+                    entry.setdefault("recipe", earlier)
+        self.note(recipe=recipe, **facts)
+
     def key(self, name: str) -> str:
         """The key of a stage that is done.
 
@@ -98,6 +111,7 @@ class Ledger:
             RunError: the work did not write one of the files.
         """
         if self.is_done(name, inputs, files):
+            self.confirm(name)
             return False
 
         # Remove the entry, and parts that were made from other inputs
@@ -117,6 +131,7 @@ class Ledger:
         # Record it
         self.manifest["stages"][name] = {
             "key": key,
+            "recipe": self._recipe,
             "started": started.isoformat(timespec="seconds"),
             "seconds": round(time.perf_counter() - clock, 3),
             "files": {file: checksum(self.folder / file) for file in files},
@@ -124,6 +139,18 @@ class Ledger:
         write_json(self.folder / MANIFEST, self.manifest)
         shutil.rmtree(self.folder / PARTIAL, ignore_errors=True)
         return True
+
+    def confirm(self, name: str) -> None:
+        """Record that a stage is done by the present recipe too, which differs from the earlier one elsewhere."""
+        entry = self.manifest["stages"][name]
+        if entry.get("recipe") != self._recipe:
+            entry["recipe"] = self._recipe
+            write_json(self.folder / MANIFEST, self.manifest)
+
+    @property
+    def _recipe(self) -> str:
+        """Digest of the recipe that is run now."""
+        return recipe_digest(self.manifest.get("recipe"))
 
     def parts(self, name: str, inputs: object) -> Parts:
         """The finished parts of a stage with these inputs."""
@@ -148,6 +175,17 @@ class Ledger:
         forced = self.manifest.get("forced", {}).get(name, 0)
         text = json.dumps([inputs, forced] if forced else inputs, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def recipe_digest(recipe: object) -> str:
+    """Digest of a recipe as the manifest records it, 16 hexadecimal digits.
+
+    Examples:
+        >>> recipe_digest({"name": "demo", "seed": 0}) == recipe_digest({"seed": 0, "name": "demo"})
+        True
+    """
+    # Through JSON, so that a recipe in memory and the same one from a file have the same digest
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -12,13 +12,13 @@ from pathlib import Path
 import pandas as pd
 
 from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.machine.lock import exclusive
 from crosstime.machine.processes import join_processes
 from crosstime.machine.resource_errors import explain_resource_errors
 from crosstime.runs.check import check
 from crosstime.runs.folder import RunFolder
 from crosstime.runs.inputs import Inputs
 from crosstime.runs.ledger import PARTIAL, Ledger
-from crosstime.runs.lock import run_lock
 from crosstime.runs.provenance import peak_gpu_memory, peak_memory, source_commit, versions
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.recipe.suite import TINY
@@ -100,9 +100,13 @@ def run(
     with explain_resource_errors("starting"):
         run_folder = RunFolder(Path(folder) / opened.name)
         inputs = Inputs(opened, run_folder)
+        # Refuse what cannot work, before anything is written
+        check(inputs)
+
+        # One run at a time works in the folder, with all of its processes
         ledger = Ledger(run_folder.path, join_processes(opened.compute.torch_device))
-        lock = run_lock(run_folder.path) if ledger.processes.first else nullcontext()
-        with lock, _imports_out_of_garbage_collection():
+        lock = exclusive(run_folder.path / RunFolder.LOCK, work="a run", instead="choose another folder with --runs")
+        with lock if ledger.processes.first else nullcontext(), _imports_out_of_garbage_collection():
             _run_stages(inputs, run_folder, ledger, force, announce)
     return RunResult(
         folder=run_folder.path,
@@ -132,12 +136,11 @@ def _run_stages(
     """Run the stages one after another; the first process records and announces them."""
     recipe, first = inputs.recipe, ledger.processes.first
 
-    # Record what the run starts from, and refuse what cannot work
+    # Record what the run starts from
     if first:
         ledger.sweep()
         seeds = {"recipe": recipe.seed, "crosscoder": recipe.crosscoder.seed, "suite": recipe.suite.tiny.seed}
-        ledger.note(recipe=recipe.to_dict(), versions=versions(), commit=source_commit(), seeds=seeds)
-        check(inputs)
+        ledger.start(recipe.to_dict(), versions=versions(), commit=source_commit(), seeds=seeds)
         if recipe.suite.source != TINY:
             ledger.note(weights=weight_table(inputs.suite).to_dict("records"))
         for name in force:
@@ -166,6 +169,8 @@ def _run_stage(stage: Stage, inputs: Inputs, folder: RunFolder, ledger: Ledger) 
         ledger.reread()
     dependencies, files = stage.dependencies(inputs, ledger), stage.files(inputs.recipe)
     if broadcast(processes.first and ledger.is_done(stage.name, dependencies, files), processes):
+        if processes.first:
+            ledger.confirm(stage.name)
         return False
     if processes.first:
         ledger.stage(stage.name, dependencies, files, lambda parts: stage.work(inputs, folder, parts))

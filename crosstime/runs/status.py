@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from crosstime.runs.ledger import PARTIAL, damaged, read_manifest
-from crosstime.runs.lock import lock_holder
+from crosstime.machine.lock import lock_holder
+from crosstime.runs.folder import RunFolder
+from crosstime.runs.ledger import PARTIAL, damaged, read_manifest, recipe_digest
 from crosstime.runs.recipe.suite import TINY
 from crosstime.runs.stages.registry import STAGES
 
@@ -17,7 +18,8 @@ class StageStatus:
 
     Attributes:
         name: name of the stage.
-        state: done, damaged, partial or waiting.
+        state: done, stale, damaged, partial or waiting. A stale stage was made by another recipe than the one that the
+            folder records now, and has not been compared with it: that recipe's run was stopped before it came there.
         note: how many seconds it took, which files are damaged, or how many parts are finished.
     """
 
@@ -42,7 +44,7 @@ class RunStatus:
 
     @property
     def finished(self) -> bool:
-        """Whether every stage is done and its files are intact."""
+        """Whether every stage is done by the recorded recipe, and its files are intact."""
         return all(stage.state == "done" for stage in self.stages)
 
 
@@ -61,17 +63,20 @@ def status(folder: Path) -> RunStatus:
     suite = recipe.get("suite") if isinstance(recipe, dict) else None
     trained_here = isinstance(suite, dict) and suite.get("source") == TINY
     names = [stage.name for stage in STAGES if trained_here or stage.name != "suite"]
-    stages = tuple(_stage(folder, name, manifest["stages"].get(name)) for name in names)
-    return RunStatus(folder, lock_holder(folder), stages)
+    digest = recipe_digest(recipe)
+    stages = tuple(_stage(folder, name, manifest["stages"].get(name), digest) for name in names)
+    return RunStatus(folder, lock_holder(folder / RunFolder.LOCK), stages)
 
 
-def _stage(folder: Path, name: str, entry: object) -> StageStatus:
-    """The state of a stage, by its entry in the manifest, its files and its parts."""
+def _stage(folder: Path, name: str, entry: object, digest: str) -> StageStatus:
+    """The state of a stage, by its entry in the manifest, its files, its parts, and the digest of the recipe."""
     spoiled = damaged(folder, entry) if entry is not None else []
+    if isinstance(entry, dict) and not spoiled and entry.get("recipe", digest) != digest:
+        return StageStatus(name, "stale", "made by another recipe")
     if isinstance(entry, dict) and not spoiled:
         return StageStatus(name, "done", f"{entry.get('seconds')} s")
     # Parts are removed when their stage is done, so those that exist belong to a stage that was stopped.
-    parts = [path for path in (folder / PARTIAL).glob(f"{name}-*/*") if path.suffix != ".sha256"]
+    parts = [path for path in (folder / PARTIAL).glob(f"{name}-*/*") if path.suffix not in (".sha256", ".lock")]
     if parts:
         return StageStatus(name, "partial", f"{len(parts)} parts")
     if spoiled:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from crosstime.activations.buffer import BufferState
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError, RunError
+from crosstime.machine.lock import exclusive
 from crosstime.machine.tensors import TensorError, check_tensor, read_tensors, write_tensors
 from crosstime.training.trainer import Trainer
 from user_input.first_line import first_line
@@ -222,6 +224,21 @@ class Checkpointer:
     def has_state(self) -> bool:
         """Whether there is a saved state to resume from."""
         return self.path is not None and self.path.exists()
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Refuse a second training run with the same saved state while the block runs.
+
+        Raises:
+            RunError: another process trains with it, or its folder cannot be written to.
+        """
+        if self.path is None:
+            return nullcontext()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot make the folder {self.path.parent}: {error.strerror}") from error
+        lock = self.path.with_name(f"{self.path.name}.lock")
+        return exclusive(lock, work="a training run", instead="choose another folder")
 
     def load(self, origin: Origin) -> TrainingState | None:
         """The state that an interrupted run saved; None if there is none.

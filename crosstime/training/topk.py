@@ -17,6 +17,9 @@ from crosstime.errors import CrosscoderError
 from crosstime.machine.processes import ALONE, Processes
 from crosstime.training.trainer import ForwardPass, Losses, Trainer, TrainerConfig, squared_error
 
+K_START = 1_000
+"""Number of active features per token with which CTT starts BatchTopK."""
+
 _COUNT_DEAD_EVERY = 32
 """Number of steps between two counts of the dead features, each of which syncs the device."""
 
@@ -81,17 +84,21 @@ class BatchTopKConfig(TopKConfig):
     """Hyper-parameters of BatchTopK training: those of `TopKConfig`, with k annealed as in CTT.
 
     Attributes:
+        k_start: by default 1,000, but not more than `n_features`, nor less than `k`.
         threshold_memory: decay of the moving average that estimates the inference threshold, once k has reached its
             final value.
     """
 
-    k_start: int | None = 1_000
+    k_start: int | None = K_START
     threshold_memory: float = 0.99
 
     kind: ClassVar[str] = "batchtopk"
     title: ClassVar[str] = "BatchTopK"
 
     def __post_init__(self) -> None:
+        # The default must fit every dictionary
+        if self.k_start == K_START:
+            object.__setattr__(self, "k_start", max(min(K_START, self.n_features), self.k))
         super().__post_init__()
         if not 0 <= self.threshold_memory < 1:
             raise CrosscoderError(f"threshold_memory must be at least 0 and below 1, not {self.threshold_memory}.")

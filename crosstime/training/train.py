@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 
 import pandas as pd
@@ -129,7 +129,7 @@ def train(
         settings["equal_weights"] = [group.as_fact() for group in groups]
     origin = Origin(suite.name, suite.revisions, training_data.site, suite.d_model, settings)
 
-    # Look for the state of an interrupted run.
+    # Look for the state of an interrupted run, which one training run at a time may resume.
     resume_settings = {
         "buffer_tokens": data.buffer_tokens,
         "buffer_dtype": data.buffer_dtype,
@@ -137,30 +137,31 @@ def train(
         "precision": precision,
     }
     checkpointer = Checkpointer(checkpointing, resume_settings)
-    state = checkpointer.load(origin)
-    start = state.step if state else 0
+    with checkpointer.alone() if processes.first else nullcontext():
+        state = checkpointer.load(origin)
+        start = state.step if state else 0
 
-    with MetricsWriter(logging if processes.first else Logging(), start=start) as metrics:
-        # Initialise the crosscoder with the scales of its data, or restore it.
-        batches = training_data.batches(state.buffer if state else None)
-        crosscoder = config.crosscoder(origin, batches.scales)
-        trainer = config.trainer(crosscoder.to(device), processes=processes, precision=precision)
-        if state is not None:
-            state.restore(trainer)
-        validation = training_data.validation_batch()
+        with MetricsWriter(logging if processes.first else Logging(), start=start) as metrics:
+            # Initialise the crosscoder with the scales of its data, or restore it.
+            batches = training_data.batches(state.buffer if state else None)
+            crosscoder = config.crosscoder(origin, batches.scales)
+            trainer = config.trainer(crosscoder.to(device), processes=processes, precision=precision)
+            if state is not None:
+                state.restore(trainer)
+            validation = training_data.validation_batch()
 
-        # Train.
-        with track("Training the crosscoder", config.steps) as bar, _tensor_cores(device):
-            log = run_loop(
-                trainer,
-                batches,
-                checkpointer,
-                metrics,
-                start=start,
-                log=state.log if state else None,
-                validation=validation,
-                bar=bar,
-            )
+            # Train.
+            with track("Training the crosscoder", config.steps) as bar, _tensor_cores(device):
+                log = run_loop(
+                    trainer,
+                    batches,
+                    checkpointer,
+                    metrics,
+                    start=start,
+                    log=state.log if state else None,
+                    validation=validation,
+                    bar=bar,
+                )
     return TrainingResult(crosscoder.cpu().eval(), pd.DataFrame(log), batches.tokens)
 
 

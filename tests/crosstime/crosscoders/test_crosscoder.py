@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from crosstime.crosscoders.crosscoder import CrossCoder, fraction_of_variance_ex
 from crosstime.crosscoders.crosscoder_file import FORMAT
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
-from crosstime.machine.tensors import read_tensors
+from crosstime.machine.tensors import read_tensors, write_tensors
 from interventions import Site
 
 C, D, F = 3, 4, 6
@@ -240,3 +241,22 @@ def test_the_mean_explains_nothing():
     x = activations(20)
     explained = fraction_of_variance_explained(x, x.mean(0).expand_as(x))
     torch.testing.assert_close(explained, torch.zeros(C), atol=1e-6, rtol=0)
+
+
+def test_a_file_whose_numbers_changed_is_refused(tmp_path: Path):
+    path = tmp_path / "crosscoder.safetensors"
+    CrossCoder(Origin("tiny", ("a", "b"), Site(0), 4), 8).save(path)
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CrosscoderError, match="its tensors are not those that were written: their checksum differs"):
+        CrossCoder.load(path)
+
+
+def test_a_file_of_an_earlier_version_has_no_checksum(tmp_path: Path):
+    path = tmp_path / "crosscoder.safetensors"
+    crosscoder = CrossCoder(Origin("tiny", ("a", "b"), Site(0), 4), 8)
+    crosscoder.save(path)
+    tensors, metadata = read_tensors(path)
+    write_tensors(path, tensors, {name: value for name, value in metadata.items() if name != "sha256"})
+    assert torch.equal(CrossCoder.load(path).W_dec, crosscoder.W_dec)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.origin import Origin
+from crosstime.errors import CrosscoderError
 from crosstime.training.jumprelu import JumpReLUConfig
 from crosstime.training.topk import BatchTopKConfig, TopKConfig, TopKTrainer
 from crosstime.training.trainer import Trainer, TrainerConfig
@@ -138,3 +139,14 @@ def test_jumprelu_costs_tanh_of_norm_weighted_codes():
         strict=True,
     ):
         torch.testing.assert_close(gradient, expected_gradient)
+
+
+@pytest.mark.parametrize(("n_features", "k", "start"), [(256, 8, 256), (16_384, 8, 1_000), (4_096, 2_000, 2_000)])
+def test_the_default_annealing_of_batchtopk_fits_every_dictionary(n_features: int, k: int, start: int):
+    config = BatchTopKConfig(n_features=n_features, k=k)
+    assert [config.k_at(0), config.k_at(config.k_steps)] == [start, k]
+
+
+def test_an_annealing_from_more_features_than_there_are_is_refused():
+    with pytest.raises(CrosscoderError, match=r"k_start must be between k \(8\) and n_features \(256\), not 300"):
+        BatchTopKConfig(n_features=256, k=8, k_start=300)

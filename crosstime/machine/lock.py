@@ -1,4 +1,4 @@
-"""The lock of a run folder: one run at a time."""
+"""Locks of folders and files that one process at a time may write."""
 
 from __future__ import annotations
 
@@ -11,28 +11,30 @@ from pathlib import Path
 
 from crosstime.errors import RunError
 
-LOCK = "run.lock"
-
 
 @contextmanager
-def run_lock(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run folder while the block runs; a second run in it is refused.
+def exclusive(path: Path, *, work: str, instead: str) -> Iterator[None]:
+    """Hold the lock file `path` while the block runs; a second process that asks for it is refused.
 
     The lock belongs to the process, not to the file: when a process dies, for whatever reason, its lock is released,
-    and the file that it left behind does not block the next run.
+    and the file that it left behind does not block the next one.
+
+    Args:
+        path: the lock file, in the folder that is written to.
+        work: what is going on there, for the error.
+        instead: what the second process can do rather than wait, for the error.
 
     Raises:
-        RunError: another process holds the folder, or the lock file cannot be made.
+        RunError: another process holds the lock, or the lock file cannot be made.
 
     Examples:
         >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> with run_lock(folder):
-        ...     lock_holder(folder) is not None
+        >>> path = Path(tempfile.mkdtemp()) / "run.lock"
+        >>> with exclusive(path, work="a run", instead="choose another folder"):
+        ...     lock_holder(path) is not None
         True
     """
-    path = folder / LOCK
-    descriptor = _acquire(path)
+    descriptor = _acquire(path, work, instead)
     try:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
@@ -42,10 +44,10 @@ def run_lock(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def lock_holder(folder: Path) -> str | None:
-    """The process that holds the lock of a folder, in words; None if it is free."""
+def lock_holder(path: Path) -> str | None:
+    """The process that holds a lock file, in words; None if it is free."""
     try:
-        descriptor = os.open(folder / LOCK, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY)
     except OSError:
         return None
     try:
@@ -59,14 +61,14 @@ def lock_holder(folder: Path) -> str | None:
     return None
 
 
-def _acquire(path: Path) -> int:
+def _acquire(path: Path, work: str, instead: str) -> int:
     """Open the lock file and lock it; returns the descriptor."""
     while True:
         # Open the file
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            raise RunError(f"cannot write in the run folder {path.parent}: {error.strerror}") from error
+            raise RunError(f"cannot write in the folder {path.parent}: {error.strerror}") from error
 
         # Lock it
         try:
@@ -75,14 +77,13 @@ def _acquire(path: Path) -> int:
             holder = _read_holder(descriptor)
             os.close(descriptor)
             raise RunError(
-                f"a run is going on in {path.parent} ({holder}): wait until it ends, or choose another folder with "
-                f"--runs"
+                f"{work} is going on in {path.parent} ({holder}): wait until it ends, or {instead}"
             ) from None
         except OSError as error:
             os.close(descriptor)
-            raise RunError(f"cannot lock the run folder {path.parent}: {error.strerror}") from error
+            raise RunError(f"cannot lock the folder {path.parent}: {error.strerror}") from error
 
-        # A run that has just ended may have removed the file between opening and locking: try again
+        # A process that has just ended may have removed the file between opening and locking: try again
         try:
             if os.fstat(descriptor).st_ino == path.stat().st_ino:
                 return descriptor
