@@ -6,7 +6,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from crosstime.activations.manifest import (
     refuse_differences,
 )
 from crosstime.activations.store import ActivationStore, checksum_of, read_tokens, scales_of
-from crosstime.errors import RunError, StoreError
+from crosstime.errors import StoreError
 from crosstime.machine.lock import exclusive
 from crosstime.machine.progress import Bar, track
 from crosstime.machine.storage import write_json
@@ -139,29 +139,16 @@ def harvest(
     return ActivationStore.open(folder)
 
 
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
+def _alone_in(folder: Path) -> AbstractContextManager[None]:
     """Let one process at a time write to the folder, which is created if missing.
 
     Raises:
         RunError: another process writes a store there.
     """
     # What is not a folder is refused by the writer, whose message says what it is
-    created = not folder.exists()
     if folder.exists() and not folder.is_dir():
-        yield
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot make the folder {folder}: {error.strerror}") from error
-    try:
-        with exclusive(folder / LOCK, work="a harvest", instead="choose another folder"):
-            yield
-    finally:
-        # A harvest that is refused leaves no empty folder
-        if created and not any(folder.iterdir()):
-            folder.rmdir()
+        return nullcontext()
+    return exclusive(folder / LOCK, work="a harvest", instead="choose another folder")
 
 
 class _StoreWriter:

@@ -107,8 +107,9 @@ def print_plan(recipe: Recipe, runs: Path, console: Console) -> None:
     from rich.table import Table
 
     from crosstime.cli.output import print_line
+    from crosstime.machine.memory import in_bytes
     from crosstime.runs.plan.machine import Machine
-    from crosstime.runs.plan.plan import in_bytes, in_time, plan
+    from crosstime.runs.plan.plan import in_time, plan
 
     # Measure the machine, and compute the costs
     machine = Machine.here(recipe.compute.torch_device, runs)

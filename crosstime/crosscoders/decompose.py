@@ -82,16 +82,32 @@ class DecomposedTask(Shown):
         Raises:
             CrosscoderError: there is no such baseline, or the task has no patch prompts.
         """
-        if name not in BASELINES:
-            raise CrosscoderError(f"There is no baseline {name!r}: {nearest(name, BASELINES)}")
-        if name == "patch" and self.patched is None:
-            raise CrosscoderError(f"Task {self.task.name} has no patch prompts; use baseline='zero' or 'mean'.")
+        refuse_baseline(name, self)
         patched = None if self.patched is None else self.patched[checkpoint_index]
         return Baseline.named(name, self.clean[checkpoint_index], self.prompts, patched, seed=seed)
 
 
 TaskInput = Task | TokenizedTask | DecomposedTask
 """The forms in which a task is given: minimal pairs, their tokens, or what `decompose_task` returned."""
+
+
+def refuse_baseline(name: str, task: TaskInput) -> None:
+    """Refuse a baseline that does not exist, or that needs patch prompts which a task does not have.
+
+    Raises:
+        CrosscoderError: names the nearest baseline, or the task.
+    """
+    if name not in BASELINES:
+        raise CrosscoderError(f"There is no baseline {name!r}: {nearest(name, BASELINES)}")
+    match task:
+        case DecomposedTask():
+            task_name, has_patch = task.task.name, task.patched is not None
+        case TokenizedTask():
+            task_name, has_patch = task.name, task.patch is not None
+        case _:
+            task_name, has_patch = task.name, task.has_patch
+    if name == "patch" and not has_patch:
+        raise CrosscoderError(f"Task {task_name} has no patch prompts; use baseline='zero' or 'mean'.")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -150,7 +166,7 @@ def joint_codes(decompositions: Sequence[Decomposition]) -> Codes:
 
 
 def prepare_task(
-    suite: Suite, crosscoder: CrossCoder, task: TaskInput, compute: Compute = Compute()
+    suite: Suite, crosscoder: CrossCoder, task: TaskInput, compute: Compute = Compute(), *, baseline: str | None = None
 ) -> tuple[Suite, DecomposedTask]:
     """Select the crosscoder's checkpoints and decompose a task at them, unless it is decomposed already.
 
@@ -161,13 +177,14 @@ def prepare_task(
         crosscoder: the features.
         task: a task in any form; passing a `DecomposedTask` saves reading the activations again.
         compute: where and how the checkpoints run.
+        baseline: name of the baseline that will be asked for, which is checked before any activation is read.
 
     Returns:
         The suite of the crosscoder's C checkpoints in its order, and the decomposed task.
 
     Raises:
         CrosscoderError: the crosscoder was trained on other checkpoints or another width, or the task was decomposed
-            with a crosscoder of another size.
+            with a crosscoder of another size, or there is no such baseline for it.
         EmptyTaskError: no pair is left after tokenization.
 
     Examples:
@@ -176,6 +193,8 @@ def prepare_task(
         True
     """
     checkpoints = trained_checkpoints(suite, crosscoder)
+    if baseline is not None:
+        refuse_baseline(baseline, task)
     decomposed = task if isinstance(task, DecomposedTask) else decompose_task(suite, crosscoder, task, compute=compute)
     _check_size(decomposed, crosscoder)
     return checkpoints, decomposed

@@ -72,7 +72,7 @@ def attribute(
     baseline = estimator.baseline
     if isinstance(baseline, Baseline):
         raise CrosscoderError("The baseline of an attribution is given by name, because every checkpoint has its own.")
-    checkpoints, decomposed = prepare_task(suite, crosscoder, task, compute)
+    checkpoints, decomposed = prepare_task(suite, crosscoder, task, compute, baseline=baseline)
 
     with track(f"Effects on {decomposed.task.name}", None) as bar:
 

@@ -166,7 +166,7 @@ def sufficiency_curves(
     for revision in crosscoder.origin.revisions:
         if revision not in ranked:
             raise CrosscoderError(f"There is no ranking for {revision}: {nearest(revision, ranked)}")
-    checkpoints, decomposed = prepare_task(suite, crosscoder, task, compute)
+    checkpoints, decomposed = prepare_task(suite, crosscoder, task, compute, baseline=restoration.baseline)
 
     # Draw the random rankings, checkpoint by checkpoint
     generator = torch.Generator().manual_seed(bootstrap.seed)

@@ -20,7 +20,7 @@ def exclusive(path: Path, *, work: str, instead: str) -> Iterator[None]:
     and the file that it left behind does not block the next one.
 
     Args:
-        path: the lock file, in the folder that is written to.
+        path: the lock file, in the folder that is written to; the folder is made if it is missing.
         work: what is going on there, for the error.
         instead: what the second process can do rather than wait, for the error.
 
@@ -34,6 +34,14 @@ def exclusive(path: Path, *, work: str, instead: str) -> Iterator[None]:
         ...     lock_holder(path) is not None
         True
     """
+    # Make the folder, which does not stay behind if the block leaves it empty
+    created = not path.parent.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make the folder {path.parent}: {error.strerror}") from error
+
+    # Hold the lock
     descriptor = _acquire(path, work, instead)
     try:
         os.ftruncate(descriptor, 0)
@@ -42,6 +50,8 @@ def exclusive(path: Path, *, work: str, instead: str) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         os.close(descriptor)
+        if created and not any(path.parent.iterdir()):
+            path.parent.rmdir()
 
 
 def lock_holder(path: Path) -> str | None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from crosstime.activations.store import ActivationStore, store_at
-from crosstime.errors import RecipeError, SuiteError
+from crosstime.crosscoders.decompose import refuse_baseline
+from crosstime.errors import CrosscoderError, RecipeError, SuiteError
 from crosstime.runs.inputs import Inputs
 from crosstime.runs.recipe.corpus import GENERATED
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.recipe.suite import TINY
 from crosstime.suites.checkpoints import Checkpoint
+from crosstime.suites.corpus import TextSample, documents
 from crosstime.suites.read_lines import read_lines
 from crosstime.suites.suite import Suite
+from crosstime.training.data import check_length
+from crosstime.training.held_out import without_held_out
+from crosstime.training.memory import refuse_too_large
 
 BROKEN = {"bigscience/bloom-1b1-intermediate": ("global_step400000",)}
 """Checkpoints on the Hub whose weights are damaged."""
@@ -27,6 +32,10 @@ def check(inputs: Inputs) -> None:
     if store is not None:
         _refuse_unfit(recipe, store)
 
+    # Every task has what the baseline needs
+    for task in inputs.tasks:
+        refuse_baseline(str(recipe.effects.baseline), task)
+
     # Every text can be opened
     trained_on = recipe.corpus.source if store is None else None
     for source in (trained_on, recipe.corpus.held_out, *recipe.evolve.languages.values()):
@@ -39,6 +48,7 @@ def check(inputs: Inputs) -> None:
     if not trained_here:
         inputs.compute.verify(suite)
     n_layers = recipe.suite.tiny.n_layers if trained_here else suite.n_layers
+    d_model = recipe.suite.tiny.d_model if trained_here else suite.d_model
     if recipe.compare.revisions is not None:
         compared = suite.select(recipe.compare.revisions)
         if store is not None:
@@ -49,6 +59,12 @@ def check(inputs: Inputs) -> None:
             _ = inputs.tokenized  # which raises where a task has nothing for this tokenizer
 
     inputs.site.resolve(n_layers)
+
+    # The crosscoder fits the memory, and the texts are long enough
+    table, revisions = recipe.crosscoder, recipe.compare.revisions
+    n_checkpoints = recipe.select.k if revisions is None else len(revisions)
+    refuse_too_large(table.config(), n_checkpoints, d_model, recipe.compute.torch_device)
+    _refuse_short_texts(inputs)
 
 
 def refuse_broken(recipe: Recipe) -> None:
@@ -63,6 +79,33 @@ def refuse_broken(recipe: Recipe) -> None:
                 f"checkpoint {revision} of {recipe.suite.source} is broken on the Hub, and its numbers would mean "
                 f"nothing: take the one before or after it"
             )
+
+
+def _refuse_short_texts(inputs: Inputs) -> None:
+    """Refuse texts that cannot fill a batch of training, or a sequence of evaluation."""
+    recipe = inputs.recipe
+    length, source, held_out = recipe.corpus.sequence_length, recipe.corpus.source, recipe.corpus.held_out
+    data = recipe.crosscoder.data_config(sequence_length=length, seed=recipe.seed)
+
+    # The tokenizer of a suite that is trained here does not exist yet, but a token has at least one byte
+    if recipe.suite.source == TINY:
+        lines, in_memory = documents(inputs.corpus())
+        if in_memory and (n_bytes := sum(len(line.encode()) + 1 for line in lines)) < data.batch_size:
+            raise CrosscoderError(
+                f"The corpus has {n_bytes:,} bytes, which cannot be the {data.batch_size:,} tokens of a batch: give "
+                "more text, or take a smaller batch."
+            )
+        return
+
+    # Count the tokens up to one batch, and one sequence of the other texts; a stream is not read in advance
+    tokenizer = inputs.suite.tokenizer
+    if inputs.store is None:
+        lines, in_memory = documents(inputs.corpus())
+        if in_memory:
+            check_length(without_held_out(lines, data.validation) if data.validation else lines, tokenizer, data)
+    for text in (held_out or (source if inputs.store is None else None), *recipe.evolve.languages.values()):
+        if text is not None and text != GENERATED and documents(text)[1]:
+            TextSample(1, length).read(text, tokenizer)
 
 
 def _planned(recipe: Recipe) -> Suite:

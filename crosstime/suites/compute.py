@@ -23,6 +23,8 @@ IN_FLIGHT = 8
 """Largest number of checkpoints that are requested from a server at the same time."""
 INTERRUPT_INTERVAL = 0.5
 """Seconds between two checks for an interrupt while checkpoints run on a server."""
+DEVICES = ("cpu", "cuda", "mps")
+"""Types of devices that checkpoints run on."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 Result = TypeVar("Result")
@@ -72,6 +74,7 @@ class Compute:
             device_type = self.torch_device.type
         except RuntimeError as error:
             raise CrosstimeError(f"there is no device {device!r}; name one like cpu, cuda or cuda:1.") from error
+        _refuse_missing(self.torch_device)
 
         # Choose the batch budget by the machine that runs the model
         object.__setattr__(self, "remote", Remote.of(remote))
@@ -180,6 +183,25 @@ def _refuse_other_commit(model: Model, suite: Suite, revision: str) -> None:
             f"revision {revision!r} of {suite[revision].source} stood at commit {verified} when the suite was checked, "
             f"and stands at {opened} now: start again"
         )
+
+
+def _refuse_missing(device: torch.device) -> None:
+    """Refuse a device that this machine does not have, before anything is loaded for it.
+
+    Raises:
+        CrosstimeError: says what this machine has instead.
+    """
+    if device.type not in DEVICES:
+        raise CrosstimeError(f"device {str(device)!r} cannot run checkpoints: {nearest(device.type, DEVICES)}")
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if count == 0:
+            built = "" if torch.version.cuda else "; this PyTorch is built for the CPU alone"
+            raise CrosstimeError(f"device {str(device)!r} is not there: PyTorch sees no GPU{built}; use cpu.")
+        if device.index is not None and device.index >= count:
+            raise CrosstimeError(f"device {str(device)!r} is not there: this machine has cuda:0 to cuda:{count - 1}.")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise CrosstimeError("device 'mps' is not there: this machine has no Apple GPU; use cpu.")
 
 
 def _in_threads(work: Callable[[int], Result], count: int) -> list[Result]:

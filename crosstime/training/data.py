@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from crosstime.activations.buffer import ActivationBuffer, BufferState, ShuffledBuffer
 from crosstime.activations.data_config import DataConfig
@@ -18,6 +19,9 @@ from crosstime.suites.read_lines import TextSource
 from crosstime.suites.suite import Suite
 from crosstime.training.held_out import ValidationBatch, held_out, without_held_out
 from interventions import Site
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +82,7 @@ class TrainingData:
             lines = without_held_out(lines, self.config.validation)
         if in_memory:
             lines = list(lines)
-            self._check_length(lines)
+            check_length(lines, self.suite.tokenizer, self.config)
         token_ids = sequences(
             lines,
             self.suite.tokenizer,
@@ -146,14 +150,20 @@ class TrainingData:
         lines, in_memory = documents(self._text)
         return (list(lines), True) if in_memory else (lines, False)
 
-    def _check_length(self, lines: list[str]) -> None:
-        """Reject a corpus with fewer tokens than a batch."""
-        n_tokens = 0
-        for sequence in sequences(lines, self.suite.tokenizer, self.config.sequence_length):
-            n_tokens += len(sequence) - 1
-            if n_tokens >= self.config.batch_size:
-                return
-        raise CrosscoderError(
-            f"The corpus gives {n_tokens:,} tokens, fewer than a batch of {self.config.batch_size:,}: give more text, "
-            "or take a smaller batch."
-        )
+
+def check_length(lines: Iterable[str], tokenizer: PreTrainedTokenizerBase, config: DataConfig) -> None:
+    """Reject documents that do not fill a batch.
+
+    Raises:
+        CrosscoderError: says how many tokens they give.
+        CorpusError: they do not fill a sequence.
+    """
+    n_tokens = 0
+    for sequence in sequences(lines, tokenizer, config.sequence_length):
+        n_tokens += len(sequence) - 1
+        if n_tokens >= config.batch_size:
+            return
+    raise CrosscoderError(
+        f"The corpus gives {n_tokens:,} tokens, fewer than a batch of {config.batch_size:,}: give more text, or take a "
+        "smaller batch."
+    )

@@ -233,10 +233,6 @@ class Checkpointer:
         """
         if self.path is None:
             return nullcontext()
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"cannot make the folder {self.path.parent}: {error.strerror}") from error
         lock = self.path.with_name(f"{self.path.name}.lock")
         return exclusive(lock, work="a training run", instead="choose another folder")
 

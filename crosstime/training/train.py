@@ -22,6 +22,7 @@ from crosstime.suites.suite import Suite
 from crosstime.training.data import TrainingData
 from crosstime.training.loggers import Logging, MetricsWriter
 from crosstime.training.loop import run_loop
+from crosstime.training.memory import refuse_too_large
 from crosstime.training.resume import Checkpointer, Checkpointing
 from crosstime.training.trainer import TrainerConfig
 from interventions import Site
@@ -91,8 +92,9 @@ def train(
         compute: how the checkpoints are run; the crosscoder is trained on the same device.
 
     Raises:
-        CrosscoderError: the corpus is too short; training diverged (the message names the step); the saved state
-            belongs to another configuration (the message lists the differences); or the precision is unknown.
+        CrosscoderError: the crosscoder does not fit the memory of the device; the corpus is too short; training
+            diverged (the message names the step); the saved state belongs to another configuration (the message lists
+            the differences); or the precision is unknown.
         SuiteError: a checkpoint cannot be used, or two do not fit together or have the same weights.
         CorpusError: the text cannot be read.
         StoreError: the store belongs to other checkpoints or another site, or is damaged.
@@ -128,6 +130,8 @@ def train(
     if suite.allow_equal_weights and (groups := suite.equal_weights()):
         settings["equal_weights"] = [group.as_fact() for group in groups]
     origin = Origin(suite.name, suite.revisions, training_data.site, suite.d_model, settings)
+
+    refuse_too_large(config, len(suite), suite.d_model, device)
 
     # Look for the state of an interrupted run, which one training run at a time may resume.
     resume_settings = {

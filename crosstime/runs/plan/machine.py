@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from crosstime.machine.memory import device_memory, main_memory
+
 _SIDE = 1024
 """Rows and columns of the matrices whose product is timed."""
 _NUMBERS = 1 << 24
@@ -44,15 +46,13 @@ class Machine:
     @classmethod
     def here(cls, device: torch.device, folder: Path) -> Machine:
         """This machine; its rates are measured in less than a second."""
-        memory = _main_memory()
+        memory = main_memory()
+        name = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
         if device.type == "cuda":
-            gpu = torch.cuda.get_device_properties(device)
-            name, device_memory = gpu.name, gpu.total_memory
-        else:
-            name, device_memory = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads", memory
+            name = torch.cuda.get_device_name(device)
         existing = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
         disk = shutil.disk_usage(existing).free
-        return cls(device.type, name, *_rates(device), memory, device_memory, disk)
+        return cls(device.type, name, *_rates(device), memory, device_memory(device), disk)
 
 
 def _rates(device: torch.device) -> tuple[float, float]:
@@ -79,14 +79,3 @@ def _shortest(work: Callable[[], object], device: torch.device) -> float:
 def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _main_memory() -> int:
-    """Main memory that this process may use: the machine's, or its container's if that is less."""
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for path in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
-        try:
-            return min(whole, int(path.read_text()))
-        except (OSError, ValueError):
-            continue
-    return whole

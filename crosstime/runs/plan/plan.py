@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from crosstime.machine.memory import in_bytes
 from crosstime.runs.check import refuse_broken
 from crosstime.runs.plan.machine import Machine
 from crosstime.runs.plan.model_size import ModelSize, model_size
@@ -103,19 +104,6 @@ def _objections(costs: Sequence[Cost], host: Number, machine: Machine) -> list[s
     if disk > machine.disk:
         objections.append(f"it needs {in_bytes(disk)} of disk, and {in_bytes(machine.disk)} are free")
     return objections
-
-
-def in_bytes(count: Number) -> str:
-    """A number of bytes for people.
-
-    Examples:
-        >>> in_bytes(2.5e9)
-        '2.5 GB'
-    """
-    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if count >= scale:
-            return f"{count / scale:.3g} {unit}"
-    return f"{count / 1e3:.3g} kB"
 
 
 def in_time(least: Number, most: Number) -> str:

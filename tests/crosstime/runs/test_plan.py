@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 
 from crosstime.cli.main import app
 from crosstime.errors import RecipeError, RunError, SuiteError
+from crosstime.machine.memory import in_bytes
 from crosstime.runs.plan.machine import Machine
 from crosstime.runs.plan.model_size import KNOWN, ModelSize, model_size
-from crosstime.runs.plan.plan import UNCERTAINTY, in_bytes, in_time, plan
+from crosstime.runs.plan.plan import UNCERTAINTY, in_time, plan
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.recipe.shipped import shipped
 from crosstime.suites.tiny_config import TinyConfig
