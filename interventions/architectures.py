@@ -24,6 +24,8 @@ class Architecture:
         mlp: path, within a block, of the module whose output the MLP adds to the residual stream. Both modules come
             *after* any norm of the sublayer's output (OLMo-2) and *before* the residual is added (BLOOM adds it inside
             its attention and MLP modules).
+        mixer: path, within a block that has no attention, of the module that takes its place (a recurrence, a
+            convolution). It is no site; with it, the MLP of such a block is validated.
         pointwise: paths, within a block, of the modules that compute every position independently and whose outputs
             are added to the residual stream, in the order in which they run. In the last block they need to run at the
             last position only.
@@ -37,27 +39,34 @@ class Architecture:
     norm: str
     attn: str | None = None
     mlp: str | None = None
+    mixer: str | None = None
     pointwise: tuple[str, ...] = ()
 
 
 TABLE: dict[str, Architecture] = {
     "gpt_neox": Architecture(
-        "gpt_neox.layers", "gpt_neox.final_layer_norm", "attention.dense", "mlp", ("attention.dense", "mlp")
+        "gpt_neox.layers",
+        "gpt_neox.final_layer_norm",
+        "attention.dense",
+        "mlp",
+        pointwise=("attention.dense", "mlp"),
     ),
-    "olmo": Architecture("model.layers", "model.norm", "self_attn.o_proj", "mlp", ("self_attn.o_proj", "mlp")),
+    "olmo": Architecture(
+        "model.layers", "model.norm", "self_attn.o_proj", "mlp", pointwise=("self_attn.o_proj", "mlp")
+    ),
     "olmo2": Architecture(
         "model.layers",
         "model.norm",
         "post_attention_layernorm",
         "post_feedforward_layernorm",
-        ("self_attn.o_proj", "mlp"),
+        pointwise=("self_attn.o_proj", "mlp"),
     ),
     "bloom": Architecture(
         "transformer.h",
         "transformer.ln_f",
         "self_attention.dense",
         "mlp.dense_4h_to_h",
-        ("self_attention.dense", "mlp"),
+        pointwise=("self_attention.dense", "mlp"),
     ),
 }
 """Known architectures by `config.model_type`; `register` adds entries."""
@@ -70,7 +79,10 @@ _ATTENTION_OUTPUTS = (
     "attn.out_proj",
     "self_attn.out_proj",
     "self_attn.dense",
+    "attn.attention.out_proj",
 )
+_MLPS = ("mlp", "feed_forward", "block_sparse_moe", "fc2")
+_MIXERS = ("linear_attn", "mamba", "conv", "temporal_block", "mixer")
 
 
 def register(model_type: str, architecture: Architecture) -> None:
@@ -91,8 +103,9 @@ def register(model_type: str, architecture: Architecture) -> None:
 def find(model: PreTrainedModel) -> Architecture:
     """Return the architecture of a model: its table entry, or else the result of a search by structure.
 
-    The search takes the longest `ModuleList` whose entries are all of one class as the list of blocks, and the first
-    module after that list among its siblings whose weight has the model's width as the final norm.
+    The search takes the outermost `ModuleList` with as many entries as the configuration of the text model has layers
+    as the list of blocks (of a model with several towers, the one beside the token embedding), and the first norm after
+    that list among its siblings as the final norm; if there is none after it, the last one before it.
 
     Raises:
         ArchitectureError: a path of the table entry does not exist, or the search finds no list of blocks or no norm;
@@ -160,29 +173,45 @@ def weight(module: nn.Module) -> Tensor:
 
 def _search(model: PreTrainedModel, model_type: str) -> Architecture:
     """Find the parts of a model by its structure."""
-    # Take the longest list of equal modules as the blocks
-    lists = [
-        (path, module)
-        for path, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) and len({type(block) for block in module}) == 1
-    ]
-    if not lists:
-        raise ArchitectureError(_unknown(model_type, "it has no ModuleList of equal blocks"))
-    blocks_path, blocks = max(lists, key=lambda item: len(item[1]))
-
-    # Take the first norm after them as the final norm
-    norm_path = _norm_after(model, blocks_path)
+    # Take the list of blocks, and the first norm after them as the final norm
+    blocks_path = _blocks_path(model)
+    if blocks_path is None:
+        n_layers = getattr(model.config.get_text_config(), "num_hidden_layers", "an unknown number of")
+        raise ArchitectureError(_unknown(model_type, f"it has no ModuleList of {n_layers} blocks"))
+    norm_path = _norm_beside(model, blocks_path)
     if norm_path is None:
-        raise ArchitectureError(_unknown(model_type, f"no norm follows its blocks {blocks_path!r}"))
+        raise ArchitectureError(_unknown(model_type, f"no norm stands beside its blocks {blocks_path!r}"))
 
-    # Find attention and MLP by their usual names
-    block = blocks[0]
-    mlp = "mlp" if _has(block, "mlp") else None
-    attn = next((path for path in _ATTENTION_OUTPUTS if _has(block, path)), None)
-    pointwise = tuple(path for path in (attn, mlp) if path is not None)
-    if hasattr(block, "post_feedforward_layernorm"):
+    # Find attention, MLP and what takes the place of attention by their usual names; blocks may differ
+    blocks = list(model.get_submodule(blocks_path).children())
+    attn, mlp, mixer = (_first_path(blocks, paths) for paths in (_ATTENTION_OUTPUTS, _MLPS, _MIXERS))
+    pointwise = tuple(path for path in (attn, mlp) if path is not None and has(blocks[-1], path))
+    if any(hasattr(block, "post_feedforward_layernorm") for block in blocks):
         attn, mlp = "post_attention_layernorm", "post_feedforward_layernorm"
-    return Architecture(blocks_path, norm_path, attn, mlp, pointwise)
+    return Architecture(blocks_path, norm_path, attn, mlp, mixer, pointwise)
+
+
+def _blocks_path(model: PreTrainedModel) -> str | None:
+    """Return the path of the list of decoder blocks, None if there is none."""
+    lists = {
+        path: module for path, module in model.named_modules() if isinstance(module, nn.ModuleList) and len(module)
+    }
+    n_layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    paths = [path for path, module in lists.items() if len(module) == n_layers]
+    if not paths:
+        # A configuration without a number of layers: the longest list of equal modules
+        equal = [path for path, module in lists.items() if len({type(block) for block in module}) == 1]
+        return max(equal, key=lambda path: len(lists[path]), default=None)
+
+    # Lists inside blocks (experts, adapters) may have the same length, and so may the blocks of another tower
+    beside, _, _ = embedding(model).rpartition(".")
+    inside = [path for path in paths if path.startswith(f"{beside}." if beside else "")]
+    return min(inside or paths, key=lambda path: path.count("."))
+
+
+def _first_path(blocks: list[nn.Module], paths: tuple[str, ...]) -> str | None:
+    """Return the first of the paths that some block has."""
+    return next((path for path in paths if any(has(block, path) for block in blocks)), None)
 
 
 def _path_of(model: PreTrainedModel, module: nn.Module | None, description: str) -> str:
@@ -192,19 +221,32 @@ def _path_of(model: PreTrainedModel, module: nn.Module | None, description: str)
     raise ArchitectureError(_unknown(model.config.model_type, f"it has no {description}"))
 
 
-def _norm_after(model: PreTrainedModel, blocks_path: str) -> str | None:
+def _norm_beside(model: PreTrainedModel, blocks_path: str) -> str | None:
+    """Return the path of the first norm after the blocks among their siblings, or else the last one before them."""
     parent_path, _, name = blocks_path.rpartition(".")
-    parent = model.get_submodule(parent_path)
-    names = [child for child, _ in parent.named_children()]
-    d_model = model.config.hidden_size
-    for child in names[names.index(name) + 1 :]:
-        scale = getattr(parent.get_submodule(child), "weight", None)
-        if scale is not None and tuple(scale.shape) == (d_model,):
-            return f"{parent_path}.{child}" if parent_path else child
-    return None
+    siblings = list(model.get_submodule(parent_path).named_children())
+    width = model.config.get_text_config().hidden_size
+    names = [child for child, _ in siblings]
+    norms = [child for child, module in siblings if _is_norm(module, width)]
+    after = [child for child in norms if names.index(child) > names.index(name)]
+    if not norms:
+        return None
+    child = after[0] if after else norms[-1]
+    return f"{parent_path}.{child}" if parent_path else child
 
 
-def _has(module: nn.Module, path: str) -> bool:
+def _is_norm(module: nn.Module, width: int) -> bool:
+    """Return whether a module scales vectors of this width, or is a norm without a weight."""
+    scale = getattr(module, "weight", None)
+    if isinstance(scale, Tensor):
+        return tuple(scale.shape) == (width,)
+    return "norm" in type(module).__name__.lower() and not list(module.parameters())
+
+
+def has(module: nn.Module, path: str | None) -> bool:
+    """Return whether a module has a submodule of this path."""
+    if path is None:
+        return False
     try:
         module.get_submodule(path)
     except AttributeError:

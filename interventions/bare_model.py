@@ -15,7 +15,8 @@ import torch
 
 from interventions import architectures
 from interventions.errors import InterventionError, SiteError
-from interventions.site import Site
+from interventions.positions import Positions
+from interventions.site import COMPONENTS, Site
 
 if TYPE_CHECKING:
     from nnsight import Envoy, TransformersModel
@@ -30,17 +31,19 @@ class Findings:
 
     Attributes:
         block_tuple: length of the tuple that a decoder block returns, 0 where it returns a tensor.
-        components: the components that a `Site` may name.
+        components: for each layer, the components that a `Site` may name; one entry stands for all layers.
         head_is_linear: whether the logits are exactly the unembedding of the final norm's output, so that two rows of
             the unembedding give a logit difference.
         pointwise: paths of the modules of the last block that may run at the last position only.
+        equal_lengths: whether batches must hold sequences of one length, because padding changes the results.
         dtype: the dtype in which a server computes; None where it is that of the parameters.
     """
 
     block_tuple: int = 0
-    components: tuple[str, ...] = ("resid",)
+    components: tuple[tuple[str, ...], ...] = (("resid",),)
     head_is_linear: bool = False
     pointwise: tuple[str, ...] = ()
+    equal_lengths: bool = False
     dtype: torch.dtype | None = None
 
 
@@ -56,6 +59,7 @@ class BareModel:
         config: the transformers configuration.
         architecture: the paths of the model's parts.
         n_layers, d_model, vocab_size: sizes.
+        positions: how long a sequence may be.
 
     Raises:
         ArchitectureError: the model's parts cannot be found.
@@ -77,9 +81,10 @@ class BareModel:
         self._unembedding_path = architectures.unembedding(module)
         self._embedding_path = architectures.embedding(module)
         self.n_layers = len(architectures.decoder_blocks(module, self.architecture))
-        self.d_model = int(self.config.hidden_size)
+        self.d_model = int(self.config.get_text_config().hidden_size)
         self.vocab_size = int(architectures.weight(self.unembedding).shape[0])
         self.n_embeddings = int(architectures.weight(module.get_input_embeddings()).shape[0])
+        self.positions = Positions.of(module, self.config)
         self._keeps_logits = "logits_to_keep" in inspect.signature(module.forward).parameters
 
     def with_findings(self, findings: Findings) -> BareModel:
@@ -122,8 +127,18 @@ class BareModel:
 
     @property
     def components(self) -> tuple[str, ...]:
-        """The components that a `Site` may name."""
-        return self.findings.components
+        """The components that a `Site` may name at some layer."""
+        return tuple(name for name in COMPONENTS if any(name in layer for layer in self.findings.components))
+
+    def components_at(self, layer: int) -> tuple[str, ...]:
+        """The components that a `Site` may name at a layer; stacks of different blocks have different ones."""
+        components = self.findings.components
+        return components[layer if len(components) > 1 else 0]
+
+    @property
+    def equal_lengths(self) -> bool:
+        """Whether batches must hold sequences of one length, because padding changes the results."""
+        return self.findings.equal_lengths
 
     @property
     def block_tuple(self) -> int:
@@ -189,5 +204,12 @@ class BareModel:
             raise SiteError(
                 f"{self.name} has no site {site}: what its {site.component} adds to the residual stream was "
                 f"not found. It has {', '.join(self.components)}; name the module with interventions.register."
+            )
+        if site.component not in self.components_at(site.layer):
+            layers = [layer for layer in range(self.n_layers) if site.component in self.components_at(layer)]
+            raise SiteError(
+                f"{self.name} has no site {site}: block {site.layer} is a {type(block._module).__name__} that has only "
+                f"{', '.join(self.components_at(site.layer))}; {site.component} is at layers "
+                f"{', '.join(map(str, layers))}."
             )
         return block.get(path)

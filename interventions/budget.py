@@ -22,10 +22,11 @@ memory and are no faster; on a GPU set it to 16,384 or more."""
 _LIBC = ctypes.CDLL(None) if os.name == "posix" else None
 
 
-def split_by_tokens(lengths: Int[Tensor, " P"], max_tokens: int) -> Iterator[slice]:
+def split_by_tokens(lengths: Int[Tensor, " P"], max_tokens: int, *, equal_lengths: bool = False) -> Iterator[slice]:
     """Cut lengths into runs whose padded size, count times longest, stays within `max_tokens`.
 
-    Lengths in ascending order need the least padding. A single length above the budget is a run by itself.
+    Lengths in ascending order need the least padding. A single length above the budget is a run by itself. With
+    `equal_lengths`, a run holds one length only and needs no padding.
 
     Yields:
         A slice of `lengths` for each run.
@@ -37,14 +38,21 @@ def split_by_tokens(lengths: Int[Tensor, " P"], max_tokens: int) -> Iterator[sli
     start = longest = 0
     for end, length in enumerate(lengths.tolist()):
         longest = max(longest, length)
-        if end > start and (end - start + 1) * longest > max_tokens:
+        differs = equal_lengths and end > start and longest != int(lengths[start])
+        if end > start and (differs or (end - start + 1) * longest > max_tokens):
             yield slice(start, end)
             start, longest = end, length
     if start < len(lengths):
         yield slice(start, len(lengths))
 
 
-def for_each_run(lengths: Int[Tensor, " P"], max_tokens: int, work: Callable[[slice, int], None]) -> None:
+def for_each_run(
+    lengths: Int[Tensor, " P"],
+    max_tokens: int,
+    work: Callable[[slice, int], None],
+    *,
+    equal_lengths: bool = False,
+) -> None:
     """Call ``work(run, budget)`` on runs of `lengths`; when a run does not fit into memory, halve the budget.
 
     A warning says which budget did fit, to be set from the start.
@@ -54,6 +62,7 @@ def for_each_run(lengths: Int[Tensor, " P"], max_tokens: int, work: Callable[[sl
         max_tokens: the budget of the first run.
         work: called with the slice of `lengths` and the current budget. It is called again for the same sequences after
             it ran out of memory, so it must write its results to fixed positions instead of appending them.
+        equal_lengths: see `split_by_tokens`.
 
     Raises:
         MemoryBudgetError: a run of one sequence does not fit.
@@ -61,7 +70,7 @@ def for_each_run(lengths: Int[Tensor, " P"], max_tokens: int, work: Callable[[sl
     budget, start = max_tokens, 0
     while start < len(lengths):
         # Work until the end, or until a run does not fit into memory
-        for run in split_by_tokens(lengths[start:], budget):
+        for run in split_by_tokens(lengths[start:], budget, equal_lengths=equal_lengths):
             run = slice(run.start + start, run.stop + start)
             try:
                 work(run, budget)
@@ -97,6 +106,8 @@ def for_each_batch(
     max_tokens: int,
     work: Callable[[Batch, int], None],
     rows: Int[Tensor, " R"] | None = None,
+    *,
+    equal_lengths: bool = False,
 ) -> None:
     """Call ``work(batch, budget)`` on batches of sequences in order of their lengths; see `for_each_run`.
 
@@ -105,6 +116,7 @@ def for_each_batch(
         max_tokens: budget of the first batch.
         work: called with each batch and the current budget.
         rows: which sequences; None is all.
+        equal_lengths: see `split_by_tokens`.
 
     Examples:
         >>> for_each_batch(Sequences(((5, 6), (7,))), 8, lambda batch, budget: print(batch.input_ids.tolist()))
@@ -112,7 +124,12 @@ def for_each_batch(
     """
     rows = torch.arange(len(sequences)) if rows is None else rows
     rows = rows[torch.argsort(sequences.lengths[rows], stable=True)]
-    for_each_run(sequences.lengths[rows], max_tokens, lambda run, budget: work(sequences.batch(rows[run]), budget))
+    for_each_run(
+        sequences.lengths[rows],
+        max_tokens,
+        lambda run, budget: work(sequences.batch(rows[run]), budget),
+        equal_lengths=equal_lengths,
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

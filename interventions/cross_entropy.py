@@ -68,7 +68,7 @@ def cross_entropy(
         losses[batch.rows] = of_slot.sum(1).cpu()
 
     with torch.no_grad():
-        for_each_batch(sequences, model.max_tokens, work)
+        for_each_batch(sequences, model.max_tokens, work, equal_lengths=model.equal_lengths)
     count = sequences.n_tokens - len(sequences)
     if count == 0:
         raise InterventionError("Cross-entropy needs sequences of at least two tokens.")

@@ -58,7 +58,7 @@ def fetch(
         for site, x in flat.items():
             batch.unpad(activations[site.resolve(model.n_layers)], x)
 
-    for_each_batch(sequences, model.max_tokens, work)
+    for_each_batch(sequences, model.max_tokens, work, equal_lengths=model.equal_lengths)
     for site, x in flat.items():
         _reject_nan(x, sequences, model, site)
     if selected.all():

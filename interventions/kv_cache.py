@@ -29,7 +29,7 @@ class KVCache:
 
     row: Int[Tensor, " P"]
     keys: dict[int, Float[Tensor, "R H W E"]]
-    values: dict[int, Float[Tensor, "R H W E"]]
+    values: dict[int, Float[Tensor, "R H W U"]]
     n_blocks: int
 
     @classmethod

@@ -52,5 +52,5 @@ def _log_likelihoods_on_server(model: Model, sequences: Sequences) -> Float[Tens
             log_probs = run(model, on_device, all_positions=True, reduce=next_token_log_probs(batch))
             sums[batch.rows] = torch.where(batch.mask[:, :-1], log_probs.double().cpu(), 0.0).sum(1)
 
-    for_each_batch(sequences, model.max_tokens, work)
+    for_each_batch(sequences, model.max_tokens, work, equal_lengths=model.equal_lengths)
     return sums

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from interventions.errors import CheckpointLoadError, InterventionError, Revisio
 from interventions.prompts import Sequences
 from interventions.remote.probe import has_gradients, validate_remotely
 from interventions.remote.remote import Remote
+from interventions.site import Site
 from interventions.validation import continues_from_cache, validate
 from user_input.reason import reason
 
@@ -40,11 +41,12 @@ class Model(BareModel):
         nnsight: the nnsight model, for traces of your own.
         tokenizer: its tokenizer, or None.
         n_layers, d_model, vocab_size: sizes.
-        components: the components that a `Site` may name.
+        components: the components that a `Site` may name at some layer; `components_at` has those of one layer.
         head_is_linear: whether the logits are exactly the unembedding of the final norm's output, so that two rows of
             the unembedding give a logit difference.
         block_tuple: length of the tuple that a decoder block returns, 0 where it returns a tensor.
         pointwise: paths of the modules of the last block that may run at the last position only.
+        equal_lengths: whether batches hold sequences of one length only, because the model does not ignore padding.
         remote: the server that runs the model, or None. With a server, the weights are there, and only names and shapes
             are here.
         max_tokens: batch budget of everything that runs the model: slots, padding included, in one forward pass. It may
@@ -66,6 +68,7 @@ class Model(BareModel):
     ) -> None:
         super().__init__(nnsight, name, remote, findings)
         self.max_tokens = max_tokens
+        self._continues: dict[Site, bool] = {}
 
     @classmethod
     def open(
@@ -174,17 +177,31 @@ class Model(BareModel):
         """
         return self.remote is None or not self.remote.hosted or has_gradients(self, self.remote)
 
-    @cached_property
-    def continues_from_cache(self) -> bool:
-        """Whether a pass may start at the first changed token, with a KV cache for the tokens before it."""
-        return self.remote is None and continues_from_cache(self)
+    def continues_from_cache(self, site: Site) -> bool:
+        """Whether a pass upward from a site may start at the first changed token, with a KV cache for those before it.
+
+        Tried once for each site: which blocks run, and whether all of them keep keys and values, depends on it.
+        """
+        if self.remote is not None or self.equal_lengths:
+            return False
+        site = site.resolve(self.n_layers)
+        if site not in self._continues:
+            self._continues[site] = continues_from_cache(self, site)
+        return self._continues[site]
 
     def check_tokens(self, sequences: Sequences) -> None:
-        """Reject token ids that the model has no embedding for, before they cause an error on the device.
+        """Reject token ids and positions that the model has no embedding for, before they cause an error on the device.
+
+        Sequences that are longer than those that a model with rotary positions was trained on cause a warning.
 
         Raises:
-            InterventionError: names the first such token and its sequence.
+            InterventionError: names the first such token and its sequence, or both lengths.
         """
+        longest = int(sequences.lengths.max()) if len(sequences) else 0
+        if problem := self.positions.problem(longest):
+            raise InterventionError(f"{self.name}: {problem}; use shorter sequences.")
+        if doubt := self.positions.doubt(longest):
+            warnings.warn(f"{self.name}: {doubt}: its results there mean little.", RuntimeWarning, stacklevel=3)
         ids = sequences.tokens
         outside = ((ids < 0) | (ids >= self.n_embeddings)).nonzero()
         if len(outside):

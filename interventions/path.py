@@ -65,7 +65,7 @@ class Path:
             if progress is not None:
                 progress(n_done, n_prompts)
 
-        for_each_batch(prompts, model.max_tokens, work, rows)
+        for_each_batch(prompts, model.max_tokens, work, rows, equal_lengths=model.equal_lengths)
         return gradient
 
     def adaptive_mean_gradient(

@@ -56,5 +56,5 @@ def reduce_predictions(model: Model, sequences: Sequences, reduce: Reduce, colum
             out[tokens] = reduce(log_probs, tokens).float().cpu()
 
     with torch.no_grad():
-        for_each_batch(sequences, model.max_tokens, work)
+        for_each_batch(sequences, model.max_tokens, work, equal_lengths=model.equal_lengths)
     return out

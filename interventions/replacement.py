@@ -118,7 +118,8 @@ def _run_chunk(
         metric[of_run] = upward(batch, changed.to(upward.model.dtype), cache).float().cpu()
         advance(len(of_run))
 
-    for_each_run(size, upward.model.max_tokens, work)
+    # Without a cache, sizes are lengths
+    for_each_run(size, upward.model.max_tokens, work, equal_lengths=upward.model.equal_lengths)
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +190,7 @@ def _can_resume(upward: Upward) -> bool:
     """Return whether blocks above the site run at all, and can continue from a KV cache."""
     site = upward.site
     runs = site.layer < upward.model.n_layers - 1 or site.component != "resid"
-    return runs and upward.model.continues_from_cache
+    return runs and upward.model.continues_from_cache(site)
 
 
 def _chunks(upward: Upward, pairs: _Pairs) -> Iterator[Int[Tensor, " q"]]:

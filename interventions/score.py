@@ -55,7 +55,7 @@ def score(
         out[batch.rows] = score_batch(model, prompts, batch.rows, metric, forward).float().cpu()
 
     with torch.no_grad():
-        for_each_batch(prompts, model.max_tokens, work)
+        for_each_batch(prompts, model.max_tokens, work, equal_lengths=model.equal_lengths)
     return out
 
 

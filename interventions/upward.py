@@ -71,7 +71,7 @@ class Upward:
             self(batch, self.pad(batch, x), cache)
             caches[int(batch.rows[0])] = batch.rows, cache
 
-        for_each_batch(self.prompts, self.model.max_tokens, work, rows)
+        for_each_batch(self.prompts, self.model.max_tokens, work, rows, equal_lengths=self.model.equal_lengths)
         return KVCache.of(len(self.prompts), list(caches.values()))
 
     def gradient(
@@ -128,5 +128,5 @@ class Upward:
         def work(batch: Batch, budget: int) -> None:
             out[batch.rows] = self(batch, self.pad(batch, x)).float().cpu()
 
-        for_each_batch(self.prompts, self.model.max_tokens, work, rows)
+        for_each_batch(self.prompts, self.model.max_tokens, work, rows, equal_lengths=self.model.equal_lengths)
         return out

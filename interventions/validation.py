@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from nnsight.intervention.interleaver import OutOfOrderError
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
+from interventions import architectures
 from interventions.bare_model import BareModel, Findings
+from interventions.budget import is_out_of_memory
 from interventions.errors import ArchitectureError, CheckpointLoadError
 from interventions.forward import inputs, resume
 from interventions.kv_cache import KVCache
 from interventions.prompts import Batch, Sequences
 from interventions.site import Site
+from user_input.first_line import first_line
+
+
+class _Sublayers(NamedTuple):
+    """What goes into a block, and what its two sublayers add to it."""
+
+    attention: bool
+    """Whether the first sublayer is attention, rather than what takes its place."""
+    entering: object
+    first: object
+    mlp: object
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +39,8 @@ class _CleanPass:
         batch: the test sequences.
         blocks: the hidden states that each block returns.
         block_tuple: length of the tuple in which it returns them, 0 for a plain tensor.
-        sublayers: input, attention and MLP of the last block, where the architecture names them.
+        sublayers: for each block, its input and what attention (or the module in its place) and MLP return, where the
+            block has both.
         normed: the final norm's output.
         logits: the model's logits.
     """
@@ -34,7 +48,7 @@ class _CleanPass:
     batch: Batch
     blocks: list[Tensor]
     block_tuple: int
-    sublayers: Mapping[str, object]
+    sublayers: list[_Sublayers]
     normed: Tensor
     logits: Tensor
 
@@ -47,15 +61,16 @@ def validate(model: BareModel) -> Findings:
     3. Skipping all blocks up to the middle one, with its own output in their place, leaves the result unchanged. This
        is tried with as many modules of the last block as possible at the last position only; those are `pointwise`.
     4. If the unembedding of the final norm's output is the logits, `head_is_linear` is True.
-    5. If the outputs of attention and MLP add up to what the last block adds to the residual stream, they are offered
-       as components.
+    5. If the outputs of attention and MLP add up to what a block adds to the residual stream, they are offered as
+       components at its layer.
+    6. If the shorter sequence alone gives other hidden states than beside padding, batches hold equal lengths only.
 
     Raises:
         ArchitectureError: one of the first three does not hold.
         CheckpointLoadError: the model computes NaN or infinity.
     """
     # Compare the number of blocks
-    expected = getattr(model.config, "num_hidden_layers", model.n_layers)
+    expected = getattr(model.config.get_text_config(), "num_hidden_layers", model.n_layers)
     if model.n_layers != expected:
         raise ArchitectureError(
             f"{model.name}: {model.architecture.blocks} has {model.n_layers} blocks, but the configuration says "
@@ -68,13 +83,16 @@ def validate(model: BareModel) -> Findings:
         raise CheckpointLoadError(f"{model.name} computes NaN or infinity on ordinary tokens: its weights are damaged.")
 
     # Resume it from the middle block; a pass ends at the final norm while `head_is_linear` is True
-    components = _components(clean, tolerance(model.dtype))
-    findings = Findings(clean.block_tuple, components, head_is_linear=True)
+    findings = Findings(
+        clean.block_tuple,
+        components=_components(clean, tolerance(model.dtype)),
+        head_is_linear=True,
+        equal_lengths=_padding_changes(model, clean),
+    )
     findings = replace(findings, pointwise=_pointwise(model, findings, clean))
 
     # Compare the unembedding of the final norm's output with the logits
-    linear = close(model.unembedding(clean.normed)[:, -1], clean.logits[:, -1], tolerance(model.dtype))
-    return replace(findings, head_is_linear=linear)
+    return replace(findings, head_is_linear=_head_is_linear(model, clean))
 
 
 def validation_batch(model: BareModel) -> Batch:
@@ -104,12 +122,12 @@ def close(a: Tensor, b: Tensor, tolerance: float) -> bool:
     return bool(((a - b).abs().max() <= tolerance * b.abs().max().clamp(min=1e-3)).item())
 
 
-def continues_from_cache(model: BareModel) -> bool:
-    """Return whether a change at the last tokens has the same effect when earlier tokens are only a KV cache.
+def continues_from_cache(model: BareModel, site: Site) -> bool:
+    """Return whether a change at a site's last tokens has the same effect when earlier tokens are only a KV cache.
 
     This holds for causal attention that uses transformers' own cache. Other models must run from the first token.
     """
-    batch, site = validation_batch(model), middle_site(model)
+    batch = validation_batch(model)
     generator = torch.Generator().manual_seed(0)
     clean = torch.randn(*batch.mask.shape, model.d_model, generator=generator).to(model.device, model.dtype)
     changed = torch.cat([clean[:, :-2], clean[:, -2:].flip(1)], 1)
@@ -134,11 +152,23 @@ def _run_clean(model: BareModel, batch: Batch) -> _CleanPass:
         ArchitectureError: a module does not run in the expected order, or returns something else.
     """
     try:
-        outputs, sublayers, normed, logits = _trace_modules(model, batch)
+        try:
+            outputs, sublayers, normed, logits = _trace_modules(model, batch)
+        except OutOfOrderError:
+            # Names that a search found may mean something else; those of the table must not
+            if model.config.model_type in architectures.TABLE:
+                raise
+            outputs, sublayers, normed, logits = _trace_modules(model, batch, with_sublayers=False)
     except OutOfOrderError as error:
         raise ArchitectureError(
             f"{model.name}: the parts of its architecture do not run in the order attention, MLP, block, final norm "
             f"({str(error).splitlines()[0]}); name them with interventions.register."
+        ) from error
+    except (RuntimeError, IndexError, ValueError, TypeError, KeyError, AttributeError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise CheckpointLoadError(
+            f"{model.name} cannot run two short sequences: {type(error).__name__}: {first_line(error)}"
         ) from error
 
     # Check what the blocks return
@@ -161,22 +191,35 @@ def _run_clean(model: BareModel, batch: Batch) -> _CleanPass:
             "the final norm; name it with interventions.register."
         )
 
-    block_tuple = len(outputs[0]) if isinstance(outputs[0], tuple) else 0
+    lengths = {len(output) if isinstance(output, tuple) else 0 for output in outputs}
+    if len(lengths) > 1:
+        raise ArchitectureError(
+            f"{model.name}: some of its blocks return tuples and others do not, so that they cannot be skipped alike."
+        )
+    block_tuple = lengths.pop()
     return _CleanPass(batch, blocks, block_tuple, sublayers, normed, logits)
 
 
-def _trace_modules(model: BareModel, batch: Batch) -> tuple[list[object], dict[str, object], object, Tensor]:
-    """Return what each block, the last block's sublayers, the final norm and the model return."""
-    architecture, blocks, last = model.architecture, model.blocks, model.n_layers - 1
+def _trace_modules(
+    model: BareModel, batch: Batch, *, with_sublayers: bool = True
+) -> tuple[list[object], list[_Sublayers], object, Tensor]:
+    """Return what each block, its sublayers, the final norm and the model return."""
+    architecture, blocks = model.architecture, model.blocks
     outputs: list[object] = []
-    sublayers: dict[str, object] = {}
+    sublayers: list[_Sublayers] = []
     with torch.no_grad(), model.nnsight.trace(inputs(batch), use_cache=False):
         for layer in range(model.n_layers):
-            if layer == last and architecture.attn is not None and architecture.mlp is not None:
-                sublayers["input"] = blocks[layer].input
-                sublayers["attn"] = blocks[layer].get(architecture.attn).output
-                sublayers["mlp"] = blocks[layer].get(architecture.mlp).output
-            outputs.append(blocks[layer].output)
+            block = blocks[layer]
+            attention = architectures.has(block._module, architecture.attn)
+            first = architecture.attn if attention else architecture.mixer
+            both = architectures.has(block._module, first) and architectures.has(block._module, architecture.mlp)
+            entering = first_output = mlp_output = None
+            if with_sublayers and both:
+                entering = block.input
+                first_output = block.get(first).output
+                mlp_output = block.get(architecture.mlp).output
+            sublayers.append(_Sublayers(attention, entering, first_output, mlp_output))
+            outputs.append(block.output)
         normed = model.norm.output.save()
         logits = model.nnsight.output.logits.save()
     return outputs, sublayers, normed, logits
@@ -213,13 +256,37 @@ def _resumes(model: BareModel, findings: Findings, clean: _CleanPass) -> bool:
     return close(end, clean.normed[:, -1], tolerance(model.dtype))
 
 
-def _components(clean: _CleanPass, tolerance: float) -> tuple[str, ...]:
-    """Return the components that a site may name."""
-    outputs = [clean.sublayers.get(name) for name in ("input", "attn", "mlp")]
-    tensors = [x for x in outputs if isinstance(x, Tensor) and x.shape == clean.blocks[-1].shape]
-    if len(tensors) == 3:
-        entering, attn, mlp = tensors
-        mask = clean.batch.mask
-        if close((attn + mlp)[mask], (clean.blocks[-1] - entering)[mask], tolerance):
-            return ("attn", "mlp", "resid")
-    return ("resid",)
+def _components(clean: _CleanPass, tolerance: float) -> tuple[tuple[str, ...], ...]:
+    """Return the components that a site may name, for each layer."""
+    mask = clean.batch.mask
+    components: list[tuple[str, ...]] = []
+    for sublayers, leaving in zip(clean.sublayers, clean.blocks, strict=True):
+        parts = [sublayers.entering, sublayers.first, sublayers.mlp]
+        tensors = [x for x in parts if isinstance(x, Tensor) and x.shape == leaving.shape]
+        offered: tuple[str, ...] = ("resid",)
+        if len(tensors) == 3:
+            entering, first, mlp = tensors
+            if close((first + mlp)[mask], (leaving - entering)[mask], tolerance):
+                offered = ("attn", "mlp", "resid") if sublayers.attention else ("mlp", "resid")
+        components.append(offered)
+    return tuple(components) if len(set(components)) > 1 else (components[0],)
+
+
+def _padding_changes(model: BareModel, clean: _CleanPass) -> bool:
+    """Return whether the shorter test sequence alone gives other hidden states than beside padding."""
+    shorter = int(clean.batch.mask.sum(1).argmin())
+    mask = clean.batch.mask[shorter]
+    alone = Sequences((tuple(clean.batch.input_ids[shorter][mask].tolist()),)).batch(torch.tensor([0]))
+    outputs, _, _, _ = _trace_modules(model, alone.to(model.device), with_sublayers=False)
+    last = outputs[-1][0] if isinstance(outputs[-1], tuple) else outputs[-1]
+    if not isinstance(last, Tensor):
+        return False
+    return not close(last[0], clean.blocks[-1][shorter][mask], tolerance(model.dtype))
+
+
+def _head_is_linear(model: BareModel, clean: _CleanPass) -> bool:
+    """Return whether the unembedding of the final norm's output is the logits."""
+    # Between them there may be a projection to another width
+    if architectures.weight(model.unembedding).shape[1] != model.d_model:
+        return False
+    return close(model.unembedding(clean.normed)[:, -1], clean.logits[:, -1], tolerance(model.dtype))

@@ -30,6 +30,7 @@ from crosstime.machine.lock import exclusive
 from crosstime.machine.progress import Bar, track
 from crosstime.machine.storage import write_json
 from crosstime.machine.tensors import write_tensors
+from crosstime.suites.check_length import check_length
 from crosstime.suites.compute import DTYPES, Compute
 from crosstime.suites.corpus import documents, sequences
 from crosstime.suites.fingerprint import tokenizer_hash
@@ -99,6 +100,8 @@ def harvest(
             f"a store needs at least one sequence of {tokens_per_sequence} tokens, and shards of at least one token"
         )
     compute.verify(suite, distinct=True)
+
+    check_length(suite, sequence_length)
 
     # Start a store, or resume the one in the folder if it was made with the same settings.
     made_from = MadeFrom(

@@ -31,6 +31,7 @@ from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.errors import CrosscoderError
 from crosstime.machine.progress import track
 from crosstime.shown import Shown
+from crosstime.suites.check_length import check_length
 from crosstime.suites.compute import Compute
 from crosstime.suites.corpus import TextSample
 from crosstime.suites.read_lines import TextSource
@@ -268,7 +269,11 @@ def decompose_text(
         >>> text.codes.n_tokens == int(text.token_mask.sum())  # doctest: +SKIP
         True
     """
-    text = corpus if isinstance(corpus, Sequences) else sample.read(corpus, suite.tokenizer)
+    if isinstance(corpus, Sequences):
+        text = corpus
+    else:
+        check_length(suite, sample.sequence_length)
+        text = sample.read(corpus, suite.tokenizer)
     checkpoints = trained_checkpoints(suite, crosscoder)
     token_mask = text.position_of_token > 0
     site = crosscoder.origin.site

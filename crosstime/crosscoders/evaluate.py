@@ -14,6 +14,7 @@ from crosstime.crosscoders.crosscoder import CrossCoder, fraction_of_variance_ex
 from crosstime.crosscoders.decompose import trained_checkpoints
 from crosstime.errors import CrosscoderError
 from crosstime.machine.progress import track
+from crosstime.suites.check_length import check_length
 from crosstime.suites.compute import Compute
 from crosstime.suites.corpus import TextSample
 from crosstime.suites.read_lines import TextSource
@@ -97,6 +98,7 @@ def evaluate_seeds(
     """
     _check_comparable(crosscoders)
     checkpoints, site = trained_checkpoints(suite, crosscoders[0]), crosscoders[0].origin.site
+    check_length(suite, sample.sequence_length)
     text = sample.read(corpus, suite.tokenizer)
 
     with track("Evaluating the crosscoder", 2 * len(checkpoints)) as bar:

@@ -9,11 +9,12 @@ from crosstime.runs.inputs import Inputs
 from crosstime.runs.recipe.corpus import GENERATED
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.recipe.suite import TINY
+from crosstime.suites.check_length import check_length
 from crosstime.suites.checkpoints import Checkpoint
 from crosstime.suites.corpus import TextSample, documents
 from crosstime.suites.read_lines import read_lines
 from crosstime.suites.suite import Suite
-from crosstime.training.data import check_length
+from crosstime.training.data import check_tokens
 from crosstime.training.held_out import without_held_out
 from crosstime.training.memory import refuse_too_large
 
@@ -98,11 +99,12 @@ def _refuse_short_texts(inputs: Inputs) -> None:
         return
 
     # Count the tokens up to one batch, and one sequence of the other texts; a stream is not read in advance
+    check_length(inputs.suite, length)
     tokenizer = inputs.suite.tokenizer
     if inputs.store is None:
         lines, in_memory = documents(inputs.corpus())
         if in_memory:
-            check_length(without_held_out(lines, data.validation) if data.validation else lines, tokenizer, data)
+            check_tokens(without_held_out(lines, data.validation) if data.validation else lines, tokenizer, data)
     for text in (held_out or (source if inputs.store is None else None), *recipe.evolve.languages.values()):
         if text is not None and text != GENERATED and documents(text)[1]:
             TextSample(1, length).read(text, tokenizer)

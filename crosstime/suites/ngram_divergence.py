@@ -12,6 +12,7 @@ from torch import Tensor
 
 from crosstime.errors import CorpusError
 from crosstime.machine.progress import track
+from crosstime.suites.check_length import check_length
 from crosstime.suites.checkpoints import COLUMN_DTYPES
 from crosstime.suites.compute import Compute
 from crosstime.suites.corpus import TextSample, documents, sequences
@@ -72,6 +73,7 @@ def ngram_divergence(
     # Check the checkpoints, read the sample, and count the text after it
     compute.verify(suite)
     lines, _ = documents(corpus)
+    check_length(suite, sample.sequence_length)
     packed = sequences(lines, suite.tokenizer, sample.sequence_length)
     text = Sequences([tuple(row.tolist()) for row in islice(packed, sample.n_sequences)])
     counted = list(islice(packed, counted_sequences))

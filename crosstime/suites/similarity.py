@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from crosstime.machine.progress import track
+from crosstime.suites.check_length import check_length
 from crosstime.suites.compute import Compute
 from crosstime.suites.corpus import TextSample
 from crosstime.suites.read_lines import TextSource
@@ -64,6 +65,7 @@ def similarity(
     # Check the checkpoints, and read the text
     compute.verify(suite)
     site = site.resolve(suite.n_layers)
+    check_length(suite, sample.sequence_length)
     text = sample.read(corpus, suite.tokenizer)
     is_later = text.position_of_token > 0
 

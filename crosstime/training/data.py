@@ -13,6 +13,7 @@ from crosstime.activations.store import ActivationStore
 from crosstime.errors import CrosscoderError
 from crosstime.machine.processes import ALONE, Processes
 from crosstime.machine.progress import track
+from crosstime.suites.check_length import check_length
 from crosstime.suites.compute import Compute
 from crosstime.suites.corpus import documents, sequences
 from crosstime.suites.read_lines import TextSource
@@ -55,7 +56,9 @@ class TrainingData:
             raise CrosscoderError(
                 f"{self.processes.size} processes cannot share a batch of {self.config.batch_size:,} tokens evenly."
             )
-        if isinstance(self.corpus, ActivationStore):
+        if not isinstance(self.corpus, ActivationStore):
+            check_length(self.suite, self.config.sequence_length)
+        else:
             if self.config.validation:
                 raise CrosscoderError("A store of activations has no documents to hold out: validation must be 0.")
             self.corpus.refuse_other(self.suite, self.site)
@@ -82,7 +85,7 @@ class TrainingData:
             lines = without_held_out(lines, self.config.validation)
         if in_memory:
             lines = list(lines)
-            check_length(lines, self.suite.tokenizer, self.config)
+            check_tokens(lines, self.suite.tokenizer, self.config)
         token_ids = sequences(
             lines,
             self.suite.tokenizer,
@@ -151,7 +154,7 @@ class TrainingData:
         return (list(lines), True) if in_memory else (lines, False)
 
 
-def check_length(lines: Iterable[str], tokenizer: PreTrainedTokenizerBase, config: DataConfig) -> None:
+def check_tokens(lines: Iterable[str], tokenizer: PreTrainedTokenizerBase, config: DataConfig) -> None:
     """Reject documents that do not fill a batch.
 
     Raises:

@@ -113,7 +113,7 @@ def _findings(model: BareModel, remote: Remote) -> Findings:
         entering, attn, mlp, leaving = clean.sublayers
         added = (leaving - entering)[batch.mask]
         if attn.shape == mlp.shape == leaving.shape and close((attn + mlp)[batch.mask], added, limit):
-            findings = replace(findings, components=("attn", "mlp", "resid"))
+            findings = replace(findings, components=(("attn", "mlp", "resid"),))
 
     # Resume from the middle block
     if not close(resume(model.with_findings(findings), batch, site, clean.hidden), clean.logits, limit):

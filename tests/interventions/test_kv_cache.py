@@ -66,7 +66,7 @@ def replaced(
 
 
 def test_every_architecture_continues_from_a_kv_cache(tiny, architecture):
-    assert tiny(architecture).model.continues_from_cache
+    assert tiny(architecture).model.continues_from_cache(Site(1))
 
 
 def test_a_model_that_ignores_its_kv_cache_is_recognized(module_of, tokenizer, monkeypatch):
@@ -75,7 +75,7 @@ def test_a_model_that_ignores_its_kv_cache_is_recognized(module_of, tokenizer, m
 
     monkeypatch.setattr(DynamicLayer, "update", forget)
     model = Model.wrap(module_of("llama"), tokenizer)
-    assert not model.continues_from_cache
+    assert not model.continues_from_cache(Site(1))
 
 
 def test_a_site_in_the_last_block_needs_no_kv_cache(tiny, longer, change, dictionary):
@@ -94,16 +94,14 @@ def test_replacing_with_and_without_a_kv_cache_is_the_same(tiny, longer, change,
     directions = dictionary.directions.float()
     if site.component not in model.components:
         pytest.skip(f"{architecture} has no such site")
-    assert model.continues_from_cache
+    assert model.continues_from_cache(site)
     slots.clear()
     cached = replaced(model, longer, change, directions, site)
     with_cache = sum(slots)
     slots.clear()
-    model.__dict__["continues_from_cache"] = False
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Model, "continues_from_cache", lambda self, site: False)
         without_cache = replaced(model, longer, change, directions, site)
-    finally:
-        model.__dict__["continues_from_cache"] = True
     torch.testing.assert_close(cached, without_cache, atol=2e-5, rtol=1e-5, equal_nan=True)
     assert without_cache.isnan().any()
     assert without_cache.std(1).nanmean() > 1e-2
