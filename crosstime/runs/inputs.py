@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
@@ -69,7 +69,13 @@ class Inputs:
     def compute(self) -> Compute:
         """Where and how checkpoints run; the ids of jobs on a server are kept in the run's folder."""
         remote = self.recipe.remote.open(JobFile(self.folder.path / self.folder.JOBS))
-        return self.recipe.compute if remote is None else replace(self.recipe.compute, remote=remote)
+        compute = self.recipe.compute
+        if remote is None:
+            return compute
+        # The batch budget of a recipe that does not set one was chosen for this machine, not for the server
+        chosen = Compute(compute.device, compute.dtype).max_tokens
+        max_tokens = None if compute.max_tokens == chosen else compute.max_tokens
+        return Compute(compute.device, compute.dtype, max_tokens, remote)
 
     @cached_property
     def site(self) -> Site:

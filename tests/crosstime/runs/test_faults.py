@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_run import command, contents, go, half_written, home_of, settle, short_page
+from small_run import PATIENCE, command, contents, go, half_written, home_of, settle, short_page, wait_for
 from typer.testing import CliRunner
 
 import crosstime as ct
@@ -46,13 +46,13 @@ def go_with_small_files(home: str, runs: str, said: str) -> None:
 
 
 def go_with_little_memory(home: str, runs: str, said: str) -> None:
-    """A run with a dictionary of 6 GB, where no more than 2 GB are to be had."""
+    """A run with a dictionary of 6 GB with its gradients and moments, where no more than 2 GB are to be had."""
     settle()
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + (2 << 30)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     try:
-        ct.run(Recipe.load(Path(home) / "small.toml", ["crosscoder.n_features=100000000"]), runs)
+        ct.run(Recipe.load(Path(home) / "small.toml", ["crosscoder.n_features=12000000"]), runs)
     except RunError as error:
         Path(said).write_text(str(error))
 
@@ -128,13 +128,12 @@ def test_too_little_memory_is_said_in_one_sentence_and_the_run_goes_on_later(hom
 def test_ctrl_c_ends_a_run_in_one_sentence_and_the_same_command_goes_on(home: Path, whole, forks):
     place, said = home / "interrupted", home / "said-of-interruption.txt"
     arguments = ["run", str(home / "small.toml"), "--runs", str(place)]
-    process = forks.Process(target=command, args=(arguments, str(said)), kwargs={"pace": 0.3})
+    pause = {"pause": str(home / "never-released")}
+    process = forks.Process(target=command, args=(arguments, str(said)), kwargs=pause)
     process.start()
-    until = time.monotonic() + 60
-    while not list(place.glob("small/partial/train-*/state.safetensors")) and time.monotonic() < until:
-        time.sleep(0.02)
+    wait_for(lambda: (home / f"paused-{process.pid}").exists())
     os.kill(process.pid, signal.SIGINT)
-    process.join(60)
+    process.join(PATIENCE)
     assert process.exitcode == 130, said.read_text()
     assert said.read_text().count("crosstime: stopped; finished work is kept in") == 1
     assert "Traceback" not in said.read_text()
