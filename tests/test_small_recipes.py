@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
-from benchmarks.evolution_of_concepts import claims  # noqa: E402
+from benchmarks.papers.evolution_of_concepts import claims  # noqa: E402
 
 SHARED = ROOT.parent / "shared"
 GUIDE = (ROOT / "docs" / "guides" / "ctt.md").read_text(encoding="utf-8")
