@@ -1,7 +1,7 @@
 """What the recipe eoc-tiny shows beside the paper's claims, and onsets and lives under both gates, as Markdown tables.
 
-``python -m benchmarks.papers.evolution_of_concepts RUN`` reads the folder of a finished run of eoc-tiny. It trains the same
-suite's crosscoder under one gate for all checkpoints, twice, which takes minutes; ``--claims`` leaves that out.
+``python -m benchmarks.papers.evolution_of_concepts RUN`` reads the folder of a finished run of eoc-tiny. It trains the
+same suite's crosscoder under one gate for all checkpoints, twice, which takes minutes; ``--claims`` leaves that out.
 """
 
 from __future__ import annotations
