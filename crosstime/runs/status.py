@@ -60,12 +60,21 @@ def status(folder: Path) -> RunStatus:
     """
     manifest = read_manifest(folder)
     recipe = manifest.get("recipe")
-    suite = recipe.get("suite") if isinstance(recipe, dict) else None
-    trained_here = isinstance(suite, dict) and suite.get("source") == TINY
-    names = [stage.name for stage in STAGES if trained_here or stage.name != "suite"]
+    # Two stages are part of some recipes only
+    asked_for = {
+        "suite": _value(recipe, "suite", "source") == TINY,
+        "ngrams": bool(_value(recipe, "ngrams", "sequences")),
+    }
+    names = [stage.name for stage in STAGES if asked_for.get(stage.name, True)]
     digest = recipe_digest(recipe)
     stages = tuple(_stage(folder, name, manifest["stages"].get(name), digest) for name in names)
     return RunStatus(folder, lock_holder(folder / RunFolder.LOCK), stages)
+
+
+def _value(recipe: object, table: str, key: str) -> object:
+    """A value of a recipe as the manifest records it; None if it has no such table or key."""
+    values = recipe.get(table) if isinstance(recipe, dict) else None
+    return values.get(key) if isinstance(values, dict) else None
 
 
 def _stage(folder: Path, name: str, entry: object, digest: str) -> StageStatus:
