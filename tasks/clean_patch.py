@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tasks import files, hub
 from tasks.errors import DataError
+from tasks.joins import warn_of_missing_blanks
 from tasks.minimal_pair import CttCount, MinimalPair
 from tasks.task import Task
 
@@ -50,6 +51,7 @@ class CleanPatch:
         pairs: list[MinimalPair] = []
         languages = set()
         skipped = 0
+        joins = []
         for where, row in rows:
             if files.is_skipped(row, where):
                 skipped += 1
@@ -65,6 +67,9 @@ class CleanPatch:
             own = (*FIELDS, PATCH_FIELD, *SENTENCES)
             labels = {key: value for key, value in row.items() if key not in own and isinstance(value, str)}
             languages.add(labels.get("language", "und"))
+            # A whole sentence that says the same shows that the answer is meant to be a part of a word.
+            if row.get("sentence_good") != clean + right:
+                joins.append((clean, right, wrong))
             pair = MinimalPair(
                 right=clean + right,
                 wrong=clean + wrong,
@@ -76,6 +81,7 @@ class CleanPatch:
                 ctt_count=CttCount() if has_patch else CttCount("rest", (len(clean + right), len(clean + wrong))),
             )
             pairs.append(pair)
+        warn_of_missing_blanks(f"pairs/{rest}", joins)
         language = languages.pop() if len(languages) == 1 else "und"
         return Task(f"pairs/{rest}", language, source, tuple(pairs), {files.SKIP: skipped} if skipped else {})
 

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from tasks.errors import EmptyTaskError, TaskError, UnknownTaskError
+from tasks.joins import warn_of_doubled_blanks
 from tasks.task import Task
+from user_input.home import expanded
 from user_input.nearest import nearest
 
 GROUP = "crosstime.tasks"
@@ -155,10 +157,11 @@ def load(name: str, path: str | Path | None = None, limit: int | None = None, se
     family = _family(family_name)
     if not rest:
         raise UnknownTaskError(f"task {name!r} is not complete: its name has the form {family.pattern}")
-    task = family.load(rest, None if path is None else Path(path).expanduser())
+    task = family.load(rest, None if path is None else expanded(path))
     if not task.pairs:
         reasons = "; ".join(f"{count:,} {reason}" for reason, count in task.skipped.items())
         raise EmptyTaskError(f"{task.name}: {task.source} holds no pair" + (f" ({reasons})" if reasons else ""))
+    warn_of_doubled_blanks(task.name, task.pairs)
     return task.sample(limit, seed)
 
 
