@@ -18,7 +18,8 @@ def log_likelihoods(model: Model, sequences: Sequences) -> Float[Tensor, " P"]:
     """Compute the summed log-likelihood of every sequence after its first token, in nats.
 
     ``sum_t log p(x_t | x_<t)`` for t from the second token on. To score whole sentences, begin the sequences with BOS
-    or EOS. A sequence of one token has log-likelihood 0.
+    or EOS. A sequence of one token has log-likelihood 0. Sequences of the same tokens are run once, so that they have
+    exactly the same log-likelihood however they would be batched.
 
     Raises:
         InterventionError: a sequence has a token that the model has no embedding for.
@@ -27,6 +28,23 @@ def log_likelihoods(model: Model, sequences: Sequences) -> Float[Tensor, " P"]:
         >>> log_likelihoods(model, Sequences(((0, 5, 6), (0, 7))))  # doctest: +SKIP
         tensor([-8.1310, -5.0262])
     """
+    distinct, index = _distinct(sequences)
+    return _log_likelihoods(model, distinct)[index]
+
+
+def _distinct(sequences: Sequences) -> tuple[Sequences, Int[Tensor, " P"]]:
+    """The sequences without repetitions, in the order of their first occurrence, and the index of each among them.
+
+    The rounding of a sum depends on the shape of its batch, so the same sequence in two batches would differ in the
+    last digits, and a pair of equal sentences would not be a tie.
+    """
+    index_of: dict[tuple[int, ...], int] = {}
+    index = [index_of.setdefault(tuple(row), len(index_of)) for row in sequences.ids]
+    return Sequences(tuple(index_of)), torch.tensor(index)
+
+
+def _log_likelihoods(model: Model, sequences: Sequences) -> Float[Tensor, " P"]:
+    """Compute the log-likelihoods of sequences that differ from each other."""
     if model.remote is not None:
         return _log_likelihoods_on_server(model, sequences)
 

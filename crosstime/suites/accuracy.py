@@ -24,7 +24,7 @@ from interventions import Bootstrap, Model, Prompts, Sequences, bootstrap_interv
 from interventions.metrics import answered_right
 from tasks import SentencePairs, Task, TokenizedTask, whole_sentences
 
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 """Part of every cache key; increase it when the same inputs would give other scores."""
 _RESAMPLED_TOGETHER = 256
 """Metrics whose means are resampled together; 256 of them take 40 MB with 10,000 resamples."""

@@ -75,3 +75,17 @@ def test_a_nan_of_the_model_stays_nan(module_of, tokenizer):
 def test_a_token_outside_the_vocabulary_is_named(tiny):
     with pytest.raises(InterventionError, match="has token 60"):
         log_likelihoods(tiny("gpt_neox").model, Sequences(((2, 60),)))
+
+
+@pytest.mark.parametrize("max_tokens", [7, 12, 33, 4096])
+def test_the_same_tokens_have_exactly_the_same_likelihood_in_every_batch(tiny, monkeypatch, max_tokens):
+    model, plain = tiny("gpt_neox")
+    monkeypatch.setattr(model, "max_tokens", max_tokens)
+    generator = torch.Generator().manual_seed(0)
+    rows = [(2, *torch.randint(4, 59, (3 + index % 5,), generator=generator).tolist()) for index in range(30)]
+    repeated = log_likelihoods(model, Sequences((*rows, *reversed(rows), rows[4])))
+    assert torch.equal(repeated[:30], repeated[30:60].flip(0))
+    assert repeated[60] == repeated[4]
+    for ids, value in zip(rows, repeated.tolist(), strict=False):
+        log_probs = log_probs_of(plain, ids)
+        assert value == pytest.approx(sum(log_probs[t - 1, ids[t]].item() for t in range(1, len(ids))), abs=2e-4)

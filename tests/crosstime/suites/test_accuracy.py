@@ -220,3 +220,12 @@ def test_a_task_of_which_nothing_is_left_is_named(suite: Suite):
     same = Task("mine", "en", "by hand", (MinimalPair("the cat sleeps", "the cat sleeps"),))
     with pytest.raises(EmptyTaskError, match="mine: no pair is left"):
         accuracy(suite, same)
+
+
+@pytest.mark.parametrize("max_tokens", [16, 50, 512])
+def test_identical_sentences_are_one_half_whatever_the_batch(suite: Suite, max_tokens: int):
+    pairs = tuple(MinimalPair(pair.right, pair.right) for pair in load("agreement/attractor", limit=30).pairs)
+    task = Task("same", "en", "here", pairs, shared_prefix=False)
+    table = accuracy(suite, task, sentences=True, compute=Compute(max_tokens=max_tokens))
+    assert table.sentence_accuracy.tolist() == [0.5] * len(suite)
+    assert table.sentence_difference.tolist() == [0.0] * len(suite)
