@@ -21,6 +21,7 @@ from interventions.remote.probe import has_gradients, validate_remotely
 from interventions.remote.remote import Remote
 from interventions.site import Site
 from interventions.validation import continues_from_cache, validate
+from user_input.home import expanded
 from user_input.reason import reason
 
 if TYPE_CHECKING:
@@ -258,7 +259,7 @@ def _build_without_weights(
         CheckpointLoadError: `source` is a folder, or not a repository of the Hub.
         RevisionUnknownError: the repository has no such revision.
     """
-    if Path(source).expanduser().is_dir():
+    if expanded(source).is_dir():
         raise CheckpointLoadError(
             f"{source} is a folder of this machine, which {remote.host} does not have; name a repository of the "
             "Hub instead."

@@ -37,6 +37,7 @@ from crosstime.suites.fingerprint import tokenizer_hash
 from crosstime.suites.read_lines import TextSource
 from crosstime.suites.suite import Suite
 from interventions import Model, Sequences, Site, fetch
+from user_input.home import expanded
 from user_input.nearest import nearest
 
 LOCK = "harvest.lock"
@@ -89,7 +90,7 @@ def harvest(
         >>> trained = ct.train(suite, Site(1), store, config)  # doctest: +SKIP
     """
     # Check the settings.
-    folder, site = Path(folder), site.resolve(suite.n_layers)
+    folder, site = expanded(folder), site.resolve(suite.n_layers)
     if sequence_length < 2:
         raise StoreError(f"sequences need at least 2 tokens, not {sequence_length}: the first of each is left out")
     if dtype not in DTYPES:

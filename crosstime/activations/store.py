@@ -27,6 +27,7 @@ from crosstime.suites.compute import DTYPES
 from crosstime.suites.suite import Suite
 from interventions import Site
 from user_input.first_line import first_line
+from user_input.home import expanded
 
 BLOCK = 1024
 """Number of neighbouring tokens that are read together: large enough for a disk, small enough to mix the text."""
@@ -63,7 +64,8 @@ class ActivationStore(Shown):
         Raises:
             StoreError: there is no store, it is unfinished, or a file is missing or of the wrong size.
         """
-        store = cls(Path(folder), read_manifest(Path(folder)))
+        path = expanded(folder)
+        store = cls(path, read_manifest(path))
         if not store.manifest["complete"]:
             raise StoreError(f"the store {folder} is unfinished: run the same harvest again to resume it")
         for entry in store._files():
@@ -305,7 +307,7 @@ def store_at(source: object) -> ActivationStore | None:
 
 def _has_manifest(folder: str | os.PathLike[str]) -> bool:
     try:
-        return (Path(folder) / MANIFEST).is_file()
+        return (expanded(folder) / MANIFEST).is_file()
     except (OSError, ValueError):  # not a valid file name
         return False
 

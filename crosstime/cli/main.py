@@ -26,6 +26,7 @@ from crosstime.cli import (
     tasks,
     train,
 )
+from crosstime.cli.home import with_home
 from crosstime.machine.resource_errors import explain_resource_errors
 
 if TYPE_CHECKING:
@@ -38,20 +39,20 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("demo")(demo.demo)
-app.command("run")(run.run)
-app.command("recipes")(recipes.recipes)
-app.command("status")(status.status)
-app.command("train")(train.train)
-app.command("accuracy")(accuracy.accuracy)
-app.command("similarity")(similarity.similarity)
-app.command("ngrams")(ngrams.ngrams)
-app.command("select")(select.select)
-app.command("harvest")(harvest.harvest)
-app.command("evaluate")(evaluate.evaluate)
-app.command("evolve")(evolve.evolve)
-app.command("convert")(convert.convert)
-app.command("serve")(serve.serve)
+app.command("demo")(with_home(demo.demo))
+app.command("run")(with_home(run.run))
+app.command("recipes")(with_home(recipes.recipes))
+app.command("status")(with_home(status.status))
+app.command("train")(with_home(train.train))
+app.command("accuracy")(with_home(accuracy.accuracy))
+app.command("similarity")(with_home(similarity.similarity))
+app.command("ngrams")(with_home(ngrams.ngrams))
+app.command("select")(with_home(select.select))
+app.command("harvest")(with_home(harvest.harvest))
+app.command("evaluate")(with_home(evaluate.evaluate))
+app.command("evolve")(with_home(evolve.evolve))
+app.command("convert")(with_home(convert.convert))
+app.command("serve")(with_home(serve.serve))
 app.add_typer(tasks.app, name="tasks")
 
 

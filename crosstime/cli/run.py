@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from user_input.home import expanded
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -55,7 +57,7 @@ def run(
     from crosstime.runs.recipe.recipe import Recipe
 
     changes = [*(overrides or ()), *([] if estimator is None else [f"effects.estimator={estimator}"])]
-    is_file = recipe.endswith(".toml") or Path(recipe).is_file()
+    is_file = recipe.endswith(".toml") or expanded(recipe).is_file()
     execute(
         Recipe.load(recipe, changes) if is_file else Recipe.named(recipe, changes),
         runs,

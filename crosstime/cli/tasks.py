@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from user_input.home import expanded
+
 if TYPE_CHECKING:
     from rich.text import Text
     from transformers import PreTrainedTokenizerBase
@@ -102,7 +104,7 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """
     from crosstime.suites.suite import Suite
 
-    folder = Path(source).expanduser()
+    folder = expanded(source)
     if folder.is_dir() and (folder / "config.json").is_file():
         return Suite.open(folder.resolve().parent, [folder.resolve().name]).tokenizer
     return Suite.open(source, None if folder.is_dir() else ["main"]).tokenizer

@@ -9,6 +9,7 @@ from huggingface_hub import ModelCard, PyTorchModelHubMixin
 
 from crosstime.errors import CrosscoderError
 from crosstime.machine.storage import write_json
+from user_input.home import expanded
 from user_input.reason import reason
 
 WEIGHTS, CONFIGURATION = "model.safetensors", "config.json"
@@ -87,8 +88,9 @@ class OnHub(PyTorchModelHubMixin):
         Examples:
             >>> CrossCoder.from_pretrained("ORG/NAME", local_files_only=True)  # doctest: +SKIP
         """
-        if Path(source).is_dir():
-            return cls.load(Path(source) / WEIGHTS)
+        folder = expanded(source)
+        if folder.is_dir():
+            return cls.load(folder / WEIGHTS)
 
         from httpx import HTTPError
         from huggingface_hub import hf_hub_download

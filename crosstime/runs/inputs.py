@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from functools import cached_property
-from pathlib import Path
 
 from crosstime.activations.store import ActivationStore
 from crosstime.crosscoders.crosscoder import CrossCoder
@@ -20,6 +19,7 @@ from crosstime.runs.recipe.suite import TINY
 from crosstime.runs.recipe.task import TaskRecipe
 from crosstime.suites.compute import Compute
 from crosstime.suites.corpus import corpus_hash
+from crosstime.suites.read_lines import text_files
 from crosstime.suites.suite import Suite
 from interventions import Site
 from tasks import Task, TokenizedTask, load
@@ -120,8 +120,8 @@ class Inputs:
         """Plain values that tell this run's text from any other: settings, and checksums of files."""
         table = self.recipe.corpus
         sources = [source for source in (table.source, table.held_out) if source is not None]
-        paths = [path for source in sources for path in ([source] if isinstance(source, str) else source)]
-        text = {path: checksum(Path(path)) for path in paths if Path(path).is_file()}
+        named = {name: path for source in sources for name, path in text_files(source).items()}
+        text = {name: checksum(path) for name, path in named.items() if path.is_file()}
         stored = {} if self.store is None else {"store": self.store.digest}
         return {"settings": asdict(table), "text": text, **stored}
 

@@ -28,6 +28,7 @@ from crosstime.runs.stages.stage import Stage
 from crosstime.shown import Shown
 from crosstime.suites.suite import Suite
 from crosstime.suites.weight_table import weight_table
+from user_input.home import expanded
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -98,7 +99,7 @@ def run(
     opened = _open_recipe(recipe)
     refuse_unknown(force)
     with explain_resource_errors("starting"):
-        run_folder = RunFolder(Path(folder) / opened.name)
+        run_folder = RunFolder(expanded(folder) / opened.name)
         inputs = Inputs(opened, run_folder)
         # Refuse what cannot work, before anything is written
         check(inputs)

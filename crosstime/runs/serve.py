@@ -9,6 +9,7 @@ from typing import ClassVar
 from urllib.parse import unquote, urlsplit
 
 from crosstime.errors import RunError
+from user_input.home import expanded
 
 ADDRESS = "127.0.0.1"
 PAGE = "report.html"
@@ -40,7 +41,7 @@ def server(run: str | Path, port: int = 0) -> ThreadingHTTPServer:
     Examples:
         >>> server("runs/demo").serve_forever()  # doctest: +SKIP
     """
-    folder = Path(run).expanduser().resolve()
+    folder = expanded(run).resolve()
     if not (folder / PAGE).is_file():
         raise RunError(f"{run} has no {PAGE}: it is not the folder of a finished run")
     handler = type("Handler", (_Handler,), {"folder": folder})

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from huggingface_hub.errors import StrictDataclassError
 
 from crosstime.errors import SuiteError
 from crosstime.suites.checkpoints import Checkpoint
+from user_input.home import expanded
 from user_input.reason import reason
 
 if TYPE_CHECKING:
@@ -62,8 +62,10 @@ def read_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
 
 def tokenizer_checkpoint(source: str) -> Checkpoint:
     """The folder or Hub repository of a tokenizer that does not belong to any checkpoint, in the form of one."""
-    is_folder = Path(source).expanduser().is_dir()
-    return Checkpoint("tokenizer", None, None, source, None if is_folder else "main")
+    folder = expanded(source)
+    if folder.is_dir():
+        return Checkpoint("tokenizer", None, None, str(folder), None)
+    return Checkpoint("tokenizer", None, None, source, "main")
 
 
 def _message(part: str, checkpoint: Checkpoint, error: Exception, hint: str = "") -> str:

@@ -12,6 +12,7 @@ from typing import TypeVar
 from crosstime.errors import CorpusError
 from tasks import files
 from tasks.errors import DataError
+from user_input.home import expanded
 from user_input.reason import reason
 
 SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
@@ -85,11 +86,37 @@ def looks_like_source(item: str | os.PathLike[str]) -> bool:
     return isinstance(item, os.PathLike) or item.startswith(HUB_PREFIX) or item.endswith((".txt", ".gz", ".jsonl"))
 
 
+def text_file(source: str | os.PathLike[str]) -> Path | None:
+    """The file that a text source names, with ``~`` expanded; None for a Hub data set.
+
+    Whoever reads a source, and whoever hashes it, finds its file here, so that both mean the same file.
+
+    Examples:
+        >>> text_file("hf:allenai/c4:en") is None
+        True
+        >>> text_file("corpus.txt.gz").name
+        'corpus.txt.gz'
+    """
+    return None if is_streamed(source) else expanded(source)
+
+
+def text_files(source: TextSource) -> dict[str, Path]:
+    """The files that a text source names, by the names under which they are given; Hub data sets are left out.
+
+    Examples:
+        >>> list(text_files(["corpus.txt.gz", "hf:allenai/c4:en"]))
+        ['corpus.txt.gz']
+    """
+    sources = [source] if isinstance(source, (str, os.PathLike)) else source
+    files_by_name = {os.fspath(entry): text_file(entry) for entry in sources}
+    return {name: path for name, path in files_by_name.items() if path is not None}
+
+
 def _reader(origin: str) -> Iterator[str]:
     """The documents of one source, which is checked immediately and opened on the first document."""
-    if is_streamed(origin):
+    path = text_file(origin)
+    if path is None:
         return _read_hub(HubText.parse(origin))
-    path = Path(origin).expanduser()
     if not path.name.endswith(SUFFIXES):
         raise CorpusError(f"cannot read {origin}: a text source ends in {', '.join(SUFFIXES)}, or starts with hf:")
     if not path.is_file():

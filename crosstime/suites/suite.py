@@ -37,6 +37,7 @@ from crosstime.suites.verify import (
     unavailable,
 )
 from crosstime.suites.weights import Weights, folder_state, has_weights, read_weights
+from user_input.home import expanded
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -122,7 +123,7 @@ class Suite(Shown):
 
         # Find the checkpoints
         location = os.fspath(source)
-        folder = Path(location).expanduser()
+        folder = expanded(location)
         if folder.is_dir():
             in_folder, stored_name = checkpoints_in_folder(folder, tokens, tokens_per_step)
             checkpoints = select_checkpoints(in_folder, revisions, folder)

@@ -16,6 +16,7 @@ from crosstime.crosscoders.exchange.source import Overrides
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
 from interventions import Site
+from user_input.home import expanded
 from user_input.nearest import nearest
 
 FORMATS: dict[str, Format] = {
@@ -60,7 +61,7 @@ def read(
     Examples:
         >>> gemma = read("gemma-2-2b", revisions=["base", "chat"], scales=[0.276, 0.244])  # doctest: +SKIP
     """
-    path = Path(path)
+    path = expanded(path)
     overrides = Overrides(
         suite,
         None if revisions is None else tuple(revisions),
@@ -91,7 +92,7 @@ def write(crosscoder: CrossCoder, path: str | Path, *, format: str = "crosstime"
         >>> write(crosscoder, "version_0", format="ctt")  # doctest: +SKIP
     """
     check_target(path, format)
-    _named(format).write(crosscoder, Path(path))
+    _named(format).write(crosscoder, expanded(path))
 
 
 def check_target(path: str | Path, format: str) -> None:
@@ -100,7 +101,7 @@ def check_target(path: str | Path, format: str) -> None:
     Raises:
         CrosscoderError: there is no such format, or it needs a folder of its own and the path holds something.
     """
-    chosen, path = _named(format), Path(path)
+    chosen, path = _named(format), expanded(path)
     if chosen.is_folder and path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise CrosscoderError(f"{path} exists already: the format {chosen.name} needs a folder of its own")
 
@@ -111,7 +112,7 @@ def detect(path: str | Path) -> str:
     Raises:
         CrosscoderError: the path does not exist, or is in none of `FORMATS`.
     """
-    path = Path(path)
+    path = expanded(path)
     if not path.exists():
         raise CrosscoderError(f"there is no crosscoder at {path}")
     for format in FORMATS.values():

@@ -8,6 +8,7 @@ from pathlib import Path
 from crosstime.errors import RecipeError
 from crosstime.machine.storage import read_json
 from crosstime.runs.recipe.suite import TINY, SuiteRecipe
+from user_input.home import expanded
 from user_input.nearest import nearest
 
 
@@ -72,7 +73,7 @@ def model_size(suite: SuiteRecipe) -> ModelSize:
         return ModelSize(suite.tiny.d_model, suite.tiny.n_layers, suite.tiny.vocab_size, 4 * suite.tiny.d_model)
     if suite.source in KNOWN:
         return KNOWN[suite.source]
-    for path in sorted(Path(suite.source).expanduser().glob("*/config.json")):
+    for path in sorted(expanded(suite.source).glob("*/config.json")):
         return _read_config(path)
     raise RecipeError(
         f"the size of {suite.source} is not known, and it is not a folder of checkpoints: "

@@ -24,6 +24,7 @@ from crosstime.runs.recipe.task import TaskRecipe
 from crosstime.suites.compute import Compute
 from interventions import Site
 from interventions.errors import InterventionError
+from user_input.home import expanded
 
 _PATHS = {"suite": ("source", "tokenizer"), "corpus": ("source", "held_out"), "evolve": ("languages",)}
 """Keys of tables that hold paths; so does ``path`` of every task."""
@@ -99,7 +100,7 @@ class Recipe:
             RecipeError: the file is missing or not TOML, a key is unknown or missing, or a value is not
                 allowed; the sentence names the key.
         """
-        path = Path(path)
+        path = expanded(path)
         try:
             text = path.read_text(encoding="utf-8")
         except OSError as error:
@@ -144,8 +145,7 @@ class Recipe:
             tables = merge(shipped_table(parent), tables)
         for assignment in overrides:
             override(tables, assignment)
-        if base is not None:
-            _resolve_paths(tables, base)
+        _resolve_paths(tables, base)
         compute = tables.get("compute")
         if isinstance(compute, Mapping) and "remote" in compute:
             raise RecipeError(f"{where}: {_SERVER_IN_COMPUTE}")
@@ -158,17 +158,19 @@ class Recipe:
         return values | {"crosscoder": crosscoder, "effects": self.effects.to_dict()}
 
 
-def _resolve_paths(tables: Table, base: Path) -> None:
-    """Replace, in place, every path that exists in the folder of the recipe."""
+def _resolve_paths(tables: Table, base: Path | None) -> None:
+    """Expand, in place, ``~`` in every path, and find the paths that exist in the folder of the recipe."""
 
     def resolve(value: Any) -> Any:
         if isinstance(value, list):
             return [resolve(item) for item in value]
         if isinstance(value, dict):
             return {name: resolve(item) for name, item in value.items()}
-        if isinstance(value, str) and value not in (TINY, GENERATED) and (base / value).exists():
-            return str(base / value)
-        return value
+        if not isinstance(value, str) or value in (TINY, GENERATED):
+            return value
+        if value.startswith("~"):
+            return str(expanded(value))
+        return str(base / value) if base is not None and (base / value).exists() else value
 
     tasks = tables.get("tasks")
     with_paths = [(tables.get(name), keys) for name, keys in _PATHS.items()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import ClassVar
 
 from crosstime.evolution.evolve import TextEvidence, evolve
@@ -16,6 +15,7 @@ from crosstime.runs.plan.work import Cost, Work
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.stages.stage import Stage
 from crosstime.suites.corpus import TextSample
+from crosstime.suites.read_lines import text_files
 from interventions import Bootstrap
 
 FOLDER = "evolution"
@@ -43,7 +43,8 @@ class Evolve(Stage):
     def dependencies(self, inputs: Inputs, ledger: Ledger) -> object:
         """The effects, and how features are followed."""
         table = inputs.recipe.evolve
-        texts = {path: checksum(Path(path)) for path in table.languages.values() if Path(path).is_file()}
+        named = text_files(list(table.languages.values()))
+        texts = {name: checksum(path) for name, path in named.items() if path.is_file()}
         return [ledger.key("attribute"), asdict(table), texts]
 
     def files(self, recipe: Recipe) -> list[str]:

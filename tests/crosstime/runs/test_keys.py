@@ -49,3 +49,43 @@ def test_the_record_of_a_recipe_has_the_keys_of_its_file(tmp_path: Path):
         "method", "baseline", "metric", "quadrature", "steps", "tolerance", "top", "resamples"
     ]  # fmt: skip
     assert set(plain["dip"]) == {"task", "at", "other", "top", "prompts", "draws"}
+
+
+def test_a_text_in_the_home_folder_is_hashed_as_it_is_read(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    texts = {
+        "corpus.source": "~/a.txt", "corpus.held_out": "~/b.txt",
+        "evolve.languages.en": "~/c.txt", "evolve.languages.fr": "~/d.txt",
+    }  # fmt: skip
+    for name in "abcd":
+        (tmp_path / f"{name}.txt").write_text("one")
+
+    def identities() -> list[object]:
+        recipe = Recipe.named("demo", [f"{key}={path}" for key, path in texts.items()])
+        inputs = Inputs(recipe, RunFolder(tmp_path / "run"))
+        (evolve,) = (stage for stage in stages_of(recipe) if stage.name == "evolve")
+        ledger = Ledger(tmp_path / "run")
+        ledger.manifest["stages"]["attribute"] = {"key": "of the effects"}
+        return [inputs.corpus_identity(), evolve.dependencies(inputs, ledger)]
+
+    before = identities()
+    for index, name in enumerate("abcd"):
+        (tmp_path / f"{name}.txt").write_text("other")
+        after = identities()
+        assert (before[0] != after[0], before[1] != after[1]) == (index < 2, index >= 2)
+        before = after
+
+
+def test_paths_of_a_recipe_expand_the_home_folder(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    keys_of_paths = {
+        "suite.source": "~/suite", "suite.tokenizer": "~/tokenizer", "corpus.source": "~/store",
+        "corpus.held_out": "~/text.txt", "evolve.languages.en": "~/en.txt", "evolve.languages.fr": "~/fr.txt",
+        "tasks.0.path": "~/tasks",
+    }  # fmt: skip
+    recipe = Recipe.named("demo", [f"{key}={path}" for key, path in keys_of_paths.items()])
+    paths = (
+        recipe.suite.source, recipe.suite.tokenizer, recipe.corpus.source, recipe.corpus.held_out,
+        recipe.evolve.languages["en"], recipe.evolve.languages["fr"], recipe.tasks[0].path,
+    )  # fmt: skip
+    assert paths == tuple(path.replace("~", str(tmp_path)) for path in keys_of_paths.values())

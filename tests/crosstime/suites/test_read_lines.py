@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from crosstime.errors import CorpusError
-from crosstime.suites.read_lines import HubText, read_lines
+from crosstime.suites.read_lines import HubText, read_lines, text_file, text_files
 
 LINES = ["the cat sat .", "", "the dogs ran far away .", "é ☃ naïve"]
 TEXT = "\n".join(LINES) + "\n"
@@ -133,3 +133,14 @@ def test_real_text_is_read_whole():
     with gzip.open(path, "rt", encoding="utf-8") as file:
         expected = [line.rstrip("\n") for line in file if line.strip()]
     assert list(read_lines(path)) == expected
+
+
+def test_one_resolver_finds_the_files_for_readers_and_for_hashes(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "a.txt", b"one\n")
+    assert list(read_lines("~/a.txt")) == list(read_lines([Path("~/a.txt")])) == ["one"]
+    assert text_file("~/a.txt") == tmp_path / "a.txt"
+    assert text_files(["~/a.txt", "hf:a/b:en[train]"]) == {"~/a.txt": tmp_path / "a.txt"}
+    assert text_files("hf:a/b") == {}
+    with pytest.raises(CorpusError, match="there is no text file ~nobody-of-that-name"):
+        read_lines("~nobody-of-that-name/a.txt")
