@@ -24,6 +24,8 @@ class Architecture:
         mlp: path, within a block, of the module whose output the MLP adds to the residual stream. Both modules come
             *after* any norm of the sublayer's output (OLMo-2) and *before* the residual is added (BLOOM adds it inside
             its attention and MLP modules).
+        plain_mlp: path of that module in blocks that lack `mlp`, where blocks differ: in OLMo Hybrid, only those with
+            attention have a norm after the MLP.
         mixer: path, within a block that has no attention, of the module that takes its place (a recurrence, a
             convolution). It is no site; with it, the MLP of such a block is validated.
         pointwise: paths, within a block, of the modules that compute every position independently and whose outputs
@@ -39,8 +41,14 @@ class Architecture:
     norm: str
     attn: str | None = None
     mlp: str | None = None
+    plain_mlp: str | None = None
     mixer: str | None = None
     pointwise: tuple[str, ...] = ()
+
+    def path(self, block: nn.Module, component: str) -> str | None:
+        """Return the path of a component within a block; None if the block does not have it."""
+        candidates = {"attn": (self.attn,), "mlp": (self.mlp, self.plain_mlp)}[component]
+        return next((path for path in candidates if has(block, path)), None)
 
 
 TABLE: dict[str, Architecture] = {
@@ -186,9 +194,10 @@ def _search(model: PreTrainedModel, model_type: str) -> Architecture:
     blocks = list(model.get_submodule(blocks_path).children())
     attn, mlp, mixer = (_first_path(blocks, paths) for paths in (_ATTENTION_OUTPUTS, _MLPS, _MIXERS))
     pointwise = tuple(path for path in (attn, mlp) if path is not None and has(blocks[-1], path))
+    plain_mlp = None
     if any(hasattr(block, "post_feedforward_layernorm") for block in blocks):
-        attn, mlp = "post_attention_layernorm", "post_feedforward_layernorm"
-    return Architecture(blocks_path, norm_path, attn, mlp, mixer, pointwise)
+        attn, mlp, plain_mlp = "post_attention_layernorm", "post_feedforward_layernorm", mlp
+    return Architecture(blocks_path, norm_path, attn, mlp, plain_mlp, mixer, pointwise)
 
 
 def _blocks_path(model: PreTrainedModel) -> str | None:

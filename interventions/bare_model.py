@@ -199,8 +199,7 @@ class BareModel:
         block = self.blocks[site.layer]
         if site.component == "resid":
             return block
-        path = getattr(self.architecture, site.component)
-        if path is None or site.component not in self.components:
+        if site.component not in self.components:
             raise SiteError(
                 f"{self.name} has no site {site}: what its {site.component} adds to the residual stream was "
                 f"not found. It has {', '.join(self.components)}; name the module with interventions.register."
@@ -212,4 +211,5 @@ class BareModel:
                 f"{', '.join(self.components_at(site.layer))}; {site.component} is at layers "
                 f"{', '.join(map(str, layers))}."
             )
+        path = self.architecture.path(block._module, site.component)
         return block.get(path)

@@ -205,24 +205,33 @@ def _trace_modules(
 ) -> tuple[list[object], list[_Sublayers], object, Tensor]:
     """Return what each block, its sublayers, the final norm and the model return."""
     architecture, blocks = model.architecture, model.blocks
+    sublayer_paths = [_sublayer_paths(model, layer) for layer in range(model.n_layers)]
     outputs: list[object] = []
     sublayers: list[_Sublayers] = []
     with torch.no_grad(), model.nnsight.trace(inputs(batch), use_cache=False):
         for layer in range(model.n_layers):
             block = blocks[layer]
-            attention = architectures.has(block._module, architecture.attn)
-            first = architecture.attn if attention else architecture.mixer
-            both = architectures.has(block._module, first) and architectures.has(block._module, architecture.mlp)
+            mixer, mlp = sublayer_paths[layer]
             entering = first_output = mlp_output = None
-            if with_sublayers and both:
+            if with_sublayers and mixer is not None and mlp is not None:
                 entering = block.input
-                first_output = block.get(first).output
-                mlp_output = block.get(architecture.mlp).output
+                first_output = block.get(mixer).output
+                mlp_output = block.get(mlp).output
+            attention = mixer is not None and mixer == architecture.attn
             sublayers.append(_Sublayers(attention, entering, first_output, mlp_output))
             outputs.append(block.output)
         normed = model.norm.output.save()
         logits = model.nnsight.output.logits.save()
     return outputs, sublayers, normed, logits
+
+
+def _sublayer_paths(model: BareModel, layer: int) -> tuple[str | None, str | None]:
+    """Return the paths of attention, or of what takes its place, and of the MLP within a block."""
+    architecture, block = model.architecture, model.blocks[layer]._module
+    # In such blocks of OLMo Hybrid, a norm before the MLP has the name of the one after attention in the others
+    if architectures.has(block, architecture.mixer):
+        return architecture.mixer, architecture.path(block, "mlp")
+    return architecture.path(block, "attn"), architecture.path(block, "mlp")
 
 
 def _pointwise(model: BareModel, findings: Findings, clean: _CleanPass) -> tuple[str, ...]:
