@@ -59,7 +59,7 @@ def first(value: Tensor | tuple) -> Tensor:
 def hooked(model: Model, module: nn.Module, site: Site) -> nn.Module:
     """The module whose output is the activation at a site."""
     block = module.get_submodule(model.architecture.blocks)[site.layer]
-    return block if site.component == "resid" else block.get_submodule(getattr(model.architecture, site.component))
+    return block if site.component == "resid" else block.get_submodule(model.architecture.path(block, site.component))
 
 
 def alone(module: nn.Module, ids: tuple[int, ...], at: nn.Module, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
