@@ -286,7 +286,9 @@ def answer_logits(model: BareModel, end: Float[Tensor, "B W"], token: Int[Tensor
     if not model.head_is_linear:
         return end.gather(1, token.unsqueeze(1)).squeeze(1)
     head = model.unembedding
-    logit = torch.einsum("bd,bd->b", end, architectures.weight(head)[token])
+    # Rounding each logit to half precision would cost most of the digits of a difference.
+    row, end = architectures.weight(head)[token].float(), end.float()
+    logit = torch.einsum("bd,bd->b", end, row)
     bias = getattr(head, "bias", None)
     return logit if bias is None else logit + bias[token]
 

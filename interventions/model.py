@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +14,10 @@ from nnsight import TransformersModel
 from interventions.bare_model import BareModel, Findings
 from interventions.budget import MAX_TOKENS, free_memory
 from interventions.errors import CheckpointLoadError, InterventionError, RevisionUnknownError
+from interventions.load_model import load_model
+from interventions.own_code import own_code_refusal
 from interventions.prompts import Sequences
+from interventions.read_tokenizer import read_tokenizer
 from interventions.remote.probe import has_gradients, validate_remotely
 from interventions.remote.remote import Remote
 from interventions.site import Site
@@ -99,20 +100,22 @@ class Model(BareModel):
             max_tokens: batch budget, see `Model`.
 
         Raises:
-            CheckpointLoadError: there is no such checkpoint, or its weights cannot be read.
+            CheckpointLoadError: there is no such checkpoint, its weights cannot be read or do not match its
+                configuration, it needs code of its own, or it computes NaN or infinity.
             ArchitectureError: its parts cannot be found or are not as expected.
             RemoteError: the server cannot be reached, or does not run this model.
         """
         name = f"{source}@{revision}" if revision else str(source)
         server = Remote.of(remote)
-        options: dict[str, object] = {"tokenizer": tokenizer} if tokenizer is not None else {}
-        if trust_remote_code:
-            options["trust_remote_code"] = True
-
         if server is not None and server.hosted:
+            options: dict[str, object] = {"trust_remote_code": trust_remote_code}
+            if tokenizer is not None:
+                options["tokenizer"] = tokenizer
             nnsight = _build_without_weights(str(source), revision, server, name, options)
         else:
-            nnsight = _load(str(source), revision, device, name, options | {"dtype": dtype})
+            nnsight = _load(
+                str(source), revision, tokenizer, device=device, dtype=dtype, trust_remote_code=trust_remote_code
+            )
         return cls.validated(nnsight, name, server, max_tokens)
 
     @classmethod
@@ -213,41 +216,35 @@ class Model(BareModel):
             )
 
 
-@contextlib.contextmanager
-def no_progress_bars() -> Iterator[None]:
-    """Suppress the progress bar that transformers shows for each checkpoint that it loads or saves."""
-    from transformers.utils import logging
-
-    enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if enabled:
-            logging.enable_progress_bar()
-
-
 def _load(
-    source: str, revision: str | None, device: str | torch.device | None, name: str, options: dict[str, object]
+    source: str,
+    revision: str | None,
+    tokenizer: PreTrainedTokenizerBase | None,
+    *,
+    device: str | torch.device | None,
+    dtype: torch.dtype,
+    trust_remote_code: bool,
 ) -> TransformersModel:
-    """Load the weights onto a device.
+    """Load weights onto a device, and the tokenizer unless it is given.
 
     Raises:
-        CheckpointLoadError: there is no such checkpoint, or its weights cannot be read.
+        CheckpointLoadError: there is no such checkpoint, its weights cannot be read or do not match its configuration,
+            or it has no tokenizer.
     """
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    try:
-        with no_progress_bars():
-            return TransformersModel(
-                source,
-                revision=revision,
-                task="text-generation",
-                dispatch=True,
-                device_map=str(device) if device.type != "cpu" else None,
-                **options,
-            )
-    except Exception as error:  # loaders raise many kinds of errors for a damaged checkpoint
-        raise CheckpointLoadError(f"Cannot open checkpoint {name}: {reason(error)}") from error
+    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    module = load_model(source, revision, device=target, dtype=dtype, trust_remote_code=trust_remote_code)
+    if tokenizer is None:
+        try:
+            tokenizer = read_tokenizer(source, revision, trust_remote_code=trust_remote_code)
+        except CheckpointLoadError as error:
+            name = f"{source}@{revision}" if revision else source
+            raise CheckpointLoadError(
+                f"Cannot open the tokenizer of checkpoint {name}: {reason(error)}; give one as tokenizer=..."
+            ) from error
+
+    # On a machine with a GPU, a pipeline moves models there that are not told to stay.
+    stay = {"device": "cpu"} if target.type == "cpu" else {}
+    return TransformersModel(module, task="text-generation", tokenizer=tokenizer, **stay)
 
 
 def _build_without_weights(
@@ -272,6 +269,8 @@ def _build_without_weights(
             nnsight.to_model_key()
         return nnsight
     except Exception as error:  # an unreachable Hub or an unusual configuration makes loaders raise many kinds
+        if refusal := own_code_refusal(name, error):
+            raise CheckpointLoadError(refusal) from error
         unknown = "revision" in str(error).lower() or "not a valid git identifier" in str(error)
         kind = RevisionUnknownError if unknown and revision else CheckpointLoadError
         raise kind(f"Cannot find checkpoint {name} on the Hub: {reason(error)}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -19,6 +20,12 @@ from interventions.kv_cache import KVCache
 from interventions.prompts import Batch, Sequences
 from interventions.site import Site
 from user_input.first_line import first_line
+
+_LARGE_LOGIT, _LARGE_HIDDEN = 2.0**12, 2.0**14
+"""Magnitudes to which the final norm's output is enlarged, far beyond soft caps and within float16."""
+_LOGIT_CAPS = ("final_logit_softcapping", "final_logits_softcap", "logits_soft_cap", "output_logits_soft_cap")
+_LOGIT_SCALES = ("logit_scale", "logits_scaling", "lm_head_multiplier")
+"""Keys of configurations with which transformers caps or scales logits."""
 
 
 class _Sublayers(NamedTuple):
@@ -60,7 +67,8 @@ def validate(model: BareModel) -> Findings:
     2. Blocks and final norm return hidden states of the model's width, without NaN or infinity.
     3. Skipping all blocks up to the middle one, with its own output in their place, leaves the result unchanged. This
        is tried with as many modules of the last block as possible at the last position only; those are `pointwise`.
-    4. If the unembedding of the final norm's output is the logits, `head_is_linear` is True.
+    4. If the unembedding of the final norm's output is the logits, also where this output is so large that a soft cap
+       would cut the logits off, `head_is_linear` is True.
     5. If the outputs of attention and MLP add up to what a block adds to the residual stream, they are offered as
        components at its layer.
     6. If the shorter sequence alone gives other hidden states than beside padding, batches hold equal lengths only.
@@ -80,7 +88,7 @@ def validate(model: BareModel) -> Findings:
     # Run the model once
     clean = _run_clean(model, validation_batch(model))
     if not all(bool(hidden[clean.batch.mask].isfinite().all()) for hidden in (*clean.blocks, clean.logits)):
-        raise CheckpointLoadError(f"{model.name} computes NaN or infinity on ordinary tokens: its weights are damaged.")
+        raise CheckpointLoadError(f"{model.name} computes NaN or infinity on ordinary tokens: {_why_not_finite(model)}")
 
     # Resume it from the middle block; a pass ends at the final norm while `head_is_linear` is True
     findings = Findings(
@@ -91,7 +99,6 @@ def validate(model: BareModel) -> Findings:
     )
     findings = replace(findings, pointwise=_pointwise(model, findings, clean))
 
-    # Compare the unembedding of the final norm's output with the logits
     return replace(findings, head_is_linear=_head_is_linear(model, clean))
 
 
@@ -234,6 +241,54 @@ def _sublayer_paths(model: BareModel, layer: int) -> tuple[str | None, str | Non
     return architecture.path(block, "attn"), architecture.path(block, "mlp")
 
 
+def _head_is_linear(model: BareModel, clean: _CleanPass) -> bool:
+    """Return whether the logits are the unembedding of the final norm's output, bit for bit.
+
+    A soft cap changes small logits by less than half precision resolves, so the comparison is made once more with an
+    output of the norm that gives large ones. The same operation on the same tensor gives the same bits in every dtype;
+    a model that fails this runs to its own logits, which is slower but right.
+    """
+    # Between them there may be a projection to another width
+    if _caps_or_scales_logits(model) or architectures.weight(model.unembedding).shape[1] != model.d_model:
+        return False
+    expected = model.unembedding(clean.normed)
+    if not torch.equal(expected.float(), clean.logits.float()):
+        return False
+
+    # Enlarge the norm's output by a power of two that keeps all numbers below the largest of float16
+    largest = float(expected.abs().max().clamp(min=1e-6)), float(clean.normed.abs().max().clamp(min=1e-6))
+    room = min(_LARGE_LOGIT / largest[0], _LARGE_HIDDEN / largest[1])
+    factor = 2.0 ** max(0, math.floor(math.log2(room)))
+    with torch.no_grad(), model.nnsight.trace(inputs(clean.batch), use_cache=False):
+        model.norm.output = model.norm.output * factor
+        logits = model.nnsight.output.logits.save()
+    return bool(torch.equal(model.unembedding(clean.normed * factor).float(), logits.float()))
+
+
+def _caps_or_scales_logits(model: BareModel) -> bool:
+    """Return whether the configuration says that the logits are capped or scaled after the unembedding."""
+    config = model.config.get_text_config()
+    caps = (getattr(config, name, None) for name in _LOGIT_CAPS)
+    scales = (getattr(config, name, None) for name in _LOGIT_SCALES)
+    return any(cap not in (None, 0, 0.0, False) for cap in caps) or any(scale not in (None, 1, 1.0) for scale in scales)
+
+
+def _why_not_finite(model: BareModel) -> str:
+    """Return the reason why a model computes NaN or infinity, as far as its weights tell."""
+    weights = [weight for weight in model.module.parameters() if weight.is_floating_point()]
+    half = model.dtype == torch.float16
+    if any(bool(weight.isnan().any()) for weight in weights) or (
+        not half and not all(bool(weight.isfinite().all()) for weight in weights)
+    ):
+        return "its weights are damaged."
+    if half:
+        return (
+            "numbers beyond 65,504, the largest of float16, become infinite; open it in bfloat16 "
+            '(dtype="bfloat16", --dtype bfloat16), which has the range of float32, or in float32.'
+        )
+    return f"its weights are finite, but its activations exceed the range of {str(model.dtype).removeprefix('torch.')}."
+
+
 def _pointwise(model: BareModel, findings: Findings, clean: _CleanPass) -> tuple[str, ...]:
     """Return the modules of the last block that may run at the last position only.
 
@@ -291,11 +346,3 @@ def _padding_changes(model: BareModel, clean: _CleanPass) -> bool:
     if not isinstance(last, Tensor):
         return False
     return not close(last[0], clean.blocks[-1][shorter][mask], tolerance(model.dtype))
-
-
-def _head_is_linear(model: BareModel, clean: _CleanPass) -> bool:
-    """Return whether the unembedding of the final norm's output is the logits."""
-    # Between them there may be a projection to another width
-    if architectures.weight(model.unembedding).shape[1] != model.d_model:
-        return False
-    return close(model.unembedding(clean.normed)[:, -1], clean.logits[:, -1], tolerance(model.dtype))

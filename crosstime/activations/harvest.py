@@ -120,6 +120,8 @@ def harvest(
     )
     with _alone_in(folder):
         writer = _StoreWriter(folder, made_from)
+        if suite.trust_remote_code:
+            writer.manifest["trust_remote_code"] = True
         if suite.allow_equal_weights and (groups := suite.equal_weights()):
             writer.manifest["equal_weights"] = [group.as_fact() for group in groups]
 

@@ -79,6 +79,7 @@ class Manifest(TypedDict):
     shards: list[Shard]
     scales: NotRequired[list[float]]
     equal_weights: NotRequired[list[dict[str, Any]]]
+    trust_remote_code: NotRequired[bool]
 
 
 def read_manifest(folder: str | Path) -> Manifest:

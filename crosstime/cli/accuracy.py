@@ -20,6 +20,7 @@ from crosstime.cli.options import (
     SuiteSource,
     SurveyFolder,
     TaskNames,
+    TrustedCode,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def accuracy(
     ] = None,
     revisions: Revisions = None,
     allow_equal_weights: EqualWeights = False,
+    trust_remote_code: TrustedCode = False,
     out: SurveyFolder = Path("survey"),
     seed: Seed = 0,
     device: Device = None,
@@ -64,7 +66,9 @@ def accuracy(
     from interventions import Bootstrap
 
     # Measure
-    checkpoints = open_suite(suite, revisions, allow_equal_weights=allow_equal_weights)
+    checkpoints = open_suite(
+        suite, revisions, allow_equal_weights=allow_equal_weights, trust_remote_code=trust_remote_code
+    )
     compute = open_compute(device, dtype, max_tokens, remote, folder=out)
     loaded = [replace(tasks.load(name, path, limit=limit, seed=seed), prepend=prepend) for name in names]
     table = measure_accuracy(

@@ -19,6 +19,7 @@ from crosstime.cli.options import (
     SuiteSource,
     SurveyFolder,
     TextSource,
+    TrustedCode,
 )
 
 
@@ -32,6 +33,7 @@ def evaluate(
     length: Length = 64,
     scales: Scales = None,
     allow_equal_weights: EqualWeights = False,
+    trust_remote_code: TrustedCode = False,
     out: SurveyFolder = Path("survey"),
     device: Device = None,
     dtype: DType = "float32",
@@ -55,7 +57,7 @@ def evaluate(
 
     # Open
     numbers = read_scales(scales)
-    checkpoints = open_suite(suite, None, allow_equal_weights=allow_equal_weights)
+    checkpoints = open_suite(suite, None, allow_equal_weights=allow_equal_weights, trust_remote_code=trust_remote_code)
     compute = open_compute(device, dtype, max_tokens, remote, folder=out)
     loaded = [exchange.read(crosscoder, scales=numbers) for crosscoder in crosscoders]
 

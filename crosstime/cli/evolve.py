@@ -21,6 +21,7 @@ from crosstime.cli.options import (
     Sequences,
     SuiteSource,
     TaskNames,
+    TrustedCode,
     comma_separated,
 )
 
@@ -45,6 +46,7 @@ def evolve(
     sequences: Sequences = 128,
     length: Length = 64,
     allow_equal_weights: EqualWeights = False,
+    trust_remote_code: TrustedCode = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the tables.")] = Path("evolution"),
     seed: Seed = 0,
     device: Device = None,
@@ -81,7 +83,9 @@ def evolve(
     dip_checkpoints = None if dip is None else _parse_dip(dip)
     compute = open_compute(device, dtype, max_tokens, remote, sandboxed=sandboxed, folder=out)
     loaded = CrossCoder.load(crosscoder)
-    opened = Suite.open(suite, loaded.origin.revisions, allow_equal_weights=allow_equal_weights)
+    opened = Suite.open(
+        suite, loaded.origin.revisions, allow_equal_weights=allow_equal_weights, trust_remote_code=trust_remote_code
+    )
     checkpoints = trained_checkpoints(opened, loaded)
 
     # Attribute each task, and follow the features

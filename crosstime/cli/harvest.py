@@ -18,6 +18,7 @@ from crosstime.cli.options import (
     SiteName,
     SuiteSource,
     TextSource,
+    TrustedCode,
 )
 
 
@@ -32,6 +33,7 @@ def harvest(
     shard_tokens: Annotated[int, typer.Option("--shard-tokens", help="Tokens of one file.")] = 1 << 17,
     revisions: Revisions = None,
     allow_equal_weights: EqualWeights = False,
+    trust_remote_code: TrustedCode = False,
     device: Device = None,
     dtype: DType = "float32",
     max_tokens: MaxTokens = None,
@@ -52,7 +54,7 @@ def harvest(
 
     compute = open_compute(device, dtype, max_tokens, remote)
     activations = harvest_activations(
-        open_suite(suite, revisions, allow_equal_weights=allow_equal_weights),
+        open_suite(suite, revisions, allow_equal_weights=allow_equal_weights, trust_remote_code=trust_remote_code),
         Site.parse(site),
         text,
         store,

@@ -19,6 +19,7 @@ from crosstime.cli.options import (
     SuiteSource,
     SurveyFolder,
     TextSource,
+    TrustedCode,
 )
 
 
@@ -33,6 +34,7 @@ def ngrams(
     ] = None,
     revisions: Revisions = None,
     allow_equal_weights: EqualWeights = False,
+    trust_remote_code: TrustedCode = False,
     out: SurveyFolder = Path("survey"),
     device: Device = None,
     dtype: DType = "float32",
@@ -54,7 +56,9 @@ def ngrams(
     from crosstime.suites.ngram_divergence import ngram_divergence
 
     # Measure
-    checkpoints = open_suite(suite, revisions, allow_equal_weights=allow_equal_weights)
+    checkpoints = open_suite(
+        suite, revisions, allow_equal_weights=allow_equal_weights, trust_remote_code=trust_remote_code
+    )
     compute = open_compute(device, dtype, max_tokens, remote, folder=out)
     divergence = ngram_divergence(
         checkpoints,

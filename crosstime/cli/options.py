@@ -19,6 +19,9 @@ Revisions = Annotated[
 EqualWeights = Annotated[
     bool, typer.Option("--allow-equal-weights", help="Accept checkpoints with the same weight files, and record which.")
 ]
+TrustedCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run the Python code that the checkpoints bring.")
+]
 TextSource = Annotated[
     str, typer.Argument(help="A text file (.txt, .jsonl, also .gz), or a Hub data set written hf:ORG/NAME.")
 ]
@@ -54,12 +57,14 @@ Sandboxed = Annotated[
 ]
 
 
-def open_suite(source: str, revisions: str | None, *, allow_equal_weights: bool = False) -> Suite:
+def open_suite(
+    source: str, revisions: str | None, *, allow_equal_weights: bool = False, trust_remote_code: bool = False
+) -> Suite:
     """Open a suite, with all checkpoints or with those that are named."""
     from crosstime.suites.suite import Suite
 
     names = None if revisions is None else comma_separated(revisions)
-    return Suite.open(source, names, allow_equal_weights=allow_equal_weights)
+    return Suite.open(source, names, allow_equal_weights=allow_equal_weights, trust_remote_code=trust_remote_code)
 
 
 def open_compute(

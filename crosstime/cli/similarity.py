@@ -17,6 +17,7 @@ from crosstime.cli.options import (
     SuiteSource,
     SurveyFolder,
     TextSource,
+    TrustedCode,
 )
 
 
@@ -28,6 +29,7 @@ def similarity(
     length: Length = 64,
     revisions: Revisions = None,
     allow_equal_weights: EqualWeights = False,
+    trust_remote_code: TrustedCode = False,
     out: SurveyFolder = Path("survey"),
     device: Device = None,
     dtype: DType = "float32",
@@ -51,7 +53,9 @@ def similarity(
     from interventions import Site
 
     # Measure
-    checkpoints = open_suite(suite, revisions, allow_equal_weights=allow_equal_weights)
+    checkpoints = open_suite(
+        suite, revisions, allow_equal_weights=allow_equal_weights, trust_remote_code=trust_remote_code
+    )
     compute = open_compute(device, dtype, max_tokens, remote, folder=out)
     table = measure_similarity(
         checkpoints,

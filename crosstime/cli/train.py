@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crosstime.cli.options import Device, DType, EqualWeights, Length, MaxTokens, Revisions, SiteName, SuiteSource
+from crosstime.cli.options import (
+    Device,
+    DType,
+    EqualWeights,
+    Length,
+    MaxTokens,
+    Revisions,
+    SiteName,
+    SuiteSource,
+    TrustedCode,
+)
 
 if TYPE_CHECKING:
     from crosstime.activations.store import ActivationStore
@@ -50,6 +60,7 @@ def train(
     ),
     revisions: Revisions = None,
     allow_equal_weights: EqualWeights = False,
+    trust_remote_code: TrustedCode = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the initialization and of the order of the text.")] = 124,
     device: Device = None,
     dtype: DType = "float32",
@@ -84,7 +95,9 @@ def train(
     given = {"n_features": features, "steps": steps, "batch_size": batch, "lr": lr}
     keys = {name: value for name, value in given.items() if value is not None}
     table = crosscoder_table({"kind": kind, "seed": seed, **keys}, settings or [])
-    checkpoints = open_suite(suite, revisions, allow_equal_weights=allow_equal_weights)
+    checkpoints = open_suite(
+        suite, revisions, allow_equal_weights=allow_equal_weights, trust_remote_code=trust_remote_code
+    )
     compute = open_compute(device, dtype, max_tokens)
     source = _open_corpus(corpus)
     data = table.data_config(sequence_length=length, seed=seed)

@@ -55,6 +55,7 @@ class Inputs:
             tokenizer=table.tokenizer,
             tokens_per_step=table.tokens_per_step,
             allow_equal_weights=table.allow_equal_weights,
+            trust_remote_code=table.trust_remote_code,
         )
 
     @cached_property

@@ -159,6 +159,7 @@ class Compute:
             tokenizer=suite.tokenizer,
             device=self.torch_device,
             dtype=DTYPES[self.dtype],
+            trust_remote_code=suite.trust_remote_code,
             remote=self.remote,
             max_tokens=self.max_tokens,
         )

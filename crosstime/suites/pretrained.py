@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 from huggingface_hub.errors import StrictDataclassError
@@ -9,6 +10,11 @@ from huggingface_hub.errors import StrictDataclassError
 from crosstime.errors import SuiteError
 from crosstime.suites.checkpoints import Checkpoint
 from user_input.home import expanded
+from interventions.errors import CheckpointLoadError
+from interventions.load_model import check_weights
+from interventions.own_code import own_code_refusal
+from interventions.read_tokenizer import read_tokenizer as open_tokenizer
+from interventions.read_tokenizer import tokenizer_file
 from user_input.reason import reason
 
 if TYPE_CHECKING:
@@ -27,37 +33,52 @@ _UNREADABLE = (
 """What transformers raises for a file that is missing or damaged; RuntimeError includes infinite recursion."""
 
 
-def read_config(checkpoint: Checkpoint) -> PretrainedConfig:
+def read_config(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> PretrainedConfig:
     """The model configuration of a checkpoint.
 
     Raises:
-        SuiteError: it cannot be read.
+        SuiteError: it cannot be read, or needs Python code of its own that is not allowed.
     """
     from transformers import AutoConfig
 
+    arguments = checkpoint.load_arguments | {"trust_remote_code": trust_remote_code}
     try:
-        return AutoConfig.from_pretrained(checkpoint.source, **checkpoint.load_arguments)
+        return AutoConfig.from_pretrained(checkpoint.source, **arguments)
     except _UNREADABLE as error:
-        raise SuiteError(_message("configuration", checkpoint, error)) from error
+        refusal = own_code_refusal(f"revision {checkpoint.revision!r} of {checkpoint.source}", error)
+        raise SuiteError(refusal or _message("configuration", checkpoint, error)) from error
 
 
-def read_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint.
+def read_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint, see `interventions.read_tokenizer`.
 
     Raises:
-        SuiteError: it cannot be read, or is empty.
+        SuiteError: it cannot be read, is empty, does not have the ids of its tokenizer.json, or needs Python code of
+            its own that is not allowed.
     """
-    from transformers import AutoTokenizer
-
     try:
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint.source, **checkpoint.load_arguments)
-        # If the files are missing, transformers silently makes an empty tokenizer of the model's class.
-        if set(tokenizer.get_vocab()) <= set(tokenizer.get_added_vocab()):
-            raise ValueError("its vocabulary is empty")
-        return tokenizer
-    except Exception as error:  # for a damaged file, tokenizers raises the base class itself
+        return open_tokenizer(checkpoint.source, checkpoint.hub_revision, trust_remote_code=trust_remote_code)
+    except CheckpointLoadError as error:
         message = _message("tokenizer", checkpoint, error, "; name one with tokenizer=...")
         raise SuiteError(message) from error
+
+
+def tokenizer_digest(checkpoint: Checkpoint) -> str | None:
+    """SHA-256 of a checkpoint's ``tokenizer.json``; None if it has none."""
+    path = tokenizer_file(checkpoint.source, checkpoint.hub_revision)
+    return None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def check_weight_names(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> None:
+    """Compare names and shapes of a checkpoint's weights, which are on this machine, with its configuration.
+
+    Raises:
+        SuiteError: some do not match; the message names them.
+    """
+    try:
+        check_weights(checkpoint.source, checkpoint.hub_revision, trust_remote_code=trust_remote_code)
+    except CheckpointLoadError as error:
+        raise SuiteError(f"cannot use revision {checkpoint.revision!r}: {reason(error)}") from error
 
 
 def tokenizer_checkpoint(source: str) -> Checkpoint:

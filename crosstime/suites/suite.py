@@ -27,7 +27,13 @@ from crosstime.suites.checkpoints import (
 )
 from crosstime.suites.equal_weights import EqualWeights, find_equal_weights
 from crosstime.suites.fingerprint import checkpoint_content, tokenizer_hash
-from crosstime.suites.pretrained import read_config, read_tokenizer, tokenizer_checkpoint
+from crosstime.suites.pretrained import (
+    check_weight_names,
+    read_config,
+    read_tokenizer,
+    tokenizer_checkpoint,
+    tokenizer_digest,
+)
 from crosstime.suites.verify import (
     SHAPE,
     VOCABULARY,
@@ -55,6 +61,7 @@ class Suite(Shown):
         checkpoints: the checkpoints, in the order given by the caller, or else in the order of training.
         tokenizer_source: where the tokenizer comes from, if it is not that of the checkpoints.
         allow_equal_weights: whether two checkpoints may have the same weight files; results record which do.
+        trust_remote_code: whether Python code that the checkpoints bring is run; results record it.
 
     Examples:
         >>> suite = Suite.open("EleutherAI/pythia-1b", ["step512", "step4000", "main"])
@@ -66,6 +73,7 @@ class Suite(Shown):
     checkpoints: tuple[Checkpoint, ...]
     tokenizer_source: str | None = None
     allow_equal_weights: bool = False
+    trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
         if not self.checkpoints:
@@ -87,6 +95,7 @@ class Suite(Shown):
         tokens_per_step: int | None = None,
         tokenizer: str | os.PathLike[str] | None = None,
         allow_equal_weights: bool = False,
+        trust_remote_code: bool = False,
     ) -> Suite:
         """Open a suite from a local folder or a Hub repository.
 
@@ -108,6 +117,8 @@ class Suite(Shown):
                 tokens too, both must agree up to rounding.
             tokenizer: folder or repository id of the tokenizer, for checkpoints without one.
             allow_equal_weights: accept checkpoints that share weight files, which `verify` refuses otherwise.
+            trust_remote_code: run the Python code that the checkpoints or the tokenizer bring (``auto_map``); without
+                it, those that cannot be opened by transformers alone are refused.
 
         Raises:
             SuiteError: the folder is missing or holds no checkpoint, a revision is unknown or given twice, or the Hub
@@ -138,7 +149,7 @@ class Suite(Shown):
         check_steps(checkpoints, tokens_per_step, repr(location))
         warn_of_counts_that_start_again(checkpoints, repr(location))
         tokenizer_source = None if tokenizer is None else os.fspath(tokenizer)
-        return cls(name or default_name, checkpoints, tokenizer_source, allow_equal_weights)
+        return cls(name or default_name, checkpoints, tokenizer_source, allow_equal_weights, trust_remote_code)
 
     @property
     def revisions(self) -> tuple[str, ...]:
@@ -188,7 +199,7 @@ class Suite(Shown):
         """
         checkpoint = self[revision]
         if revision not in self._configs:
-            self._configs[revision] = read_config(checkpoint)
+            self._configs[revision] = read_config(checkpoint, trust_remote_code=self.trust_remote_code)
         return self._configs[revision]
 
     def weights(self, revision: str) -> Weights:
@@ -233,7 +244,7 @@ class Suite(Shown):
         Examples:
             >>> Suite.open("suites/tiny-pythia").verify()  # doctest: +SKIP
         """
-        options = (self.tokenizer_source, self.allow_equal_weights, distinct, weights_here)
+        options = (self.tokenizer_source, self.allow_equal_weights, self.trust_remote_code, distinct, weights_here)
         state = (self.checkpoints, options, tuple(map(folder_state, self.checkpoints)))
         if state in self._verified:
             return
@@ -282,7 +293,9 @@ class Suite(Shown):
         """
         # Read it
         if self.tokenizer_source is not None:
-            tokenizer = read_tokenizer(tokenizer_checkpoint(self.tokenizer_source))
+            tokenizer = read_tokenizer(
+                tokenizer_checkpoint(self.tokenizer_source), trust_remote_code=self.trust_remote_code
+            )
         else:
             tokenizer = self._common_tokenizer()
 
@@ -345,9 +358,19 @@ class Suite(Shown):
         for revision in self.revisions:
             weights = self._weights[revision]
             problem = str(weights) if isinstance(weights, SuiteError) else unavailable(revision, weights)
+            if problem is None and isinstance(weights, Weights) and all(file.path for file in weights.files):
+                problem = self._mismatch(revision)
             if problem is not None:
                 problems.append(problem)
         return problems
+
+    def _mismatch(self, revision: str) -> str | None:
+        """What names and shapes of a checkpoint's weights on this machine say against its configuration."""
+        try:
+            check_weight_names(self[revision], trust_remote_code=self.trust_remote_code)
+        except SuiteError as error:
+            return str(error)
+        return None
 
     def _read_weights(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Read the digests of weight files, several at the same time."""
@@ -372,10 +395,14 @@ class Suite(Shown):
     def _common_tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer of the first checkpoint, compared with all others."""
         first, *later = self.checkpoints
-        tokenizer = read_tokenizer(first)
-        expected = tokenizer_hash(tokenizer)
+        tokenizer = read_tokenizer(first, trust_remote_code=self.trust_remote_code)
+        expected, digest = tokenizer_hash(tokenizer), tokenizer_digest(first)
         for checkpoint in later:
-            if tokenizer_hash(read_tokenizer(checkpoint)) != expected:
+            # The same tokenizer.json gives the same ids, whatever class transformers chooses for it.
+            if digest is not None and tokenizer_digest(checkpoint) == digest:
+                continue
+            other = read_tokenizer(checkpoint, trust_remote_code=self.trust_remote_code)
+            if tokenizer_hash(other) != expected:
                 raise SuiteError(
                     f"the tokenizers of revisions {first.revision!r} and {checkpoint.revision!r} of suite "
                     f"{self.name!r} differ: one suite needs one tokenizer, given as tokenizer=..."

@@ -30,7 +30,7 @@ from crosstime.suites.suite import Suite
 from crosstime.suites.tiny_config import DEMO, TinyConfig
 from crosstime.suites.tiny_model import tiny_model
 from crosstime.suites.train_tokenizer import train_tokenizer
-from interventions.model import no_progress_bars
+from interventions.load_model import no_progress_bars
 
 _HELD_OUT_EVERY = 20
 _VALIDATION_BATCHES = 8

@@ -127,6 +127,8 @@ def train(
         processes=processes,
     )
     settings = _settings(config, data)
+    if suite.trust_remote_code:
+        settings["trust_remote_code"] = True
     if suite.allow_equal_weights and (groups := suite.equal_weights()):
         settings["equal_weights"] = [group.as_fact() for group in groups]
     origin = Origin(suite.name, suite.revisions, training_data.site, suite.d_model, settings)

@@ -23,6 +23,7 @@ class SuiteRecipe:
         tokenizer: folder or repository of the tokenizer, for checkpoints that come without one.
         tokens_per_step: training tokens of one step, for checkpoints whose names tell only the step.
         allow_equal_weights: accept checkpoints with the same weight files, which are refused otherwise.
+        trust_remote_code: run the Python code that the checkpoints bring, which is refused otherwise.
         tiny: the model to train, with ``source = "tiny"``.
     """
 
@@ -32,6 +33,7 @@ class SuiteRecipe:
     tokenizer: str | None = None
     tokens_per_step: int | None = None
     allow_equal_weights: bool = False
+    trust_remote_code: bool = False
     tiny: TinyConfig = field(default_factory=TinyConfig)
 
 

@@ -197,6 +197,7 @@ def _setup(inputs: Inputs, folder: RunFolder, text: DecomposedText | None) -> di
     return {
         "suite": f"{suite.name}: {len(suite)} checkpoints, d_model {suite.d_model}, {suite.n_layers} layers",
         **({"equal weights": "; ".join(equal)} if equal else {}),
+        **({"code of the checkpoints": "run (trust_remote_code)"} if suite.trust_remote_code else {}),
         "compared": ", ".join(inputs.compared.revisions),
         "site": recipe.compare.site,
         "crosscoder": f"{crosscoder.n_features:,} features, {crosscoder.summary()}, {crosscoder.activation().gate()}, "
