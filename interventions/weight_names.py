@@ -67,8 +67,8 @@ class WeightNames:
                     continue
                 renamed = {own + key[len(foreign) :] for key in self.unexpected}
                 left = self._truly_missing - renamed
-                # transformers renames the head of some architectures (embed_out of GPT-NeoX), and leaves names that look
-                # like an old buffer out of its list (c_attn.bias of GPT-2)
+                # transformers renames the head of some architectures (embed_out of GPT-NeoX), and does not list names
+                # that look like an old buffer (c_attn.bias of GPT-2)
                 strays = renamed - self.expected
                 if len(strays) <= 1 and 8 * len(left - {self.head}) <= len(renamed):
                     missing = left if left == {self.head} and not strays else frozenset()

@@ -38,7 +38,7 @@ OWN_CODE = (
 @pytest.fixture
 def own_code(tmp_path, monkeypatch):
     """A suite of one checkpoint with code of its own; the code makes the file ``ran`` beside it."""
-    tokenizer = train_tokenizer(list(sentences(100, seed=0)), 300)
+    tokenizer = train_tokenizer(list(sentences(300, seed=0)), 400)
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
     )
@@ -107,7 +107,7 @@ def test_the_command_line_refuses_code_without_asking_and_allows_it_by_an_option
         str(own_code / "suite"),
         "agreement/simple",
         "--limit",
-        "4",
+        "40",
     ]
     command += ["--out", str(own_code / "survey")]
     refused = subprocess.run(command, input="y\n", capture_output=True, text=True, check=False)

@@ -116,8 +116,9 @@ def test_a_shard_that_training_does_not_change_is_no_evidence(tmp_path: Path):
     for seed, revision in enumerate(["step0", "step1"]):
         write_checkpoint(tmp_path / revision, seed)
         tensors = load_file(tmp_path / revision / "model.safetensors")
-        constant = {"norm": torch.ones(16), "mask": torch.ones(1, 1, 4, 4).tril(), "rotary.inv_freq": torch.rand(4)}
-        constant["rotary.inv_freq"] = 1 / torch.arange(1.0, 5)
+        layer = "gpt_neox.layers.0.attention"
+        constant = {f"{layer}.bias": torch.ones(1, 1, 4, 4).tril(), f"{layer}.masked_bias": torch.ones(16)}
+        constant[f"{layer}.rotary_emb.inv_freq"] = 1 / torch.arange(1.0, 5)
         (tmp_path / revision / "model.safetensors").unlink()
         save_file(tensors, tmp_path / revision / "model-1.safetensors", {"format": "pt"})
         save_file(constant, tmp_path / revision / "model-2.safetensors", {"format": "pt"})
