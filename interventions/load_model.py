@@ -10,7 +10,6 @@ import contextlib
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +17,7 @@ import torch
 from interventions.errors import CheckpointLoadError
 from interventions.own_code import own_code_refusal, warn_of_unused_code
 from interventions.weight_names import WeightNames
+from user_input.home import expanded
 from user_input.reason import reason
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ def load_model(
     """
     name = f"{source}@{revision}" if revision else source
     place: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-    if Path(source).expanduser().is_dir():
-        place["local_files_only"] = True
+    if (folder := expanded(source)).is_dir():
+        source, place["local_files_only"] = str(folder), True
 
     # Load
     try:

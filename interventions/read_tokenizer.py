@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from interventions.errors import CheckpointLoadError
 from interventions.known_tokenizers import check_known_ids
 from interventions.own_code import own_code_refusal
+from user_input.home import expanded
 from user_input.reason import reason
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ def read_tokenizer(
 
     name = f"{source}@{revision}" if revision else source
     place: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-    if Path(source).expanduser().is_dir():
-        place["local_files_only"] = True
+    if (folder := expanded(source)).is_dir():
+        source, place["local_files_only"] = str(folder), True
 
     # Open it as transformers does
     path = tokenizer_file(source, revision)
@@ -91,7 +92,7 @@ def tokenizer_file(source: str, revision: str | None = None) -> Path | None:
     """The path of a checkpoint's ``tokenizer.json`` on this machine, or None if it has none."""
     from transformers.utils.hub import cached_file
 
-    folder = Path(source).expanduser()
+    folder = expanded(source)
     if folder.is_dir():
         return folder / FILE if (folder / FILE).is_file() else None
     try:

@@ -9,12 +9,12 @@ from huggingface_hub.errors import StrictDataclassError
 
 from crosstime.errors import SuiteError
 from crosstime.suites.checkpoints import Checkpoint
-from user_input.home import expanded
 from interventions.errors import CheckpointLoadError
 from interventions.load_model import check_weights
 from interventions.own_code import own_code_refusal
 from interventions.read_tokenizer import read_tokenizer as open_tokenizer
 from interventions.read_tokenizer import tokenizer_file
+from user_input.home import expanded
 from user_input.reason import reason
 
 if TYPE_CHECKING:
