@@ -6,7 +6,7 @@ import gc
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,8 +51,21 @@ def footprint(prepare: Callable[..., tuple[Callable[[], Any], Callable[[], Any]]
             up caches with less work, and the one to measure, whose value is sent back.
         arguments: arguments of `prepare`, which are sent to the process.
     """
-    with _environment(_ALLOCATOR), ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        return process.submit(_measure, prepare, arguments).result()
+    return footprints(prepare, [arguments])[0]
+
+
+def footprints(
+    prepare: Callable[..., tuple[Callable[[], Any], Callable[[], Any]]], groups: Sequence[tuple[Any, ...]]
+) -> list[Footprint]:
+    """Do what `footprint` does in several processes at the same time, for calls that communicate with each other.
+
+    Args:
+        prepare: see `footprint`.
+        groups: for each process, the arguments of `prepare`.
+    """
+    processes = ProcessPoolExecutor(len(groups), multiprocessing.get_context("spawn"))
+    with _environment(_ALLOCATOR), processes:
+        return [running.result() for running in [processes.submit(_measure, prepare, group) for group in groups]]
 
 
 def _measure(prepare: Callable[..., tuple[Callable[[], Any], Callable[[], Any]]], arguments: tuple) -> Footprint:

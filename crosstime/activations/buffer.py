@@ -246,6 +246,7 @@ class ActivationBuffer(ShuffledBuffer):
             if len(sequence) > 1:
                 sequences.append(tuple(sequence.tolist()))
                 count += len(sequence) - 1
+        self._processes.agree(self._digest.digest(), "text")
         return self._processes.all_gather(self._harvest(self._processes.share(sequences)))
 
     def _harvest(self, token_ids: Sequence[tuple[int, ...]]) -> Float[Tensor, "T C D"]:

@@ -23,7 +23,7 @@ from crosstime.cli.options import (
 if TYPE_CHECKING:
     from crosstime.activations.store import ActivationStore
 
-STATE = "training.safetensors"
+CROSSCODER, STATE = "crosscoder.safetensors", "training.safetensors"
 
 
 def train(
@@ -65,6 +65,9 @@ def train(
     device: Device = None,
     dtype: DType = "float32",
     max_tokens: MaxTokens = None,
+    shards: Annotated[
+        int, typer.Option("--shards", help="Processes of torchrun among which the features are divided.")
+    ] = 1,
 ) -> None:
     """Train one crosscoder for all checkpoints of a suite, and evaluate it on held-out text.
 
@@ -75,6 +78,8 @@ def train(
     The checkpoints run here. For checkpoints on a server, write their activations with crosstime harvest --remote.
 
     On several GPUs or machines: torchrun --no-python --nproc-per-node 8 crosstime train ...
+    A dictionary that is too large for one device is divided among several with --shards; crosscoder.safetensors then
+    consists of several files and an index, which every command reads as one.
     """
     from dataclasses import replace
 
@@ -83,8 +88,10 @@ def train(
     from crosstime.cli.options import open_compute, open_suite
     from crosstime.cli.output import print_paths
     from crosstime.cli.tables import evaluation_table
+    from crosstime.crosscoders.crosscoder import CrossCoder
     from crosstime.crosscoders.evaluate import evaluate
     from crosstime.machine.processes import join_processes
+    from crosstime.machine.sharded_tensors import remove_parts
     from crosstime.machine.storage import write_table
     from crosstime.runs.recipe.build import crosscoder_table
     from crosstime.suites.corpus import TextSample
@@ -98,7 +105,7 @@ def train(
     checkpoints = open_suite(
         suite, revisions, allow_equal_weights=allow_equal_weights, trust_remote_code=trust_remote_code
     )
-    compute = open_compute(device, dtype, max_tokens)
+    compute = replace(open_compute(device, dtype, max_tokens), feature_shards=shards)
     source = _open_corpus(corpus)
     data = table.data_config(sequence_length=length, seed=seed)
 
@@ -114,14 +121,16 @@ def train(
         logging=table.logging(out),
         compute=compute,
     )
+
+    # Write; every process writes its shard
+    crosscoder = trained.crosscoder
+    crosscoder.save(out / CROSSCODER)
     if not join_processes(compute.torch_device).first:
         return
-
-    # Write
-    trained.crosscoder.save(out / "crosscoder.safetensors")
     write_table(out / "training.csv", trained.log)
     (out / STATE).unlink(missing_ok=True)
-    paths = [out / "crosscoder.safetensors", out / "training.csv", out / "metrics.jsonl"]
+    remove_parts(out / STATE)
+    paths = [out / CROSSCODER, out / "training.csv", out / "metrics.jsonl"]
     console = Console()
     console.print(
         f"{table.config().summary()}, {table.n_features:,} features, {trained.tokens:,} tokens", highlight=False
@@ -131,7 +140,7 @@ def train(
     if evaluated and held_out and isinstance(source, list):
         evaluation = evaluate(
             checkpoints,
-            trained.crosscoder,
+            crosscoder if shards == 1 else CrossCoder.load(out / CROSSCODER),
             _held_out_documents(source, held_out),
             sample=TextSample(evaluated, length),
             compute=compute,

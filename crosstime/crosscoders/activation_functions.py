@@ -8,7 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from crosstime.crosscoders.feature_shard import FeatureShard
+from crosstime.crosscoders.sparse_codes import kth_largest
 from crosstime.errors import CrosscoderError
+from crosstime.machine.processes import ALONE
 from user_input.nearest import nearest
 
 
@@ -49,6 +52,10 @@ class Activation(nn.Module):
             'one gate for all checkpoints'
         """
         return "a gate per checkpoint" if self.gate_per_checkpoint else "one gate for all checkpoints"
+
+    def restrict(self, shard: FeatureShard) -> None:
+        """Keep what belongs to the features of a shard; most kinds have nothing that differs between features."""
+        return
 
     def settings(self) -> dict[str, Any]:
         """Plain values from which `activation_named` rebuilds the module; its tensors are in the state dict."""
@@ -101,10 +108,18 @@ class TopK(Activation):
         super().__init__()
         _check_k(k, n_features)
         self.k = k
+        self._shards = ALONE
+
+    def restrict(self, shard: FeatureShard) -> None:
+        """Select among the features of all shards."""
+        self._shards = shard.processes
 
     def forward(self, pre: Float[Tensor, "T F"], norms: Float[Tensor, "*gates F"]) -> Float[Tensor, "T *gates F"]:
         """See `Activation.forward`."""
         codes = torch.relu(pre)
+        if self._shards.size > 1:
+            weighted = codes.detach() * norms
+            return codes * (weighted >= kth_largest(weighted, self.k, self._shards).unsqueeze(1))
         top = (codes.detach() * norms).topk(self.k, dim=-1, sorted=False).indices
         return torch.zeros_like(codes).scatter(-1, top, codes.gather(-1, top))
 
@@ -195,6 +210,11 @@ class JumpReLU(Activation):
                 raise CrosscoderError(f"{name} must be positive, not {value}.")
         self.bandwidth = float(bandwidth)
         self.log_threshold = nn.Parameter(torch.full((n_features,), float(threshold)).log())
+
+    def restrict(self, shard: FeatureShard) -> None:
+        """Keep the thresholds of the shard's features."""
+        if shard.processes.size > 1 and len(self.log_threshold) == shard.n_features:
+            self.log_threshold = nn.Parameter(self.log_threshold.detach()[shard.start : shard.stop].clone())
 
     def forward(self, pre: Float[Tensor, "T F"], norms: Float[Tensor, "*gates F"]) -> Float[Tensor, "T *gates F"]:
         """See `Activation.forward`."""

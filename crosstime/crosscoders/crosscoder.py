@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,15 @@ from torch import Tensor, nn
 
 from crosstime.crosscoders.activation_functions import Activation, ReLU, refuse_shared
 from crosstime.crosscoders.crosscoder_file import CrosscoderFile
+from crosstime.crosscoders.feature_shard import FeatureShard
 from crosstime.crosscoders.hub import OnHub
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
 from crosstime.shown import Shown
 from interventions import Codes, Decomposition
+
+_ROWS_DRAWN = 1_024
+"""Rows of the initial weights that are drawn at a time for a shard; a multiple of 16."""
 
 
 class CrossCoder(Shown, nn.Module, OnHub):
@@ -47,6 +52,8 @@ class CrossCoder(Shown, nn.Module, OnHub):
         decoder_norm: norm of every decoder direction W_dec[i, c] at initialisation (CTT: 0.08); the encoder is
             initialised as the transpose of the decoder.
         seed: of the initialisation.
+        shard: the features that this process holds; None for all. Weights, codes and norms are then those of the shard
+            alone, and reconstructions are those of all features.
 
     Shapes: W_enc ``C D F``, W_dec ``F C D``, b_enc ``F``, b_dec ``C D``, scales ``C``.
 
@@ -77,10 +84,10 @@ class CrossCoder(Shown, nn.Module, OnHub):
         n_shared: int = 0,
         decoder_norm: float = 0.08,
         seed: int = 0,
+        shard: FeatureShard | None = None,
     ) -> None:
         super().__init__()
         self.origin = origin
-        self.n_shared = n_shared
         n_checkpoints, width = len(origin.revisions), origin.d_model
 
         # Refuse sizes that do not fit each other
@@ -97,19 +104,22 @@ class CrossCoder(Shown, nn.Module, OnHub):
             raise CrosscoderError(f"{n_checkpoints} checkpoints need as many scales, not {tuple(scales.shape)}.")
 
         # Draw the decoder directions, and make the encoder their transpose
-        generator = torch.Generator().manual_seed(seed)
-        directions = torch.randn(n_features, n_checkpoints, width, generator=generator)
+        self.shard = shard or FeatureShard(n_features)
+        self.n_shared = n_shared
+        n_tied = self.shard.overlap(n_shared)
+        directions = _random_directions(self.shard, n_checkpoints, width, seed)
         directions = directions / directions.norm(dim=-1, keepdim=True) * decoder_norm
-        directions[:n_shared] = directions[:n_shared, :1]
+        directions[:n_tied] = directions[:n_tied, :1]
         self.W_dec = nn.Parameter(directions)
         self.W_enc = nn.Parameter(rearrange(directions, "f c d -> c d f").clone(memory_format=torch.contiguous_format))
-        self.b_enc = nn.Parameter(torch.zeros(n_features))
+        self.b_enc = nn.Parameter(torch.zeros(self.shard.size))
         self.b_dec = nn.Parameter(torch.zeros(n_checkpoints, width))
 
         # Scales, activation function, and the norms that folding preserves
         self.register_buffer("scales", scales)
         self.register_buffer("norms_before_folding", None)
         self.activation: Activation = activation
+        self.activation.restrict(self.shard)
 
     def headline(self) -> str:
         """Sizes, activation function and origin."""
@@ -132,7 +142,7 @@ class CrossCoder(Shown, nn.Module, OnHub):
 
     @property
     def n_features(self) -> int:
-        """Number of features, F."""
+        """Number of features, F; of a shard, the number of its own."""
         return self.W_dec.shape[0]
 
     def encode(self, x: Float[Tensor, "T C D"]) -> Float[Tensor, "T *gates F"]:
@@ -167,10 +177,20 @@ class CrossCoder(Shown, nn.Module, OnHub):
 
     def _decode(self, codes: Tensor, directions: Tensor, bias: Tensor) -> Tensor:
         if self.activation.gate_per_checkpoint:
-            by_checkpoint = torch.baddbmm(bias.unsqueeze(1), codes.transpose(0, 1), directions.transpose(0, 1))
-            return by_checkpoint.transpose(0, 1)
-        flat = torch.addmm(rearrange(bias, "c d -> (c d)"), codes, rearrange(directions, "f c d -> f (c d)"))
+            return self._decode_by_checkpoint(codes, directions, bias)
+        bias, directions = rearrange(bias, "c d -> (c d)"), rearrange(directions, "f c d -> f (c d)")
+        if self.shard.processes.size == 1:
+            flat = torch.addmm(bias, codes, directions)
+        else:
+            flat = self.shard.processes.total(codes @ directions) + bias
         return rearrange(flat, "t (c d) -> t c d", c=self.n_checkpoints)
+
+    def _decode_by_checkpoint(self, codes: Tensor, directions: Tensor, bias: Tensor) -> Tensor:
+        by_checkpoint, of_checkpoint = codes.transpose(0, 1), directions.transpose(0, 1)
+        if self.shard.processes.size == 1:
+            return torch.baddbmm(bias.unsqueeze(1), by_checkpoint, of_checkpoint).transpose(0, 1)
+        total = self.shard.processes.total(torch.bmm(by_checkpoint, of_checkpoint))
+        return (total + bias.unsqueeze(1)).transpose(0, 1)
 
     def decoder_norms(self) -> Float[Tensor, "C F"]:
         """Norms ``||W_dec[i, c]||`` of the decoder directions on the scale of training, which RelDec compares."""
@@ -212,8 +232,9 @@ class CrossCoder(Shown, nn.Module, OnHub):
 
     def tie_gradients(self) -> None:
         """Give all C rows of each shared feature the same gradient, the sum of theirs, so that the rows stay equal."""
-        if self.n_shared and self.W_dec.grad is not None:
-            rows = self.W_dec.grad[: self.n_shared]
+        n_tied = self.shard.overlap(self.n_shared)
+        if n_tied and self.W_dec.grad is not None:
+            rows = self.W_dec.grad[:n_tied]
             rows.copy_(rows.sum(1, keepdim=True).expand_as(rows))
 
     @torch.no_grad()
@@ -266,18 +287,23 @@ class CrossCoder(Shown, nn.Module, OnHub):
     def save(self, path: str | Path) -> None:
         """Write weights, scales and origin to one safetensors file, atomically.
 
+        If the features are divided among processes, all of them call this together. Each writes a file of its own, and
+        the first an index, ``NAME.index.json``; `load` reads them by the same name.
+
         Raises:
             RunError: the file cannot be written.
         """
         tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in self.state_dict().items()}
-        CrosscoderFile(self.origin, self.activation, self.n_shared, tensors).write(path)
+        if self.shard.writes:
+            file = CrosscoderFile(self.origin, self.activation, self.n_shared, tensors)
+            file.write(path, self.shard.processes)
 
     @classmethod
     def load(cls, path: str | Path) -> CrossCoder:
-        """Read what `save` wrote.
+        """Read what `save` wrote, one file or several; the result has all features.
 
         Raises:
-            CrosscoderError: the file is missing, damaged, or not a crosscoder of this format.
+            CrosscoderError: a file is missing, damaged, or not a crosscoder of this format.
         """
         file = CrosscoderFile.read(path)
         crosscoder = cls(file.origin, file.n_features, activation=file.activation, n_shared=file.n_shared)
@@ -285,6 +311,28 @@ class CrossCoder(Shown, nn.Module, OnHub):
         crosscoder.norms_before_folding = file.tensors.get("norms_before_folding")
         crosscoder.load_state_dict(file.tensors, assign=True)
         return crosscoder.eval()
+
+
+def _random_directions(shard: FeatureShard, n_checkpoints: int, width: int, seed: int) -> Float[Tensor, "F C D"]:
+    """The shard's rows of a normal random tensor ``F C D``, which is never in memory as a whole.
+
+    The generator draws blocks of 16 numbers, so that drawing 16 rows at a time gives the same numbers as drawing all at
+    once.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if shard.processes.size == 1:
+        return torch.randn(shard.n_features, n_checkpoints, width, generator=generator)
+
+    # The last block takes the rest, since fewer than 16 numbers would be drawn in another way
+    n_blocks = max(1, shard.n_features // _ROWS_DRAWN)
+    bounds = [*range(0, n_blocks * _ROWS_DRAWN, _ROWS_DRAWN), shard.n_features]
+    directions = torch.empty(shard.size, n_checkpoints, width)
+    for start, stop in pairwise(bounds):
+        rows = torch.randn(stop - start, n_checkpoints, width, generator=generator)
+        first, last = max(start, shard.start), min(stop, shard.stop)
+        if first < last:
+            directions[first - shard.start : last - shard.start] = rows[first - start : last - start]
+    return directions
 
 
 def fraction_of_variance_explained(

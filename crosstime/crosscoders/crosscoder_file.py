@@ -13,6 +13,8 @@ from torch import Tensor
 from crosstime.crosscoders.activation_functions import Activation, activation_named, refuse_shared
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError, RunError
+from crosstime.machine.processes import ALONE, Processes
+from crosstime.machine.sharded_tensors import ShardedTensors, is_sharded, write_sharded_tensors
 from crosstime.machine.tensors import (
     REAL,
     check_finite,
@@ -26,6 +28,14 @@ from user_input.first_line import first_line
 from user_input.parse_json import parse_json
 
 FORMAT = "crosstime-crosscoder-1"
+FEATURE_AXES = {
+    "W_dec": 0,
+    "W_enc": 2,
+    "b_enc": 0,
+    "norms_before_folding": 1,
+    "activation.log_threshold": 0,
+}
+"""The axis of the features in each tensor of a crosscoder's state dict that has one; the others belong to all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +59,8 @@ class CrosscoderFile:
         """F."""
         return self.tensors["W_dec"].shape[0]
 
-    def write(self, path: str | Path) -> None:
-        """Write the file atomically.
+    def write(self, path: str | Path, shards: Processes = ALONE) -> None:
+        """Write the file atomically; a shard writes its part of the tensors, together with the other shards.
 
         Raises:
             RunError: it cannot be written.
@@ -61,9 +71,14 @@ class CrosscoderFile:
             "settings": json.dumps(self.activation.settings()),
             "n_shared": str(self.n_shared),
             "origin": json.dumps(self.origin.to_json()),
-            "sha256": digest_of(self.tensors),
         }
-        write_tensors(path, self.tensors, metadata)
+        if shards.size == 1:
+            write_tensors(path, self.tensors, metadata | {"sha256": digest_of(self.tensors)})
+            return
+        # The index has a checksum of every file
+        axes = {name: axis for name, axis in FEATURE_AXES.items() if name in self.tensors}
+        generation = f"{self.n_features * shards.size}"
+        write_sharded_tensors(path, self.tensors, axes, metadata, generation=generation, processes=shards)
 
     @classmethod
     def read(cls, path: str | Path) -> CrosscoderFile:
@@ -73,7 +88,11 @@ class CrosscoderFile:
             CrosscoderError: the file is missing, damaged, or not a crosscoder of this format.
         """
         try:
-            tensors, metadata = read_tensors(path)
+            if is_sharded(path):
+                sharded = ShardedTensors.open(path)
+                tensors, metadata = sharded.read(), sharded.metadata
+            else:
+                tensors, metadata = read_tensors(path)
         except RunError as error:
             raise CrosscoderError(f"cannot load a crosscoder: {error}") from error
         if metadata.get("format") != FORMAT:

@@ -87,28 +87,48 @@ def encode_at(
     return ActiveCodes(token, feature, code, n_tokens, n_features)
 
 
-def top_k_per_row(weighted: Float[Tensor, "B F"], k: int) -> Int[Tensor, " N"]:
-    """Indices, in the flattened matrix and ascending, of the k largest entries of each row."""
+def kth_largest(weighted: Float[Tensor, "B F"], k: int, shards: Processes) -> Float[Tensor, " B"]:
+    """The k-th largest entry of each row, where the columns are sharded over several processes."""
+    best = weighted.topk(min(k, weighted.shape[1]), dim=-1, sorted=False).values
+    candidates = shards.all_gather(best.T.contiguous()).T
+    return candidates.topk(k, dim=-1, sorted=False).values.amin(-1)
+
+
+def top_k_per_row(weighted: Float[Tensor, "B F"], k: int, shards: Processes = ALONE) -> Int[Tensor, " N"]:
+    """Indices, in the flattened matrix and ascending, of the k largest entries of each row.
+
+    With several `shards`, each of which has some of the columns, these are the entries of this shard among the k
+    largest of a row over all shards.
+    """
+    if shards.size > 1:
+        bound = kth_largest(weighted, k, shards).unsqueeze(1)
+        return ((weighted >= bound) & (weighted > 0)).reshape(-1).nonzero().squeeze(1)
     columns = weighted.topk(k, dim=-1, sorted=False).indices.sort(dim=-1).values
     row_starts = torch.arange(len(weighted), device=weighted.device).unsqueeze(1) * weighted.shape[1]
     return (columns + row_starts).flatten()
 
 
-def top_k_of_batch(weighted: Float[Tensor, "B F"], count: int, processes: Processes = ALONE) -> Int[Tensor, " N"]:
+def top_k_of_batch(
+    weighted: Float[Tensor, "B F"], count: int, processes: Processes = ALONE, shards: Processes = ALONE
+) -> Int[Tensor, " N"]:
     """Indices, in the flattened matrix and ascending, of the `count` largest entries of all rows together.
 
     On the CPU, where selecting from millions of entries is slow, a sample first gives a lower bound; the result is the
-    same. With several `processes`, these are the entries of this process among the ``count * size`` largest of all
-    processes.
+    same. With several `processes`, which have other rows, or `shards`, which have other columns, these are the entries
+    of this process among the `count` largest of the whole matrix.
     """
     flat = weighted.reshape(-1)
+    if processes.size == shards.size == 1:
+        return _largest(flat, count).sort().values
 
     # Several processes: each sends its best candidates, which gives the smallest entry that is selected
-    if processes.size > 1:
-        best = flat.topk(min(len(flat), count * processes.size), sorted=False).values
-        bound = processes.all_gather(best).topk(count * processes.size, sorted=False).values.min()
-        return ((flat >= bound) & (flat > 0)).nonzero().squeeze(1)
+    best = flat[_largest(flat, min(len(flat), count))]
+    bound = processes.all_gather(shards.all_gather(best)).topk(count, sorted=False).values.min()
+    return ((flat >= bound) & (flat > 0)).nonzero().squeeze(1)
 
+
+def _largest(flat: Float[Tensor, " M"], count: int) -> Int[Tensor, " N"]:
+    """Indices of the `count` largest entries, in no order."""
     # CPU: select from the entries above a bound, chosen from a sample so that about twice `count` entries exceed it
     if flat.device.type == "cpu" and count * 4 < len(flat) and len(flat) > 1 << 16:
         sample = flat[::_SAMPLE_STRIDE]
@@ -116,9 +136,9 @@ def top_k_of_batch(weighted: Float[Tensor, "B F"], count: int, processes: Proces
         bound = sample.topk(rank, sorted=False).values.min()
         candidates = (flat >= bound).nonzero().squeeze(1)
         if len(candidates) >= count:
-            return candidates[flat[candidates].topk(count, sorted=False).indices].sort().values
+            return candidates[flat[candidates].topk(count, sorted=False).indices]
 
-    return flat.topk(count, sorted=False).indices.sort().values
+    return flat.topk(count, sorted=False).indices
 
 
 def _weighted_bag_sums(

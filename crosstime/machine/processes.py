@@ -6,9 +6,9 @@ import atexit
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -34,6 +34,7 @@ class Processes:
     Attributes:
         rank: index of this process, from 0.
         size: number of processes.
+        group: the processes of torch.distributed that communicate; None for all of them.
 
     Examples:
         >>> ALONE.share(["a", "b"]), Processes(rank=1, size=2).share(["a", "b", "c"])
@@ -42,6 +43,11 @@ class Processes:
 
     rank: int = 0
     size: int = 1
+    group: dist.ProcessGroup | None = field(default=None, repr=False, compare=False)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Processes:
+        # A process group cannot be copied, and needs not be: nothing in it changes
+        return self
 
     @property
     def first(self) -> bool:
@@ -64,10 +70,20 @@ class Processes:
             return
         # All reductions are started before the first is waited for, so that a large tensor does not delay the others
         with self._explain_lost_process():
-            for operation in [dist.all_reduce(tensor, async_op=True) for tensor in tensors]:
+            for operation in [dist.all_reduce(tensor, group=self.group, async_op=True) for tensor in tensors]:
                 operation.wait()
         for tensor in tensors:
             tensor.div_(self.size)
+
+    def total(self, partial: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
+        """Sum of the partial results of all processes, through which a gradient flows back to this process's part.
+
+        Every process computes the same loss from the sum, so that the gradient of the sum is already the gradient of
+        each part, and the backward pass communicates nothing.
+        """
+        if self.size == 1:
+            return partial
+        return cast(Tensor, _Total.apply(partial, self))
 
     def maximum(self, tensor: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
         """Elementwise maximum over all processes; of booleans, whether any is true."""
@@ -76,7 +92,7 @@ class Processes:
         # The backends do not reduce booleans
         reduced = tensor.to(torch.uint8) if tensor.dtype == torch.bool else tensor.clone()
         with self._explain_lost_process():
-            dist.all_reduce(reduced, dist.ReduceOp.MAX)
+            dist.all_reduce(reduced, dist.ReduceOp.MAX, group=self.group)
         return reduced.to(tensor.dtype)
 
     def all_gather(self, shard: Shaped[Tensor, "N ..."]) -> Shaped[Tensor, "M ..."]:
@@ -87,7 +103,7 @@ class Processes:
         # Tell each other the lengths, so that all shards can be padded to the longest
         lengths = [torch.zeros(1, dtype=torch.long, device=shard.device) for _ in range(self.size)]
         with self._explain_lost_process():
-            dist.all_gather(lengths, torch.tensor([len(shard)], device=shard.device))
+            dist.all_gather(lengths, torch.tensor([len(shard)], device=shard.device), group=self.group)
         longest = int(max(lengths))
 
         # Send bytes, since not every backend supports half precision
@@ -96,11 +112,38 @@ class Processes:
         padded[: len(shard)] = shard.contiguous().view(torch.uint8).reshape(len(shard), row_bytes)
         shards = [torch.empty_like(padded) for _ in range(self.size)]
         with self._explain_lost_process():
-            dist.all_gather(shards, padded)
+            dist.all_gather(shards, padded, group=self.group)
 
         # Drop the padding and restore dtype and shape
         joined = torch.cat([received[: int(length)] for received, length in zip(shards, lengths, strict=True)])
         return joined.reshape(-1).view(shard.dtype).reshape(-1, *shard.shape[1:])
+
+    def sum_(self, tensor: Shaped[Tensor, ...]) -> None:
+        """Replace a tensor by its sum over all processes, in place."""
+        if self.size > 1:
+            with self._explain_lost_process():
+                dist.all_reduce(tensor, group=self.group)
+
+    def agree(self, digest: bytes, what: str) -> None:
+        """Make sure that all processes start from the same thing.
+
+        Args:
+            digest: of the thing, of the same length in every process.
+            what: the thing in words, for the error.
+
+        Raises:
+            ProcessError: a process has another digest; names the first such process.
+        """
+        if self.size == 1:
+            return
+        own = torch.frombuffer(bytearray(digest), dtype=torch.uint8).unsqueeze(0)
+        rows = self.all_gather(own)
+        for rank, row in enumerate(rows.tolist()):
+            if bytes(row) != bytes(rows[0].tolist()):
+                raise ProcessError(
+                    f"processes 0 and {rank} of {self.size} do not have the same {what}: every process needs the same "
+                    "files, the same command and the same version of crosstime."
+                )
 
     @contextmanager
     def _explain_lost_process(self) -> Iterator[None]:
@@ -114,6 +157,20 @@ class Processes:
                 f"process {self.rank} of {self.size} stops, because another process was killed or failed "
                 f"({first_line(error)[:150]}); {RESUMABLE}"
             ) from error
+
+
+class _Total(torch.autograd.Function):
+    """All-reduce in the forward pass, identity in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, partial: Tensor, processes: Processes) -> Tensor:
+        total = partial.clone(memory_format=torch.contiguous_format)
+        processes.sum_(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
 
 
 ALONE = Processes()

@@ -72,9 +72,17 @@ def write_tensors(
 
 
 def read_tensors(
-    path: str | os.PathLike[str], *, device: str | torch.device = "cpu"
+    path: str | os.PathLike[str],
+    *,
+    device: str | torch.device = "cpu",
+    spans: Mapping[str, tuple[int, int, int]] | None = None,
 ) -> tuple[dict[str, Shaped[Tensor, ...]], dict[str, str]]:
     """Read a safetensors file: the tensors by name, and the strings stored with them.
+
+    Args:
+        path: the file.
+        device: where the tensors go.
+        spans: for tensors of which only a part is read: the axis, and the first and last index along it.
 
     Raises:
         RunError: the file is missing, truncated, or not a safetensors file.
@@ -86,7 +94,25 @@ def read_tensors(
         reading_errors(path, "safetensors file", SafetensorError),
         safe_open(Path(path), framework="pt", device=str(device)) as file,
     ):
-        return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+        tensors = {
+            name: read_span(file, name, *spans[name]) if spans and name in spans else file.get_tensor(name)
+            for name in file.keys()  # noqa: SIM118
+        }
+        return tensors, dict(file.metadata() or {})
+
+
+def read_span(file: safe_open, name: str, axis: int, start: int, stop: int) -> Shaped[Tensor, ...]:
+    """The entries of one tensor of an open file from `start` to `stop` along an axis, without reading the others.
+
+    Raises:
+        TensorError: the tensor has no such entries.
+    """
+    whole = file.get_slice(name)
+    shape = whole.get_shape()
+    if len(shape) <= axis or shape[axis] < stop:
+        raise TensorError(f"{name} has shape {tuple(shape)}, not at least {stop} along axis {axis}")
+    part: Tensor = whole[(slice(None),) * axis + (slice(start, stop),)]
+    return part
 
 
 def digest_of(tensors: Mapping[str, Shaped[Tensor, ...]]) -> str:

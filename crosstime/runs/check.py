@@ -64,7 +64,7 @@ def check(inputs: Inputs) -> None:
     # The crosscoder fits the memory, and the texts are long enough
     table, revisions = recipe.crosscoder, recipe.compare.revisions
     n_checkpoints = recipe.select.k if revisions is None else len(revisions)
-    refuse_too_large(table.config(), n_checkpoints, d_model, recipe.compute.torch_device)
+    refuse_too_large(table.config(), n_checkpoints, d_model, recipe.compute.torch_device, recipe.compute.feature_shards)
     _refuse_short_texts(inputs)
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.machine.lock import exclusive
+from crosstime.machine.mesh import refuse_uneven
 from crosstime.machine.processes import join_processes
 from crosstime.machine.resource_errors import explain_resource_errors
 from crosstime.runs.check import check
@@ -106,6 +107,7 @@ def run(
 
         # One run at a time works in the folder, with all of its processes
         ledger = Ledger(run_folder.path, join_processes(opened.compute.torch_device))
+        refuse_uneven(ledger.processes, opened.compute.feature_shards)
         lock = exclusive(run_folder.path / RunFolder.LOCK, work="a run", instead="choose another folder with --runs")
         with lock if ledger.processes.first else nullcontext(), _imports_out_of_garbage_collection():
             _run_stages(inputs, run_folder, ledger, force, announce)

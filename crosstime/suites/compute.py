@@ -41,9 +41,11 @@ class Compute:
             GPU or a server.
         remote: None runs checkpoints on this machine. The URL of an NDIF server, True for the hosted NDIF, ``local``
             for a simulation, or an `interventions.Remote` runs them there, in the dtype of the server.
+        feature_shards: number of processes of ``torchrun`` among which the features of a crosscoder are divided while
+            it is trained; see `crosstime.train`.
 
     Raises:
-        CrosstimeError: an unknown dtype or device, or a budget below 1.
+        CrosstimeError: an unknown dtype or device, a budget or a number of shards below 1.
         InterventionError: a value of `remote` that is not allowed.
 
     Examples:
@@ -57,6 +59,7 @@ class Compute:
     dtype: str = "float32"
     max_tokens: int = MAX_TOKENS
     remote: Remote | None = None
+    feature_shards: int = 1
 
     def __init__(
         self,
@@ -64,6 +67,7 @@ class Compute:
         dtype: str = "float32",
         max_tokens: int | None = None,
         remote: Remote | str | bool | None = None,
+        feature_shards: int = 1,
     ) -> None:
         # Check dtype and device
         if dtype not in DTYPES:
@@ -83,6 +87,11 @@ class Compute:
         if max_tokens < 1:
             raise CrosstimeError(f"max_tokens must be at least 1, not {max_tokens}.")
         object.__setattr__(self, "max_tokens", max_tokens)
+
+        # The crosscoder is divided into whole shards
+        if feature_shards < 1:
+            raise CrosstimeError(f"feature_shards must be at least 1, not {feature_shards}.")
+        object.__setattr__(self, "feature_shards", feature_shards)
 
     @property
     def torch_device(self) -> torch.device:

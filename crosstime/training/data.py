@@ -11,7 +11,7 @@ from crosstime.activations.buffer import ActivationBuffer, BufferState, Shuffled
 from crosstime.activations.data_config import DataConfig
 from crosstime.activations.store import ActivationStore
 from crosstime.errors import CrosscoderError
-from crosstime.machine.processes import ALONE, Processes
+from crosstime.machine.mesh import NO_MESH, Mesh
 from crosstime.machine.progress import track
 from crosstime.suites.check_length import check_length
 from crosstime.suites.compute import Compute
@@ -36,7 +36,7 @@ class TrainingData:
         config: batch size, sequence length, buffer, validation fraction and seed.
         limit: total number of tokens to train on.
         compute: how the checkpoints are run.
-        processes: processes that train together.
+        mesh: the processes that train together.
 
     Raises:
         CrosscoderError: the processes cannot share a batch evenly, or a validation fraction is given with a store.
@@ -49,12 +49,12 @@ class TrainingData:
     config: DataConfig
     limit: int
     compute: Compute
-    processes: Processes = ALONE
+    mesh: Mesh = NO_MESH
 
     def __post_init__(self) -> None:
-        if self.config.batch_size % self.processes.size:
+        if self.config.batch_size % self.mesh.data.size:
             raise CrosscoderError(
-                f"{self.processes.size} processes cannot share a batch of {self.config.batch_size:,} tokens evenly."
+                f"{self.mesh.data.size} processes cannot share a batch of {self.config.batch_size:,} tokens evenly."
             )
         if not isinstance(self.corpus, ActivationStore):
             check_length(self.suite, self.config.sequence_length)
@@ -105,7 +105,7 @@ class TrainingData:
                 compute=self.compute,
                 limit=self.limit,
                 state=state,
-                processes=self.processes,
+                processes=self.mesh.everyone,
                 on_harvest=bar.update,
             )
 
@@ -131,7 +131,7 @@ class TrainingData:
         size = self.config.batch_size
         config = replace(self.config, buffer_tokens=size, buffer_dtype="float32")
         buffer = ActivationBuffer(
-            self.suite, self.site, token_ids, config, compute=self.compute, limit=size, processes=self.processes
+            self.suite, self.site, token_ids, config, compute=self.compute, limit=size, processes=self.mesh.everyone
         )
         x = next(buffer, None)
         if x is None:

@@ -85,7 +85,8 @@ class JumpReLUTrainer(Trainer):
         l2 = squared_error(scaled, reconstruction)
 
         # Add the sparsity term.
-        sparsity = torch.tanh(codes * (settings.steepness * total_norms(crosscoder.W_dec))).sum() / len(codes)
+        saturated = torch.tanh(codes * (settings.steepness * total_norms(crosscoder.W_dec)))
+        sparsity = self.shards.total(saturated.sum() / len(codes))
         loss = l2 + warmed_up(settings.sparsity, step, settings.sparsity_warmup * settings.steps) * sparsity
-        losses = Losses(loss, l2.detach(), sparsity.detach(), mean_l0(codes))
+        losses = Losses(loss, l2.detach(), sparsity.detach(), self.shards.total(mean_l0(codes)))
         return ForwardPass(losses, codes.detach().amax(0) > 0, reconstruction, codes)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from crosstime.crosscoders.activation_functions import Activation, PerCheckpointJumpReLU, refuse_shared
 from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.crosscoders.feature_shard import FeatureShard
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
 from crosstime.machine.processes import ALONE, Processes
@@ -117,16 +118,19 @@ class PerCheckpointJumpReLUConfig(TrainerConfig):
         """See `TrainerConfig.trainer`."""
         return PerCheckpointJumpReLUTrainer(crosscoder, self, processes=processes, precision=precision)
 
-    def crosscoder(self, origin: Origin, scales: Float[Tensor, " C"] | None = None) -> CrossCoder:
+    def crosscoder(
+        self, origin: Origin, scales: Float[Tensor, " C"] | None = None, *, shard: FeatureShard | None = None
+    ) -> CrossCoder:
         """See `TrainerConfig.crosscoder`; a feature begins with the same direction at every checkpoint.
 
         Directions are uniform in the cube, and scaled to `decoder_norm`; the encoder is the transpose of the decoder
         (L, models/crosscoder.py, `Crosscoder.init_parameters`).
         """
-        crosscoder = super().crosscoder(origin, scales)
+        crosscoder = super().crosscoder(origin, scales, shard=shard)
         generator = torch.Generator().manual_seed(self.seed)
         directions = torch.rand(self.n_features, origin.d_model, generator=generator) * 2 - 1
         directions *= self.decoder_norm / directions.norm(dim=-1, keepdim=True)
+        directions = directions[crosscoder.shard.start : crosscoder.shard.stop]
         with torch.no_grad():
             crosscoder.W_dec.copy_(repeat(directions, "f d -> f c d", c=crosscoder.n_checkpoints))
             crosscoder.W_enc.copy_(rearrange(crosscoder.W_dec, "f c d -> c d f"))
@@ -184,9 +188,9 @@ class PerCheckpointJumpReLUTrainer(Trainer):
 
         # Add the sparsity term.
         norms = direction_norms(crosscoder.W_dec).T
-        sparsity = self._penalty(torch.tanh(codes * (settings.steepness * norms)))
+        sparsity = self.shards.total(self._penalty(torch.tanh(codes * (settings.steepness * norms))))
         loss = l2 + warmed_up(settings.sparsity, step, settings.sparsity_warmup * settings.steps) * sparsity
-        losses = Losses(loss, l2.detach(), sparsity.detach(), mean_l0(codes))
+        losses = Losses(loss, l2.detach(), sparsity.detach(), self.shards.total(mean_l0(codes)))
         return ForwardPass(losses, codes.detach().amax((0, 1)) > 0, reconstruction, codes)
 
     def _penalty(self, scores: Float[Tensor, "B C F"]) -> Float[Tensor, ""]:

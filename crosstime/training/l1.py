@@ -85,7 +85,7 @@ class L1Trainer(Trainer):
 
         # The penalty is linear in the codes, so their means over tokens are enough.
         mean_codes = codes.mean(0, dtype=crosscoder.W_dec.dtype)
-        sparsity = mean_codes @ total_norms(crosscoder.W_dec)
+        sparsity = self.shards.total(mean_codes @ total_norms(crosscoder.W_dec))
         loss = l2 + warmed_up(settings.l1, step, settings.l1_warmup * settings.steps) * sparsity
-        losses = Losses(loss, l2.detach(), sparsity.detach(), mean_l0(codes))
+        losses = Losses(loss, l2.detach(), sparsity.detach(), self.shards.total(mean_l0(codes)))
         return ForwardPass(losses, mean_codes.detach() > 0, reconstruction, codes)

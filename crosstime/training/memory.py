@@ -22,13 +22,19 @@ def training_bytes(n_features: int, n_checkpoints: int, d_model: int) -> int:
     return BYTES_PER_WEIGHT * 2 * n_checkpoints * d_model * n_features
 
 
-def refuse_too_large(config: TrainerConfig, n_checkpoints: int, d_model: int, device: torch.device) -> None:
+def refuse_too_large(
+    config: TrainerConfig, n_checkpoints: int, d_model: int, device: torch.device, feature_shards: int = 1
+) -> None:
     """Refuse a dictionary whose weights, gradients and moments alone exceed the memory of the device.
+
+    With feature shards, every process needs memory for its own features; on a CPU, the processes of one machine share
+    its memory, which is not compared, since they may run on several machines.
 
     Raises:
         CrosscoderError: says how much it needs, and how much there is.
     """
-    needed, available = training_bytes(config.n_features, n_checkpoints, d_model), device_memory(device)
+    needed = training_bytes(config.n_features // feature_shards, n_checkpoints, d_model)
+    available = device_memory(device)
     if needed > available:
         largest = available // training_bytes(1, n_checkpoints, d_model)
         raise CrosscoderError(

@@ -13,10 +13,14 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from crosstime.activations.buffer import BufferState
+from crosstime.crosscoders.crosscoder_file import FEATURE_AXES
+from crosstime.crosscoders.feature_shard import FeatureShard
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError, RunError
 from crosstime.machine.lock import exclusive
-from crosstime.machine.tensors import TensorError, check_tensor, read_tensors, write_tensors
+from crosstime.machine.processes import ALONE, Processes
+from crosstime.machine.sharded_tensors import ShardedTensors, is_sharded, remove_parts, write_sharded_tensors
+from crosstime.machine.tensors import TensorError, check_tensor, read_header, read_tensors, write_tensors
 from crosstime.training.trainer import Trainer
 from user_input.first_line import first_line
 from user_input.parse_json import parse_json
@@ -160,11 +164,15 @@ class TrainingState:
                 "beginning."
             )
 
-    def save(self, path: str | Path) -> None:
-        """Write the state to one safetensors file, atomically.
+    def save(self, path: str | Path, shards: Processes = ALONE) -> None:
+        """Write the state to one safetensors file, or to one for each shard with an index, atomically.
+
+        Args:
+            path: the file.
+            shards: processes among which the features are divided; all of them call this together.
 
         Raises:
-            RunError: the file cannot be written; a state that was saved there before is intact.
+            RunError: a file cannot be written; a state that was saved there before is intact.
         """
         buffer = {
             "buffer.held": self.buffer.activations,
@@ -173,17 +181,32 @@ class TrainingState:
         }
         counts = {name: getattr(self.buffer, name) for name in _BUFFER_COUNTS}
         facts = {"step": self.step, "identity": self.identity, "log": self.log, "buffer": counts}
-        write_tensors(Path(path), self.tensors | buffer, {"format": FORMAT, "facts": json.dumps(facts)})
+        metadata = {"format": FORMAT, "facts": json.dumps(facts)}
+
+        # A run that resumes with another number of shards leaves no state of the earlier number behind.
+        if shards.size == 1:
+            write_tensors(Path(path), self.tensors | buffer, metadata)
+            remove_parts(path)
+            return
+        axes = {name: axis for name in self.tensors if (axis := _feature_axis(name)) is not None}
+        write_sharded_tensors(path, self.tensors | buffer, axes, metadata, generation=str(self.step), processes=shards)
+        if shards.first:
+            Path(path).unlink(missing_ok=True)
 
     @classmethod
-    def load(cls, path: str | Path) -> TrainingState:
+    def load(cls, path: str | Path, shard: FeatureShard | None = None) -> TrainingState:
         """Read a state that `save` wrote.
 
+        Args:
+            path: the file.
+            shard: the features whose weights, moments and counters are read; None for all. It need not be one of the
+                shards that wrote the state.
+
         Raises:
-            CrosscoderError: the file is damaged, or is not the saved state of a training run.
+            CrosscoderError: a file is damaged, or is not the saved state of a training run.
         """
         try:
-            tensors, metadata = read_tensors(path)
+            tensors, metadata = _read(path, shard)
             if metadata.get("format") != FORMAT:
                 raise RunError(f"{path} is not the state of a training: its format is {metadata.get('format')!r}")
             facts = parse_json(metadata["facts"])
@@ -223,7 +246,7 @@ class Checkpointer:
     @property
     def has_state(self) -> bool:
         """Whether there is a saved state to resume from."""
-        return self.path is not None and self.path.exists()
+        return self.path is not None and (self.path.exists() or is_sharded(self.path))
 
     def alone(self) -> AbstractContextManager[None]:
         """Refuse a second training run with the same saved state while the block runs.
@@ -236,15 +259,15 @@ class Checkpointer:
         lock = self.path.with_name(f"{self.path.name}.lock")
         return exclusive(lock, work="a training run", instead="choose another folder")
 
-    def load(self, origin: Origin) -> TrainingState | None:
-        """The state that an interrupted run saved; None if there is none.
+    def load(self, origin: Origin, shard: FeatureShard | None = None) -> TrainingState | None:
+        """The state that an interrupted run saved, of all features or those of a shard; None if there is none.
 
         Raises:
             CrosscoderError: the file is damaged, or was saved by a run with another configuration.
         """
-        if self.path is None or not self.path.exists():
+        if self.path is None or not self.has_state:
             return None
-        state = TrainingState.load(self.path)
+        state = TrainingState.load(self.path, shard)
         state.refuse_other(origin, self.settings)
         return state
 
@@ -253,9 +276,34 @@ class Checkpointer:
         return self.path is not None and (step + 1) % self.checkpointing.every == 0 and step + 1 < n_steps
 
     def save(self, trainer: Trainer, buffer: BufferState, step: int, log: list[dict[str, int | float]]) -> None:
-        """Save the state after `step` steps; of several processes, the first one saves."""
+        """Save the state after `step` steps; of the processes that hold the same features, the first one saves."""
         if self.path is not None and trainer.processes.first:
-            TrainingState.of(trainer, buffer, step, log, self.settings).save(self.path)
+            TrainingState.of(trainer, buffer, step, log, self.settings).save(self.path, trainer.shards)
+
+
+def _read(path: str | Path, shard: FeatureShard | None) -> tuple[dict[str, Tensor], Mapping[str, str]]:
+    """The tensors of a state, of those with features only the shard's, and the strings stored with them."""
+    if is_sharded(path):
+        sharded = ShardedTensors.open(path)
+        span = (0, sharded.length) if shard is None else (shard.start, shard.stop)
+        return sharded.read(*span), sharded.metadata
+    if shard is None or shard.processes.size == 1:
+        return read_tensors(path)
+    names, _ = read_header(path)
+    axes = {name: _feature_axis(name) for name in names}
+    spans = {name: (axis, shard.start, shard.stop) for name, axis in axes.items() if axis is not None}
+    return read_tensors(path, spans=spans)
+
+
+def _feature_axis(name: str) -> int | None:
+    """The axis of the features in a tensor of the state; None if it has none."""
+    part, _, rest = name.partition(".")
+    if part == "trainer":
+        return 0
+    if part == "optimizer":
+        rest, _, moment = rest.rpartition(".")
+        return None if moment == "step" else FEATURE_AXES.get(rest)
+    return FEATURE_AXES.get(rest) if part == "crosscoder" else None
 
 
 def _check_types(path: str | Path, table: Mapping[str, object], types: Mapping[str, type]) -> None:

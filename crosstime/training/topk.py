@@ -153,14 +153,14 @@ class TopKTrainer(Trainer):
         """See `Trainer.resume`."""
         super().resume(step, counters)
         self.dead = counters["dead"].clone()
-        self.n_dead = int(self.dead.sum())
+        self.n_dead = self._count_dead()
 
     def _forward(self, scaled: Float[Tensor, "B C D"], step: int) -> ForwardPass:
         crosscoder, settings = self.crosscoder, self.settings
 
         # Dense pre-activations. If few codes will be active, gradients flow through those alone.
         k = settings.k_at(step)
-        sparse = k <= SPARSE_BELOW.get(scaled.device.type, 0.0) * crosscoder.n_features
+        sparse = k <= SPARSE_BELOW.get(scaled.device.type, 0.0) * settings.n_features
         with torch.set_grad_enabled(torch.is_grad_enabled() and not sparse):
             pre = crosscoder.pre_scaled(scaled)
 
@@ -172,7 +172,7 @@ class TopKTrainer(Trainer):
         active = self._encode(scaled, pre, selected)
 
         # Reconstruct.
-        flat = self._decode(active) + rearrange(crosscoder.b_dec, "c d -> (c d)")
+        flat = self.shards.total(self._decode(active)) + rearrange(crosscoder.b_dec, "c d -> (c d)")
         reconstruction = rearrange(flat, "b (c d) -> b c d", c=crosscoder.n_checkpoints)
         l2 = squared_error(scaled, reconstruction)
 
@@ -182,13 +182,16 @@ class TopKTrainer(Trainer):
 
         # Collect the losses, and the smallest selected code for the threshold of BatchTopK.
         is_active = active.code.detach() > 0
-        losses = Losses(l2 + settings.auxk * auxk, l2.detach(), auxk.detach(), is_active.sum() / len(scaled))
-        smallest_code = torch.where(is_active, weighted.reshape(-1)[selected], torch.inf).min()
+        l0 = self.shards.total(is_active.sum() / len(scaled))
+        losses = Losses(l2 + settings.auxk * auxk, l2.detach(), auxk.detach(), l0)
+        selected_codes = torch.where(is_active, weighted.reshape(-1)[selected], torch.inf)
+        # A shard may have selected nothing, and an empty tensor has no minimum.
+        smallest_code = selected_codes.min() if len(selected_codes) else l2.new_tensor(torch.inf)
         return ForwardPass(losses, active.fired(), reconstruction, active, smallest_code)
 
     def _select(self, weighted: Float[Tensor, "B F"], k: int) -> Int[Tensor, " N"]:
         """Flat indices of the codes that are kept."""
-        return top_k_per_row(weighted, k)
+        return top_k_per_row(weighted, k, self.shards)
 
     def _encode(self, scaled: Tensor, pre: Tensor, selected: Tensor) -> ActiveCodes:
         crosscoder = self.crosscoder
@@ -209,8 +212,8 @@ class TopKTrainer(Trainer):
             return error.new_zeros(())
 
         # Reconstruct the error from the dead features with the largest codes.
-        selected = top_k_per_row(weighted.masked_fill(~self.dead, -torch.inf), k)
-        reconstruction = self._decode(self._encode(scaled, pre, selected))
+        selected = top_k_per_row(weighted.masked_fill(~self.dead, -torch.inf), k, self.shards)
+        reconstruction = self.shards.total(self._decode(self._encode(scaled, pre, selected)))
 
         # Divide by the variance over the whole batch, the rows of all processes.
         flat = rearrange(error, "b c d -> b (c d)")
@@ -223,7 +226,13 @@ class TopKTrainer(Trainer):
     def _update_statistics(self, forward: ForwardPass, step: int) -> None:
         if step % _COUNT_DEAD_EVERY == 0:
             self.dead = self.tokens_since_fired >= self.settings.dead_after
-            self.n_dead = int(self.dead.sum())
+            self.n_dead = self._count_dead()
+
+    def _count_dead(self) -> int:
+        """Number of dead features in all shards."""
+        n_dead = self.dead.sum()
+        self.shards.sum_(n_dead)
+        return int(n_dead)
 
 
 class BatchTopKTrainer(TopKTrainer):
@@ -235,7 +244,8 @@ class BatchTopKTrainer(TopKTrainer):
     settings: BatchTopKConfig
 
     def _select(self, weighted: Float[Tensor, "B F"], k: int) -> Int[Tensor, " N"]:
-        return top_k_of_batch(weighted, k * len(weighted), self.processes)
+        count = k * len(weighted) * self.processes.size
+        return top_k_of_batch(weighted, count, self.processes, self.shards)
 
     def _update_statistics(self, forward: ForwardPass, step: int) -> None:
         super()._update_statistics(forward, step)
@@ -245,7 +255,7 @@ class BatchTopKTrainer(TopKTrainer):
 
         # The smallest code that any process selected; the threshold stays as it is if none did.
         threshold = activation.threshold
-        smallest = -self.processes.maximum(-forward.smallest_code)
+        smallest = -self.processes.maximum(self.shards.maximum(-forward.smallest_code))
         smallest = torch.where(smallest.isfinite(), smallest, threshold)
 
         # Moving average, which starts when k has reached its final value and a threshold is set.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 
 import pandas as pd
 import torch
@@ -12,7 +15,9 @@ import torch
 from crosstime.activations.data_config import DataConfig
 from crosstime.activations.store import ActivationStore
 from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.crosscoders.feature_shard import FeatureShard
 from crosstime.crosscoders.origin import Origin
+from crosstime.machine.mesh import Mesh
 from crosstime.machine.processes import join_processes, local_device
 from crosstime.machine.progress import track
 from crosstime.shown import Shown
@@ -33,7 +38,8 @@ class TrainingResult(Shown):
     """A trained crosscoder and the log of its losses.
 
     Attributes:
-        crosscoder: the crosscoder, in evaluation mode on the CPU.
+        crosscoder: the crosscoder, in evaluation mode on the CPU. With feature shards it is this process's shard, whose
+            `save` all processes call together.
         log: about a hundred rows, evenly spaced over the steps: step, loss, l2, sparsity, l0, dead; with a validation
             fraction also held_out_loss and held_out_l2 (see `crosstime.training.held_out.ValidationBatch`).
         tokens: number of tokens whose activations were computed or read.
@@ -75,7 +81,10 @@ def train(
     buffer as well (buffer_tokens x C x D numbers).
 
     Under ``torchrun`` the processes train together: each computes the activations of its share of the text, and takes
-    its share of every batch. The losses are those of a single process. Only the first process writes files.
+    its share of every batch. The losses are those of a single process. Only the first process writes files. With
+    ``Compute(feature_shards=R)``, the features of a crosscoder that is too large for one device are divided among R
+    processes: each holds F/R features with their optimizer state, sees the whole batch (of its data-parallel group, if
+    there are more processes than shards), and writes its own part of the saved state and of the crosscoder.
 
     Args:
         suite: the C checkpoints to compare; choose them with `Suite.select`.
@@ -92,6 +101,8 @@ def train(
         compute: how the checkpoints are run; the crosscoder is trained on the same device.
 
     Raises:
+        ProcessError: the processes of torchrun cannot be arranged in feature shards, or do not start from the same
+            inputs.
         CrosscoderError: the crosscoder does not fit the memory of the device; the corpus is too short; training
             diverged (the message names the step); the saved state belongs to another configuration (the message lists
             the differences); or the precision is unknown.
@@ -110,7 +121,8 @@ def train(
     # Resolve device, precision and the processes of torchrun, and check the checkpoints that are to be run.
     device = local_device(compute.torch_device)
     precision = precision or _best_precision(device)
-    processes = join_processes(device)
+    mesh = Mesh.of(join_processes(device), compute.feature_shards, device.type)
+    shard = FeatureShard(config.n_features, mesh.features, writes=mesh.data.first)
     if not isinstance(corpus, ActivationStore):
         compute.verify(suite, distinct=True)
     else:
@@ -124,7 +136,7 @@ def train(
         config=data,
         limit=config.steps * data.batch_size,
         compute=replace(compute, device=str(device)),
-        processes=processes,
+        mesh=mesh,
     )
     settings = _settings(config, data)
     if suite.trust_remote_code:
@@ -133,7 +145,13 @@ def train(
         settings["equal_weights"] = [group.as_fact() for group in groups]
     origin = Origin(suite.name, suite.revisions, training_data.site, suite.d_model, settings)
 
-    refuse_too_large(config, len(suite), suite.d_model, device)
+    refuse_too_large(config, len(suite), suite.d_model, device, compute.feature_shards)
+
+    # Several processes must start from the same inputs, or their parts would not fit together.
+    if mesh.everyone.size > 1:
+        inputs = [origin.to_json(), suite.fingerprint, version("crosstime"), torch.__version__]
+        digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).digest()
+        mesh.everyone.agree(digest, "checkpoints, settings and versions")
 
     # Look for the state of an interrupted run, which one training run at a time may resume.
     resume_settings = {
@@ -143,15 +161,15 @@ def train(
         "precision": precision,
     }
     checkpointer = Checkpointer(checkpointing, resume_settings)
-    with checkpointer.alone() if processes.first else nullcontext():
-        state = checkpointer.load(origin)
+    with checkpointer.alone() if mesh.everyone.first else nullcontext():
+        state = checkpointer.load(origin, shard)
         start = state.step if state else 0
 
-        with MetricsWriter(logging if processes.first else Logging(), start=start) as metrics:
+        with MetricsWriter(logging if mesh.everyone.first else Logging(), start=start) as metrics:
             # Initialise the crosscoder with the scales of its data, or restore it.
             batches = training_data.batches(state.buffer if state else None)
-            crosscoder = config.crosscoder(origin, batches.scales)
-            trainer = config.trainer(crosscoder.to(device), processes=processes, precision=precision)
+            crosscoder = config.crosscoder(origin, batches.scales, shard=shard)
+            trainer = config.trainer(crosscoder.to(device), processes=mesh.data, precision=precision)
             if state is not None:
                 state.restore(trainer)
             validation = training_data.validation_batch()

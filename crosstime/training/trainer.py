@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from crosstime.crosscoders.activation_functions import Activation
 from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.crosscoders.feature_shard import FeatureShard
 from crosstime.crosscoders.origin import Origin
 from crosstime.crosscoders.sparse_codes import ActiveCodes
 from crosstime.errors import CrosscoderError
@@ -23,6 +24,9 @@ DEAD_AFTER = 100_000
 
 PRECISIONS = ("float32", "bfloat16")
 """Precisions of the large matrix products of a step. Weights, optimiser and sums are always float32."""
+
+_CLIP_EPSILON = 1e-6
+"""What torch.nn.utils.clip_grad_norm_ adds to the norm."""
 
 _L0_TOKENS = 256
 """Number of tokens of a batch on which L0 is measured: counting the non-zeros of all takes as long as Adam."""
@@ -87,12 +91,15 @@ class TrainerConfig(ABC):
     def trainer(self, crosscoder: CrossCoder, *, processes: Processes = ALONE, precision: str = "float32") -> Trainer:
         """A trainer of this kind for a crosscoder; see `Trainer` for the arguments."""
 
-    def crosscoder(self, origin: Origin, scales: Float[Tensor, " C"] | None = None) -> CrossCoder:
+    def crosscoder(
+        self, origin: Origin, scales: Float[Tensor, " C"] | None = None, *, shard: FeatureShard | None = None
+    ) -> CrossCoder:
         """A newly initialised crosscoder of this kind and size.
 
         Args:
             origin: checkpoints, site and width.
             scales: s_c; ones if None.
+            shard: the features that this process holds; None for all.
         """
         return CrossCoder(
             origin,
@@ -102,6 +109,7 @@ class TrainerConfig(ABC):
             n_shared=self.n_shared,
             decoder_norm=self.decoder_norm,
             seed=self.seed,
+            shard=shard,
         )
 
     def summary(self) -> str:
@@ -204,14 +212,16 @@ class Trainer(ABC):
     Args:
         crosscoder: the crosscoder, which is trained in place.
         config: hyper-parameters.
-        processes: processes that take each step together, each on its rows of the batch (equal numbers of rows).
+        processes: processes that take each step together, each on its rows of the batch (equal numbers of rows). They
+            hold the same features; those among which the features are divided are `crosscoder.shard.processes`.
         precision: precision of the matrix products, one of `PRECISIONS`.
 
     Attributes:
         crosscoder: the crosscoder (`ae` is the same object under dictionary_learning's name).
         settings: hyper-parameters.
+        shards: processes among which the features are divided. They take each step on the same rows.
         optimizer: Adam, fused where the device supports it.
-        tokens_since_fired: for each feature, the number of tokens since it was last active.
+        tokens_since_fired: for each feature of this shard, the number of tokens since it was last active.
         last_losses: losses of the last step, means over all processes; None before the first step.
 
     Raises:
@@ -222,6 +232,7 @@ class Trainer(ABC):
     crosscoder: CrossCoder
     settings: TrainerConfig
     processes: Processes
+    shards: Processes
     precision: str
     optimizer: torch.optim.Adam
     tokens_since_fired: Tensor
@@ -238,9 +249,9 @@ class Trainer(ABC):
         # Check that crosscoder and configuration fit each other.
         if precision not in PRECISIONS:
             raise CrosscoderError(f"There is no precision {precision!r}: {nearest(precision, PRECISIONS)}")
-        if crosscoder.n_features != config.n_features:
+        if crosscoder.shard.n_features != config.n_features:
             raise CrosscoderError(
-                f"The trainer is for {config.n_features} features, the crosscoder has {crosscoder.n_features}."
+                f"The trainer is for {config.n_features} features, the crosscoder has {crosscoder.shard.n_features}."
             )
         expected, actual = config.activation().name, crosscoder.activation.name
         if expected != actual:
@@ -254,6 +265,7 @@ class Trainer(ABC):
         self.crosscoder = self.ae = crosscoder
         self.settings = config
         self.processes = processes
+        self.shards = crosscoder.shard.processes
         self.precision = precision
         self.wandb_name = type(self).__name__
         fused = all(parameter.device.type in ("cpu", "cuda") for parameter in crosscoder.parameters())
@@ -266,7 +278,7 @@ class Trainer(ABC):
             betas=(0.9, 0.999),
             fused=fused,
         )
-        self.tokens_since_fired = torch.zeros(config.n_features, dtype=torch.long, device=crosscoder.W_dec.device)
+        self.tokens_since_fired = torch.zeros(crosscoder.n_features, dtype=torch.long, device=crosscoder.W_dec.device)
         self.last_losses = None
 
     @property
@@ -283,8 +295,14 @@ class Trainer(ABC):
             "l2": self.last_losses.l2.item(),
             "sparsity": self.last_losses.sparsity.item(),
             "l0": self.last_losses.l0.item(),
-            "dead": (self.tokens_since_fired > DEAD_AFTER).double().mean().item(),
+            "dead": self.dead_fraction(),
         }
+
+    def dead_fraction(self) -> float:
+        """Fraction of all features that have not fired for 100,000 tokens."""
+        n_dead = (self.tokens_since_fired > DEAD_AFTER).double().sum()
+        self.shards.sum_(n_dead)
+        return n_dead.item() / self.settings.n_features
 
     def losses(self, x: Float[Tensor, "B C D"], step: int) -> Losses:
         """Loss of a batch and its terms, with the weights that the schedule gives them at `step`."""
@@ -313,7 +331,7 @@ class Trainer(ABC):
         self.processes.mean_(*(parameter.grad for parameter in parameters if parameter.grad is not None))
         self.crosscoder.tie_gradients()
         if self.settings.clip:
-            torch.nn.utils.clip_grad_norm_(parameters, self.settings.clip)
+            self._clip_gradients(parameters)
         self.optimizer.step()
         self._set_learning_rate(step + 1)
 
@@ -337,6 +355,22 @@ class Trainer(ABC):
     def _parameter_groups(self) -> list[tuple[float, list[nn.Parameter]]]:
         """The parameters, in groups with the factor by which each group's learning rate differs from `lr`."""
         return [(1.0, list(self.crosscoder.parameters()))]
+
+    def _clip_gradients(self, parameters: list[torch.nn.Parameter]) -> None:
+        """Scale all gradients so that their common norm, over all shards, is at most `clip`."""
+        if self.shards.size == 1:
+            torch.nn.utils.clip_grad_norm_(parameters, self.settings.clip)
+            return
+
+        # The bias of the decoder is the same on all shards, so that its gradient counts once.
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        bias = self.crosscoder.b_dec.grad
+        squares = torch.stack([gradient.square().sum() for gradient in gradients if gradient is not bias]).sum()
+        self.shards.sum_(squares)
+        norm = (squares + (0.0 if bias is None else bias.square().sum())).sqrt()
+        factor = (self.settings.clip / (norm + _CLIP_EPSILON)).clamp(max=1.0)
+        for gradient in gradients:
+            gradient.mul_(factor)
 
     def _set_learning_rate(self, step: int) -> None:
         lr = self.settings.lr * self.settings.lr_factor(step)

@@ -12,6 +12,7 @@ import torch
 from crosstime.activations.data_config import DataConfig
 from crosstime.machine.storage import write_json
 from crosstime.machine.tensors import write_tensors
+from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
 from crosstime.training.jumprelu import JumpReLUConfig
 from crosstime.training.jumprelu_per_checkpoint import PerCheckpointJumpReLUConfig
@@ -33,7 +34,7 @@ CONFIGS = {
 }
 
 
-def all_kinds(suite: Suite, folder: Path) -> dict[str, TrainingResult]:
+def all_kinds(suite: Suite, folder: Path, feature_shards: int = 1) -> dict[str, TrainingResult]:
     """All of `CONFIGS`, with metrics and states in `folder`."""
     text = list(sentences(200, seed=3))
     return {
@@ -45,6 +46,7 @@ def all_kinds(suite: Suite, folder: Path) -> dict[str, TrainingResult]:
             data=replace(DATA, buffer_tokens=400 if kind == "l1" else 512),
             checkpointing=Checkpointing(folder / f"{kind}.safetensors", every=10),
             logging=Logging(folder / kind),
+            compute=Compute(feature_shards=feature_shards),
         )
         for kind, config in CONFIGS.items()
     }
@@ -52,8 +54,11 @@ def all_kinds(suite: Suite, folder: Path) -> dict[str, TrainingResult]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    source, folder = sys.argv[1], Path(sys.argv[2])
+    # SUITE FOLDER [NUMBER OF FEATURE SHARDS]
+    source, folder, feature_shards = sys.argv[1], Path(sys.argv[2]), int((*sys.argv, 1)[3])
     rank = os.environ.get("RANK", "0")
-    for kind, trained in all_kinds(Suite.open(source), folder).items():
+    for kind, trained in all_kinds(Suite.open(source), folder, feature_shards).items():
         write_json(folder / f"{kind}-{rank}.json", trained.log.to_dict("list"))
         write_tensors(folder / f"weights-{kind}-{rank}.safetensors", trained.crosscoder.state_dict())
+        if feature_shards > 1:
+            trained.crosscoder.save(folder / f"crosscoder-{kind}.safetensors")

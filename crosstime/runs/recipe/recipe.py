@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from crosstime.crosscoders.feature_shard import refuse_uneven_features
 from crosstime.errors import RecipeError
 from crosstime.runs.recipe.build import build
 from crosstime.runs.recipe.corpus import GENERATED, CorpusRecipe
@@ -76,6 +77,9 @@ class Recipe:
         if repeated := [name for name in names if names.count(name) > 1]:
             raise RecipeError(f"tasks: {repeated[0]!r} is there twice, and results are told apart by the task's name.")
         self.dip.refuse_unknown(names, self.compare.revisions)
+
+        # The features can be divided among the processes that hold them
+        refuse_uneven_features(self.crosscoder.n_features, self.compute.feature_shards)
 
         # Keys of the top level
         at_least(self, seed=0)

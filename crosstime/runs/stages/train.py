@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import ClassVar
 
+from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.runs.folder import RunFolder
 from crosstime.runs.inputs import Inputs
 from crosstime.runs.ledger import Ledger
@@ -62,9 +63,11 @@ class Train(Stage):
         buffer = min(max(table.buffer_tokens, batch), tokens) * c * d * itemsize
         filling = buffer * (2 if itemsize == 4 else 1 + 4 / itemsize)
 
-        # Weights, gradients and two moments; a batch with its gradients, which is freed before the buffer is filled
-        activations = 4 * batch * ((4 if sizes.n_gates == 1 else 6) * codes + 8 * c * d)
-        device = 32 * sizes.cdf + activations + (0 if stored else sizes.model_bytes)
+        # Weights, gradients and two moments of this process's features; a batch with its gradients, which is freed
+        # before the buffer is filled
+        shards = sizes.recipe.compute.feature_shards
+        activations = 4 * batch * ((4 if sizes.n_gates == 1 else 6) * codes / shards + 8 * c * d)
+        device = 32 * sizes.cdf / shards + activations + (0 if stored else sizes.model_bytes)
         host = filling if sizes.gpu else max(buffer, filling - activations)
 
         # The crosscoder, and its state, which is there twice while it is replaced
@@ -87,6 +90,13 @@ class Train(Stage):
             logging=table.logging(folder.path),
             compute=inputs.compute,
         )
+
+        # Shards are saved by all processes; the first one joins them, since later stages have one process
+        crosscoder = trained.crosscoder
+        if crosscoder.shard.processes.size > 1:
+            crosscoder.save(parts.path(folder.CROSSCODER))
+            if parts.processes.first:
+                crosscoder = CrossCoder.load(parts.path(folder.CROSSCODER))
         if parts.processes.first:
             folder.write_table("training", trained.log)
-            trained.crosscoder.save(folder.path / folder.CROSSCODER)
+            crosscoder.save(folder.path / folder.CROSSCODER)

@@ -116,3 +116,12 @@ def test_two_processes_give_the_losses_and_weights_of_one(suite: Suite, tmp_path
         rows = (tmp_path / "two" / kind / "metrics.jsonl").read_text().splitlines()
         assert len(rows) == len(expected["loss"])
     assert sum(alone["batchtopk"].log["sparsity"]) > 0, "AuxK was not at work"
+
+
+def test_processes_that_start_from_other_inputs_are_refused(monkeypatch):
+    processes = Processes(0, 3)
+    monkeypatch.setattr(Processes, "all_gather", lambda self, own: torch.cat([own, own, own + 1]))
+    with pytest.raises(ProcessError, match="processes 0 and 2 of 3 do not have the same text: every process needs"):
+        processes.agree(b"1234", "text")
+    monkeypatch.setattr(Processes, "all_gather", lambda self, own: torch.cat([own, own, own]))
+    processes.agree(b"1234", "text")

@@ -1,0 +1,229 @@
+"""Named tensors that are divided among several safetensors files, with an index that makes them one.
+
+The processes that hold the parts of a tensor write one file each, and any other number of processes reads them back::
+
+    state.safetensors.index.json                       the index: files, their checksums, the axis of each tensor
+    state.safetensors.20-00001-of-00002.safetensors    the first half of the divided tensors, and the undivided ones
+    state.safetensors.20-00002-of-00002.safetensors    the second half
+
+Writing:
+
+1. Every process writes its file, atomically, under a name that the present index does not refer to.
+2. The processes tell each other the sizes and checksums of their files.
+3. The first process replaces the index. Until then the old files are valid, and from then on the new ones.
+4. The first process removes the files that the index does not name.
+
+The name of the index and of the files follow those of sharded models on the Hugging Face Hub.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Shaped
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from crosstime.errors import RunError
+from crosstime.machine.checksum import checksum_of
+from crosstime.machine.processes import ALONE, Processes
+from crosstime.machine.storage import is_plain_name, read_json, reading_errors, write_json
+from crosstime.machine.tensors import TensorError, read_span, write_tensors
+
+FORMAT = "crosstime-shards-1"
+INDEX = ".index.json"
+"""Suffix that turns the name of a file into that of its index."""
+_DIGEST_BYTES = 32
+_MAX_AXES = 8
+
+
+@dataclass(frozen=True)
+class ShardedTensors:
+    """An index that was read and checked; the tensors are read when they are asked for.
+
+    Attributes:
+        index: path of the index.
+        metadata: strings that were stored with the tensors.
+        files: the files in the order of their parts.
+        checksums: the SHA-256 of each file.
+        axes: the axis along which each tensor is divided; None for one that is stored once, in the first file.
+        length: number of entries of the divided axes, all parts together.
+    """
+
+    index: Path
+    metadata: dict[str, str]
+    files: tuple[Path, ...]
+    checksums: tuple[str, ...]
+    axes: dict[str, int | None]
+    length: int
+
+    @classmethod
+    def open(cls, path: str | Path) -> ShardedTensors:
+        """Read the index of the file `path`, and check that all its parts are there.
+
+        Raises:
+            RunError: the index is missing or not valid, or a part is missing or of another length.
+        """
+        index = index_of(path)
+        content = read_json(index)
+        files = _checked_files(index, content)
+        for file, entry in zip(files, content["files"], strict=True):
+            if not file.is_file():
+                raise RunError(f"{index} names {file.name}, which is missing from {file.parent}")
+            if file.stat().st_size != entry["bytes"]:
+                raise RunError(f"{file} is not the file that {index.name} was written for: its length differs")
+        checksums = tuple(entry["sha256"] for entry in content["files"])
+        return cls(index, content["metadata"], files, checksums, content["axes"], content["length"])
+
+    def read(self, start: int = 0, stop: int | None = None) -> dict[str, Shaped[Tensor, ...]]:
+        """The tensors, of the divided ones only the entries from `start` to `stop`.
+
+        Raises:
+            RunError: a file is damaged or has another checksum, or does not hold the part that the index says.
+        """
+        stop = self.length if stop is None else stop
+        size = self.length // len(self.files)
+        parts: dict[str, list[Tensor]] = {name: [] for name in self.axes}
+        for number, path in enumerate(self.files):
+            # The undivided tensors are in the first file; of the others, read those with a part of the entries.
+            first, last = max(start, number * size) - number * size, min(stop, (number + 1) * size) - number * size
+            if first >= last and number > 0:
+                continue
+            if checksum_of(path) != self.checksums[number]:
+                raise RunError(f"{path} is not the file that {self.index.name} was written for: its checksum differs")
+
+            with (
+                reading_errors(path, "safetensors file", SafetensorError, TensorError),
+                safe_open(path, framework="pt") as file,
+            ):
+                for name, axis in self.axes.items():
+                    if axis is None and number == 0:
+                        parts[name].append(file.get_tensor(name))
+                    elif axis is not None and first < last:
+                        parts[name].append(read_span(file, name, axis, first, last))
+        return {
+            name: part[0] if len(part) == 1 else torch.cat(part, self.axes[name] or 0) for name, part in parts.items()
+        }
+
+
+def is_sharded(path: str | Path) -> bool:
+    """Whether a file of this name is stored as several, with an index."""
+    path = Path(path)
+    return path.name.endswith(INDEX) or (not path.is_file() and index_of(path).is_file())
+
+
+def index_of(path: str | Path) -> Path:
+    """The index of a file that is stored as several; an index stands for itself.
+
+    Examples:
+        >>> str(index_of("crosscoder.safetensors"))
+        'crosscoder.safetensors.index.json'
+    """
+    path = Path(path)
+    return path if path.name.endswith(INDEX) else path.with_name(path.name + INDEX)
+
+
+def write_sharded_tensors(
+    path: str | Path,
+    tensors: Mapping[str, Shaped[Tensor, ...]],
+    axes: Mapping[str, int],
+    metadata: Mapping[str, str],
+    *,
+    generation: str,
+    processes: Processes = ALONE,
+) -> None:
+    """Write this process's part; all processes call it together, and return when the whole is valid.
+
+    Args:
+        path: name of the whole; see the description of the module for the names of the files.
+        tensors: this process's parts of the divided tensors, and the undivided ones.
+        axes: the axis along which each divided tensor is divided. All parts have the same length.
+        metadata: strings to store with the tensors.
+        generation: distinguishes what is written now from what was written before under the same name.
+        processes: the processes that hold the parts, in the order of the parts.
+
+    Raises:
+        RunError: a file cannot be written; what was valid before is intact.
+        ProcessError: another process is gone.
+    """
+    # Write the part of this process.
+    index = index_of(path)
+    stem = index.name.removesuffix(INDEX)
+    names = [
+        f"{stem}.{generation}-{number + 1:05d}-of-{processes.size:05d}.safetensors" for number in range(processes.size)
+    ]
+    file = index.with_name(names[processes.rank])
+    own = {name: tensor for name, tensor in tensors.items() if name in axes or processes.first}
+    write_tensors(file, own)
+
+    # Tell each other what was written.
+    record = torch.zeros(1, 8 + _DIGEST_BYTES, dtype=torch.uint8)
+    described = file.stat().st_size.to_bytes(8, "little") + bytes.fromhex(checksum_of(file))
+    record[0] = torch.frombuffer(bytearray(described), dtype=torch.uint8)
+    records = [bytes(row.tolist()) for row in processes.all_gather(record)]
+    entries = [
+        {"file": name, "bytes": int.from_bytes(row[:8], "little"), "sha256": row[8:].hex()}
+        for name, row in zip(names, records, strict=True)
+    ]
+
+    # Make them valid, and remove what was valid before.
+    if processes.first:
+        divided = next(name for name in axes)
+        write_json(
+            index,
+            {
+                "format": FORMAT,
+                "metadata": dict(metadata),
+                "length": tensors[divided].shape[axes[divided]] * processes.size,
+                "axes": {name: axes.get(name) for name in tensors},
+                "files": entries,
+            },
+        )
+        remove_parts(path, keep=names)
+    processes.maximum(torch.zeros(1))
+
+
+def remove_parts(path: str | Path, *, keep: Sequence[str] = ()) -> None:
+    """Remove the files of a sharded file but those named, the index only if no file is named."""
+    index = index_of(path)
+    stem = index.name.removesuffix(INDEX)
+    if not keep:
+        index.unlink(missing_ok=True)
+    for file in index.parent.glob(f"{stem}.*-of-*.safetensors"):
+        if file.name not in keep:
+            file.unlink(missing_ok=True)
+
+
+def _checked_files(index: Path, content: Any) -> tuple[Path, ...]:
+    """The files that an index names, after comparing the index with what one looks like."""
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise RunError(f"{index} is not an index of sharded tensors of the format {FORMAT!r}")
+    files, axes, length, metadata = (content.get(key) for key in ("files", "axes", "length", "metadata"))
+    if (
+        isinstance(files, list)
+        and len(files) > 0
+        and all(_is_entry(entry) for entry in files)
+        and isinstance(axes, dict)
+        and all(axis is None or (type(axis) is int and 0 <= axis < _MAX_AXES) for axis in axes.values())
+        and type(length) is int
+        and length > 0
+        and length % len(files) == 0
+        and isinstance(metadata, dict)
+        and all(isinstance(value, str) for value in metadata.values())
+    ):
+        return tuple(index.with_name(entry["file"]) for entry in files)
+    raise RunError(f"{index} is damaged: it does not say which part of the tensors is in which file")
+
+
+def _is_entry(entry: object) -> bool:
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("file"), str)
+        and is_plain_name(entry["file"])
+        and type(entry.get("bytes")) is int
+        and isinstance(entry.get("sha256"), str)
+    )
