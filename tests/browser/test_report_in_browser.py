@@ -37,7 +37,7 @@ def draw_all(page: Any) -> list[str]:
 def test_every_chart_draws_nothing_complains_and_nothing_is_loaded(tab: Any, sample_report: Path) -> None:
     page = tab.open(sample_report)
     names = draw_all(page)
-    assert len(names) == 13
+    assert len(names) == 15
     for name in names:
         marks = page.locator(f"[data-chart={name}] svg .mark-group path, [data-chart={name}] svg path").count()
         assert marks > 3, name
