@@ -20,6 +20,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "topk": {"lr": 3e-3},
     "batchtopk": {"lr": 3e-3},
     "jumprelu": {"sparsity": 1.0, "lr": 3e-3, "threshold": 0.1, "bandwidth": 0.5},
+    "jumprelu_per_checkpoint": {"sparsity": 0.3, "lr": 3e-3, "threshold": 0.1, "bandwidth": 0.5},
 }
 """Hyper-parameters of each kind; those of BatchTopK were tuned on another seed of the plain problem."""
 WEAK_KINDS = ("l1", "batchtopk")
