@@ -123,7 +123,7 @@ def check_known_ids(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
         if any(token in vocabulary for token in known.without):
             continue
         for text, expected in known.ids.items():
-            ids = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+            ids = tuple(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
             if ids != expected:
                 raise CheckpointLoadError(
                     f"the tokenizer of {name} has the vocabulary of {known.name}'s, but splits {text!r} into "

@@ -157,7 +157,7 @@ def _difference(tokenizer: PreTrainedTokenizerBase, in_file: Tokenizer) -> str |
     for probe in PROBES:
         if any(token and token in probe for token in added):
             continue
-        ids = tokenizer(probe, add_special_tokens=False)["input_ids"]
+        ids = tokenizer(probe, add_special_tokens=False, verbose=False)["input_ids"]
         if list(ids) != in_file.encode(probe, add_special_tokens=False).ids:
             return probe
     return None
