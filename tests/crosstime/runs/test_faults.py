@@ -46,7 +46,7 @@ def go_with_small_files(home: str, runs: str, said: str) -> None:
 
 
 def go_with_little_memory(home: str, runs: str, said: str) -> None:
-    """A run with a dictionary of 6 GB with its gradients and moments, where no more than 2 GB are to be had."""
+    """A run with a dictionary of 6 GB with its gradients and moments; the process may use 2 GB at most."""
     settle()
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + (2 << 30)
