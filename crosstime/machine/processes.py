@@ -95,6 +95,10 @@ class Processes:
             dist.all_reduce(reduced, dist.ReduceOp.MAX, group=self.group)
         return reduced.to(tensor.dtype)
 
+    def barrier(self) -> None:
+        """Wait until every process has reached this call."""
+        self.maximum(torch.zeros(1))
+
     def all_gather(self, shard: Shaped[Tensor, "N ..."]) -> Shaped[Tensor, "M ..."]:
         """The shards of all processes, concatenated in the order of the ranks; their first axes may differ in size."""
         if self.size == 1:

@@ -184,7 +184,7 @@ def write_sharded_tensors(
             },
         )
         remove_parts(path, keep=names)
-    processes.maximum(torch.zeros(1))
+    processes.barrier()
 
 
 def remove_parts(path: str | Path, *, keep: Sequence[str] = ()) -> None:

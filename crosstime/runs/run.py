@@ -23,7 +23,7 @@ from crosstime.runs.ledger import PARTIAL, Ledger
 from crosstime.runs.provenance import peak_gpu_memory, peak_memory, source_commit, versions
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.recipe.suite import TINY
-from crosstime.runs.sharding import barrier, broadcast
+from crosstime.runs.sharding import broadcast
 from crosstime.runs.stages.registry import refuse_unknown, stages_of
 from crosstime.runs.stages.stage import Stage
 from crosstime.shown import Shown
@@ -167,7 +167,7 @@ def _run_stages(
 def _run_stage(stage: Stage, inputs: Inputs, folder: RunFolder, ledger: Ledger) -> bool:
     """Run a stage unless it is done, which the first process decides for all; returns whether it was run."""
     processes = ledger.processes
-    barrier(processes)
+    processes.barrier()
     if not processes.first:
         ledger.reread()
     dependencies, files = stage.dependencies(inputs, ledger), stage.files(inputs.recipe)
@@ -179,7 +179,7 @@ def _run_stage(stage: Stage, inputs: Inputs, folder: RunFolder, ledger: Ledger) 
         ledger.stage(stage.name, dependencies, files, lambda parts: stage.work(inputs, folder, parts))
     elif stage.collective:
         stage.work(inputs, folder, ledger.parts(stage.name, dependencies))
-    barrier(processes)
+    processes.barrier()
     return True
 
 

@@ -33,11 +33,6 @@ def shard(items: Sequence[Item], processes: Processes) -> list[Item]:
     return list(items[processes.rank :: processes.size])
 
 
-def barrier(processes: Processes) -> None:
-    """Wait until every process has reached this call."""
-    processes.maximum(torch.zeros(1))
-
-
 def broadcast(answer: bool, processes: Processes) -> bool:
     """The first process' answer, on every process."""
     return bool(processes.maximum(torch.tensor([int(answer and processes.first)])).item())

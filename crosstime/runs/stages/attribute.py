@@ -20,7 +20,7 @@ from crosstime.runs.parts import Parts
 from crosstime.runs.plan.sizes import Sizes
 from crosstime.runs.plan.work import Cost
 from crosstime.runs.recipe.recipe import Recipe
-from crosstime.runs.sharding import BLOCK, barrier, blocks, concatenate_effects, select_prompts, shard
+from crosstime.runs.sharding import BLOCK, blocks, concatenate_effects, select_prompts, shard
 from crosstime.runs.stages.stage import Stage
 
 MEAN_NODES = 12
@@ -80,7 +80,7 @@ class Attribute(Stage):
         task_blocks = [(task, rows) for task in tasks for rows in _blocks(inputs, task)]
         for task, rows in shard(task_blocks, parts.processes):
             _effects_on_block(inputs, folder, parts, task, rows)
-        barrier(parts.processes)
+        parts.processes.barrier()
         if not parts.processes.first:
             return
 

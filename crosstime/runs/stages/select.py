@@ -15,7 +15,7 @@ from crosstime.runs.plan.model_size import KNOWN
 from crosstime.runs.plan.sizes import Sizes
 from crosstime.runs.plan.work import Cost
 from crosstime.runs.recipe.recipe import Recipe
-from crosstime.runs.sharding import barrier, shard
+from crosstime.runs.sharding import shard
 from crosstime.runs.stages.stage import Stage
 from crosstime.suites.accuracy import accuracy
 from crosstime.suites.corpus import TextSample
@@ -77,7 +77,7 @@ class Select(Stage):
 
         for c in shard(range(len(suite)), parts.processes):
             measure(c)
-        barrier(parts.processes)
+        parts.processes.barrier()
         if not parts.processes.first:
             return
 

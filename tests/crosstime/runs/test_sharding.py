@@ -11,7 +11,7 @@ from small_run import home_of, recipe, together
 
 from crosstime.errors import CrosstimeError
 from crosstime.machine.processes import ALONE, Processes
-from crosstime.runs.sharding import barrier, blocks, broadcast, concatenate_effects, select_prompts, shard
+from crosstime.runs.sharding import blocks, broadcast, concatenate_effects, select_prompts, shard
 from interventions import Effects
 from tasks import TokenizedTask
 
@@ -34,7 +34,7 @@ def test_blocks_cover_everything_once(count: int, size: int):
 
 
 def test_one_process_does_not_wait_and_agrees_with_itself():
-    barrier(ALONE)
+    ALONE.barrier()
     assert broadcast(True, ALONE)
     assert not broadcast(False, ALONE)
 
