@@ -58,7 +58,7 @@ def test_a_run_on_a_full_disk_says_so_and_goes_on_when_there_is_room(tmp_path: P
     process.join()
     assert found["found"] == in_order(contents(tmp_path / "whole" / "small"))
     place = tmp_path / "disk" / "small"
-    assert found["sealed"] == f"cannot write in the run folder {place}: Read-only file system"
+    assert found["sealed"] == f"cannot write in the folder {place}: Read-only file system"
 
 
 def test_a_store_on_a_full_disk_says_so_and_goes_on_when_there_is_room(tmp_path: Path, brief_suite: Suite):
