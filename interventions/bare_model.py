@@ -85,7 +85,10 @@ class BareModel:
         self.vocab_size = int(architectures.weight(self.unembedding).shape[0])
         self.n_embeddings = int(architectures.weight(module.get_input_embeddings()).shape[0])
         self.positions = Positions.of(module, self.config)
-        self._keeps_logits = "logits_to_keep" in inspect.signature(module.forward).parameters
+        parameters = inspect.signature(module.forward).parameters
+        self._keeps_logits = "logits_to_keep" in parameters
+        # transformers 5.40 drops the older name; models with code of their own keep it
+        self.cache_argument = "cache" if "cache" in parameters else "past_key_values"
 
     def with_findings(self, findings: Findings) -> BareModel:
         """Return a model that shares all weights and modules with this one, but has other findings."""

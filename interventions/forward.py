@@ -141,7 +141,7 @@ def resume(
     below = None if below is None else _packed(model, below)
     options: dict[str, object] = {"use_cache": cache is not None, **model.trace_options}
     if cache is not None:
-        options["past_key_values"] = cache
+        options[model.cache_argument] = cache
     if not all_positions:
         options |= model.last_logits
 

@@ -6,7 +6,7 @@ import threading
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from nnsight import TransformersModel
@@ -14,7 +14,7 @@ from nnsight import TransformersModel
 from interventions.bare_model import BareModel, Findings
 from interventions.budget import MAX_TOKENS, free_memory
 from interventions.errors import CheckpointLoadError, InterventionError, RevisionUnknownError
-from interventions.load_model import load_model
+from interventions.load_model import load_model, read_config
 from interventions.own_code import own_code_refusal
 from interventions.prompts import Sequences
 from interventions.read_tokenizer import read_tokenizer
@@ -108,10 +108,9 @@ class Model(BareModel):
         name = f"{source}@{revision}" if revision else str(source)
         server = Remote.of(remote)
         if server is not None and server.hosted:
-            options: dict[str, object] = {"trust_remote_code": trust_remote_code}
-            if tokenizer is not None:
-                options["tokenizer"] = tokenizer
-            nnsight = _build_without_weights(str(source), revision, server, name, options)
+            nnsight = _build_without_weights(
+                str(source), revision, tokenizer, server, trust_remote_code=trust_remote_code
+            )
         else:
             nnsight = _load(
                 str(source), revision, tokenizer, device=device, dtype=dtype, trust_remote_code=trust_remote_code
@@ -234,26 +233,40 @@ def _load(
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     module = load_model(source, revision, device=target, dtype=dtype, trust_remote_code=trust_remote_code)
     if tokenizer is None:
-        try:
-            tokenizer = read_tokenizer(source, revision, trust_remote_code=trust_remote_code)
-        except CheckpointLoadError as error:
-            name = f"{source}@{revision}" if revision else source
-            raise CheckpointLoadError(
-                f"Cannot open the tokenizer of checkpoint {name}: {reason(error)}; give one as tokenizer=..."
-            ) from error
+        tokenizer = _read_tokenizer(source, revision, trust_remote_code=trust_remote_code)
 
     # On a machine with a GPU, a pipeline moves models there that are not told to stay.
     stay = {"device": "cpu"} if target.type == "cpu" else {}
     return TransformersModel(module, task="text-generation", tokenizer=tokenizer, **stay)
 
 
+def _read_tokenizer(source: str, revision: str | None, *, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    """Read the tokenizer of a checkpoint.
+
+    Raises:
+        CheckpointLoadError: it has none that can be used; the message says how to give another.
+    """
+    try:
+        return read_tokenizer(source, revision, trust_remote_code=trust_remote_code)
+    except CheckpointLoadError as error:
+        name = f"{source}@{revision}" if revision else source
+        raise CheckpointLoadError(
+            f"Cannot open the tokenizer of checkpoint {name}: {reason(error)}; give one as tokenizer=..."
+        ) from error
+
+
 def _build_without_weights(
-    source: str, revision: str | None, remote: Remote, name: str, options: dict[str, object]
+    source: str,
+    revision: str | None,
+    tokenizer: PreTrainedTokenizerBase | None,
+    remote: Remote,
+    *,
+    trust_remote_code: bool,
 ) -> TransformersModel:
     """Build the modules of a repository's model without weights, for a server that has them.
 
     Raises:
-        CheckpointLoadError: `source` is a folder, or not a repository of the Hub.
+        CheckpointLoadError: `source` is a folder, or not a repository of the Hub, or it has no tokenizer.
         RevisionUnknownError: the repository has no such revision.
     """
     if expanded(source).is_dir():
@@ -261,13 +274,22 @@ def _build_without_weights(
             f"{source} is a folder of this machine, which {remote.host} does not have; name a repository of the "
             "Hub instead."
         )
+    name = f"{source}@{revision}" if revision else source
+    allowed: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
+        # The configuration comes first, because its error says whether there is such a repository and revision
+        read_config(source, allowed)
+        if tokenizer is None:
+            # nnsight would look for one itself, which fails with some releases of transformers
+            tokenizer = _read_tokenizer(source, revision, trust_remote_code=trust_remote_code)
         with _building:
             nnsight = TransformersModel(
-                source, revision=revision, task="text-generation", dtype=torch.get_default_dtype(), **options
+                source, task="text-generation", dtype=torch.get_default_dtype(), tokenizer=tokenizer, **allowed
             )
             nnsight.to_model_key()
         return nnsight
+    except CheckpointLoadError:
+        raise
     except Exception as error:  # an unreachable Hub or an unusual configuration makes loaders raise many kinds
         if refusal := own_code_refusal(name, error):
             raise CheckpointLoadError(refusal) from error

@@ -9,6 +9,7 @@ from huggingface_hub import ModelCard, PyTorchModelHubMixin
 
 from crosstime.errors import CrosscoderError
 from crosstime.machine.storage import write_json
+from crosstime.suites.hub_errors import hub_errors
 from user_input.home import expanded
 from user_input.reason import reason
 
@@ -92,9 +93,7 @@ class OnHub(PyTorchModelHubMixin):
         if folder.is_dir():
             return cls.load(folder / WEIGHTS)
 
-        from httpx import HTTPError
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import HFValidationError
+            from huggingface_hub import hf_hub_download
 
         try:
             path = hf_hub_download(
@@ -106,7 +105,7 @@ class OnHub(PyTorchModelHubMixin):
                 force_download=force_download,
                 local_files_only=local_files_only,
             )
-        except (OSError, HFValidationError, HTTPError) as error:
+        except hub_errors() as error:
             raise CrosscoderError(
                 f"there is no folder {source}, and the Hub has no crosscoder {source}: {reason(error)}"
             ) from error

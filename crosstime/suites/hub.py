@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from crosstime.errors import SuiteError
+from crosstime.suites.hub_errors import hub_errors
 from user_input.reason import reason
 
 
@@ -21,9 +22,7 @@ def branches(repository: str) -> tuple[str, ...]:
         >>> branches("EleutherAI/pythia-1b")[:2]  # doctest: +SKIP
         ('step99000', 'step98000')
     """
-    from httpx import HTTPError
     from huggingface_hub import constants, list_repo_refs
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     # Offline, list the cache
     if constants.is_offline_mode():
@@ -37,7 +36,7 @@ def branches(repository: str) -> tuple[str, ...]:
     # Otherwise ask the Hub
     try:
         return tuple(branch.name for branch in list_repo_refs(repository).branches)
-    except (OSError, HfHubHTTPError, HFValidationError, HTTPError) as error:
+    except hub_errors() as error:
         in_cache = cached_branches(repository)
         hint = f" (the local cache holds {', '.join(in_cache)})" if in_cache else ""
         raise SuiteError(

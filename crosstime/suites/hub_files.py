@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from crosstime.machine.file_digests import entry_path, recall, remember
+from crosstime.suites.hub_errors import hub_errors
 from crosstime.suites.weight_format import UnusableWeightsError
 from user_input.reason import reason
 
@@ -64,7 +65,6 @@ class HubFiles:
         Raises:
             UnusableWeightsError: it cannot be downloaded.
         """
-        from httpx import HTTPError
         from huggingface_hub import hf_hub_download
 
         if (path := self.path(name)) is not None:
@@ -73,7 +73,7 @@ class HubFiles:
             raise UnusableWeightsError(f"{name} is not in the local cache of the Hub, and {self.unreachable}")
         try:
             return Path(hf_hub_download(self.repository, name, revision=self.commit))
-        except (OSError, HTTPError) as error:
+        except hub_errors() as error:
             raise UnusableWeightsError(f"{name} cannot be downloaded: {reason(error)}") from error
 
 
@@ -85,7 +85,6 @@ def hub_files(repository: str, revision: str) -> HubFiles:
     Raises:
         UnusableWeightsError: the repository or revision does not exist, or nothing is known about it.
     """
-    from httpx import HTTPError
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -107,7 +106,7 @@ def hub_files(repository: str, revision: str) -> HubFiles:
             unreachable = "the Hub names no commit of it"
         except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
             raise UnusableWeightsError(reason(error)) from error
-        except (OSError, HTTPError, ValueError, LookupError, TypeError) as error:
+        except (*hub_errors(), ValueError, LookupError, TypeError) as error:
             # The last three come from an answer that is not the Hub's, as that of a proxy
             unreachable = f"the Hub cannot be reached: {reason(error)}"
 

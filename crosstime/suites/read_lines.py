@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from crosstime.errors import CorpusError
+from crosstime.suites.hub_errors import hub_errors
 from tasks import files
 from tasks.errors import DataError
 from user_input.home import expanded
@@ -160,7 +161,7 @@ def _read_hub(text: HubText) -> Iterator[str]:
             yield str(row[text.field])
     except CorpusError:  # a ValueError as well
         raise
-    except (DatasetsError, OSError, ValueError) as error:
+    except (*hub_errors(), DatasetsError, ValueError) as error:
         raise CorpusError(
             f"cannot read data set {text.name} (config {text.config}, split {text.split}): {reason(error)}; "
             "check the name and the connection"
