@@ -47,22 +47,26 @@ class Baseline:
 
     @classmethod
     def mean(cls, clean: Decomposition, over: Decomposition | None = None) -> Baseline:
-        """Every feature and the error term at their means over all tokens of a data set.
+        """Every feature and the error term at their means over all tokens of a data set but the fixed ones.
 
         Args:
             clean: decomposition of the prompts' activations.
             over: decomposition of the data set; by default the prompts themselves.
         """
         over = clean if over is None else over
-        codes = Codes.constant(over.codes.mean(), clean.codes.n_tokens)
-        return cls(codes, over.error.mean(0).expand_as(clean.x), over.x.mean(0).expand_as(clean.x))
+        codes, error, x = over.codes, over.error, over.x
+        if over.fixed is not None:
+            counted = (~over.fixed).nonzero().squeeze(1)
+            codes, error, x = codes.rows(counted), error[counted], x[counted]
+        constant = Codes.constant(codes.mean(), clean.codes.n_tokens)
+        return cls(constant, error.mean(0).expand_as(clean.x), x.mean(0).expand_as(clean.x))
 
     @classmethod
     def resample(cls, clean: Decomposition, prompts: Sequences, *, seed: int = 0) -> Baseline:
         """Every prompt takes the state of another prompt, drawn at random.
 
         The two prompts are aligned at their last tokens. Tokens that have no counterpart in a shorter donor take the
-        state of its first token.
+        state of its first token that is not fixed.
 
         Args:
             clean: decomposition of the prompts' activations.
@@ -84,7 +88,11 @@ class Baseline:
         # Find the donor's token at the same distance from the end.
         row = prompts.sequence_of_token
         from_end = prompts.lengths[row] - prompts.position_of_token
-        position = (prompts.lengths[donor][row] - from_end).clamp(min=0)
+        n_fixed = torch.zeros_like(prompts.lengths)
+        if clean.fixed is not None:
+            n_fixed = n_fixed.index_add(0, row, clean.fixed.to(n_fixed))
+        first = torch.minimum(n_fixed, prompts.lengths - 1)
+        position = torch.maximum(prompts.lengths[donor][row] - from_end, first[donor][row])
         token = prompts.starts[donor][row] + position
         return cls(clean.codes.rows(token), clean.error[token], clean.x[token])
 
@@ -132,20 +140,31 @@ class Baseline:
 
     @classmethod
     def of(cls, baseline: str | Baseline, clean: Decomposition, prompts: Sequences) -> Baseline:
-        """Resolve what a caller gives: a `Baseline` is returned as it is, a name goes to `named`.
+        """Resolve what a caller gives, a `Baseline` or the name of one; fixed tokens keep their clean state.
 
         Raises:
             InterventionError: an unknown name, or a baseline with another number of tokens or features.
         """
         if isinstance(baseline, str):
-            return cls.named(baseline, clean, prompts)
+            return cls.named(baseline, clean, prompts)._with_fixed(clean)
         expected, received = ((codes.n_tokens, codes.n_features) for codes in (clean.codes, baseline.codes))
         if received != expected:
             raise InterventionError(
                 f"The baseline has {received[0]} tokens and {received[1]} features, but the clean state has "
                 f"{expected[0]} and {expected[1]}."
             )
-        return baseline
+        return baseline._with_fixed(clean)
+
+    def _with_fixed(self, clean: Decomposition) -> Baseline:
+        """The same baseline, with the clean state at the tokens that are fixed."""
+        if clean.fixed is None:
+            return self
+        fixed = clean.fixed.unsqueeze(1)
+        return Baseline(
+            self.codes.without(clean.fixed),
+            torch.where(fixed, clean.error, self.error),
+            torch.where(fixed, clean.x, self.x),
+        )
 
     def change(self, clean: Decomposition, features: Iterable[int] | None = None) -> Codes:
         """``f' - f`` of every feature on every token.

@@ -12,7 +12,7 @@ from interventions.metrics import LOGIT_DIFFERENCE, AnyMetric
 from interventions.model import Model
 from interventions.prompts import Prompts
 from interventions.site import Site
-from interventions.steer import Steered, existing_features
+from interventions.steer import Steered, existing_features, steered_tokens
 from interventions.upward import Upward
 
 
@@ -51,5 +51,5 @@ def clamp(
     activation[features] = torch.tensor([values[feature] for feature in features], dtype=clean.x.dtype)
     change = Codes.constant(activation, clean.codes.n_tokens) + (-clean.codes.select(features))
 
-    mask = prompts.at(positions).to(clean.x).unsqueeze(1)
+    mask = steered_tokens(prompts, positions, clean)
     return Steered.score(Upward(model, prompts, site, metric), clean.x, mask * change.decode(clean.directions))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interventions.errors import FeatureError, ShapeError
@@ -107,6 +107,17 @@ class Codes:
         """The codes of the given tokens, in the given order; a token may occur several times."""
         entry, token = entries_of(torch.bincount(self.token, minlength=self.n_tokens), tokens)
         return Codes(token, self.feature[entry], self.value[entry], len(tokens), self.n_features)
+
+    def without(self, tokens: Bool[Tensor, " T"]) -> Codes:
+        """The same codes, but no feature fires on the given tokens.
+
+        Examples:
+            >>> codes = Codes.from_dense(torch.tensor([[0.0, 2.0], [1.0, 3.0]]))
+            >>> codes.without(torch.tensor([True, False])).dense().tolist()
+            [[0.0, 0.0], [1.0, 3.0]]
+        """
+        mask = ~tokens[self.token]
+        return Codes(self.token[mask], self.feature[mask], self.value[mask], self.n_tokens, self.n_features)
 
     def select(self, features: Sequence[int]) -> Codes:
         """The entries of the given features; all other features are zero."""

@@ -70,8 +70,18 @@ def steer(
     features = existing_features(amounts, clean)
     amount = torch.tensor([amounts[feature] for feature in features], dtype=clean.x.dtype)
     direction = amount @ clean.directions[features]
-    mask = prompts.at(positions).to(clean.x).unsqueeze(1)
+    mask = steered_tokens(prompts, positions, clean)
     return Steered.score(Upward(model, prompts, site, metric), clean.x, mask * direction)
+
+
+def steered_tokens(
+    prompts: Prompts, positions: str | Sequence[tuple[int, int]], clean: Decomposition
+) -> Float[Tensor, "T 1"]:
+    """1 for the tokens at the given positions, except those that the decomposition leaves as they are, and else 0."""
+    mask = prompts.at(positions)
+    if clean.fixed is not None:
+        mask = mask & ~clean.fixed
+    return mask.to(clean.x).unsqueeze(1)
 
 
 def existing_features(features: Iterable[int], clean: Decomposition) -> list[int]:

@@ -12,6 +12,7 @@ from crosstime.machine.progress import track
 from crosstime.suites.compute import Compute
 from crosstime.suites.corpus import TextSample
 from crosstime.suites.read_lines import TextSource
+from crosstime.suites.read_text import read_text
 from crosstime.suites.suite import Suite
 from interventions import Model, Site, fetch
 
@@ -53,7 +54,7 @@ def estimate_scales(
     # Check the checkpoints, and read the text
     compute.verify(suite)
     site = site.resolve(suite.n_layers)
-    text = sample.read(corpus, suite.tokenizer)
+    text = read_text(suite, corpus, sample)
     counts = torch.ones_like(text.position_of_token, dtype=torch.bool) if first_tokens else text.position_of_token > 0
 
     # Measure the norms at every checkpoint

@@ -30,6 +30,7 @@ from crosstime.machine.lock import exclusive
 from crosstime.machine.progress import Bar, track
 from crosstime.machine.storage import write_json
 from crosstime.machine.tensors import write_tensors
+from crosstime.suites.allowances import allowances
 from crosstime.suites.check_length import check_length
 from crosstime.suites.compute import DTYPES, Compute
 from crosstime.suites.corpus import documents, sequences
@@ -118,16 +119,15 @@ def harvest(
         model_dtype=compute.precision,
         fingerprint=suite.fingerprint,
     )
+    if suite.start_tokens:
+        made_from["text_start"] = list(suite.start_tokens)
     with _alone_in(folder):
         writer = _StoreWriter(folder, made_from)
-        if suite.trust_remote_code:
-            writer.manifest["trust_remote_code"] = True
-        if suite.allow_equal_weights and (groups := suite.equal_weights()):
-            writer.manifest["equal_weights"] = [group.as_fact() for group in groups]
+        writer.manifest.update(allowances(suite))
 
         # Write the token ids.
         lines, _ = documents(corpus)
-        token_ids = sequences(lines, suite.tokenizer, sequence_length)
+        token_ids = sequences(lines, suite.tokenizer, sequence_length, start=suite.start_tokens)
         if tokens is not None:
             token_ids = islice(token_ids, tokens // tokens_per_sequence)
         writer.write_text(token_ids, source=str(corpus) if isinstance(corpus, str | Path) else None)

@@ -8,6 +8,7 @@ from typing import Any, NotRequired, TypedDict, TypeVar, cast
 
 from crosstime.errors import RunError, StoreError
 from crosstime.machine.storage import is_plain_name, read_json
+from crosstime.suites.allowances import Allowances
 from crosstime.suites.compute import DTYPES
 from interventions import Site
 from user_input.first_line import first_line
@@ -43,7 +44,10 @@ class Shard(TypedDict):
 
 
 class MadeFrom(TypedDict):
-    """Suite, site, tokenizer and settings of the harvest, which together decide the content of a store."""
+    """Suite, site, tokenizer and settings of the harvest, which together decide the content of a store.
+
+    The ids of the tokens with which documents begin are there if there are any.
+    """
 
     suite: str
     revisions: list[str]
@@ -56,6 +60,7 @@ class MadeFrom(TypedDict):
     shard_tokens: int
     model_dtype: str
     fingerprint: str
+    text_start: NotRequired[list[int]]
 
 
 class StoredText(TypedDict):
@@ -66,11 +71,8 @@ class StoredText(TypedDict):
     digest: str
 
 
-class Manifest(TypedDict):
-    """The content of ``manifest.json``; the scales are there once the store is complete.
-
-    Checkpoints with equal weights are there if the suite has some and allows it.
-    """
+class Manifest(Allowances):
+    """The content of ``manifest.json``; the scales are there once the store is complete."""
 
     format: str
     made_from: MadeFrom
@@ -78,8 +80,6 @@ class Manifest(TypedDict):
     text: StoredText
     shards: list[Shard]
     scales: NotRequired[list[float]]
-    equal_weights: NotRequired[list[dict[str, Any]]]
-    trust_remote_code: NotRequired[bool]
 
 
 def read_manifest(folder: str | Path) -> Manifest:
@@ -132,6 +132,9 @@ def check_manifest(manifest: Mapping[str, Any]) -> None:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}")
     d_model = _count(made_from, "d_model", minimum=1)
     sequence_length = _count(made_from, "sequence_length", minimum=2)
+    start = _typed(made_from.get("text_start", []), list, "text_start", "a list")
+    if not all(isinstance(token, int) and not isinstance(token, bool) and token >= 0 for token in start):
+        raise ValueError("text_start must be a list of token ids")
 
     # The text, and what is finished.
     text = _typed(manifest["text"], dict, "text", "an object")

@@ -118,6 +118,11 @@ class ActivationStore(Shown):
         return int(self.made_from["sequence_length"])
 
     @property
+    def start_tokens(self) -> tuple[int, ...]:
+        """Ids of the tokens with which documents begin; stores that do not record them have none."""
+        return tuple(self.made_from.get("text_start", ()))
+
+    @property
     def n_tokens(self) -> int:
         """T, the number of tokens without the first one of each sequence."""
         return sum(self.shard_tokens(shard) for shard in range(len(self.manifest["shards"])))

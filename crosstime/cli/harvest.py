@@ -18,6 +18,7 @@ from crosstime.cli.options import (
     SiteName,
     SuiteSource,
     TextSource,
+    TextStart,
     TrustedCode,
 )
 
@@ -34,6 +35,7 @@ def harvest(
     revisions: Revisions = None,
     allow_equal_weights: EqualWeights = False,
     trust_remote_code: TrustedCode = False,
+    text_start: TextStart = "tokenizer",
     device: Device = None,
     dtype: DType = "float32",
     max_tokens: MaxTokens = None,
@@ -54,7 +56,13 @@ def harvest(
 
     compute = open_compute(device, dtype, max_tokens, remote)
     activations = harvest_activations(
-        open_suite(suite, revisions, allow_equal_weights=allow_equal_weights, trust_remote_code=trust_remote_code),
+        open_suite(
+            suite,
+            revisions,
+            allow_equal_weights=allow_equal_weights,
+            trust_remote_code=trust_remote_code,
+            text_start=text_start,
+        ),
         Site.parse(site),
         text,
         store,

@@ -19,6 +19,7 @@ from crosstime.cli.options import (
     SuiteSource,
     SurveyFolder,
     TextSource,
+    TextStart,
     TrustedCode,
 )
 
@@ -35,6 +36,7 @@ def ngrams(
     revisions: Revisions = None,
     allow_equal_weights: EqualWeights = False,
     trust_remote_code: TrustedCode = False,
+    text_start: TextStart = "tokenizer",
     out: SurveyFolder = Path("survey"),
     device: Device = None,
     dtype: DType = "float32",
@@ -57,7 +59,11 @@ def ngrams(
 
     # Measure
     checkpoints = open_suite(
-        suite, revisions, allow_equal_weights=allow_equal_weights, trust_remote_code=trust_remote_code
+        suite,
+        revisions,
+        allow_equal_weights=allow_equal_weights,
+        trust_remote_code=trust_remote_code,
+        text_start=text_start,
     )
     compute = open_compute(device, dtype, max_tokens, remote, folder=out)
     divergence = ngram_divergence(

@@ -22,6 +22,9 @@ EqualWeights = Annotated[
 TrustedCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run the Python code that the checkpoints bring.")
 ]
+TextStart = Annotated[
+    str, typer.Option("--text-start", help="How documents begin: tokenizer (as it begins a text), none, bos or eos.")
+]
 TextSource = Annotated[
     str, typer.Argument(help="A text file (.txt, .jsonl, also .gz), or a Hub data set written hf:ORG/NAME.")
 ]
@@ -58,13 +61,24 @@ Sandboxed = Annotated[
 
 
 def open_suite(
-    source: str, revisions: str | None, *, allow_equal_weights: bool = False, trust_remote_code: bool = False
+    source: str,
+    revisions: str | None,
+    *,
+    allow_equal_weights: bool = False,
+    trust_remote_code: bool = False,
+    text_start: str = "tokenizer",
 ) -> Suite:
     """Open a suite, with all checkpoints or with those that are named."""
     from crosstime.suites.suite import Suite
 
     names = None if revisions is None else comma_separated(revisions)
-    return Suite.open(source, names, allow_equal_weights=allow_equal_weights, trust_remote_code=trust_remote_code)
+    return Suite.open(
+        source,
+        names,
+        allow_equal_weights=allow_equal_weights,
+        trust_remote_code=trust_remote_code,
+        text_start=text_start,
+    )
 
 
 def open_compute(

@@ -17,6 +17,7 @@ from crosstime.cli.options import (
     SuiteSource,
     SurveyFolder,
     TextSource,
+    TextStart,
     TrustedCode,
 )
 
@@ -30,6 +31,7 @@ def similarity(
     revisions: Revisions = None,
     allow_equal_weights: EqualWeights = False,
     trust_remote_code: TrustedCode = False,
+    text_start: TextStart = "tokenizer",
     out: SurveyFolder = Path("survey"),
     device: Device = None,
     dtype: DType = "float32",
@@ -54,7 +56,11 @@ def similarity(
 
     # Measure
     checkpoints = open_suite(
-        suite, revisions, allow_equal_weights=allow_equal_weights, trust_remote_code=trust_remote_code
+        suite,
+        revisions,
+        allow_equal_weights=allow_equal_weights,
+        trust_remote_code=trust_remote_code,
+        text_start=text_start,
     )
     compute = open_compute(device, dtype, max_tokens, remote, folder=out)
     table = measure_similarity(

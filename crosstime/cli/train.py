@@ -17,6 +17,7 @@ from crosstime.cli.options import (
     Revisions,
     SiteName,
     SuiteSource,
+    TextStart,
     TrustedCode,
 )
 
@@ -61,6 +62,7 @@ def train(
     revisions: Revisions = None,
     allow_equal_weights: EqualWeights = False,
     trust_remote_code: TrustedCode = False,
+    text_start: TextStart = "tokenizer",
     seed: Annotated[int, typer.Option("--seed", help="Seed of the initialization and of the order of the text.")] = 124,
     device: Device = None,
     dtype: DType = "float32",
@@ -103,7 +105,11 @@ def train(
     keys = {name: value for name, value in given.items() if value is not None}
     table = crosscoder_table({"kind": kind, "seed": seed, **keys}, settings or [])
     checkpoints = open_suite(
-        suite, revisions, allow_equal_weights=allow_equal_weights, trust_remote_code=trust_remote_code
+        suite,
+        revisions,
+        allow_equal_weights=allow_equal_weights,
+        trust_remote_code=trust_remote_code,
+        text_start=text_start,
     )
     compute = replace(open_compute(device, dtype, max_tokens), feature_shards=shards)
     source = _open_corpus(corpus)

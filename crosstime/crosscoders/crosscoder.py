@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import torch
 from einops import einsum, rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from crosstime.crosscoders.activation_functions import Activation, ReLU, refuse_shared
@@ -238,11 +238,15 @@ class CrossCoder(Shown, nn.Module, OnHub):
             rows.copy_(rows.sum(1, keepdim=True).expand_as(rows))
 
     @torch.no_grad()
-    def decompose(self, x: Float[Tensor, "C T D"]) -> list[Decomposition]:
+    def decompose(self, x: Float[Tensor, "C T D"], fixed: Bool[Tensor, " T"] | None = None) -> list[Decomposition]:
         """Decompose the activations of every checkpoint into features and an error term, in the models' own scale.
 
         The tokens are encoded once, chunk by chunk. All C decompositions share their codes, unless the crosscoder has a
         gate per checkpoint: then each has its own.
+
+        Args:
+            x: activations of T tokens at the C checkpoints.
+            fixed: tokens on which no feature fires and which effects leave as they are; see `Decomposition`.
 
         Raises:
             CrosscoderError: the number of checkpoints or the width is not that of the crosscoder.
@@ -268,9 +272,13 @@ class CrossCoder(Shown, nn.Module, OnHub):
             rearrange(x, "c t d -> t c d"),
             n_gates * self.n_features,
         )
+        if fixed is not None:
+            codes = codes.without(fixed.to(codes.token.device))
         by_checkpoint = codes.split(n_gates) if n_gates > 1 else [codes] * self.n_checkpoints
         return [
-            Decomposition(x[c], by_checkpoint[c], self.W_dec.detach()[:, c], self.b_dec.detach()[c] / scale, scale)
+            Decomposition(
+                x[c], by_checkpoint[c], self.W_dec.detach()[:, c], self.b_dec.detach()[c] / scale, scale, fixed
+            )
             for c, scale in enumerate(self.scales.tolist())
         ]
 

@@ -19,6 +19,7 @@ al. (arXiv 2403.19647), section 2.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,11 +32,12 @@ from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.errors import CrosscoderError
 from crosstime.machine.progress import track
 from crosstime.shown import Shown
-from crosstime.suites.check_length import check_length
 from crosstime.suites.compute import Compute
 from crosstime.suites.corpus import TextSample
 from crosstime.suites.read_lines import TextSource
+from crosstime.suites.read_text import read_text
 from crosstime.suites.suite import Suite
+from crosstime.suites.text_start import n_start_tokens, start_tokens
 from interventions import Baseline, Codes, Decomposition, Model, Prompts, Sequences, Site, fetch
 from interventions.baselines import BASELINES
 from tasks import Task, TokenizedTask
@@ -210,7 +212,8 @@ def decompose_task(
 ) -> DecomposedTask:
     """Read a task's activations at every checkpoint of the crosscoder and decompose them, one model at a time.
 
-    With ``Compute(remote=...)``, a server runs the checkpoints, several at a time, and sends the activations.
+    With ``Compute(remote=...)``, a server runs the checkpoints, several at a time, and sends the activations. The start
+    token of a prompt is left as it is in all that follows (`Decomposition.fixed`), since training leaves it out.
 
     Args:
         suite: a suite with at least the checkpoints of the crosscoder.
@@ -232,12 +235,16 @@ def decompose_task(
     prompts = Prompts.of(tokenized)
     texts: list[Sequences] = [prompts] if prompts.patch is None else [prompts, prompts.patched]
 
+    start_of_prompts = _start_of_prompts(texts, checkpoints, crosscoder)
+
     # Read the activations at every checkpoint
     title = f"Reading {tokenized.name}"
     activations = _read_activations(checkpoints, crosscoder.origin.site, texts, compute, title)
 
     # Encode once, and decompose at every checkpoint
-    clean, *patched = (tuple(crosscoder.decompose(x)) for x in activations)
+    clean, *patched = (
+        tuple(crosscoder.decompose(x, fixed)) for x, fixed in zip(activations, start_of_prompts, strict=True)
+    )
     return DecomposedTask(tokenized, prompts, clean, patched[0] if patched else None)
 
 
@@ -272,8 +279,7 @@ def decompose_text(
     if isinstance(corpus, Sequences):
         text = corpus
     else:
-        check_length(suite, sample.sequence_length)
-        text = sample.read(corpus, suite.tokenizer)
+        text = read_text(suite, corpus, sample, start=trained_start(suite, crosscoder))
     checkpoints = trained_checkpoints(suite, crosscoder)
     token_mask = text.position_of_token > 0
     site = crosscoder.origin.site
@@ -325,6 +331,59 @@ def trained_checkpoints(suite: Suite, crosscoder: CrossCoder) -> Suite:
             f"{checkpoints.d_model}."
         )
     return checkpoints
+
+
+def trained_start(suite: Suite, crosscoder: CrossCoder) -> tuple[int, ...]:
+    """Ids of the tokens with which text begins where a crosscoder is measured: those of the text of its training.
+
+    Raises:
+        CrosscoderError: the suite was opened with a `text_start` that gives others.
+    """
+    trained = crosscoder.origin.text_start
+    if suite.text_start != "tokenizer" and suite.start_tokens != trained:
+        raise CrosscoderError(
+            f"Documents of this crosscoder's training began with {_tokens(trained, suite)}, but text_start "
+            f"{suite.text_start!r} gives {_tokens(suite.start_tokens, suite)}: leave it out, or train another one."
+        )
+    return trained
+
+
+def _tokens(ids: Sequence[int], suite: Suite) -> str:
+    """Start tokens as a message shows them."""
+    return " ".join(suite.tokenizer.convert_ids_to_tokens(list(ids))) or "no start token"
+
+
+def _start_of_prompts(
+    texts: Sequence[Sequences], suite: Suite, crosscoder: CrossCoder
+) -> list[Bool[Tensor, " T"] | None]:
+    """The start tokens of prompts, which effects must not change; None for a text that has none.
+
+    The first token of a sequence is left out of training, so that the crosscoder knows nothing of it. Start tokens are
+    those that the tokenizer puts before a text, a BOS token of its own, and those of the training text. A warning says
+    where prompts begin with a token that the training text did not begin with.
+    """
+    # Find them
+    tokenizer, trained = suite.tokenizer, crosscoder.origin.text_start
+    known = {*start_tokens(tokenizer), *trained}
+    if tokenizer.bos_token_id != tokenizer.eos_token_id:
+        known.add(tokenizer.bos_token_id)
+    masks: list[Bool[Tensor, " T"] | None] = []
+    for text in texts:
+        counts = torch.tensor([n_start_tokens(ids, known) for ids in text.ids])
+        mask = text.position_of_token < counts[text.sequence_of_token]
+        masks.append(mask if mask.any() else None)
+
+    # Compare them with those of the training
+    if masks[0] is not None:
+        first = set(texts[0].tokens[masks[0]].tolist())
+        if unseen := sorted(first - set(trained)):
+            warnings.warn(
+                f"prompts begin with {_tokens(unseen, suite)}, but the documents that the crosscoder was trained on "
+                f"began with {_tokens(trained, suite)}: after this token, its features may be others",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+    return masks
 
 
 def _check_size(decomposed: DecomposedTask, crosscoder: CrossCoder) -> None:

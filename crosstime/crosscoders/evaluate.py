@@ -11,13 +11,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder, fraction_of_variance_explained
-from crosstime.crosscoders.decompose import trained_checkpoints
+from crosstime.crosscoders.decompose import trained_checkpoints, trained_start
 from crosstime.errors import CrosscoderError
 from crosstime.machine.progress import track
-from crosstime.suites.check_length import check_length
 from crosstime.suites.compute import Compute
 from crosstime.suites.corpus import TextSample
 from crosstime.suites.read_lines import TextSource
+from crosstime.suites.read_text import read_text
 from crosstime.suites.suite import Suite
 from interventions import Decomposition, Model, cross_entropy, fetch
 
@@ -98,8 +98,7 @@ def evaluate_seeds(
     """
     _check_comparable(crosscoders)
     checkpoints, site = trained_checkpoints(suite, crosscoders[0]), crosscoders[0].origin.site
-    check_length(suite, sample.sequence_length)
-    text = sample.read(corpus, suite.tokenizer)
+    text = read_text(suite, corpus, sample, start=trained_start(suite, crosscoders[0]))
 
     with track("Evaluating the crosscoder", 2 * len(checkpoints)) as bar:
         # Read the activations and the losses that do not depend on the crosscoder

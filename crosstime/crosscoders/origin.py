@@ -7,6 +7,9 @@ from typing import Any
 
 from interventions import Site
 
+TEXT_START = "text_start"
+"""Key of `Origin.training`: ids of the tokens with which documents of the training text began; absent for none."""
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -29,6 +32,12 @@ class Origin:
     site: Site
     d_model: int
     training: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def text_start(self) -> tuple[int, ...]:
+        """Ids of the tokens with which documents of the training text began."""
+        start = self.training.get(TEXT_START, ())
+        return tuple(token for token in start if isinstance(token, int)) if isinstance(start, list | tuple) else ()
 
     def to_json(self) -> dict[str, Any]:
         """The origin as a JSON object."""

@@ -26,7 +26,7 @@ are ours. p counts the observed set as one of the draws, as in Phipson & Smyth 2
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -300,7 +300,7 @@ def _select_prompts(
         [prompts.right[row] for row in numbers],
         [prompts.wrong[row] for row in numbers],
     )
-    return subset, replace(decomposition, x=decomposition.x[tokens], codes=decomposition.codes.rows(tokens))
+    return subset, decomposition.rows(tokens)
 
 
 def _table(

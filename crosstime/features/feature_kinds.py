@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.crosscoders.decompose import DecomposedText, decompose_text
+from crosstime.crosscoders.decompose import DecomposedText, decompose_text, trained_start
 from crosstime.errors import CorpusError
 from crosstime.features.activation_statistics import explained_by, mean_activation
 from crosstime.suites.compute import Compute
@@ -68,13 +68,15 @@ def feature_kinds(
 
     Source: EoC (arXiv 2509.17196) for the kinds; Olsson et al. 2022 (arXiv 2209.11895) for repeated random sequences.
     """
-    n_sequences, length = len(natural.text), int(natural.text.lengths.max())
+    # Leave room for the start tokens, with which these sequences begin as those of the training did
+    start = trained_start(suite, crosscoder)
+    n_sequences, length = len(natural.text), int(natural.text.lengths.max()) - len(start)
     if length < 4:
         raise CorpusError(f"kinds of features need sequences of at least 4 tokens, not {length}")
 
     # Draw random sequences, and repeated ones with their controls
     generator = torch.Generator().manual_seed(seed)
-    vocabulary = _vocabulary(natural.text, length, generator)
+    vocabulary = _vocabulary(natural.text, start, length, generator)
     random_ids = vocabulary[torch.randint(len(vocabulary), (n_sequences, length), generator=generator)]
     half = len(vocabulary) // 2
     permutations = [torch.randperm(len(vocabulary), generator=generator) for _ in range(n_sequences)]
@@ -85,14 +87,16 @@ def feature_kinds(
     repeated_ids = torch.cat([repetitions, controls])
 
     # Read them at every checkpoint
-    random = decompose_text(suite, crosscoder, Sequences(random_ids.tolist()), compute=compute)
-    repeated = decompose_text(suite, crosscoder, Sequences(repeated_ids.tolist()), compute=compute)
+    random, repeated = (
+        decompose_text(suite, crosscoder, Sequences([[*start, *row] for row in ids.tolist()]), compute=compute)
+        for ids in (random_ids, repeated_ids)
+    )
 
     # Score the features, and name their kinds
     scores = {
         "previous_token": explained_by(random.codes, random.previous).clamp(0, 1),
         "current_token": explained_by(random.codes, random.tokens).clamp(0, 1),
-        "induction": _induction_score(repeated, n_sequences, half),
+        "induction": _induction_score(repeated, n_sequences, len(start) + half),
         "context": (1 - explained_by(natural.codes, natural.tokens)).clamp(0, 1),
     }
     silent = torch.stack([mean_activation(text.codes) == 0 for text in (natural, random, repeated)]).all(0)
@@ -105,17 +109,18 @@ def feature_kinds(
     )
 
 
-def _vocabulary(text: Sequences, most: int, generator: torch.Generator) -> Int[Tensor, " V"]:
-    """At most `most` different tokens of a text, in random order."""
+def _vocabulary(text: Sequences, start: Sequence[int], most: int, generator: torch.Generator) -> Int[Tensor, " V"]:
+    """At most `most` different tokens of a text, in random order; no start tokens."""
     tokens = torch.unique(text.tokens)
+    tokens = tokens[~torch.isin(tokens, torch.tensor(start, dtype=tokens.dtype))]
     if len(tokens) < 4:
         raise CorpusError(f"the text has {len(tokens)} different tokens; random sequences need at least 4")
     return tokens[torch.randperm(len(tokens), generator=generator)[:most]]
 
 
-def _induction_score(repeated: DecomposedText, n_pairs: int, half: int) -> Float[Tensor, " F"]:
+def _induction_score(repeated: DecomposedText, n_pairs: int, second: int) -> Float[Tensor, " F"]:
     """``(a - b) / (a + b)`` of the mean activations in the second halves of repetitions and of their controls."""
-    second_half = (repeated.text.position_of_token >= half)[repeated.token_mask]
+    second_half = (repeated.text.position_of_token >= second)[repeated.token_mask]
     is_repetition = (repeated.text.sequence_of_token < n_pairs)[repeated.token_mask]
     repetition, control = (
         mean_activation(repeated.codes.rows((second_half & selected).nonzero().squeeze(1)))

@@ -13,6 +13,7 @@ from crosstime.suites.check_length import check_length
 from crosstime.suites.checkpoints import Checkpoint
 from crosstime.suites.corpus import TextSample, documents
 from crosstime.suites.read_lines import read_lines
+from crosstime.suites.read_text import read_text
 from crosstime.suites.suite import Suite
 from crosstime.training.data import check_tokens
 from crosstime.training.held_out import without_held_out
@@ -100,14 +101,13 @@ def _refuse_short_texts(inputs: Inputs) -> None:
 
     # Count the tokens up to one batch, and one sequence of the other texts; a stream is not read in advance
     check_length(inputs.suite, length)
-    tokenizer = inputs.suite.tokenizer
     if inputs.store is None:
         lines, in_memory = documents(inputs.corpus())
         if in_memory:
-            check_tokens(without_held_out(lines, data.validation) if data.validation else lines, tokenizer, data)
+            check_tokens(without_held_out(lines, data.validation) if data.validation else lines, inputs.suite, data)
     for text in (held_out or (source if inputs.store is None else None), *recipe.evolve.languages.values()):
         if text is not None and text != GENERATED and documents(text)[1]:
-            TextSample(1, length).read(text, tokenizer)
+            read_text(inputs.suite, text, TextSample(1, length))
 
 
 def _planned(recipe: Recipe) -> Suite:

@@ -56,6 +56,7 @@ class Inputs:
             tokens_per_step=table.tokens_per_step,
             allow_equal_weights=table.allow_equal_weights,
             trust_remote_code=table.trust_remote_code,
+            text_start=self.recipe.corpus.text_start,
         )
 
     @cached_property
@@ -124,7 +125,11 @@ class Inputs:
         named = {name: path for source in sources for name, path in text_files(source).items()}
         text = {name: checksum(path) for name, path in named.items() if path.is_file()}
         stored = {} if self.store is None else {"store": self.store.digest}
-        return {"settings": asdict(table), "text": text, **stored}
+        settings = asdict(table)
+        # The default is left out, as in runs that were made before there was a choice
+        if table.text_start == CorpusRecipe.text_start:
+            del settings["text_start"]
+        return {"settings": settings, "text": text, **stored}
 
     def task_identity(self) -> dict[str, object]:
         """Plain values that tell this run's tasks, and how they are scored, from any other."""

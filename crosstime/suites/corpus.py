@@ -50,12 +50,15 @@ class TextSample:
                 f"reading needs at least one sequence of two tokens, not {self.n_sequences} of {self.sequence_length}"
             )
 
-    def read(self, corpus: TextSource | Iterable[str], tokenizer: PreTrainedTokenizerBase) -> Sequences:
+    def read(
+        self, corpus: TextSource | Iterable[str], tokenizer: PreTrainedTokenizerBase, start: Sequence[int] = ()
+    ) -> Sequences:
         """Read the first packed sequences of a corpus; fewer if the text is shorter.
 
         Args:
             corpus: a text source, or documents.
             tokenizer: turns text into ids, as in `sequences`.
+            start: ids of the tokens with which documents and sequences begin.
 
         Raises:
             CorpusError: the text cannot be read, or does not fill one sequence.
@@ -65,7 +68,7 @@ class TextSample:
             128
         """
         lines, _ = documents(corpus)
-        rows = islice(sequences(lines, tokenizer, self.sequence_length), self.n_sequences)
+        rows = islice(sequences(lines, tokenizer, self.sequence_length, start=start), self.n_sequences)
         return Sequences([tuple(row.tolist()) for row in rows])
 
 
@@ -93,6 +96,7 @@ def sequences(
     tokenizer: PreTrainedTokenizerBase,
     length: int,
     *,
+    start: Sequence[int] = (),
     seed: int = 0,
     repeat: bool = False,
     shuffle: bool = False,
@@ -102,10 +106,15 @@ def sequences(
     A document that does not fit into a sequence continues in the next one. Tokens at the end of the text that do not
     fill a sequence are dropped, or continue with the first document when `repeat` is set.
 
+    With start tokens, every document begins with them, and so does every sequence, also one that continues a document:
+    a model that was trained with a start token attends to it at the first position, and no prompt is without it.
+    Documents that begin with the EOS token have none at their end, where it would stand twice.
+
     Args:
         lines: documents; held in memory only when `repeat` or `shuffle` is set.
         tokenizer: turns text into ids; no special token is added except its EOS token.
         length: tokens of a sequence, S.
+        start: ids of the start tokens; see `crosstime.suites.text_start`.
         seed: seed of the random order, with `shuffle`.
         repeat: start again when the documents are exhausted, endlessly.
         shuffle: take the documents in random order, a new one in each round.
@@ -114,14 +123,15 @@ def sequences(
         Token ids of shape ``(S,)``, int64. The same arguments give the same sequences.
 
     Raises:
-        CorpusError: `length` is not positive, the tokenizer has no EOS token, or (while reading) the documents do not
-            fill one sequence.
+        CorpusError: `length` is not larger than the number of start tokens, the tokenizer has no EOS token, or (while
+            reading) the documents do not fill one sequence.
     """
-    if length < 1:
-        raise CorpusError(f"the length of a sequence must be at least 1 token, not {length}")
+    if length <= len(start):
+        after = f" after {len(start)} of the start" if start else ""
+        raise CorpusError(f"the length of a sequence must be at least 1 token{after}, not {length}")
     if tokenizer.eos_token_id is None:
         raise CorpusError("the tokenizer has no eos token to put between documents")
-    return _pack(_in_order(lines, seed, repeat, shuffle), tokenizer, length)
+    return _pack(_in_order(lines, seed, repeat, shuffle), tokenizer, length, list(start))
 
 
 def corpus_hash(lines: Iterable[str]) -> str:
@@ -153,25 +163,34 @@ def _in_order(lines: Iterable[str], seed: int, repeat: bool, shuffle: bool) -> I
             return
 
 
-def _pack(documents: Iterator[str], tokenizer: PreTrainedTokenizerBase, length: int) -> Iterator[Int[Tensor, " S"]]:
+def _pack(
+    documents: Iterator[str], tokenizer: PreTrainedTokenizerBase, length: int, start: list[int]
+) -> Iterator[Int[Tensor, " S"]]:
+    end = [] if start[:1] == [tokenizer.eos_token_id] else [tokenizer.eos_token_id]
     remainder: list[int] = []
-    n_tokens = n_packed = 0
+    n_tokens, any_packed = 0, False
     for batch in _batches(documents):
-        # Append the tokens of every document, and its end token
+        # Append the tokens of every document, between its start tokens and its end token
         for ids in tokenizer(batch, add_special_tokens=False, verbose=False)["input_ids"]:
-            remainder += ids
-            remainder.append(tokenizer.eos_token_id)
-            n_tokens += len(ids) + 1
+            document = start + ids + end
+            remainder += document
+            n_tokens += len(document)
 
         # Cut off the sequences that are complete
-        complete = len(remainder) // length * length
-        yield from torch.tensor(remainder[:complete], dtype=torch.int64).reshape(-1, length)
-        n_packed += complete
-        del remainder[:complete]
+        first = 0
+        while True:
+            # A sequence that begins with a document has its start tokens already
+            head = [] if remainder[first : first + len(start)] == start else start
+            after = first + length - len(head)
+            if after > len(remainder):
+                break
+            yield torch.tensor(head + remainder[first:after], dtype=torch.int64)
+            first, any_packed = after, True
+        del remainder[:first]
 
     if not n_tokens:
         raise CorpusError("the text is empty: it has no document that is not blank")
-    if not n_packed:
+    if not any_packed:
         raise CorpusError(f"the text has {n_tokens} tokens, too few for one sequence of {length}")
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 
-def hub_errors() -> tuple[type[Exception], ...]:
-    """The errors of a request to the Hub: an unknown name, an answer with an error, no connection.
+def hub_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
+    """The errors of a request to the Hub (an unknown name, an answer with an error, no connection), and `others`.
 
     huggingface_hub 1 is built on httpx and 2 on httpx2; the base classes of its own error are those of the library
     that is in use.
@@ -15,4 +15,4 @@ def hub_errors() -> tuple[type[Exception], ...]:
     """
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    return (OSError, HFValidationError, *HfHubHTTPError.__bases__)
+    return (OSError, HFValidationError, *HfHubHTTPError.__bases__, *others)

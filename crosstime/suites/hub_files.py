@@ -106,7 +106,7 @@ def hub_files(repository: str, revision: str) -> HubFiles:
             unreachable = "the Hub names no commit of it"
         except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
             raise UnusableWeightsError(reason(error)) from error
-        except (*hub_errors(), ValueError, LookupError, TypeError) as error:
+        except hub_errors(ValueError, LookupError, TypeError) as error:
             # The last three come from an answer that is not the Hub's, as that of a proxy
             unreachable = f"the Hub cannot be reached: {reason(error)}"
 

@@ -74,7 +74,7 @@ def ngram_divergence(
     compute.verify(suite)
     lines, _ = documents(corpus)
     check_length(suite, sample.sequence_length)
-    packed = sequences(lines, suite.tokenizer, sample.sequence_length)
+    packed = sequences(lines, suite.tokenizer, sample.sequence_length, start=suite.start_tokens)
     text = Sequences([tuple(row.tolist()) for row in islice(packed, sample.n_sequences)])
     counted = list(islice(packed, counted_sequences))
     if not counted:

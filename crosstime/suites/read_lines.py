@@ -161,7 +161,7 @@ def _read_hub(text: HubText) -> Iterator[str]:
             yield str(row[text.field])
     except CorpusError:  # a ValueError as well
         raise
-    except (*hub_errors(), DatasetsError, ValueError) as error:
+    except hub_errors(DatasetsError, ValueError) as error:
         raise CorpusError(
             f"cannot read data set {text.name} (config {text.config}, split {text.split}): {reason(error)}; "
             "check the name and the connection"

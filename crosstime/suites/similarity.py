@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from crosstime.machine.progress import track
-from crosstime.suites.check_length import check_length
 from crosstime.suites.compute import Compute
 from crosstime.suites.corpus import TextSample
 from crosstime.suites.read_lines import TextSource
+from crosstime.suites.read_text import read_text
 from crosstime.suites.suite import Suite
 from interventions import Model, Site, fetch
 
@@ -65,8 +65,7 @@ def similarity(
     # Check the checkpoints, and read the text
     compute.verify(suite)
     site = site.resolve(suite.n_layers)
-    check_length(suite, sample.sequence_length)
-    text = sample.read(corpus, suite.tokenizer)
+    text = read_text(suite, corpus, sample)
     is_later = text.position_of_token > 0
 
     # Read the activations of every checkpoint

@@ -34,6 +34,7 @@ from crosstime.suites.pretrained import (
     tokenizer_checkpoint,
     tokenizer_digest,
 )
+from crosstime.suites.text_start import check_text_start, start_tokens
 from crosstime.suites.verify import (
     SHAPE,
     VOCABULARY,
@@ -62,6 +63,8 @@ class Suite(Shown):
         tokenizer_source: where the tokenizer comes from, if it is not that of the checkpoints.
         allow_equal_weights: whether two checkpoints may have the same weight files; results record which do.
         trust_remote_code: whether Python code that the checkpoints bring is run; results record it.
+        text_start: how documents of text begin: as the tokenizer begins a text, or with nothing, its BOS or its EOS
+            token; see `crosstime.suites.text_start`.
 
     Examples:
         >>> suite = Suite.open("EleutherAI/pythia-1b", ["step512", "step4000", "main"])
@@ -74,8 +77,10 @@ class Suite(Shown):
     tokenizer_source: str | None = None
     allow_equal_weights: bool = False
     trust_remote_code: bool = False
+    text_start: str = "tokenizer"
 
     def __post_init__(self) -> None:
+        check_text_start(self.text_start)
         if not self.checkpoints:
             raise SuiteError(f"suite {self.name!r} needs at least one checkpoint")
         seen: set[str] = set()
@@ -96,6 +101,7 @@ class Suite(Shown):
         tokenizer: str | os.PathLike[str] | None = None,
         allow_equal_weights: bool = False,
         trust_remote_code: bool = False,
+        text_start: str = "tokenizer",
     ) -> Suite:
         """Open a suite from a local folder or a Hub repository.
 
@@ -119,11 +125,13 @@ class Suite(Shown):
             allow_equal_weights: accept checkpoints that share weight files, which `verify` refuses otherwise.
             trust_remote_code: run the Python code that the checkpoints or the tokenizer bring (``auto_map``); without
                 it, those that cannot be opened by transformers alone are refused.
+            text_start: how documents of text begin: ``tokenizer`` (as the tokenizer begins a text), ``none``, ``bos``
+                or ``eos``.
 
         Raises:
             SuiteError: the folder is missing or holds no checkpoint, a revision is unknown or given twice, or the Hub
                 cannot be reached for the list of revisions or lists several of which none says how long it was
-                trained; or `tokens_per_step` does not fit the names.
+                trained; or `tokens_per_step` does not fit the names, or there is no such `text_start`.
         """
         # Check the revisions
         if revisions is not None:
@@ -149,7 +157,9 @@ class Suite(Shown):
         check_steps(checkpoints, tokens_per_step, repr(location))
         warn_of_counts_that_start_again(checkpoints, repr(location))
         tokenizer_source = None if tokenizer is None else os.fspath(tokenizer)
-        return cls(name or default_name, checkpoints, tokenizer_source, allow_equal_weights, trust_remote_code)
+        return cls(
+            name or default_name, checkpoints, tokenizer_source, allow_equal_weights, trust_remote_code, text_start
+        )
 
     @property
     def revisions(self) -> tuple[str, ...]:
@@ -306,6 +316,15 @@ class Suite(Shown):
             tokenizer.pad_token = tokenizer.eos_token
         tokenizer.padding_side = "left"
         return tokenizer
+
+    @property
+    def start_tokens(self) -> tuple[int, ...]:
+        """Ids of the tokens with which every document of a text begins; often none.
+
+        Raises:
+            SuiteError: there is no tokenizer, or it has not the token that `text_start` asks for.
+        """
+        return start_tokens(self.tokenizer, self.text_start)
 
     @property
     def fingerprint(self) -> str:

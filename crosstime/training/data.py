@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from crosstime.activations.buffer import ActivationBuffer, BufferState, ShuffledBuffer
 from crosstime.activations.data_config import DataConfig
@@ -20,9 +19,6 @@ from crosstime.suites.read_lines import TextSource
 from crosstime.suites.suite import Suite
 from crosstime.training.held_out import ValidationBatch, held_out, without_held_out
 from interventions import Site
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,11 +81,12 @@ class TrainingData:
             lines = without_held_out(lines, self.config.validation)
         if in_memory:
             lines = list(lines)
-            check_tokens(lines, self.suite.tokenizer, self.config)
+            check_tokens(lines, self.suite, self.config)
         token_ids = sequences(
             lines,
             self.suite.tokenizer,
             self.config.sequence_length,
+            start=self.suite.start_tokens,
             seed=self.config.seed,
             repeat=in_memory,
             shuffle=in_memory,
@@ -124,7 +121,10 @@ class TrainingData:
         if not in_memory:
             lines, _ = documents(self._text)
         token_ids = sequences(
-            held_out(lines, self.config.validation), self.suite.tokenizer, self.config.sequence_length
+            held_out(lines, self.config.validation),
+            self.suite.tokenizer,
+            self.config.sequence_length,
+            start=self.suite.start_tokens,
         )
 
         # Fill a buffer of one batch.
@@ -154,15 +154,15 @@ class TrainingData:
         return (list(lines), True) if in_memory else (lines, False)
 
 
-def check_tokens(lines: Iterable[str], tokenizer: PreTrainedTokenizerBase, config: DataConfig) -> None:
-    """Reject documents that do not fill a batch.
+def check_tokens(lines: Iterable[str], suite: Suite, config: DataConfig) -> None:
+    """Reject documents that do not fill a batch in the tokens of a suite.
 
     Raises:
         CrosscoderError: says how many tokens they give.
         CorpusError: they do not fill a sequence.
     """
     n_tokens = 0
-    for sequence in sequences(lines, tokenizer, config.sequence_length):
+    for sequence in sequences(lines, suite.tokenizer, config.sequence_length, start=suite.start_tokens):
         n_tokens += len(sequence) - 1
         if n_tokens >= config.batch_size:
             return

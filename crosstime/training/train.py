@@ -16,11 +16,12 @@ from crosstime.activations.data_config import DataConfig
 from crosstime.activations.store import ActivationStore
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.feature_shard import FeatureShard
-from crosstime.crosscoders.origin import Origin
+from crosstime.crosscoders.origin import TEXT_START, Origin
 from crosstime.machine.mesh import Mesh
 from crosstime.machine.processes import join_processes, local_device
 from crosstime.machine.progress import track
 from crosstime.shown import Shown
+from crosstime.suites.allowances import allowances
 from crosstime.suites.compute import Compute
 from crosstime.suites.read_lines import TextSource
 from crosstime.suites.suite import Suite
@@ -138,11 +139,9 @@ def train(
         compute=replace(compute, device=str(device)),
         mesh=mesh,
     )
-    settings = _settings(config, data)
-    if suite.trust_remote_code:
-        settings["trust_remote_code"] = True
-    if suite.allow_equal_weights and (groups := suite.equal_weights()):
-        settings["equal_weights"] = [group.as_fact() for group in groups]
+    settings = {**_settings(config, data), **allowances(suite)}
+    if text_start := (corpus if isinstance(corpus, ActivationStore) else suite).start_tokens:
+        settings[TEXT_START] = list(text_start)
     origin = Origin(suite.name, suite.revisions, training_data.site, suite.d_model, settings)
 
     refuse_too_large(config, len(suite), suite.d_model, device, compute.feature_shards)

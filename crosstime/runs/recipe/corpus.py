@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crosstime.activations.store import ActivationStore, store_at
-from crosstime.runs.recipe.limits import at_least, share
+from crosstime.runs.recipe.limits import at_least, one_of, share
+from crosstime.suites.text_start import TEXT_STARTS
 
 GENERATED = "agreement"
 """Source of a text that is generated: sentences of the agreement grammar."""
@@ -23,6 +24,7 @@ class CorpusRecipe:
         sequence_length: tokens of a sequence.
         phrase_share: share of generated sentences with a phrase between subject and verb.
         attractor_share: share of those phrases whose noun differs in number from the subject.
+        text_start: how documents begin: ``tokenizer`` (as the tokenizer begins a text), ``none``, ``bos`` or ``eos``.
     """
 
     source: str | list[str]
@@ -31,10 +33,12 @@ class CorpusRecipe:
     sequence_length: int = 64
     phrase_share: float = 0.6
     attractor_share: float = 0.5
+    text_start: str = "tokenizer"
 
     def __post_init__(self) -> None:
         at_least(self, sentences=1, sequence_length=2)
         share(self, "phrase_share", "attractor_share")
+        one_of(self, text_start=TEXT_STARTS)
 
     def store(self) -> ActivationStore | None:
         """The stored activations that the source names; None where it is text.

@@ -193,11 +193,13 @@ def _setup(inputs: Inputs, folder: RunFolder, text: DecomposedText | None) -> di
     recipe, crosscoder, effects = inputs.recipe, inputs.recipe.crosscoder, inputs.recipe.effects
     suite = inputs.suite
     completeness = folder.table("completeness").completeness_error.max()
+    start = suite.tokenizer.convert_ids_to_tokens(list(folder.crosscoder.origin.text_start))
     equal = [str(group) for group in suite.equal_weights()] if suite.allow_equal_weights else []
     return {
         "suite": f"{suite.name}: {len(suite)} checkpoints, d_model {suite.d_model}, {suite.n_layers} layers",
         **({"equal weights": "; ".join(equal)} if equal else {}),
         **({"code of the checkpoints": "run (trust_remote_code)"} if suite.trust_remote_code else {}),
+        **({"documents begin with": " ".join(start)} if start else {}),
         "compared": ", ".join(inputs.compared.revisions),
         "site": recipe.compare.site,
         "crosscoder": f"{crosscoder.n_features:,} features, {crosscoder.summary()}, {crosscoder.activation().gate()}, "
