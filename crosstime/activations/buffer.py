@@ -16,6 +16,7 @@ from crosstime.errors import CrosscoderError
 from crosstime.machine.processes import ALONE, Processes
 from crosstime.suites.compute import DTYPES, Compute
 from crosstime.suites.suite import Suite
+from crosstime.suites.token_norms import OUTLIER, is_outlier, token_norms, warn_of_outliers
 from interventions import Model, Sequences, Site, fetch
 
 
@@ -27,7 +28,9 @@ class BufferState:
         activations: activations that have not been served yet, in the order in which they will be.
         generator: state of the random generator that shuffles.
         scales: ``s_c = sqrt(D) / E||x_c||``.
-        tokens: number of tokens read so far.
+        medians: median norm at each checkpoint, by which tokens of huge norm are left out; None if none are.
+        left_out: number of tokens that were left out so far.
+        tokens: number of tokens read so far, without those.
         sequences: how far the source has been read: number of sequences of a text, or of blocks of a store.
         digest: digest of the text read so far, or of the store.
         exhausted: whether the source has nothing more to read.
@@ -40,6 +43,8 @@ class BufferState:
     sequences: int
     digest: str
     exhausted: bool
+    medians: Float[Tensor, " C"] | None = None
+    left_out: int = 0
 
 
 class ShuffledBuffer(ABC):
@@ -49,16 +54,20 @@ class ShuffledBuffer(ABC):
     source end up in different batches. The same arguments give the same batches, and a buffer that starts from the
     `state` of another one continues where that one stopped. Subclasses say where activations come from.
 
+    Tokens of huge norm are left out where `data` says so: those whose norm at any checkpoint is above a multiple of the
+    median there. The medians are those of the first filling, so that all fillings are cut alike.
+
     Args:
-        n_checkpoints: C.
+        revisions: names of the C checkpoints.
         d_model: D.
         data: batch size, buffer size (memory: buffer_tokens x C x D numbers, plus the rest of a sequence or block),
-            dtype and seed.
+            dtype, seed, and which tokens are left out.
         limit: total number of tokens to serve; None for no limit.
 
     Attributes:
-        scales: ``s_c = sqrt(D) / E||x_c||``.
-        tokens: number of tokens read so far.
+        scales: ``s_c = sqrt(D) / E||x_c||``, or with the median norm in place of the mean.
+        tokens: number of tokens read so far, without those that were left out.
+        left_out: number of tokens that were left out so far.
 
     Raises:
         CrosscoderError: the buffer is smaller than a batch.
@@ -66,16 +75,18 @@ class ShuffledBuffer(ABC):
 
     scales: Float[Tensor, " C"]
 
-    def __init__(self, n_checkpoints: int, d_model: int, data: DataConfig, *, limit: int | None) -> None:
+    def __init__(self, revisions: Sequence[str], d_model: int, data: DataConfig, *, limit: int | None) -> None:
         if data.buffer_tokens < data.batch_size:
             raise CrosscoderError(
                 f"A buffer of {data.buffer_tokens:,} tokens cannot serve batches of {data.batch_size:,}."
             )
         self.data, self.limit = data, limit
-        self.tokens = 0
+        self.tokens = self.left_out = 0
+        self._revisions = tuple(revisions)
+        self._medians: Float[Tensor, " C"] | None = None
         self._generator = torch.Generator().manual_seed(data.seed)
         self._dtype = DTYPES[data.buffer_dtype]
-        self._activations = torch.empty(0, n_checkpoints, d_model, dtype=self._dtype)
+        self._activations = torch.empty(0, len(revisions), d_model, dtype=self._dtype)
         self._order = torch.empty(0, dtype=torch.int64)
         self._n_unserved = 0
         self._exhausted = False
@@ -118,6 +129,8 @@ class ShuffledBuffer(ABC):
             sequences=sequences,
             digest=digest,
             exhausted=self._exhausted,
+            medians=self._medians,
+            left_out=self.left_out,
         )
 
     def _restore(self, state: BufferState) -> None:
@@ -126,6 +139,7 @@ class ShuffledBuffer(ABC):
         self._n_unserved = len(self._activations)
         self._generator.set_state(state.generator)
         self.scales, self.tokens, self._exhausted = state.scales, state.tokens, state.exhausted
+        self._medians, self.left_out = state.medians, state.left_out
 
     def _unserved(self) -> Float[Tensor, "T C D"]:
         if not len(self._activations):
@@ -138,21 +152,60 @@ class ShuffledBuffer(ABC):
         unserved = self._unserved()
         del self._activations
 
-        # Read new tokens, whole sequences at a time, and cut them at the limit.
-        n_missing = self.data.buffer_tokens - len(unserved)
+        # Read new tokens, again only if so many are left out that they do not fill a batch.
+        parts = [unserved]
+        while True:
+            parts.append(self._read_up_to(self.data.buffer_tokens - sum(map(len, parts))))
+            if self._exhausted or sum(map(len, parts)) >= self.batch_size:
+                break
+
+        # Shuffle old and new tokens together.
+        self._activations = torch.cat(parts)
+        self._order = torch.randperm(len(self._activations), generator=self._generator)
+        self._n_unserved = len(self._activations)
+
+    def _read_up_to(self, n_tokens: int) -> Float[Tensor, "T C D"]:
+        """Read tokens, whole sequences or blocks at a time, leave out those of huge norm, and cut at the limit."""
         if self.limit is not None:
-            n_missing = min(n_missing, self.limit - self.tokens)
-        activations = self._read(n_missing)
-        self._exhausted |= len(activations) < n_missing
+            n_tokens = min(n_tokens, self.limit - self.tokens)
+        activations = self._read(n_tokens)
+        self._exhausted |= len(activations) < n_tokens
+        activations = self._without_huge(activations)
         if self.limit is not None:
             activations = activations[: self.limit - self.tokens]
         self.tokens += len(activations)
         self._exhausted |= self.limit is not None and self.tokens >= self.limit
+        return activations
 
-        # Shuffle old and new tokens together.
-        self._activations = torch.cat([unserved, activations])
-        self._order = torch.randperm(len(self._activations), generator=self._generator)
-        self._n_unserved = len(self._activations)
+    def _without_huge(self, activations: Float[Tensor, "T C D"]) -> Float[Tensor, "M C D"]:
+        """The M tokens whose norm is not above the multiple of the median at any checkpoint."""
+        multiple, first = self.data.max_activation_norm_multiple, self.tokens + self.left_out == 0
+        if not len(activations) or (multiple is None and not first):
+            return activations
+        norms = token_norms(activations)
+        if first and (multiple is None or multiple > OUTLIER):
+            warn_of_outliers(norms, self._revisions)
+        if multiple is None:
+            return activations
+
+        # Cut by the medians of the first filling
+        if self._medians is None:
+            self._medians = norms.median(0).values
+        if not (self._medians > 0).all():
+            revision = self._revisions[int(self._medians.argmin())]
+            raise CrosscoderError(
+                f"The median norm of the activations at {revision!r} is zero, so that max_activation_norm_multiple "
+                "cannot be used."
+            )
+        mask = ~is_outlier(norms, multiple, self._medians).any(1)
+        self.left_out += int((~mask).sum())
+        return activations[mask]
+
+    def _measure_scales(self) -> Float[Tensor, " C"]:
+        """``sqrt(D)`` over the average norm of the tokens in the buffer, at each checkpoint."""
+        norms = self._activations.float().norm(dim=-1)
+        average = norms.mean(dim=0) if self.data.scale_by == "mean" else norms.median(dim=0).values
+        return self._activations.shape[-1] ** 0.5 / average
 
 
 class ActivationBuffer(ShuffledBuffer):
@@ -178,7 +231,7 @@ class ActivationBuffer(ShuffledBuffer):
 
     Attributes:
         scales: ``s_c = sqrt(D) / E||x_c||`` over the first filling of the buffer.
-        tokens: number of tokens read so far.
+        tokens: number of tokens read so far, without those that were left out.
 
     Raises:
         CrosscoderError: there is no sequence, the buffer is smaller than a batch, or `state` belongs to another text.
@@ -202,7 +255,7 @@ class ActivationBuffer(ShuffledBuffer):
         processes: Processes = ALONE,
         on_harvest: Callable[[int, int], None] | None = None,
     ) -> None:
-        super().__init__(len(suite), suite.d_model, data, limit=limit)
+        super().__init__(suite.revisions, suite.d_model, data, limit=limit)
         self.suite, self.site, self.compute = suite, site, compute
         self._processes, self._on_harvest = processes, on_harvest
         self._sequences = iter(sequences)
@@ -217,7 +270,7 @@ class ActivationBuffer(ShuffledBuffer):
         self._refill()
         if not len(self._activations):
             raise CrosscoderError("The corpus has no sequence of at least two tokens to train on.")
-        self.scales = suite.d_model**0.5 / self._activations.float().norm(dim=-1).mean(dim=0)
+        self.scales = self._measure_scales()
 
     def _skip_to(self, state: BufferState) -> None:
         for _ in range(state.sequences):

@@ -8,6 +8,9 @@ from crosstime.errors import CrosscoderError
 from crosstime.suites.compute import DTYPES
 from user_input.nearest import nearest
 
+AVERAGES = ("mean", "median")
+"""Averages of norms by which activations are scaled."""
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -20,17 +23,23 @@ class DataConfig:
         buffer_tokens: tokens that the shuffle buffer holds in memory.
         buffer_dtype: dtype in which the buffer holds activations: float32, bfloat16 or float16.
         validation: fraction of the documents held out of training. Losses on one batch of them are logged.
+        max_activation_norm_multiple: leave out tokens whose norm at any checkpoint is above this multiple of the
+            median norm there (of the first filling of the buffer); None leaves nothing out.
+        scale_by: ``mean``: scales ``s_c = sqrt(D) / E||x_c||``; ``median``: the median norm in place of the mean,
+            which a few tokens of huge norm do not move.
         seed: seed of the order in which documents and tokens are drawn. The crosscoder's initialisation has its own,
             `TrainerConfig.seed`.
 
     Raises:
-        CrosscoderError: a size that is too small, an unknown dtype, or a validation fraction outside [0, 1).
+        CrosscoderError: a size that is too small, an unknown dtype, a validation fraction outside [0, 1), a multiple of
+            1 or less, or an unknown average.
 
     Examples:
         >>> DataConfig(batch_size=512, sequence_length=32).buffer_tokens
         262144
 
-    Source: batch size and sequence length are those of CTT (arXiv 2509.05291), section 3.3.
+    Source: batch size and sequence length are those of CTT (arXiv 2509.05291), section 3.3;
+    `max_activation_norm_multiple` is an option of dictionary_learning.
     """
 
     batch_size: int = 4096
@@ -39,6 +48,8 @@ class DataConfig:
     buffer_dtype: str = "float32"
     validation: float = 0.0
     seed: int = 0
+    max_activation_norm_multiple: float | None = None
+    scale_by: str = "mean"
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -58,3 +69,20 @@ class DataConfig:
             raise CrosscoderError(
                 f"validation is a fraction of the documents, at least 0 and below 1, not {self.validation}."
             )
+        multiple = self.max_activation_norm_multiple
+        if multiple is not None and not 1 < multiple < float("inf"):
+            raise CrosscoderError(
+                f"max_activation_norm_multiple must be above 1, not {multiple}: most tokens have a norm of 1."
+            )
+        if self.scale_by not in AVERAGES:
+            raise CrosscoderError(f"there is no scale_by {self.scale_by!r}: {nearest(self.scale_by, AVERAGES)}")
+
+    def norm_settings(self) -> dict[str, object]:
+        """The settings about norms that differ from the defaults, which records of a training leave out.
+
+        Examples:
+            >>> DataConfig(scale_by="median").norm_settings()
+            {'scale_by': 'median'}
+        """
+        names = ("max_activation_norm_multiple", "scale_by")
+        return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(DataConfig, name)}

@@ -37,6 +37,7 @@ from crosstime.suites.corpus import documents, sequences
 from crosstime.suites.fingerprint import tokenizer_hash
 from crosstime.suites.read_lines import TextSource
 from crosstime.suites.suite import Suite
+from crosstime.suites.token_norms import token_norms, warn_of_outliers
 from interventions import Model, Sequences, Site, fetch
 from user_input.home import expanded
 from user_input.nearest import nearest
@@ -250,6 +251,8 @@ class _StoreWriter:
             shard = self.manifest["shards"][number]
             x = self._activations(model, site, read_tokens(self.folder / shard["tokens"]["file"]))
             entry = self._write(f"shard-{number:05d}-{revisions.index(revision)}.safetensors", {"activations": x})
+            if number == 0:
+                warn_of_outliers(token_norms(x).unsqueeze(1), [revision])
             norms = x.float().norm(dim=-1).double().sum().item()
 
             # Record it. The entries are in the order of the checkpoints, so that a restored store is identical.

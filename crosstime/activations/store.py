@@ -242,7 +242,7 @@ class StoredBatches(ShuffledBuffer):
         repeat: bool = False,
         state: BufferState | None = None,
     ) -> None:
-        super().__init__(len(store.revisions), store.d_model, data, limit=limit)
+        super().__init__(store.revisions, store.d_model, data, limit=limit)
         self.store, self.repeat = store, repeat
         self.scales = store.scales
         self._blocks = [
@@ -263,6 +263,10 @@ class StoredBatches(ShuffledBuffer):
                 )
             self._n_blocks = state.sequences
             self._restore(state)
+        elif data.norm_settings():
+            # The scales of the store are those of all its tokens, by their mean norm
+            self._refill()
+            self.scales = self._measure_scales()
 
     def _position(self) -> tuple[int, str]:
         return self._n_blocks, self.store.digest

@@ -53,6 +53,7 @@ def evaluate(
     from crosstime.crosscoders import exchange
     from crosstime.crosscoders.evaluate import evaluate_seeds, over_seeds
     from crosstime.machine.storage import write_json, write_table
+    from crosstime.report.outlier_note import outlier_note
     from crosstime.suites.corpus import TextSample
 
     # Open
@@ -72,5 +73,7 @@ def evaluate(
     write_json(out / "evaluation.json", table.to_dict("records"))
     console = Console()
     console.print(evaluation_table(table))
+    if note := outlier_note(table):
+        console.print(note, highlight=False)
     print_traffic(console, compute)
     print_paths(console, [out / "evaluation.csv", *weights, out / "evaluation.json"])

@@ -95,6 +95,7 @@ def train(
     from crosstime.machine.processes import join_processes
     from crosstime.machine.sharded_tensors import remove_parts
     from crosstime.machine.storage import write_table
+    from crosstime.report.outlier_note import outlier_note
     from crosstime.runs.recipe.build import crosscoder_table
     from crosstime.suites.corpus import TextSample
     from crosstime.training.train import train as train_crosscoder
@@ -154,6 +155,8 @@ def train(
         write_table(out / "evaluation.csv", evaluation)
         paths.append(out / "evaluation.csv")
         console.print(evaluation_table(evaluation))
+        if note := outlier_note(evaluation):
+            console.print(note, highlight=False)
     print_paths(console, paths)
 
 

@@ -19,9 +19,10 @@ from crosstime.suites.corpus import TextSample
 from crosstime.suites.read_lines import TextSource
 from crosstime.suites.read_text import read_text
 from crosstime.suites.suite import Suite
+from crosstime.suites.token_norms import NormConcentration, is_outlier, token_norms
 from interventions import Decomposition, Model, cross_entropy, fetch
 
-RECONSTRUCTION = ("l0", "dead", "alive", "fve", "error")
+RECONSTRUCTION = ("l0", "dead", "alive", "fve", "fve_without_outliers", "outliers", "top_norm_share", "error")
 LOSS = ("ce_clean", "ce_spliced", "ce_zero", "ce_delta", "ce_recovered")
 MEASURES = RECONSTRUCTION + LOSS
 """What is measured at each checkpoint, in the order of the table's columns; see `evaluate`."""
@@ -45,12 +46,16 @@ def evaluate(
         compute: where and how the checkpoints run.
 
     Returns:
-        One row for each checkpoint. The first five measures leave out the first token of every sequence.
+        One row for each checkpoint. The first eight measures leave out the first token of every sequence.
 
         - revision: the checkpoint.
         - l0: active features per token.
         - dead: number of features that never fire on this text; alive: share of those that do.
         - fve: fraction of variance explained.
+        - fve_without_outliers: the same without the tokens whose norm is beyond 10 times the median at this checkpoint,
+          which have most of the variance where there are any.
+        - outliers: number of these tokens; top_norm_share: share of the squared norm that the largest .1 % of all
+          tokens have.
         - error: ``||s_c x_c - s_c x̂_c||²``, mean over tokens. On the scale of training, predicting zero gives about D.
         - ce_clean: next-token cross-entropy in nats with the model's own activations.
         - ce_spliced, ce_zero: the same with the reconstruction in their place, and with zero in their place.
@@ -183,11 +188,16 @@ def _reconstruction(
     n_alive = len(torch.unique(firings))
     x = decomposition.x[token_mask].unsqueeze(1)
     reconstruction = decomposition.reconstruction[token_mask].unsqueeze(1)
+    norms = token_norms(x)[:, 0]
+    concentration, usual = NormConcentration.of(norms), ~is_outlier(norms)
     return {
         "l0": len(firings) / token_mask.sum().item(),
         "dead": codes.n_features - n_alive,
         "alive": n_alive / codes.n_features,
         "fve": fraction_of_variance_explained(x, reconstruction).item(),
+        "fve_without_outliers": fraction_of_variance_explained(x[usual], reconstruction[usual]).item(),
+        "outliers": concentration.outliers,
+        "top_norm_share": concentration.top_share,
         "error": ((scale * (x - reconstruction)) ** 2).sum(-1).mean().item(),
     }
 

@@ -14,7 +14,7 @@ _COLUMNS = {
         "accuracy_change_low accuracy_change_high"
     ),
     "training": "step loss l2 sparsity l0 dead",
-    "evaluation": "revision fve ce_clean ce_spliced ce_recovered l0",
+    "evaluation": "revision fve fve_without_outliers outliers top_norm_share ce_clean ce_spliced ce_recovered l0",
     "faithfulness": (
         "task revision features n faithfulness faithfulness_low faithfulness_high "
         "completeness completeness_low completeness_high"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -130,9 +131,12 @@ class TrainingData:
         # Fill a buffer of one batch.
         size = self.config.batch_size
         config = replace(self.config, buffer_tokens=size, buffer_dtype="float32")
-        buffer = ActivationBuffer(
-            self.suite, self.site, token_ids, config, compute=self.compute, limit=size, processes=self.mesh.everyone
-        )
+        with warnings.catch_warnings():
+            # The training batches warn of tokens of huge norm
+            warnings.filterwarnings("ignore", message="a few tokens are of huge norm")
+            buffer = ActivationBuffer(
+                self.suite, self.site, token_ids, config, compute=self.compute, limit=size, processes=self.mesh.everyone
+            )
         x = next(buffer, None)
         if x is None:
             raise CrosscoderError(

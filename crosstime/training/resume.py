@@ -179,8 +179,15 @@ class TrainingState:
             "buffer.generator": self.buffer.generator,
             "buffer.scales": self.buffer.scales,
         }
+        if self.buffer.medians is not None:
+            buffer["buffer.medians"] = self.buffer.medians
         counts = {name: getattr(self.buffer, name) for name in _BUFFER_COUNTS}
-        facts = {"step": self.step, "identity": self.identity, "log": self.log, "buffer": counts}
+        facts = {
+            "step": self.step,
+            "identity": self.identity,
+            "log": self.log,
+            "buffer": counts | {"left_out": self.buffer.left_out},
+        }
         metadata = {"format": FORMAT, "facts": json.dumps(facts)}
 
         # A run that resumes with another number of shards leaves no state of the earlier number behind.
@@ -220,6 +227,8 @@ class TrainingState:
                 sequences=facts["buffer"]["sequences"],
                 digest=facts["buffer"]["digest"],
                 exhausted=facts["buffer"]["exhausted"],
+                medians=tensors.pop("buffer.medians", None),
+                left_out=int(facts["buffer"].get("left_out", 0)),
             )
             return cls(facts["step"], facts["identity"], facts["log"], tensors, buffer)
         except (RunError, KeyError, TypeError, ValueError) as error:

@@ -185,6 +185,8 @@ def train(
                     validation=validation,
                     bar=bar,
                 )
+    if data.max_activation_norm_multiple is not None:
+        crosscoder.origin = replace(origin, training=settings | {"tokens_left_out": batches.left_out})
     return TrainingResult(crosscoder.cpu().eval(), pd.DataFrame(log), batches.tokens)
 
 
@@ -195,6 +197,7 @@ def _settings(config: TrainerConfig, data: DataConfig) -> dict[str, object]:
         "batch_size": data.batch_size,
         "sequence_length": data.sequence_length,
         "data_seed": data.seed,
+        **data.norm_settings(),
     }
 
 

@@ -39,7 +39,8 @@ class ReportInput:
             accuracy_change, logit_difference, logit_difference_change; optionally the bounds of both changes:
             accuracy_change_low and accuracy_change_high, and low and high for the logit difference.
         training: step, loss, l2, sparsity, l0, dead.
-        evaluation: revision, fve (fraction of variance explained), ce_clean, ce_spliced, ce_recovered, l0.
+        evaluation: revision, fve (fraction of variance explained), ce_clean, ce_spliced, ce_recovered, l0; also
+            fve_without_outliers, outliers, top_norm_share.
         contexts: prompts and texts on which each feature fires.
         faithfulness: how much of a task the top n features keep, as `crosstime.faithfulness` returns it; with a
             control, the column ``features`` is "top" or "random".

@@ -12,6 +12,7 @@ from crosstime.report.charts.faithfulness import WIDEST_INTERVAL
 from crosstime.report.charts.panels import ABSENT_BELOW, SPECIFIC_ABOVE
 from crosstime.report.columns import ERROR_TERM, distinct
 from crosstime.report.numbers import UNDEFINED, count, decimals_for, with_interval
+from crosstime.report.outlier_note import outlier_note
 from crosstime.report.page.browser import feature_browser
 from crosstime.report.page.features import feature_link, strongest_note
 from crosstime.report.page.lives import lives_table
@@ -153,6 +154,7 @@ def _crosscoder(report: ReportInput, pictures: Pictures) -> list[Child]:
     return [
         introduction,
         table(columns, cells, caption=caption) if cells else _remark("The crosscoder was not evaluated."),
+        _remark(note) if (note := outlier_note(report.evaluation)) else None,
         _figure("training", pictures, "Training of the crosscoder.", "No training curves were kept."),
     ]
 

@@ -25,7 +25,7 @@ class CrosscoderRecipe(TrainerConfig):
     """Keys of every kind; the hyper-parameters are those of the kind's configuration.
 
     Attributes:
-        batch_size, buffer_tokens, buffer_dtype, validation: see `DataConfig`.
+        batch_size, buffer_tokens, buffer_dtype, validation, max_activation_norm_multiple, scale_by: see `DataConfig`.
         save_every: steps after which the state of training is saved, to resume from; see `Checkpointing`.
         precision: dtype of the matrix products, float32 or bfloat16; default: bfloat16 on a GPU that supports it.
         loggers: where metrics are written, besides ``metrics.jsonl``: tensorboard, wandb.
@@ -36,6 +36,8 @@ class CrosscoderRecipe(TrainerConfig):
     buffer_dtype: str = DataConfig.buffer_dtype
     save_every: int = Checkpointing.every
     validation: float = DataConfig.validation
+    max_activation_norm_multiple: float | None = DataConfig.max_activation_norm_multiple
+    scale_by: str = DataConfig.scale_by
     precision: str | None = None
     loggers: list[str] = field(default_factory=list)
 
@@ -66,6 +68,8 @@ class CrosscoderRecipe(TrainerConfig):
             buffer_dtype=self.buffer_dtype,
             validation=self.validation,
             seed=seed,
+            max_activation_norm_multiple=self.max_activation_norm_multiple,
+            scale_by=self.scale_by,
         )
 
     def checkpointing(self, path: Path) -> Checkpointing:

@@ -28,7 +28,10 @@ class Train(Stage):
     def dependencies(self, inputs: Inputs, ledger: Ledger) -> object:
         """Checkpoints, site, text, and all hyper-parameters; not how often the state is saved, nor the loggers."""
         recipe, table = inputs.recipe, inputs.recipe.crosscoder
-        settings = {key: value for key, value in asdict(table).items() if key not in ("save_every", "loggers")}
+        passed_over = {"save_every", "loggers", "max_activation_norm_multiple", "scale_by"}
+        settings = {key: value for key, value in asdict(table).items() if key not in passed_over}
+        # The settings about norms are there where they are not the defaults, as in runs made before there was a choice
+        settings |= table.data_config().norm_settings()
         return {
             "suite": inputs.compared.fingerprint,
             "site": recipe.compare.site,
