@@ -5,7 +5,7 @@ PIP_FLAGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick newest fuzz ndif-test docs bench bench-peers lint format clean help
+.PHONY: demo test quick long newest fuzz ndif-test docs bench bench-peers lint format clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -42,11 +42,14 @@ lint: $(VENV)/.dev  ## ruff (lint and format), mypy
 # The tensors of the tests are tiny: one single-threaded process per core is faster than threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
 
-test: lint  ## lint, then all tests
-	$(PYTEST)
+test: lint  ## lint, then all tests but those that take minutes
+	$(PYTEST) -m 'not long'
 
 quick: lint  ## lint, then the tests that take seconds
 	$(PYTEST) -m 'not slow'
+
+long: $(VENV)/.dev  ## the tests that take minutes: the recipes of the papers in their small form
+	$(PYTEST) --dist load -m long
 
 # The wheel is installed, not the working tree, so that a file that is missing from the package is missed here. torch
 # stays that of constraints.txt: its newest release on PyPI brings gigabytes of CUDA libraries.

@@ -53,6 +53,7 @@ def test_what_a_small_form_leaves_is_the_papers(name: str):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared suites and data are not beside the checkout")
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_small_form_runs_in_full(name: str, tmp_path: Path):
@@ -72,6 +73,7 @@ def test_a_small_form_runs_in_full(name: str, tmp_path: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_evolution_of_concepts_runs_in_full_on_a_tiny_suite(tmp_path: Path):
     """At least 16 checkpoints trained in the run, codes of each checkpoint, and what the guide reads off the tables."""
     fewer = ["crosscoder.steps=40", "crosscoder.buffer_tokens=4096", "corpus.sentences=12000", "suite.tiny.steps=32"]

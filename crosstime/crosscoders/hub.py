@@ -93,7 +93,7 @@ class OnHub(PyTorchModelHubMixin):
         if folder.is_dir():
             return cls.load(folder / WEIGHTS)
 
-            from huggingface_hub import hf_hub_download
+        from huggingface_hub import hf_hub_download
 
         try:
             path = hf_hub_download(
