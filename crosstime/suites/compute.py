@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import torch
 
-from crosstime.errors import CrosstimeError, SuiteError
+from crosstime.errors import CrosstimeError
 from crosstime.suites.suite import Suite
 from interventions import MAX_TOKENS, Model, Remote
 from interventions.remote.pause import until
@@ -162,9 +162,11 @@ class Compute:
         """
         checkpoint = suite[revision]
         self.verify(suite)
+        # A branch may move, so that the commit whose weights were compared with the others is the one that is opened
+        commit = None if checkpoint.hub_revision is None or self.hosted else suite.weights(revision).commit
         model = Model.open(
             checkpoint.source,
-            revision=checkpoint.hub_revision,
+            revision=commit or checkpoint.hub_revision,
             tokenizer=suite.tokenizer,
             device=self.torch_device,
             dtype=DTYPES[self.dtype],
@@ -172,8 +174,8 @@ class Compute:
             remote=self.remote,
             max_tokens=self.max_tokens,
         )
-        if checkpoint.hub_revision is not None and not self.hosted:
-            _refuse_other_commit(model, suite, revision)
+        if commit is not None:
+            model.name = f"{checkpoint.source}@{checkpoint.hub_revision}"
         if self.remote is not None and self.hosted and model.dtype != DTYPES[self.dtype]:
             warnings.warn(
                 f"{self.remote.host} runs {model.name} in {str(model.dtype).removeprefix('torch.')}, not in "
@@ -182,17 +184,6 @@ class Compute:
                 stacklevel=2,
             )
         return model
-
-
-def _refuse_other_commit(model: Model, suite: Suite, revision: str) -> None:
-    """Refuse a checkpoint whose branch on the Hub has moved since its weights were compared with the others."""
-    verified, opened = suite.weights(revision).commit, getattr(model.config, "_commit_hash", None)
-    if verified is not None and opened is not None and opened != verified:
-        model.close()
-        raise SuiteError(
-            f"revision {revision!r} of {suite[revision].source} stood at commit {verified} when the suite was checked, "
-            f"and stands at {opened} now: start again"
-        )
 
 
 def _refuse_missing(device: torch.device) -> None:

@@ -104,8 +104,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _folder(self, name: str, branch: str) -> Path | None:
         """The folder of a branch, which may be named by its commit."""
-        branches = self.hub.repositories[name]
-        return next((folder for each, folder in branches.items() if branch in (each, commit(name, each))), None)
+        folders = self.hub.repositories[name].items()
+        names = ((each, commit(name, each), commit(name, folder.name)) for each, folder in folders)
+        return next((folder for known, (_, folder) in zip(names, folders, strict=True) if branch in known), None)
 
     def _json(self, content: object) -> None:
         self._send(HTTPStatus.OK, json.dumps(content).encode(), {"Content-Type": "application/json"})

@@ -56,7 +56,7 @@ def offer(monkeypatch):
 
 
 def test_pyproject_offers_every_built_in_family():
-    project = tomllib.loads((Path(tasks.__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
     offered = project["project"]["entry-points"][registry.GROUP]
     assert set(offered) == set(BUILT_IN)
     for name, target in offered.items():

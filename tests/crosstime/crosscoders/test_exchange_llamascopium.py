@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from benchmarks.peers.peer import HERE, MISSING, environment
 from crosstime.crosscoders import exchange
 from crosstime.crosscoders.activation_functions import Activation, BatchTopK, JumpReLU, PerCheckpointJumpReLU, ReLU
 from crosstime.crosscoders.crosscoder import CrossCoder
@@ -23,7 +22,9 @@ from interventions import Site
 
 D, F, T = 6, 15, 40
 STEPS = ("step0", "step2", "step512", "step1000", "main")
-needs_tools = pytest.mark.skipif(environment() is None, reason=MISSING)
+# The benchmarks are no part of the installed package
+peer = pytest.importorskip("benchmarks.peers.peer", reason="benchmarks are not here")
+needs_tools = pytest.mark.skipif(peer.environment() is None, reason=peer.MISSING)
 
 
 def randn(*shape: int, seed: int) -> Tensor:
@@ -240,7 +241,7 @@ def test_a_decoder_norm_of_zero_is_told_because_their_codes_are_nan(tmp_path: Pa
 
 
 def run_theirs(*arguments: object) -> None:
-    script = [environment(), HERE / "llamascopium_exchange.py", *arguments]
+    script = [peer.environment(), peer.HERE / "llamascopium_exchange.py", *arguments]
     done = subprocess.run(list(map(str, script)), capture_output=True, text=True, check=False)
     assert not done.returncode, done.stderr[-2000:]
 
