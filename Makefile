@@ -84,7 +84,7 @@ bench: $(VENV)/.user  ## measure speed and memory against naive implementations,
 	$(BIN)/python -m benchmarks --json benchmarks/results
 	$(BIN)/python -m benchmarks.page > docs/benchmarks.md
 
-bench-peers: $(VENV)/.user  ## install SAELens and llamascopium in an environment that `bench` compares training with
+bench-peers: $(VENV)/.user  ## install SAELens, llamascopium and lm-eval in an environment, for comparisons of `bench`
 	$(BIN)/python -m benchmarks.peers.peer $(PIP_FLAGS)
 
 format: $(VENV)/.dev  ## format the code with ruff

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import re
+import subprocess
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -88,7 +92,8 @@ class Result:
         device: ``cpu`` or ``cuda``.
         sizes: sizes of the model and the data, number of timed runs, how memory was measured.
         rows: the comparisons.
-        versions: versions of Python and the relevant packages, the machine and its number of threads.
+        versions: commit of the code, date, versions of Python and the relevant packages, the machine and its number of
+            threads.
     """
 
     benchmark: str
@@ -140,11 +145,49 @@ def versions() -> dict[str, Any]:
     packages = {package: version(package) for package in PACKAGES}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return packages | {
+        "commit": commit(),
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
+        "processor": processor(),
         "threads": torch.get_num_threads(),
         "cuda_device": gpu,
     }
+
+
+def commit() -> str | None:
+    """Return the commit of the code, with a plus sign if files differ from it; None outside a repository.
+
+    Results are written while a series of benchmarks runs, so that changes of results do not count.
+    """
+    try:
+        revision = _git("rev-parse", "--short=10", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results", ":!docs")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return f"{revision}+" if changed else revision
+
+
+def processor() -> str:
+    """Return the name of the processor and the number of its cores that this process may use.
+
+    Examples:
+        >>> processor().endswith("cores") or processor().endswith("core")
+        True
+    """
+    names = re.findall(r"^model name\s*: (.+)$", _text(Path("/proc/cpuinfo")), re.M)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {cores} core{'s'[: cores != 1]}"
+
+
+def _git(*arguments: str) -> str:
+    """Return what git prints about the repository of this file."""
+    command = ["git", "-C", str(Path(__file__).resolve().parents[1]), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def short(number: float | None) -> str:

@@ -3,7 +3,7 @@
 # Suites of checkpoints, and tasks
 from .suites.suite import Suite as Suite
 from .suites.compute import Compute as Compute
-from .suites.corpus import TextSample as TextSample
+from .suites.text_sample import TextSample as TextSample
 from .namespaces import tasks as tasks
 from .suites.accuracy import accuracy as accuracy
 from .suites.similarity import similarity as similarity
@@ -14,13 +14,13 @@ from .suites.train_tiny_suite import train_tiny_suite as train_tiny_suite
 # Crosscoders
 from .namespaces import Site as Site
 from .training.train import train as train
-from .training.l1 import L1Config as L1Config
-from .training.topk import TopKConfig as TopKConfig
-from .training.topk import BatchTopKConfig as BatchTopKConfig
-from .training.jumprelu import JumpReLUConfig as JumpReLUConfig
-from .training.jumprelu_per_checkpoint import PerCheckpointJumpReLUConfig as PerCheckpointJumpReLUConfig
+from .training.l1_config import L1Config as L1Config
+from .training.topk_config import TopKConfig as TopKConfig
+from .training.topk_config import BatchTopKConfig as BatchTopKConfig
+from .training.jumprelu_config import JumpReLUConfig as JumpReLUConfig
+from .training.jumprelu_per_checkpoint_config import PerCheckpointJumpReLUConfig as PerCheckpointJumpReLUConfig
 from .activations.data_config import DataConfig as DataConfig
-from .training.resume import Checkpointing as Checkpointing
+from .training.checkpointing import Checkpointing as Checkpointing
 from .training.loggers import Logging as Logging
 from .activations.harvest import harvest as harvest
 from .activations.estimate_scales import estimate_scales as estimate_scales

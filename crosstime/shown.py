@@ -5,9 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 if TYPE_CHECKING:
+    import pandas as pd
+
     from crosstime.report.page.markup import Markup
 
 MAX_ROWS = 12
@@ -58,6 +58,7 @@ def html_table(table: pd.DataFrame, caption: str, *, max_rows: int = MAX_ROWS) -
         max_rows: number of rows to show.
 
     Examples:
+        >>> import pandas as pd
         >>> "&lt;b&gt;" in html_table(pd.DataFrame({"token": ["<b>"]}), "tokens")
         True
     """
@@ -73,6 +74,8 @@ def html_table(table: pd.DataFrame, caption: str, *, max_rows: int = MAX_ROWS) -
 
 def _cells(values: pd.Series) -> list[str]:
     """The text of every cell of a column."""
+    import pandas as pd
+
     from crosstime.report.numbers import MISSING, decimals_for, number
 
     if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from interventions.errors import InterventionError
+from interventions.option_names import AGGREGATIONS
 from user_input.nearest import nearest
 
-AGGREGATIONS = ("sum", "ctt", "ctt-released")
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor
+
 CTT_THRESHOLD = 0.1
 """Effects of one feature at one position that are not larger than this count as zero in CTT."""
 CTT_BATCH_SIZE = 4
@@ -46,6 +47,7 @@ class Aggregation:
         InterventionError: an unknown name, a negative threshold, or a batch size or number of columns below 1.
 
     Examples:
+        >>> import torch
         >>> Aggregation("ctt-released", columns=6).prompt_weights(torch.tensor([4, 2, 2])).tolist()
         [0.5, 0.5, 0.5]
 
@@ -82,6 +84,8 @@ class Aggregation:
         Args:
             lengths: number of tokens of each prompt.
         """
+        import torch
+
         n_prompts = len(lengths)
         if self.name == "sum":
             return torch.ones(n_prompts, dtype=torch.float64)

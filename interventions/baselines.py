@@ -12,11 +12,9 @@ from torch import Tensor
 from interventions.codes import Codes
 from interventions.decomposition import Decomposition
 from interventions.errors import InterventionError
+from interventions.option_names import BASELINES
 from interventions.prompts import Sequences
 from user_input.nearest import nearest
-
-BASELINES = ("zero", "mean", "resample", "patch")
-"""Names of baselines; any other is given as a `Baseline`."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,10 +15,6 @@ from torch import Tensor
 from interventions.errors import MemoryBudgetError
 from interventions.prompts import Batch, Sequences
 
-MAX_TOKENS = 512
-"""Default batch budget: slots, padding included, in one forward pass. Measured on CPUs, where larger batches cost
-memory and are no faster; on a GPU set it to 16,384 or more."""
-
 _LIBC = ctypes.CDLL(None) if os.name == "posix" else None
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from interventions.aggregation import CTT_BATCH_SIZE, CTT_COLUMNS, CTT_THRESHOLD, Aggregation
-from interventions.baselines import BASELINES, Baseline
 from interventions.errors import InterventionError
-from interventions.metrics import METRICS, AnyMetric
-from interventions.quadrature import RULES
+from interventions.option_names import BASELINES, METHODS, METRIC_NAMES, RULES
 from user_input.nearest import nearest
 
-METHODS = ("ig", "atp", "exact")
+if TYPE_CHECKING:
+    from interventions.baselines import Baseline
+    from interventions.metrics import AnyMetric
+
 NAMED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "default": {},
@@ -79,7 +80,7 @@ class Estimator:
         for option, value, names in (
             ("method", self.method, METHODS),
             ("baseline", self.baseline, BASELINES),
-            ("metric", self.metric, METRICS),
+            ("metric", self.metric, METRIC_NAMES),
             ("quadrature rule", self.quadrature, RULES),
         ):
             if isinstance(value, str) and value not in names:

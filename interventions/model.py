@@ -12,7 +12,8 @@ import torch
 from nnsight import TransformersModel
 
 from interventions.bare_model import BareModel, Findings
-from interventions.budget import MAX_TOKENS, free_memory
+from interventions.budget import free_memory
+from interventions.default_budget import MAX_TOKENS
 from interventions.errors import CheckpointLoadError, InterventionError, RevisionUnknownError
 from interventions.load_model import load_model, read_config
 from interventions.own_code import own_code_refusal

@@ -8,9 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interventions.errors import InterventionError
+from interventions.option_names import RULES
 from user_input.nearest import nearest
-
-RULES = ("gauss-legendre", "midpoint", "left")
 
 
 def nodes_and_weights(rule: str, steps: int) -> tuple[Float[Tensor, " K"], Float[Tensor, " K"]]:

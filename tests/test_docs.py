@@ -17,7 +17,7 @@ from crosstime.cli.main import app
 from crosstime.cli.reference import reference
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.recipe.shipped import shipped
-from crosstime.runs.stages.registry import NAMES
+from crosstime.runs.stages.names import NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

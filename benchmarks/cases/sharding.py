@@ -19,9 +19,10 @@ from crosstime import Site
 from crosstime.crosscoders.feature_shard import FeatureShard
 from crosstime.crosscoders.origin import Origin
 from crosstime.machine.processes import ALONE, join_processes
-from crosstime.training.l1 import L1Config
-from crosstime.training.topk import BatchTopKConfig
-from crosstime.training.trainer import TrainerConfig
+from crosstime.training.l1_config import L1Config
+from crosstime.training.topk_config import BatchTopKConfig
+from crosstime.training.trainer_config import TrainerConfig
+from crosstime.training.trainer_of import trainer_of
 
 MEGABYTE = 1 << 20
 STEPS = 4
@@ -107,7 +108,7 @@ def prepare(
         config = KINDS[kind](features)
         origin = Origin("random", tuple(f"step{c}" for c in range(sizes.checkpoints)), Site(0), sizes.d_model)
         crosscoder = config.crosscoder(origin, shard=FeatureShard(features, processes))
-        trainer = config.trainer(crosscoder)
+        trainer = trainer_of(config, crosscoder)
         generator = torch.Generator().manual_seed(0)
 
         def step(number: int) -> None:

@@ -11,7 +11,7 @@ from benchmarks.timing import seconds
 from crosstime.evolution.recovery import DECODER, recovery
 from crosstime.training.kinds import KINDS
 from crosstime.training.planted import Planted, plant, train_planted
-from crosstime.training.trainer import TrainerConfig
+from crosstime.training.trainer_config import TrainerConfig
 
 TARGET = 0.9
 PLAIN = "plain"

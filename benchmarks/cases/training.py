@@ -28,7 +28,9 @@ from benchmarks.result import Result, Row
 from benchmarks.timing import medians
 from crosstime import BatchTopKConfig, CrossCoder, L1Config
 from crosstime.crosscoders.origin import Origin
-from crosstime.training.trainer import Trainer, TrainerConfig
+from crosstime.training.trainer import Trainer
+from crosstime.training.trainer_config import TrainerConfig
+from crosstime.training.trainer_of import trainer_of
 from interventions import Site
 
 LR, L1 = 1e-4, 0.5
@@ -197,7 +199,7 @@ def trainer(config: TrainerConfig, sizes: Sizes, device: torch.device, precision
     """Return our trainer of a new crosscoder."""
     origin = Origin("random", tuple(f"step{c}" for c in range(sizes.checkpoints)), Site(0), sizes.width)
     crosscoder = CrossCoder(origin, sizes.features, activation=config.activation()).to(device)
-    return config.trainer(crosscoder, precision=precision)
+    return trainer_of(config, crosscoder, precision=precision)
 
 
 def activations(sizes: Sizes, device: torch.device) -> Tensor:

@@ -20,8 +20,8 @@ from crosstime.evolution.decoder_evolution import decoder_evolution
 from crosstime.runs.folder import RunFolder
 from crosstime.runs.inputs import Inputs
 from crosstime.runs.recipe.recipe import Recipe
-from crosstime.suites.corpus import TextSample
-from crosstime.training.jumprelu import JumpReLUConfig
+from crosstime.suites.text_sample import TextSample
+from crosstime.training.jumprelu_config import JumpReLUConfig
 from crosstime.training.train import train
 
 CAN_DO = 0.9

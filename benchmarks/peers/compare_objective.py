@@ -20,8 +20,9 @@ from benchmarks.peers.peer import HERE, MISSING, environment
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.origin import Origin
 from crosstime.machine.tensors import read_tensors, write_tensors
-from crosstime.training.jumprelu_per_checkpoint import PENALTIES, PerCheckpointJumpReLUConfig
+from crosstime.training.jumprelu_per_checkpoint_config import PENALTIES, PerCheckpointJumpReLUConfig
 from crosstime.training.search_decoder_norm import search_decoder_norm
+from crosstime.training.trainer_of import trainer_of
 from interventions import Site
 
 WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec")
@@ -55,7 +56,7 @@ def ours(config: PerCheckpointJumpReLUConfig, crosscoder: CrossCoder, x: Tensor)
     # Forward and backward pass, at a step whose penalty has its full weight
     start = crosscoder
     crosscoder = copy.deepcopy(start)
-    trainer = config.trainer(crosscoder)
+    trainer = trainer_of(config, crosscoder)
     losses = trainer.losses(x[0], config.steps)
     losses.loss.backward()
     scaled = x[0] * crosscoder.scales.unsqueeze(-1)
@@ -70,7 +71,7 @@ def ours(config: PerCheckpointJumpReLUConfig, crosscoder: CrossCoder, x: Tensor)
 
     # Training steps from the same weights
     crosscoder = copy.deepcopy(start)
-    trainer = config.trainer(crosscoder)
+    trainer = trainer_of(config, crosscoder)
     for step, batch in enumerate(x):
         trainer.update(step, batch)
     return values | {f"trained.{name}": weight.detach() for name, weight in _weights(crosscoder).items()}

@@ -83,19 +83,20 @@ class Peer:
 
     def step(self) -> float:
         """Take one training step, and return its time in seconds as measured by the tool's process."""
-        return self._request(STEP)
+        return self.request(STEP)["seconds"]
 
     def products(self) -> float:
         """Run bare products with the same FLOPs in the tool's process, and return their time in seconds."""
-        return self._request(PRODUCTS)
+        return self.request(PRODUCTS)["seconds"]
 
-    def _request(self, command: str) -> float:
+    def request(self, command: str) -> dict[str, Any]:
+        """Send a command to the script, and return its answer: the time in seconds, and whatever else it sends."""
         try:
             self._process.stdin.write(f"{command}\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             pass
-        return self._read_answer()["seconds"]
+        return self._read_answer()
 
     def _read_answer(self) -> dict[str, Any]:
         line = self._process.stdout.readline()

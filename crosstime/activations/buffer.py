@@ -13,8 +13,9 @@ from torch import Tensor
 
 from crosstime.activations.data_config import DataConfig
 from crosstime.errors import CrosscoderError
+from crosstime.machine.dtypes import torch_dtype
 from crosstime.machine.processes import ALONE, Processes
-from crosstime.suites.compute import DTYPES, Compute
+from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
 from crosstime.suites.token_norms import OUTLIER, is_outlier, token_norms, warn_of_outliers
 from interventions import Model, Sequences, Site, fetch
@@ -85,7 +86,7 @@ class ShuffledBuffer(ABC):
         self._revisions = tuple(revisions)
         self._medians: Float[Tensor, " C"] | None = None
         self._generator = torch.Generator().manual_seed(data.seed)
-        self._dtype = DTYPES[data.buffer_dtype]
+        self._dtype = torch_dtype(data.buffer_dtype)
         self._activations = torch.empty(0, len(revisions), d_model, dtype=self._dtype)
         self._order = torch.empty(0, dtype=torch.int64)
         self._n_unserved = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crosstime.errors import CrosscoderError
-from crosstime.suites.compute import DTYPES
+from crosstime.machine.dtypes import DTYPES
 from user_input.nearest import nearest
 
 AVERAGES = ("mean", "median")

@@ -26,13 +26,14 @@ from crosstime.activations.manifest import (
 )
 from crosstime.activations.store import ActivationStore, checksum_of, read_tokens, scales_of
 from crosstime.errors import StoreError
+from crosstime.machine.dtypes import DTYPES, torch_dtype
 from crosstime.machine.lock import exclusive
 from crosstime.machine.progress import Bar, track
 from crosstime.machine.storage import write_json
 from crosstime.machine.tensors import write_tensors
 from crosstime.suites.allowances import allowances
 from crosstime.suites.check_length import check_length
-from crosstime.suites.compute import DTYPES, Compute
+from crosstime.suites.compute import Compute
 from crosstime.suites.corpus import documents, sequences
 from crosstime.suites.fingerprint import tokenizer_hash
 from crosstime.suites.read_lines import TextSource
@@ -225,7 +226,7 @@ class _StoreWriter:
     def check_free_space(self) -> None:
         """Reject a harvest that does not fit the disk, before any model is run."""
         shards = self.manifest["shards"]
-        bytes_per_token = DTYPES[self.made_from["dtype"]].itemsize * self.made_from["d_model"]
+        bytes_per_token = torch_dtype(self.made_from["dtype"]).itemsize * self.made_from["d_model"]
         n_sequences = sum(shards[shard]["sequences"] for missing in self.missing().values() for shard in missing)
         needed = n_sequences * self._tokens_per_sequence * bytes_per_token
         free = shutil.disk_usage(self.folder).free
@@ -274,7 +275,7 @@ class _StoreWriter:
 
     def _activations(self, model: Model, site: Site, ids: Int[Tensor, "N S"]) -> Float[Tensor, "T D"]:
         """Activations of all tokens but each sequence's first, in the dtype of the store."""
-        dtype = DTYPES[self.made_from["dtype"]]
+        dtype = torch_dtype(self.made_from["dtype"])
         activations = fetch(model, Sequences(ids.tolist()), [site])[site]
         x = activations.reshape(*ids.shape, -1)[:, 1:].to(dtype).flatten(0, 1)
         if dtype == torch.float16 and not x.isfinite().all():

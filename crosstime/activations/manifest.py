@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, TypeVar, cast
 
 from crosstime.errors import RunError, StoreError
+from crosstime.machine.dtypes import DTYPES, torch_dtype
 from crosstime.machine.storage import is_plain_name, read_json
 from crosstime.suites.allowances import Allowances
-from crosstime.suites.compute import DTYPES
 from interventions import Site
 from user_input.first_line import first_line
+from user_input.home import expanded
 
 FORMAT = "crosstime-activations-1"
 MANIFEST = "manifest.json"
@@ -151,7 +153,7 @@ def check_manifest(manifest: Mapping[str, Any]) -> None:
         if not set(activations) <= set(revisions) or (store_complete and len(activations) < len(revisions)):
             raise ValueError("activations must belong to the revisions, and to all of them in a complete store")
         for entry in activations.values():
-            _check_file(entry, n_sequences * (sequence_length - 1) * d_model * DTYPES[dtype].itemsize)
+            _check_file(entry, n_sequences * (sequence_length - 1) * d_model * torch_dtype(dtype).itemsize)
             _check_positive(entry["norms"], "norms")
 
     # The scales of a complete store.
@@ -203,3 +205,11 @@ def _count(table: Mapping[str, Any], key: str, *, minimum: int) -> int:
 def _check_positive(value: Any, name: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
         raise ValueError(f"{name} must be a positive number")
+
+
+def has_manifest(folder: str | os.PathLike[str]) -> bool:
+    """Whether a path is the folder of a store of activations, finished or not."""
+    try:
+        return (expanded(folder) / MANIFEST).is_file()
+    except (OSError, ValueError):  # not a valid file name
+        return False

@@ -19,11 +19,19 @@ from torch import Tensor
 
 from crosstime.activations.buffer import BufferState, ShuffledBuffer
 from crosstime.activations.data_config import DataConfig
-from crosstime.activations.manifest import MANIFEST, FileEntry, MadeFrom, Manifest, read_manifest, refuse_differences
+from crosstime.activations.manifest import (
+    MANIFEST,
+    FileEntry,
+    MadeFrom,
+    Manifest,
+    has_manifest,
+    read_manifest,
+    refuse_differences,
+)
 from crosstime.errors import RunError, StoreError
+from crosstime.machine.dtypes import torch_dtype
 from crosstime.machine.tensors import TensorError, check_tensor, read_tensors
 from crosstime.shown import Shown
-from crosstime.suites.compute import DTYPES
 from crosstime.suites.suite import Suite
 from interventions import Site
 from user_input.first_line import first_line
@@ -110,7 +118,7 @@ class ActivationStore(Shown):
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the stored activations."""
-        return DTYPES[self.made_from["dtype"]]
+        return torch_dtype(self.made_from["dtype"])
 
     @property
     def sequence_length(self) -> int:
@@ -304,7 +312,7 @@ def store_at(source: object) -> ActivationStore | None:
     sources = [source] if isinstance(source, str | os.PathLike) else source
     if not isinstance(sources, Sequence):
         return None
-    stores = [path for path in sources if isinstance(path, str | os.PathLike) and _has_manifest(path)]
+    stores = [path for path in sources if isinstance(path, str | os.PathLike) and has_manifest(path)]
     if not stores:
         return None
     if len(sources) > 1:
@@ -312,13 +320,6 @@ def store_at(source: object) -> ActivationStore | None:
             f"an activation store must be the only source of a training run: {stores[0]} is given with other sources"
         )
     return ActivationStore.open(stores[0])
-
-
-def _has_manifest(folder: str | os.PathLike[str]) -> bool:
-    try:
-        return (expanded(folder) / MANIFEST).is_file()
-    except (OSError, ValueError):  # not a valid file name
-        return False
 
 
 def read_tokens(path: Path) -> Int[Tensor, "N S"]:

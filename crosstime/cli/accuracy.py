@@ -55,22 +55,20 @@ def accuracy(
     """
     from dataclasses import replace
 
-    from rich.console import Console
-
     import tasks
     from crosstime.cli.options import open_compute, open_suite
-    from crosstime.cli.output import print_paths, print_traffic, save_charts, save_equal_weights
-    from crosstime.cli.tables import accuracy_table
-    from crosstime.machine.storage import write_table
-    from crosstime.suites.accuracy import accuracy as measure_accuracy
-    from interventions import Bootstrap
 
-    # Measure
+    # Read the options, without PyTorch
+    loaded = [replace(tasks.load(name, path, limit=limit, seed=seed), prepend=prepend) for name in names]
     checkpoints = open_suite(
         suite, revisions, allow_equal_weights=allow_equal_weights, trust_remote_code=trust_remote_code
     )
     compute = open_compute(device, dtype, max_tokens, remote, folder=out)
-    loaded = [replace(tasks.load(name, path, limit=limit, seed=seed), prepend=prepend) for name in names]
+
+    # Measure
+    from crosstime.suites.accuracy import accuracy as measure_accuracy
+    from interventions import Bootstrap
+
     table = measure_accuracy(
         checkpoints,
         loaded,
@@ -81,6 +79,12 @@ def accuracy(
     )
 
     # Write, draw and print
+    from rich.console import Console
+
+    from crosstime.cli.output import print_paths, print_traffic, save_charts, save_equal_weights
+    from crosstime.cli.tables import accuracy_table
+    from crosstime.machine.storage import write_table
+
     write_table(out / "accuracy.csv", table)
     weights = save_equal_weights(out / "accuracy.csv", checkpoints)
     charts = save_charts(out, accuracy_charts(table))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from crosstime.crosscoders.origin import Origin
     from crosstime.suites.compute import Compute
-    from crosstime.suites.corpus import TextSample
+    from crosstime.suites.text_sample import TextSample
 
 
 def convert(
@@ -59,27 +59,39 @@ def convert(
     """
     from dataclasses import replace
 
-    from rich.console import Console
-
-    from crosstime.cli.options import comma_separated, open_compute, read_scales
-    from crosstime.cli.output import print_line
-    from crosstime.crosscoders import exchange
+    from crosstime.cli.options import (
+        comma_separated,
+        open_compute,
+        read_scales,
+        refuse_missing_crosscoder,
+        refuse_missing_text,
+    )
+    from crosstime.crosscoders.exchange.format_names import refuse_unknown_format
     from crosstime.errors import CrosscoderError
-    from crosstime.suites.corpus import TextSample
+    from crosstime.suites.text_sample import TextSample
 
-    # Read the options
+    # Read the options, without PyTorch
     numbers = read_scales(scales)
     names = None if revisions is None else comma_separated(revisions)
     if (scales_from is None) != (corpus is None) or (scales is not None and scales_from is not None):
         raise CrosscoderError("scales are either given with --scales, or estimated with --scales-from and --corpus")
-    exchange.check_target(target, to)
+    refuse_unknown_format(to)
+    if of is not None:
+        refuse_unknown_format(of)
+    refuse_missing_crosscoder(source)
+    if corpus is not None:
+        refuse_missing_text(corpus)
+    sample = TextSample(sequences, length)
 
     # Read the crosscoder, and estimate its scales
+    from crosstime.crosscoders import exchange
+
+    exchange.check_target(target, to)
     estimate, note = None, ""
     if scales_from is not None and corpus is not None:
         note = f"estimated from {scales_from} on {corpus}, {sequences} sequences of {length} tokens"
         compute = open_compute(device, dtype, max_tokens)
-        estimate = _estimator(scales_from, corpus, TextSample(sequences, length), compute, first_tokens=first_tokens)
+        estimate = _estimator(scales_from, corpus, sample, compute, first_tokens=first_tokens)
     crosscoder = exchange.read(
         source, format=of, suite=suite, revisions=names, site=site, scales=estimate or numbers, ignore=ignore or ()
     )
@@ -88,6 +100,10 @@ def convert(
         crosscoder.origin = replace(crosscoder.origin, training=training)
 
     # Write
+    from rich.console import Console
+
+    from crosstime.cli.output import print_line
+
     exchange.write(crosscoder, target, format=to)
     kind, origin = crosscoder.activation.name, crosscoder.origin
     checkpoints = ", ".join(origin.revisions)

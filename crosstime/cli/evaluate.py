@@ -45,29 +45,40 @@ def evaluate(
     Writes evaluation.csv with a row for each crosscoder and checkpoint, and evaluation.json with means and deviations
     over the crosscoders, to OUT. With --scales, all crosscoders have these scales, whatever their files say.
     """
-    from rich.console import Console
+    from crosstime.cli.options import (
+        open_compute,
+        open_suite,
+        read_scales,
+        refuse_missing_crosscoder,
+        refuse_missing_text,
+    )
+    from crosstime.suites.text_sample import TextSample
 
-    from crosstime.cli.options import open_compute, open_suite, read_scales
-    from crosstime.cli.output import print_paths, print_traffic, save_equal_weights
-    from crosstime.cli.tables import evaluation_table
-    from crosstime.crosscoders import exchange
-    from crosstime.crosscoders.evaluate import evaluate_seeds, over_seeds
-    from crosstime.machine.storage import write_json, write_table
-    from crosstime.report.outlier_note import outlier_note
-    from crosstime.suites.corpus import TextSample
-
-    # Open
+    # Read the options, without PyTorch
     numbers = read_scales(scales)
+    sample = TextSample(sequences, length)
+    refuse_missing_text(text)
+    for crosscoder in crosscoders:
+        refuse_missing_crosscoder(crosscoder)
     checkpoints = open_suite(suite, None, allow_equal_weights=allow_equal_weights, trust_remote_code=trust_remote_code)
     compute = open_compute(device, dtype, max_tokens, remote, folder=out)
-    loaded = [exchange.read(crosscoder, scales=numbers) for crosscoder in crosscoders]
 
     # Measure
-    sample = TextSample(sequences, length)
+    from crosstime.crosscoders import exchange
+    from crosstime.crosscoders.evaluate import evaluate_seeds, over_seeds
+
+    loaded = [exchange.read(crosscoder, scales=numbers) for crosscoder in crosscoders]
     by_crosscoder = evaluate_seeds(checkpoints, loaded, text, sample=sample, compute=compute)
     table = over_seeds(by_crosscoder)
 
     # Write and print
+    from rich.console import Console
+
+    from crosstime.cli.output import print_paths, print_traffic, save_equal_weights
+    from crosstime.cli.tables import evaluation_table
+    from crosstime.machine.storage import write_json, write_table
+    from crosstime.report.outlier_note import outlier_note
+
     write_table(out / "evaluation.csv", by_crosscoder)
     weights = save_equal_weights(out / "evaluation.csv", checkpoints.select(loaded[0].origin.revisions))
     write_json(out / "evaluation.json", table.to_dict("records"))

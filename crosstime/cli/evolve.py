@@ -61,47 +61,53 @@ def evolve(
     life cycles by decoder norm and by effect, rotation, dimensionality, tests of specificity; with --text also latent
     scaling and kinds of features; with --dip what the features that are discontinued, or that emerged, do to a dip.
     """
-    from rich.console import Console
-
     import tasks
-    from crosstime.cli.options import open_compute
-    from crosstime.cli.output import print_line, print_traffic
-    from crosstime.cli.tables import decoder_table, life_cycle_table
+    from crosstime.cli.options import open_compute, refuse_missing_crosscoder, refuse_missing_text
+    from crosstime.suites.checkpoints import refuse_missing_suite
+    from crosstime.suites.text_sample import TextSample
+
+    # Read the options, without PyTorch
+    texts = dict(_parse_language(language) for language in languages or ())
+    dip_checkpoints = None if dip is None else _parse_dip(dip)
+    sample = TextSample(sequences, length)
+    compute = open_compute(device, dtype, max_tokens, remote, sandboxed=sandboxed, folder=out)
+    refuse_missing_text(*texts.values(), *([] if text is None else [text]))
+    refuse_missing_crosscoder(crosscoder)
+    loaded_tasks = [tasks.load(name, path, limit=limit, seed=seed) for name in names]
+    refuse_missing_suite(suite)
+
+    # Open the crosscoder, attribute each task, and follow the features
     from crosstime.crosscoders.crosscoder import CrossCoder
     from crosstime.crosscoders.decompose import trained_checkpoints
     from crosstime.effects.attribute import attribute
-    from crosstime.effects.explain_dip import explain_dip
     from crosstime.evolution.evolve import TextEvidence
     from crosstime.evolution.evolve import evolve as follow_features
-    from crosstime.machine.storage import write_table
-    from crosstime.suites.corpus import TextSample
     from crosstime.suites.suite import Suite
     from interventions import Bootstrap
 
-    # Read the options, and open crosscoder and checkpoints
-    texts = dict(_parse_language(language) for language in languages or ())
-    dip_checkpoints = None if dip is None else _parse_dip(dip)
-    compute = open_compute(device, dtype, max_tokens, remote, sandboxed=sandboxed, folder=out)
     loaded = CrossCoder.load(crosscoder)
     opened = Suite.open(
         suite, loaded.origin.revisions, allow_equal_weights=allow_equal_weights, trust_remote_code=trust_remote_code
     )
     checkpoints = trained_checkpoints(opened, loaded)
-
-    # Attribute each task, and follow the features
-    loaded_tasks = [tasks.load(name, path, limit=limit, seed=seed) for name in names]
     attributions = [attribute(checkpoints, loaded, task, seed=seed, compute=compute) for task in loaded_tasks]
     tables = follow_features(
         checkpoints,
         loaded,
         attributions,
         top=top,
-        text=TextEvidence(text, texts or None, TextSample(sequences, length)),
+        text=TextEvidence(text, texts or None, sample),
         bootstrap=Bootstrap(resamples=1_000, seed=seed),
         compute=compute,
     )
 
     # Write and print the tables
+    from rich.console import Console
+
+    from crosstime.cli.output import print_line, print_traffic
+    from crosstime.cli.tables import decoder_table, life_cycle_table
+    from crosstime.machine.storage import write_table
+
     console = Console()
     for name, table in tables.items():
         write_table(out / f"{name}.csv", table)
@@ -115,6 +121,8 @@ def evolve(
 
     # Explain the dip in each task
     if dip_checkpoints is not None:
+        from crosstime.effects.explain_dip import explain_dip
+
         at, other = dip_checkpoints
         bootstrap = Bootstrap(resamples=2_000, seed=seed)
         for attribution in attributions:

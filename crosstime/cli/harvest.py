@@ -46,24 +46,27 @@ def harvest(
     After an interruption, the same command resumes; on a finished store, it compares every checksum and rewrites
     damaged files.
     """
-    from rich.console import Console
-
-    from crosstime.activations.harvest import harvest as harvest_activations
-    from crosstime.cli.options import open_compute, open_suite
-    from crosstime.cli.output import print_traffic
-    from crosstime.cli.tables import store_table
+    from crosstime.cli.options import open_compute, open_suite, refuse_missing_text
     from interventions import Site
 
+    # Read the options, without PyTorch
+    read_at = Site.parse(site)
+    refuse_missing_text(text)
+    checkpoints = open_suite(
+        suite,
+        revisions,
+        allow_equal_weights=allow_equal_weights,
+        trust_remote_code=trust_remote_code,
+        text_start=text_start,
+    )
     compute = open_compute(device, dtype, max_tokens, remote)
+
+    # Write the store
+    from crosstime.activations.harvest import harvest as harvest_activations
+
     activations = harvest_activations(
-        open_suite(
-            suite,
-            revisions,
-            allow_equal_weights=allow_equal_weights,
-            trust_remote_code=trust_remote_code,
-            text_start=text_start,
-        ),
-        Site.parse(site),
+        checkpoints,
+        read_at,
         text,
         store,
         tokens=tokens,
@@ -72,6 +75,13 @@ def harvest(
         shard_tokens=shard_tokens,
         compute=compute,
     )
+
+    # Print what it holds
+    from rich.console import Console
+
+    from crosstime.cli.output import print_traffic
+    from crosstime.cli.tables import store_table
+
     console = Console()
     console.print(store_table(activations))
     print_traffic(console, compute)

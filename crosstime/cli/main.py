@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import TYPE_CHECKING, TextIO
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -34,26 +35,49 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="crosstime",
-    help="Causal experiments on language models across their pretraining.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # Help is text: markup would take the [brackets] of a recipe's table for a style
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("demo")(with_home(demo.demo))
-app.command("run")(with_home(run.run))
-app.command("recipes")(with_home(recipes.recipes))
-app.command("status")(with_home(status.status))
-app.command("train")(with_home(train.train))
-app.command("accuracy")(with_home(accuracy.accuracy))
-app.command("similarity")(with_home(similarity.similarity))
-app.command("ngrams")(with_home(ngrams.ngrams))
-app.command("select")(with_home(select.select))
-app.command("harvest")(with_home(harvest.harvest))
-app.command("evaluate")(with_home(evaluate.evaluate))
-app.command("evolve")(with_home(evolve.evolve))
-app.command("convert")(with_home(convert.convert))
-app.command("serve")(with_home(serve.serve))
+# The list of verbs cuts what is longer than a line, so that each has a short sentence of its own
+for name, verb, summary in (
+    ("demo", demo.demo, "Run a small experiment that needs no data, in two minutes."),
+    ("run", run.run, "Run a recipe, from checkpoints to a report."),
+    ("recipes", recipes.recipes, "List the recipes that come with crosstime."),
+    ("status", status.status, "Show which stages of a run are done."),
+    ("train", train.train, "Train one crosscoder for all checkpoints of a suite."),
+    ("accuracy", accuracy.accuracy, "Measure the accuracy of each checkpoint on each task."),
+    ("similarity", similarity.similarity, "Compare activations between all pairs of checkpoints."),
+    ("ngrams", ngrams.ngrams, "Compare predictions with unigrams and bigrams of a text."),
+    ("select", select.select, "Propose checkpoints to compare."),
+    ("harvest", harvest.harvest, "Write the activations of checkpoints on a text to disk."),
+    ("evaluate", evaluate.evaluate, "Measure what crosscoders explain."),
+    ("evolve", evolve.evolve, "Follow the features of a crosscoder over training."),
+    ("convert", convert.convert, "Convert a crosscoder between file formats."),
+    ("serve", serve.serve, "Serve the report of a run on this machine."),
+):
+    app.command(name, short_help=summary)(with_home(verb))
 app.add_typer(tasks.app, name="tasks")
+
+
+def _print_version(asked: bool) -> bool:
+    """Print the version and end, for ``--version``."""
+    if asked:
+        print(f"crosstime {version('crosstime')}")
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def crosstime(
+    asked: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Causal experiments on language models across their pretraining."""
 
 
 def main() -> None:

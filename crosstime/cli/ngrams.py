@@ -47,17 +47,12 @@ def ngrams(
 
     Writes ngrams.csv and a chart to OUT.
     """
-    from rich.console import Console
+    from crosstime.cli.options import open_compute, open_suite, refuse_missing_text
+    from crosstime.suites.text_sample import TextSample
 
-    from crosstime.cli.options import open_compute, open_suite
-    from crosstime.cli.output import print_paths, print_traffic, save_charts, save_equal_weights
-    from crosstime.cli.tables import ngram_table
-    from crosstime.machine.storage import write_table
-    from crosstime.report.charts.ngrams import ngram_chart
-    from crosstime.suites.corpus import TextSample
-    from crosstime.suites.ngram_divergence import ngram_divergence
-
-    # Measure
+    # Read the options, without PyTorch
+    refuse_missing_text(text)
+    sample = TextSample(sequences, length)
     checkpoints = open_suite(
         suite,
         revisions,
@@ -66,15 +61,26 @@ def ngrams(
         text_start=text_start,
     )
     compute = open_compute(device, dtype, max_tokens, remote, folder=out)
+
+    # Measure
+    from crosstime.suites.ngram_divergence import ngram_divergence
+
     divergence = ngram_divergence(
         checkpoints,
         text,
-        TextSample(sequences, length),
+        sample,
         counted_sequences=counted,
         compute=compute,
     )
 
     # Write, draw and print; the chart needs the checkpoints' training tokens
+    from rich.console import Console
+
+    from crosstime.cli.output import print_paths, print_traffic, save_charts, save_equal_weights
+    from crosstime.cli.tables import ngram_table
+    from crosstime.machine.storage import write_table
+    from crosstime.report.charts.ngrams import ngram_chart
+
     write_table(out / "ngrams.csv", divergence)
     weights = save_equal_weights(out / "ngrams.csv", checkpoints)
     charts = save_charts(out, {} if divergence["tokens"].isna().any() else {"ngrams": ngram_chart(divergence)})

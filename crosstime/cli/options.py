@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from user_input.home import expanded
+
 if TYPE_CHECKING:
     from crosstime.suites.compute import Compute
     from crosstime.suites.suite import Suite
@@ -89,6 +91,7 @@ def open_compute(
     *,
     sandboxed: str = "auto",
     folder: Path | None = None,
+    feature_shards: int = 1,
 ) -> Compute:
     """Where and how checkpoints run.
 
@@ -100,7 +103,31 @@ def open_compute(
 
     table = RemoteRecipe(remote, {"true": True, "false": False}.get(sandboxed, sandboxed))
     jobs = {} if folder is None else JobFile(folder / "jobs.json")
-    return Compute(device, dtype, max_tokens, table.open(jobs))
+    return Compute(device, dtype, max_tokens, table.open(jobs), feature_shards)
+
+
+def refuse_missing_text(*sources: str) -> None:
+    """Refuse text that is not there, or of a kind that is not read, before PyTorch is loaded for it.
+
+    Raises:
+        CorpusError: the sentence names the file.
+    """
+    from crosstime.suites.read_lines import read_lines
+
+    for source in sources:
+        read_lines(source)
+
+
+def refuse_missing_crosscoder(path: str | Path) -> None:
+    """Refuse a crosscoder that is not there, before PyTorch is loaded for it.
+
+    Raises:
+        CrosscoderError: the sentence names the path.
+    """
+    from crosstime.errors import CrosscoderError
+
+    if not expanded(path).exists():
+        raise CrosscoderError(f"there is no crosscoder at {path}")
 
 
 def read_scales(text: str | None) -> list[float] | None:

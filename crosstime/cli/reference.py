@@ -9,7 +9,8 @@ import typer
 HEAD = """# Command line
 
 Generated from the commands by `python -m crosstime.cli.reference`; a test compares it with them. `crosstime VERB
---help` shows the same. Exit code 2 is a mistake of the caller's, explained in one sentence on standard error.
+--help` (or `-h`) shows the same, and `crosstime --version` the version. Exit code 2 is a mistake of the caller's,
+explained in one sentence on standard error.
 """
 
 

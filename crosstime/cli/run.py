@@ -69,7 +69,11 @@ def run(
 def execute(recipe: Recipe, runs: Path, *, force: list[str], dry_run: bool) -> None:
     """Run a recipe with progress on standard error and its results on standard output."""
     from rich.console import Console
+    from rich.text import Text
 
+    from crosstime.runs.stages.names import refuse_unknown
+
+    refuse_unknown(force)
     if dry_run:
         print_plan(recipe, runs, Console())
         return
@@ -82,7 +86,7 @@ def execute(recipe: Recipe, runs: Path, *, force: list[str], dry_run: bool) -> N
             recipe,
             runs,
             force=force,
-            announce=lambda line: progress.print(f"[green]•[/] {line}", highlight=False),
+            announce=lambda line: progress.print(Text.assemble(("•", "green"), " ", line), highlight=False),
         )
     except KeyboardInterrupt:
         folder = runs / recipe.name

@@ -42,19 +42,14 @@ def similarity(
 
     Writes similarity.csv and a heat map of each measure (cosine, Pearson correlation, linear CKA) to OUT.
     """
-    from rich.console import Console
-
-    from crosstime.cli.options import open_compute, open_suite
-    from crosstime.cli.output import print_paths, print_traffic, save_charts, save_equal_weights
-    from crosstime.cli.tables import similarity_table
-    from crosstime.machine.storage import write_table
-    from crosstime.report.charts.similarity import similarity_chart
-    from crosstime.suites.corpus import TextSample
-    from crosstime.suites.similarity import MEASURES
-    from crosstime.suites.similarity import similarity as measure_similarity
+    from crosstime.cli.options import open_compute, open_suite, refuse_missing_text
+    from crosstime.suites.text_sample import TextSample
     from interventions import Site
 
-    # Measure
+    # Read the options, without PyTorch
+    read_at = Site.parse(site)
+    refuse_missing_text(text)
+    sample = TextSample(sequences, length)
     checkpoints = open_suite(
         suite,
         revisions,
@@ -63,15 +58,27 @@ def similarity(
         text_start=text_start,
     )
     compute = open_compute(device, dtype, max_tokens, remote, folder=out)
+
+    # Measure
+    from crosstime.suites.similarity import similarity as measure_similarity
+
     table = measure_similarity(
         checkpoints,
-        Site.parse(site),
+        read_at,
         text,
-        TextSample(sequences, length),
+        sample,
         compute=compute,
     )
 
     # Write, draw and print
+    from rich.console import Console
+
+    from crosstime.cli.output import print_paths, print_traffic, save_charts, save_equal_weights
+    from crosstime.cli.tables import similarity_table
+    from crosstime.machine.storage import write_table
+    from crosstime.report.charts.similarity import similarity_chart
+    from crosstime.suites.similarity_measures import MEASURES
+
     write_table(out / "similarity.csv", table)
     weights = save_equal_weights(out / "similarity.csv", checkpoints)
     charts = save_charts(out, {f"similarity_{measure}": similarity_chart(table, measure) for measure in MEASURES})

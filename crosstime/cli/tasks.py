@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from tasks import TaskFamily
 
-app = typer.Typer(help="List the tasks that are installed, or show one.", invoke_without_command=True)
+app = typer.Typer(
+    help="List the tasks that are installed, or show one.", invoke_without_command=True, rich_markup_mode=None
+)
 
 
 def tasks(context: Any) -> None:
@@ -55,7 +57,7 @@ tasks.__annotations__["context"] = typer.Context
 app.callback()(tasks)
 
 
-@app.command()
+@app.command(short_help="Show pairs of a task, as text or in tokens.")
 def show(
     name: Annotated[str, typer.Argument(help="A task, such as blimp/wh_island.")],
     count: Annotated[int, typer.Option("-n", help="Number of pairs.")] = 5,

@@ -19,6 +19,7 @@ from crosstime.cli.options import (
     SuiteSource,
     TextStart,
     TrustedCode,
+    refuse_missing_text,
 )
 
 if TYPE_CHECKING:
@@ -85,26 +86,19 @@ def train(
     """
     from dataclasses import replace
 
-    from rich.console import Console
-
     from crosstime.cli.options import open_compute, open_suite
-    from crosstime.cli.output import print_paths
-    from crosstime.cli.tables import evaluation_table
-    from crosstime.crosscoders.crosscoder import CrossCoder
-    from crosstime.crosscoders.evaluate import evaluate
-    from crosstime.machine.processes import join_processes
-    from crosstime.machine.sharded_tensors import remove_parts
-    from crosstime.machine.storage import write_table
-    from crosstime.report.outlier_note import outlier_note
     from crosstime.runs.recipe.build import crosscoder_table
-    from crosstime.suites.corpus import TextSample
-    from crosstime.training.train import train as train_crosscoder
+    from crosstime.suites.text_sample import TextSample
     from interventions import Site
 
-    # Read the options
+    # Read the options, without PyTorch
     given = {"n_features": features, "steps": steps, "batch_size": batch, "lr": lr}
     keys = {name: value for name, value in given.items() if value is not None}
     table = crosscoder_table({"kind": kind, "seed": seed, **keys}, settings or [])
+    sample = TextSample(evaluated or 1, length)
+    read_at = Site.parse(site)
+    data = replace(table.data_config(sequence_length=length, seed=seed), validation=held_out)
+    source = _open_corpus(corpus)
     checkpoints = open_suite(
         suite,
         revisions,
@@ -112,17 +106,17 @@ def train(
         trust_remote_code=trust_remote_code,
         text_start=text_start,
     )
-    compute = replace(open_compute(device, dtype, max_tokens), feature_shards=shards)
-    source = _open_corpus(corpus)
-    data = table.data_config(sequence_length=length, seed=seed)
+    compute = open_compute(device, dtype, max_tokens, feature_shards=shards)
 
     # Train
+    from crosstime.training.train import train as train_crosscoder
+
     trained = train_crosscoder(
         checkpoints,
-        Site.parse(site),
+        read_at,
         source,
         table.config(),
-        data=replace(data, validation=held_out if isinstance(source, list) else 0.0),
+        data=data if isinstance(source, list) else replace(data, validation=0.0),
         precision=table.precision,
         checkpointing=table.checkpointing(out / STATE),
         logging=table.logging(out),
@@ -130,6 +124,13 @@ def train(
     )
 
     # Write; every process writes its shard
+    from rich.console import Console
+
+    from crosstime.cli.output import print_paths
+    from crosstime.machine.processes import join_processes
+    from crosstime.machine.sharded_tensors import remove_parts
+    from crosstime.machine.storage import write_table
+
     crosscoder = trained.crosscoder
     crosscoder.save(out / CROSSCODER)
     if not join_processes(compute.torch_device).first:
@@ -145,11 +146,16 @@ def train(
 
     # Evaluate on the held-out documents, which a store does not have
     if evaluated and held_out and isinstance(source, list):
+        from crosstime.cli.tables import evaluation_table
+        from crosstime.crosscoders.crosscoder import CrossCoder
+        from crosstime.crosscoders.evaluate import evaluate
+        from crosstime.report.outlier_note import outlier_note
+
         evaluation = evaluate(
             checkpoints,
             crosscoder if shards == 1 else CrossCoder.load(out / CROSSCODER),
             _held_out_documents(source, held_out),
-            sample=TextSample(evaluated, length),
+            sample=sample,
             compute=compute,
         )
         write_table(out / "evaluation.csv", evaluation)
@@ -162,12 +168,14 @@ def train(
 
 def _open_corpus(corpus: list[str]) -> list[str] | ActivationStore:
     """The sources as `crosstime.train` takes them: a list of texts, or a store of activations."""
-    from crosstime.activations.store import store_at
-    from crosstime.suites.read_lines import read_lines
+    from crosstime.activations.manifest import has_manifest
 
-    if (store := store_at(corpus)) is not None:
-        return store
-    read_lines(corpus)  # which refuses what cannot be read
+    if any(map(has_manifest, corpus)):
+        from crosstime.activations.store import store_at
+
+        if (store := store_at(corpus)) is not None:
+            return store
+    refuse_missing_text(*corpus)
     return corpus
 
 

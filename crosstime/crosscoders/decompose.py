@@ -33,13 +33,13 @@ from crosstime.errors import CrosscoderError
 from crosstime.machine.progress import track
 from crosstime.shown import Shown
 from crosstime.suites.compute import Compute
-from crosstime.suites.corpus import TextSample
 from crosstime.suites.read_lines import TextSource
 from crosstime.suites.read_text import read_text
 from crosstime.suites.suite import Suite
+from crosstime.suites.text_sample import TextSample
 from crosstime.suites.text_start import n_start_tokens, start_tokens
 from interventions import Baseline, Codes, Decomposition, Model, Prompts, Sequences, Site, fetch
-from interventions.baselines import BASELINES
+from interventions.option_names import BASELINES
 from tasks import Task, TokenizedTask
 from user_input.nearest import nearest
 

@@ -15,10 +15,10 @@ from crosstime.crosscoders.decompose import trained_checkpoints, trained_start
 from crosstime.errors import CrosscoderError
 from crosstime.machine.progress import track
 from crosstime.suites.compute import Compute
-from crosstime.suites.corpus import TextSample
 from crosstime.suites.read_lines import TextSource
 from crosstime.suites.read_text import read_text
 from crosstime.suites.suite import Suite
+from crosstime.suites.text_sample import TextSample
 from crosstime.suites.token_norms import NormConcentration, is_outlier, token_norms
 from interventions import Decomposition, Model, cross_entropy, fetch
 

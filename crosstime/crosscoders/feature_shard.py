@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crosstime.errors import CrosscoderError
+from crosstime.crosscoders.refuse_uneven_features import refuse_uneven_features
 from crosstime.machine.processes import ALONE, Processes
 
 
@@ -56,16 +56,3 @@ class FeatureShard:
             1
         """
         return max(0, min(count, self.stop) - self.start)
-
-
-def refuse_uneven_features(n_features: int, feature_shards: int) -> None:
-    """Refuse a dictionary that cannot be divided into shards of the same size.
-
-    Raises:
-        CrosscoderError: the number of features is not a multiple of the number of shards.
-    """
-    if n_features % feature_shards:
-        raise CrosscoderError(
-            f"{n_features:,} features cannot be divided evenly among {feature_shards} feature shards: take a number of "
-            "features that is a multiple of it."
-        )

@@ -13,7 +13,7 @@ from torch import Tensor
 from crosstime.errors import RunError
 from crosstime.machine.tensors import REAL, WHOLE, check_tensor, read_tensors, write_tensors
 from interventions import Aggregation, Effects
-from interventions.estimator import METHODS
+from interventions.option_names import METHODS
 from user_input.first_line import first_line
 from user_input.nearest import nearest
 from user_input.parse_json import parse_json

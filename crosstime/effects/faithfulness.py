@@ -19,9 +19,9 @@ from crosstime.machine.progress import track
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
 from interventions import Bootstrap, Circuit, Model, bootstrap_interval, circuit
-from interventions.baselines import BASELINES
 from interventions.circuit import SIZES
 from interventions.metrics import answered_right
+from interventions.option_names import BASELINES
 from user_input.nearest import nearest
 
 TOP, RANDOM = "top", "random"

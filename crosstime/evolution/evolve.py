@@ -53,9 +53,9 @@ from crosstime.features.feature_kinds import feature_kinds
 from crosstime.features.language_shares import language_shares
 from crosstime.machine.long_table import long_table
 from crosstime.suites.compute import Compute
-from crosstime.suites.corpus import TextSample
 from crosstime.suites.read_lines import TextSource
 from crosstime.suites.suite import Suite
+from crosstime.suites.text_sample import TextSample
 from interventions import Bootstrap
 
 DECODER = "decoder norm"

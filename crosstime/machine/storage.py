@@ -13,18 +13,14 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Literal
 
 from crosstime.errors import RunError
 from user_input.first_line import first_line
 from user_input.parse_json import MAX_LENGTH, JsonError, parse_json
 
-# Since 3.1, pandas always reads floats exactly, and warns about the option that used to ask for it.
-_PANDAS = tuple(int(part) for part in pd.__version__.split(".")[:2])
-_EXACT_FLOATS: dict[str, Any] = {} if _PANDAS >= (3, 1) else {"float_precision": "round_trip"}
+if TYPE_CHECKING:
+    import pandas as pd
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 """Errors that mean that the disk accepts no more data."""
@@ -125,11 +121,16 @@ def read_table(path: str | os.PathLike[str], *, dtypes: Mapping[str, Any] | None
     Raises:
         RunError: the file is missing, empty, or not a table, or a column does not fit its dtype.
     """
+    import pandas as pd
+
+    # Since 3.1, pandas always reads floats exactly, and warns about the option that used to ask for it
+    version = tuple(int(part) for part in pd.__version__.split(".")[:2])
+    exact_floats: dict[str, Any] = {} if version >= (3, 1) else {"float_precision": "round_trip"}
     with reading_errors(path, "CSV table", ValueError):
         return pd.read_csv(
             path,
             dtype=dict(dtypes) if dtypes else None,
-            **_EXACT_FLOATS,
+            **exact_floats,
             keep_default_na=False,
             na_values=[""],
         )
@@ -158,6 +159,8 @@ def reading_errors(path: str | os.PathLike[str], kind: str, *invalid: type[Excep
 
 
 def _jsonable(value: Any) -> Any:
+    import numpy as np
+
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and math.isnan(value):

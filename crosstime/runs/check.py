@@ -11,10 +11,11 @@ from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.recipe.suite import TINY
 from crosstime.suites.check_length import check_length
 from crosstime.suites.checkpoints import Checkpoint
-from crosstime.suites.corpus import TextSample, documents
+from crosstime.suites.corpus import documents
 from crosstime.suites.read_lines import read_lines
 from crosstime.suites.read_text import read_text
 from crosstime.suites.suite import Suite
+from crosstime.suites.text_sample import TextSample
 from crosstime.training.data import check_tokens
 from crosstime.training.held_out import without_held_out
 from crosstime.training.memory import refuse_too_large

@@ -35,7 +35,6 @@ class RunFolder:
     SELECTION = "selection.json"
     REPORT = "report.html"
     JOBS = "jobs.json"
-    LOCK = "run.lock"
 
     def __init__(self, path: Path) -> None:
         self.path = path

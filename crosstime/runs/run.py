@@ -19,12 +19,14 @@ from crosstime.machine.resource_errors import explain_resource_errors
 from crosstime.runs.check import check
 from crosstime.runs.folder import RunFolder
 from crosstime.runs.inputs import Inputs
-from crosstime.runs.ledger import PARTIAL, Ledger
+from crosstime.runs.ledger import Ledger
+from crosstime.runs.manifest import LOCK, PARTIAL
 from crosstime.runs.provenance import peak_gpu_memory, peak_memory, source_commit, versions
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.recipe.suite import TINY
 from crosstime.runs.sharding import broadcast
-from crosstime.runs.stages.registry import refuse_unknown, stages_of
+from crosstime.runs.stages.names import refuse_unknown
+from crosstime.runs.stages.registry import stages_of
 from crosstime.runs.stages.stage import Stage
 from crosstime.shown import Shown
 from crosstime.suites.suite import Suite
@@ -108,7 +110,7 @@ def run(
         # One run at a time works in the folder, with all of its processes
         ledger = Ledger(run_folder.path, join_processes(opened.compute.torch_device))
         refuse_uneven(ledger.processes, opened.compute.feature_shards)
-        lock = exclusive(run_folder.path / RunFolder.LOCK, work="a run", instead="choose another folder with --runs")
+        lock = exclusive(run_folder.path / LOCK, work="a run", instead="choose another folder with --runs")
         with lock if ledger.processes.first else nullcontext(), _imports_out_of_garbage_collection():
             _run_stages(inputs, run_folder, ledger, force, announce)
     return RunResult(

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crosstime.machine.lock import lock_holder
-from crosstime.runs.folder import RunFolder
-from crosstime.runs.ledger import PARTIAL, damaged, read_manifest, recipe_digest
+from crosstime.runs.manifest import LOCK, PARTIAL, damaged, read_manifest, recipe_digest
 from crosstime.runs.recipe.suite import TINY
-from crosstime.runs.stages.registry import STAGES
+from crosstime.runs.stages.names import NAMES
 
 
 @dataclass(frozen=True)
@@ -65,10 +64,10 @@ def status(folder: Path) -> RunStatus:
         "suite": _value(recipe, "suite", "source") == TINY,
         "ngrams": bool(_value(recipe, "ngrams", "sequences")),
     }
-    names = [stage.name for stage in STAGES if asked_for.get(stage.name, True)]
+    names = [name for name in NAMES if asked_for.get(name, True)]
     digest = recipe_digest(recipe)
     stages = tuple(_stage(folder, name, manifest["stages"].get(name), digest) for name in names)
-    return RunStatus(folder, lock_holder(folder / RunFolder.LOCK), stages)
+    return RunStatus(folder, lock_holder(folder / LOCK), stages)
 
 
 def _value(recipe: object, table: str, key: str) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from crosstime.errors import SuiteError
 from crosstime.machine.storage import is_plain_name, read_json
 from crosstime.suites.hub import branches
 from crosstime.suites.revisions import RevisionName, TrainingProgress, in_training_order, training_progress
+from user_input.home import expanded
 from user_input.nearest import nearest
 
 INDEX = "suite.json"
@@ -231,7 +233,18 @@ def unknown_revision(revision: str, where: object, known: Sequence[str]) -> str:
     return f"no revision {revision!r} in {where}: {nearest(revision, known, most=40)}"
 
 
-def is_repository_id(location: str) -> bool:
+def refuse_missing_suite(source: str | os.PathLike[str]) -> None:
+    """Refuse a source that is neither a folder on this machine nor in the form of a Hub repository id.
+
+    Raises:
+        SuiteError: the sentence names it.
+    """
+    location = os.fspath(source)
+    if not expanded(location).is_dir() and (isinstance(source, Path) or not _is_repository_id(location)):
+        raise SuiteError(f"there is no folder {location}, and it is not a Hub repository id (ORG/NAME)")
+
+
+def _is_repository_id(location: str) -> bool:
     """Whether a text can be a Hub repository id, rather than a path."""
     return not location.startswith((".", "/", "~")) and location.count("/") <= 1 and "\\" not in location
 

@@ -7,15 +7,21 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TypeVar
+from re import fullmatch
+from typing import TYPE_CHECKING, TypeVar
 
-import torch
-
+import interventions
 from crosstime.errors import CrosstimeError
-from crosstime.suites.suite import Suite
-from interventions import MAX_TOKENS, Model, Remote
-from interventions.remote.pause import until
+from crosstime.machine.dtypes import DTYPES, torch_dtype
+from interventions.default_budget import MAX_TOKENS
+from interventions.remote.remote import Remote
 from user_input.nearest import nearest
+
+if TYPE_CHECKING:
+    import torch
+
+    from crosstime.suites.suite import Suite
+    from interventions import Model
 
 GPU_TOKENS = 16_384
 """Default batch budget on a GPU or a server; on a CPU it is `interventions.MAX_TOKENS`."""
@@ -25,9 +31,19 @@ INTERRUPT_INTERVAL = 0.5
 """Seconds between two checks for an interrupt while checkpoints run on a server."""
 DEVICES = ("cpu", "cuda", "mps")
 """Types of devices that checkpoints run on."""
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 Result = TypeVar("Result")
+
+
+class _BatchBudget:
+    """The batch budget of a `Compute` that names none, chosen when it is first needed: it asks PyTorch for a GPU."""
+
+    def __get__(self, compute: Compute | None, owner: type[Compute]) -> int:
+        if compute is None:
+            return MAX_TOKENS
+        here = not compute.hosted and compute.torch_device.type == "cpu"
+        object.__setattr__(compute, "max_tokens", MAX_TOKENS if here else GPU_TOKENS)
+        return compute.max_tokens
 
 
 @dataclass(frozen=True, init=False)
@@ -57,7 +73,7 @@ class Compute:
 
     device: str | None = None
     dtype: str = "float32"
-    max_tokens: int = MAX_TOKENS
+    max_tokens: int = _BatchBudget()  # type: ignore[assignment]  # a descriptor that gives an int
     remote: Remote | None = None
     feature_shards: int = 1
 
@@ -72,30 +88,33 @@ class Compute:
         # Check dtype and device
         if dtype not in DTYPES:
             raise CrosstimeError(f"there is no dtype {dtype!r}: {nearest(str(dtype), DTYPES)}")
-        object.__setattr__(self, "device", device)
         object.__setattr__(self, "dtype", dtype)
-        try:
-            device_type = self.torch_device.type
-        except RuntimeError as error:
-            raise CrosstimeError(f"there is no device {device!r}; name one like cpu, cuda or cuda:1.") from error
-        _refuse_missing(self.torch_device)
+        _refuse_unknown(device)
+        object.__setattr__(self, "device", device)
 
-        # Choose the batch budget by the machine that runs the model
+        # Check the batch budget; without one, it depends on the machine that runs the model
         object.__setattr__(self, "remote", Remote.of(remote))
-        if max_tokens is None:
-            max_tokens = MAX_TOKENS if device_type == "cpu" and not self.hosted else GPU_TOKENS
-        if max_tokens < 1:
+        if max_tokens is not None and max_tokens < 1:
             raise CrosstimeError(f"max_tokens must be at least 1, not {max_tokens}.")
-        object.__setattr__(self, "max_tokens", max_tokens)
+        if max_tokens is not None:
+            object.__setattr__(self, "max_tokens", max_tokens)
 
         # The crosscoder is divided into whole shards
         if feature_shards < 1:
             raise CrosstimeError(f"feature_shards must be at least 1, not {feature_shards}.")
         object.__setattr__(self, "feature_shards", feature_shards)
 
+        # Ask PyTorch only for a device that needs it
+        if device is not None and not device.startswith("cpu"):
+            from crosstime.machine.devices import refuse_missing
+
+            refuse_missing(device)
+
     @property
     def torch_device(self) -> torch.device:
         """The device on which tensors of this machine live."""
+        import torch
+
         return torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     @property
@@ -164,19 +183,19 @@ class Compute:
         self.verify(suite)
         # A branch may move, so that the commit whose weights were compared with the others is the one that is opened
         commit = None if checkpoint.hub_revision is None or self.hosted else suite.weights(revision).commit
-        model = Model.open(
+        model = interventions.Model.open(
             checkpoint.source,
             revision=commit or checkpoint.hub_revision,
             tokenizer=suite.tokenizer,
             device=self.torch_device,
-            dtype=DTYPES[self.dtype],
+            dtype=torch_dtype(self.dtype),
             trust_remote_code=suite.trust_remote_code,
             remote=self.remote,
             max_tokens=self.max_tokens,
         )
         if commit is not None:
             model.name = f"{checkpoint.source}@{checkpoint.hub_revision}"
-        if self.remote is not None and self.hosted and model.dtype != DTYPES[self.dtype]:
+        if self.remote is not None and self.hosted and model.dtype != torch_dtype(self.dtype):
             warnings.warn(
                 f"{self.remote.host} runs {model.name} in {str(model.dtype).removeprefix('torch.')}, not in "
                 f"{self.dtype}: numbers are those of its dtype.",
@@ -186,27 +205,20 @@ class Compute:
         return model
 
 
-def _refuse_missing(device: torch.device) -> None:
-    """Refuse a device that this machine does not have, before anything is loaded for it.
+def _refuse_unknown(device: str | None) -> None:
+    """Refuse a device that checkpoints cannot run on, whatever this machine has.
 
     Raises:
-        CrosstimeError: says what this machine has instead.
+        CrosstimeError: it is not one of `DEVICES`, alone or with an index.
     """
-    if device.type not in DEVICES:
-        raise CrosstimeError(f"device {str(device)!r} cannot run checkpoints: {nearest(device.type, DEVICES)}")
-    if device.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if count == 0:
-            built = "" if torch.version.cuda else "; this PyTorch is built for the CPU alone"
-            raise CrosstimeError(f"device {str(device)!r} is not there: PyTorch sees no GPU{built}; use cpu.")
-        if device.index is not None and device.index >= count:
-            raise CrosstimeError(f"device {str(device)!r} is not there: this machine has cuda:0 to cuda:{count - 1}.")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise CrosstimeError("device 'mps' is not there: this machine has no Apple GPU; use cpu.")
+    if device is not None and not fullmatch(rf"({'|'.join(DEVICES)})(:\d+)?", device):
+        raise CrosstimeError(f"there is no device {device!r}; name one like cpu, cuda or cuda:1.")
 
 
 def _in_threads(work: Callable[[int], Result], count: int) -> list[Result]:
     """Call `work` with 0 to ``count - 1``, up to `IN_FLIGHT` at a time, and end all waiting as soon as one fails."""
+    from interventions.remote.pause import until
+
     stop = threading.Event()
 
     def run(index: int) -> Result:

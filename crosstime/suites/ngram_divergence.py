@@ -15,10 +15,11 @@ from crosstime.machine.progress import track
 from crosstime.suites.check_length import check_length
 from crosstime.suites.checkpoints import COLUMN_DTYPES
 from crosstime.suites.compute import Compute
-from crosstime.suites.corpus import TextSample, documents, sequences
+from crosstime.suites.corpus import documents, sequences
 from crosstime.suites.ngrams import Ngrams
 from crosstime.suites.read_lines import TextSource
 from crosstime.suites.suite import Suite
+from crosstime.suites.text_sample import TextSample
 from interventions import Model, Sequences, reduce_predictions
 
 _COLUMNS = (

@@ -10,7 +10,6 @@ from huggingface_hub.errors import StrictDataclassError
 from crosstime.errors import SuiteError
 from crosstime.suites.checkpoints import Checkpoint
 from interventions.errors import CheckpointLoadError
-from interventions.load_model import check_weights
 from interventions.own_code import own_code_refusal
 from interventions.read_tokenizer import read_tokenizer as open_tokenizer
 from interventions.read_tokenizer import tokenizer_file
@@ -75,6 +74,8 @@ def check_weight_names(checkpoint: Checkpoint, *, trust_remote_code: bool = Fals
     Raises:
         SuiteError: some do not match; the message names them.
     """
+    from interventions.load_model import check_weights
+
     try:
         check_weights(checkpoint.source, checkpoint.hub_revision, trust_remote_code=trust_remote_code)
     except CheckpointLoadError as error:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from crosstime.suites.check_length import check_length
-from crosstime.suites.corpus import TextSample
 from crosstime.suites.read_lines import TextSource
 from crosstime.suites.suite import Suite
+from crosstime.suites.text_sample import TextSample
 from interventions import Sequences
 
 

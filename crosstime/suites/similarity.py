@@ -12,13 +12,11 @@ from torch import Tensor
 
 from crosstime.machine.progress import track
 from crosstime.suites.compute import Compute
-from crosstime.suites.corpus import TextSample
 from crosstime.suites.read_lines import TextSource
 from crosstime.suites.read_text import read_text
 from crosstime.suites.suite import Suite
+from crosstime.suites.text_sample import TextSample
 from interventions import Model, Site, fetch
-
-MEASURES = ("cosine", "pearson", "cka")
 
 
 def similarity(

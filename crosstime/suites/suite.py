@@ -7,10 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-import pandas as pd
 
 from crosstime.errors import SuiteError
 from crosstime.shown import Shown
@@ -20,7 +17,7 @@ from crosstime.suites.checkpoints import (
     check_steps,
     checkpoints_in_folder,
     checkpoints_in_repository,
-    is_repository_id,
+    refuse_missing_suite,
     select_checkpoints,
     unknown_revision,
     warn_of_counts_that_start_again,
@@ -47,6 +44,7 @@ from crosstime.suites.weights import Weights, folder_state, has_weights, read_we
 from user_input.home import expanded
 
 if TYPE_CHECKING:
+    import pandas as pd
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 
@@ -147,9 +145,8 @@ class Suite(Shown):
             in_folder, stored_name = checkpoints_in_folder(folder, tokens, tokens_per_step)
             checkpoints = select_checkpoints(in_folder, revisions, folder)
             default_name = stored_name or folder.resolve().name
-        elif isinstance(source, Path) or not is_repository_id(location):
-            raise SuiteError(f"there is no folder {location}, and it is not a Hub repository id (ORG/NAME)")
         else:
+            refuse_missing_suite(source)
             checkpoints = checkpoints_in_repository(location, revisions, tokens, tokens_per_step)
             default_name = location.rpartition("/")[2]
 
@@ -172,6 +169,8 @@ class Suite(Shown):
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Step, tokens and source of each checkpoint; no file is read for this."""
+        import pandas as pd
+
         rows = [checkpoint.as_row() | {"source": checkpoint.source} for checkpoint in self]
         return {"checkpoints": pd.DataFrame(rows).astype(COLUMN_DTYPES)}
 

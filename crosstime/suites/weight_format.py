@@ -6,7 +6,6 @@ import json
 import zipfile
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 
 from user_input.reason import reason
@@ -67,6 +66,8 @@ def holds_trained_weights(path: Path | None) -> bool:
     """
     if path is None or path.suffix != ".safetensors":
         return True
+    import torch
+
     with safe_open(path, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118 (safe_open is not a mapping)
             tensor = file.get_tensor(name)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from crosstime.errors import CrosscoderError
-from crosstime.training.jumprelu import JumpReLUConfig
-from crosstime.training.jumprelu_per_checkpoint import PerCheckpointJumpReLUConfig
-from crosstime.training.l1 import L1Config
-from crosstime.training.topk import BatchTopKConfig, TopKConfig
-from crosstime.training.trainer import TrainerConfig
+from crosstime.training.jumprelu_config import JumpReLUConfig
+from crosstime.training.jumprelu_per_checkpoint_config import PerCheckpointJumpReLUConfig
+from crosstime.training.l1_config import L1Config
+from crosstime.training.topk_config import BatchTopKConfig, TopKConfig
+from crosstime.training.trainer_config import TrainerConfig
 from user_input.nearest import nearest
 
 KINDS: dict[str, type[TrainerConfig]] = {

@@ -1,58 +1,20 @@
-"""L1 crosscoders: configuration, and trainer with a decoder-norm-weighted L1 penalty."""
+"""L1 crosscoders: the trainer with a decoder-norm-weighted L1 penalty."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
 
-from crosstime.crosscoders.activation_functions import Activation, ReLU
-from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.errors import CrosscoderError
-from crosstime.machine.processes import ALONE, Processes
 from crosstime.training.direction_norms import total_norms
+from crosstime.training.l1_config import L1Config
 from crosstime.training.trainer import (
     ForwardPass,
     Losses,
     Trainer,
-    TrainerConfig,
     mean_l0,
     squared_error,
     warmed_up,
 )
-
-
-@dataclass(frozen=True)
-class L1Config(TrainerConfig):
-    """Hyper-parameters of L1 training, in addition to those of `TrainerConfig`.
-
-    Attributes:
-        l1: final weight of the sparsity penalty.
-        l1_warmup: fraction of the steps in which the weight rises linearly from 0.
-    """
-
-    l1: float = 2.0
-    l1_warmup: float = 0.05
-
-    kind: ClassVar[str] = "l1"
-    title: ClassVar[str] = "L1"
-    sparsity_key: ClassVar[str] = "l1"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check_fractions("l1_warmup")
-        if self.l1 < 0:
-            raise CrosscoderError(f"l1 must not be negative; got {self.l1}.")
-
-    def activation(self) -> Activation:
-        """See `TrainerConfig.activation`."""
-        return ReLU()
-
-    def trainer(self, crosscoder: CrossCoder, *, processes: Processes = ALONE, precision: str = "float32") -> Trainer:
-        """See `TrainerConfig.trainer`."""
-        return L1Trainer(crosscoder, self, processes=processes, precision=precision)
 
 
 class L1Trainer(Trainer):

@@ -6,7 +6,7 @@ import torch
 
 from crosstime.errors import CrosscoderError
 from crosstime.machine.memory import device_memory, in_bytes
-from crosstime.training.trainer import TrainerConfig
+from crosstime.training.trainer_config import TrainerConfig
 
 BYTES_PER_WEIGHT = 16
 """Bytes of a float32 weight in training: itself, its gradient, and the two moments of Adam."""

@@ -12,7 +12,8 @@ from torch import Tensor
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosstimeError
-from crosstime.training.trainer import TrainerConfig
+from crosstime.training.trainer_config import TrainerConfig
+from crosstime.training.trainer_of import trainer_of
 from interventions import Site
 
 
@@ -153,7 +154,7 @@ def train_planted(planted: Planted, config: TrainerConfig, *, batch_size: int = 
         seed: seed of the tokens.
 
     Examples:
-        >>> from crosstime.training.topk import BatchTopKConfig
+        >>> from crosstime.training.topk_config import BatchTopKConfig
         >>> config = BatchTopKConfig(n_features=8, k=1, k_start=None, steps=2, lr=1e-3)
         >>> train_planted(plant(8, 2, 4, density=1), config, batch_size=16).n_features
         8
@@ -164,7 +165,7 @@ def train_planted(planted: Planted, config: TrainerConfig, *, batch_size: int = 
     scales = planted.d_model**0.5 / sample.norm(dim=-1).mean(0)
 
     # Train.
-    trainer = config.trainer(config.crosscoder(planted.origin, scales))
+    trainer = trainer_of(config, config.crosscoder(planted.origin, scales))
     for step in range(config.steps):
         trainer.update(step, planted.activations(planted.codes(batch_size, generator), generator))
     return trainer.crosscoder.eval()

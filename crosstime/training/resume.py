@@ -21,6 +21,7 @@ from crosstime.machine.lock import exclusive
 from crosstime.machine.processes import ALONE, Processes
 from crosstime.machine.sharded_tensors import ShardedTensors, is_sharded, remove_parts, write_sharded_tensors
 from crosstime.machine.tensors import TensorError, check_tensor, read_header, read_tensors, write_tensors
+from crosstime.training.checkpointing import Checkpointing
 from crosstime.training.trainer import Trainer
 from user_input.first_line import first_line
 from user_input.parse_json import parse_json
@@ -30,30 +31,6 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 _BUFFER_COUNTS = {"tokens": int, "sequences": int, "digest": str, "exhausted": bool}
 _FACTS = {"step": int, "identity": dict, "log": list, "buffer": dict}
 """Keys of the file's JSON header, and their types."""
-
-
-@dataclass(frozen=True)
-class Checkpointing:
-    """Where and how often the state of a training run is saved.
-
-    Attributes:
-        path: checkpoint to save to and resume from; never deleted automatically. None saves nothing.
-        every: number of steps between two saves.
-
-    Raises:
-        CrosscoderError: `every` is below 1.
-
-    Examples:
-        >>> Checkpointing("training.safetensors").every
-        1000
-    """
-
-    path: str | Path | None = None
-    every: int = 1_000
-
-    def __post_init__(self) -> None:
-        if self.every < 1:
-            raise CrosscoderError(f"Checkpointing.every must be at least 1 step, not {self.every}.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,11 +35,12 @@ def search_decoder_norm(trainer: Trainer, x: Float[Tensor, "B C D"]) -> float:
 
     Examples:
         >>> from crosstime.crosscoders.origin import Origin
-        >>> from crosstime.training.jumprelu_per_checkpoint import PerCheckpointJumpReLUConfig
+        >>> from crosstime.training.jumprelu_per_checkpoint_config import PerCheckpointJumpReLUConfig
         >>> from interventions import Site
+        >>> from crosstime.training.trainer_of import trainer_of
         >>> config = PerCheckpointJumpReLUConfig(n_features=16)
         >>> crosscoder = config.crosscoder(Origin("tiny", ("a", "b"), Site(0), 8))
-        >>> norm = search_decoder_norm(config.trainer(crosscoder), torch.randn(32, 2, 8))
+        >>> norm = search_decoder_norm(trainer_of(config, crosscoder), torch.randn(32, 2, 8))
         >>> torch.allclose(crosscoder.decoder_norms(), torch.tensor(norm))
         True
 

@@ -1,115 +1,22 @@
-"""TopK and BatchTopK crosscoders: configurations, and trainers that keep the k largest codes, with AuxK."""
+"""TopK and BatchTopK crosscoders: trainers that keep the k largest codes, with AuxK."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from crosstime.crosscoders.activation_functions import Activation, BatchTopK, TopK
+from crosstime.crosscoders.activation_functions import BatchTopK
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.sparse_codes import SPARSE_BELOW, ActiveCodes, encode_at, top_k_of_batch, top_k_per_row
 from crosstime.errors import CrosscoderError
 from crosstime.machine.processes import ALONE, Processes
-from crosstime.training.trainer import ForwardPass, Losses, Trainer, TrainerConfig, squared_error
-
-K_START = 1_000
-"""Number of active features per token with which CTT starts BatchTopK."""
+from crosstime.training.topk_config import BatchTopKConfig, TopKConfig
+from crosstime.training.trainer import ForwardPass, Losses, Trainer, squared_error
 
 _COUNT_DEAD_EVERY = 32
 """Number of steps between two counts of the dead features, each of which syncs the device."""
-
-
-@dataclass(frozen=True)
-class TopKConfig(TrainerConfig):
-    """Hyper-parameters of TopK training, in addition to those of `TrainerConfig`.
-
-    Attributes:
-        k: final number of active features per token.
-        k_start: initial number of active features per token; None uses k from the start.
-        k_steps: number of steps in which the number falls linearly from `k_start` to `k`.
-        auxk: weight of AuxK, the error of the dead features' reconstruction of the other features' error.
-        dead_after: number of tokens without firing after which AuxK counts a feature as dead.
-    """
-
-    k: int = 200
-    k_start: int | None = None
-    k_steps: int = 5_000
-    auxk: float = 1 / 32
-    dead_after: int = 10_000_000
-
-    kind: ClassVar[str] = "topk"
-    title: ClassVar[str] = "TopK"
-    sparsity_key: ClassVar[str] = "k"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check_positive("k", "k_steps", "dead_after")
-        if self.k > self.n_features:
-            raise CrosscoderError(f"k must be between 1 and n_features ({self.n_features}), not {self.k}.")
-        if self.k_start is not None and not self.k <= self.k_start <= self.n_features:
-            raise CrosscoderError(
-                f"k_start must be between k ({self.k}) and n_features ({self.n_features}), not {self.k_start}."
-            )
-        if self.auxk < 0:
-            raise CrosscoderError(f"auxk must not be negative; got {self.auxk}.")
-
-    def k_at(self, step: int) -> int:
-        """Number of active features per token at a step.
-
-        Examples:
-            >>> config = TopKConfig(k=20, k_start=100, k_steps=10)
-            >>> [config.k_at(step) for step in (0, 5, 10, 99)]
-            [100, 60, 20, 20]
-        """
-        if self.k_start is None or step >= self.k_steps:
-            return self.k
-        return round(self.k_start + (self.k - self.k_start) * step / self.k_steps)
-
-    def activation(self) -> Activation:
-        """See `TrainerConfig.activation`."""
-        return TopK(self.n_features, k=self.k)
-
-    def trainer(self, crosscoder: CrossCoder, *, processes: Processes = ALONE, precision: str = "float32") -> Trainer:
-        """See `TrainerConfig.trainer`."""
-        return TopKTrainer(crosscoder, self, processes=processes, precision=precision)
-
-
-@dataclass(frozen=True)
-class BatchTopKConfig(TopKConfig):
-    """Hyper-parameters of BatchTopK training: those of `TopKConfig`, with k annealed as in CTT.
-
-    Attributes:
-        k_start: by default 1,000, but not more than `n_features`, nor less than `k`.
-        threshold_memory: decay of the moving average that estimates the inference threshold, once k has reached its
-            final value.
-    """
-
-    k_start: int | None = K_START
-    threshold_memory: float = 0.99
-
-    kind: ClassVar[str] = "batchtopk"
-    title: ClassVar[str] = "BatchTopK"
-
-    def __post_init__(self) -> None:
-        # The default must fit every dictionary
-        if self.k_start == K_START:
-            object.__setattr__(self, "k_start", max(min(K_START, self.n_features), self.k))
-        super().__post_init__()
-        if not 0 <= self.threshold_memory < 1:
-            raise CrosscoderError(f"threshold_memory must be at least 0 and below 1, not {self.threshold_memory}.")
-
-    def activation(self) -> Activation:
-        """See `TrainerConfig.activation`."""
-        return BatchTopK(self.n_features, k=self.k)
-
-    def trainer(self, crosscoder: CrossCoder, *, processes: Processes = ALONE, precision: str = "float32") -> Trainer:
-        """See `TrainerConfig.trainer`."""
-        return BatchTopKTrainer(crosscoder, self, processes=processes, precision=precision)
 
 
 class TopKTrainer(Trainer):

@@ -25,12 +25,14 @@ from crosstime.suites.allowances import allowances
 from crosstime.suites.compute import Compute
 from crosstime.suites.read_lines import TextSource
 from crosstime.suites.suite import Suite
+from crosstime.training.checkpointing import Checkpointing
 from crosstime.training.data import TrainingData
 from crosstime.training.loggers import Logging, MetricsWriter
 from crosstime.training.loop import run_loop
 from crosstime.training.memory import refuse_too_large
-from crosstime.training.resume import Checkpointer, Checkpointing
-from crosstime.training.trainer import TrainerConfig
+from crosstime.training.resume import Checkpointer
+from crosstime.training.trainer_config import TrainerConfig
+from crosstime.training.trainer_of import trainer_of
 from interventions import Site
 
 
@@ -168,7 +170,7 @@ def train(
             # Initialise the crosscoder with the scales of its data, or restore it.
             batches = training_data.batches(state.buffer if state else None)
             crosscoder = config.crosscoder(origin, batches.scales, shard=shard)
-            trainer = config.trainer(crosscoder.to(device), processes=mesh.data, precision=precision)
+            trainer = trainer_of(config, crosscoder.to(device), processes=mesh.data, precision=precision)
             if state is not None:
                 state.restore(trainer)
             validation = training_data.validation_batch()

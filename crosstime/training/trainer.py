@@ -1,149 +1,30 @@
-"""Configuration and trainer that all kinds of crosscoder share, in the form of dictionary_learning's trainers."""
+"""The trainer that all kinds of crosscoder share, in the form of dictionary_learning's trainers."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from crosstime.crosscoders.activation_functions import Activation
 from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.crosscoders.feature_shard import FeatureShard
-from crosstime.crosscoders.origin import Origin
 from crosstime.crosscoders.sparse_codes import ActiveCodes
 from crosstime.errors import CrosscoderError
 from crosstime.machine.processes import ALONE, Processes
+from crosstime.training.trainer_config import PRECISIONS, TrainerConfig
 from user_input.nearest import nearest
 
 DEAD_AFTER = 100_000
 """Number of tokens without firing after which the log counts a feature as dead."""
-
-PRECISIONS = ("float32", "bfloat16")
-"""Precisions of the large matrix products of a step. Weights, optimiser and sums are always float32."""
 
 _CLIP_EPSILON = 1e-6
 """What torch.nn.utils.clip_grad_norm_ adds to the norm."""
 
 _L0_TOKENS = 256
 """Number of tokens of a batch on which L0 is measured: counting the non-zeros of all takes as long as Adam."""
-
-
-@dataclass(frozen=True)
-class TrainerConfig(ABC):
-    """Hyper-parameters that all kinds have; the defaults are CTT's (section 3.3 and its released settings).
-
-    Attributes:
-        n_features: F, the size of the dictionary.
-        steps: number of optimiser steps.
-        lr: learning rate of Adam(0.9, 0.999).
-        lr_warmup: steps at the start in which the learning rate rises linearly from 0: a fraction of all steps up to 1,
-            a number of steps above.
-        lr_decay: fraction of the steps, at the end, in which the learning rate falls linearly to 0.
-        clip: maximum norm of the gradient; 0 does not clip.
-        n_shared: number of features with one decoder direction for all checkpoints.
-        decoder_norm: norm of the decoder directions at initialisation.
-        seed: seed of the initialisation.
-
-    Raises:
-        CrosscoderError: a value is out of range.
-    """
-
-    n_features: int = 16_384
-    steps: int = 100_000
-    lr: float = 5e-5
-    lr_warmup: float = 0.0
-    lr_decay: float = 0.2
-    clip: float = 1.0
-    n_shared: int = 0
-    decoder_norm: float = 0.08
-    seed: int = 124
-
-    kind: ClassVar[str]
-    """Name of the kind in recipes and on the command line."""
-    title: ClassVar[str]
-    """Name of the kind in tables."""
-    sparsity_key: ClassVar[str]
-    """Name of the hyper-parameter that sets the sparsity."""
-
-    def __post_init__(self) -> None:
-        self.check_positive("n_features", "steps", "lr", "decoder_norm")
-        self.check_fractions("lr_decay")
-        if self.clip < 0:
-            raise CrosscoderError(f"clip must be a norm, or 0 to leave gradients as they are, not {self.clip}.")
-        if not (0 <= self.lr_warmup <= 1 or (self.lr_warmup > 1 and float(self.lr_warmup).is_integer())):
-            raise CrosscoderError(
-                f"lr_warmup is a fraction of the steps from 0 to 1, or a whole number of them, not {self.lr_warmup}."
-            )
-        if not 0 <= self.n_shared <= self.n_features:
-            raise CrosscoderError(
-                f"n_shared must be between 0 and n_features ({self.n_features}), not {self.n_shared}."
-            )
-
-    @abstractmethod
-    def activation(self) -> Activation:
-        """The activation function that this kind trains."""
-
-    @abstractmethod
-    def trainer(self, crosscoder: CrossCoder, *, processes: Processes = ALONE, precision: str = "float32") -> Trainer:
-        """A trainer of this kind for a crosscoder; see `Trainer` for the arguments."""
-
-    def crosscoder(
-        self, origin: Origin, scales: Float[Tensor, " C"] | None = None, *, shard: FeatureShard | None = None
-    ) -> CrossCoder:
-        """A newly initialised crosscoder of this kind and size.
-
-        Args:
-            origin: checkpoints, site and width.
-            scales: s_c; ones if None.
-            shard: the features that this process holds; None for all.
-        """
-        return CrossCoder(
-            origin,
-            self.n_features,
-            scales,
-            activation=self.activation(),
-            n_shared=self.n_shared,
-            decoder_norm=self.decoder_norm,
-            seed=self.seed,
-            shard=shard,
-        )
-
-    def summary(self) -> str:
-        """The kind and the value of its sparsity hyper-parameter.
-
-        Examples:
-            >>> from crosstime.training.l1 import L1Config
-            >>> L1Config(l1=0.5).summary()
-            'L1 0.5'
-        """
-        return f"{self.title} {getattr(self, self.sparsity_key):g}"
-
-    def check_positive(self, *names: str) -> None:
-        """Reject attributes that are not positive."""
-        for name in names:
-            if not getattr(self, name) > 0:
-                raise CrosscoderError(f"{name} must be positive, not {getattr(self, name)}.")
-
-    def check_fractions(self, *names: str) -> None:
-        """Reject attributes that are not between 0 and 1."""
-        for name in names:
-            if not 0 <= getattr(self, name) <= 1:
-                raise CrosscoderError(f"{name} is a fraction of the steps between 0 and 1, not {getattr(self, name)}.")
-
-    @property
-    def lr_warmup_steps(self) -> float:
-        """Number of steps in which the learning rate rises."""
-        return self.lr_warmup * self.steps if self.lr_warmup <= 1 else self.lr_warmup
-
-    def lr_factor(self, step: int) -> float:
-        """The learning rate at a step, as a fraction of `lr`."""
-        warmup, decay = self.lr_warmup_steps, self.lr_decay * self.steps
-        rising = (step + 1) / warmup if warmup else 1.0
-        return max(0.0, min(1.0, rising, (self.steps - step) / decay if decay else 1.0))
 
 
 @dataclass(frozen=True)

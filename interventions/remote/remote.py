@@ -8,20 +8,20 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import torch
-
 from interventions.errors import InterventionError
 from interventions.remote.traffic import Traffic
 from user_input.nearest import nearest
 
 if TYPE_CHECKING:
+    import torch
+
     from interventions.remote.server import Server
 
 HOSTED = "https://api.ndif.us"
 """URL of the National Deep Inference Fabric's public server."""
 
 NAMED, SIMULATED = "hosted", "local"
-WIRES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+WIRES = ("float32", "bfloat16", "float16")
 SANDBOXED = ("auto", True, False)
 
 
@@ -102,7 +102,9 @@ class Remote:
     @property
     def wire_dtype(self) -> torch.dtype | None:
         """The dtype that `wire` names."""
-        return None if self.wire is None else WIRES[self.wire]
+        import torch
+
+        return None if self.wire is None else getattr(torch, self.wire)
 
     @cached_property
     def server(self) -> Server:

@@ -76,7 +76,7 @@ def learning_suite(tmp_path_factory) -> Suite:
 def learning_crosscoder(learning_suite: Suite) -> CrossCoder:
     """A crosscoder of all checkpoints of `learning_suite`, trained for a moment."""
     # Here, so that tests of other parts do not wait for this import.
-    from crosstime.training.l1 import L1Config
+    from crosstime.training.l1_config import L1Config
     from crosstime.training.train import train
 
     config = L1Config(n_features=24, steps=60, lr=1e-2, l1=0.3)

@@ -10,7 +10,7 @@ import pytest
 import crosstime as ct
 from crosstime.crosscoders.decompose import decompose_text
 from crosstime.shown import MAX_ROWS, Shown, html_table
-from crosstime.suites.corpus import TextSample
+from crosstime.suites.text_sample import TextSample
 from interventions import Estimator
 from tasks.agreement import sentences
 

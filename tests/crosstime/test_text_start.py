@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 import crosstime as ct
 from crosstime.crosscoders.decompose import decompose_task, decompose_text
 from crosstime.errors import CorpusError, CrosscoderError, StoreError, SuiteError
-from crosstime.suites.corpus import TextSample, sequences
+from crosstime.suites.corpus import sequences
+from crosstime.suites.text_sample import TextSample
 from crosstime.suites.text_start import start_tokens
 from crosstime.suites.train_tokenizer import train_tokenizer
 from interventions import Model, Prompts, Site, ablate, circuit, indirect_effects, steer

@@ -15,10 +15,10 @@ import crosstime as ct
 from crosstime.activations.buffer import ActivationBuffer
 from crosstime.crosscoders.evaluate import _reconstruction
 from crosstime.errors import CrosscoderError
+from crosstime.machine.dtypes import torch_dtype
 from crosstime.report.outlier_note import outlier_note
-from crosstime.suites.compute import DTYPES
 from crosstime.suites.token_norms import NormConcentration, is_outlier, token_norms
-from crosstime.training.resume import Checkpointing
+from crosstime.training.checkpointing import Checkpointing
 from crosstime.training.trainer import Trainer
 from interventions import Site
 from tasks.agreement import sentences
@@ -44,7 +44,7 @@ def table() -> torch.Tensor:
 def _activations_of_the_table(monkeypatch, table: torch.Tensor) -> None:
     def harvest(self: ActivationBuffer, rows: list[tuple[int, ...]]) -> torch.Tensor:
         ids = torch.tensor([token for row in rows for token in row[1:]])
-        return table[ids].to(DTYPES[self.data.buffer_dtype])
+        return table[ids].to(torch_dtype(self.data.buffer_dtype))
 
     monkeypatch.setattr(ActivationBuffer, "_harvest", harvest)
 

@@ -14,12 +14,12 @@ from crosstime.machine.storage import write_json
 from crosstime.machine.tensors import write_tensors
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
-from crosstime.training.jumprelu import JumpReLUConfig
-from crosstime.training.jumprelu_per_checkpoint import PerCheckpointJumpReLUConfig
-from crosstime.training.l1 import L1Config
+from crosstime.training.checkpointing import Checkpointing
+from crosstime.training.jumprelu_config import JumpReLUConfig
+from crosstime.training.jumprelu_per_checkpoint_config import PerCheckpointJumpReLUConfig
+from crosstime.training.l1_config import L1Config
 from crosstime.training.loggers import Logging
-from crosstime.training.resume import Checkpointing
-from crosstime.training.topk import BatchTopKConfig
+from crosstime.training.topk_config import BatchTopKConfig
 from crosstime.training.train import TrainingResult, train
 from interventions import Site
 from tasks.agreement import sentences

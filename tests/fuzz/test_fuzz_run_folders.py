@@ -20,7 +20,8 @@ from crosstime.machine.storage import read_table
 from crosstime.machine.tensors import read_tensors, write_tensors
 from crosstime.runs.folder import read_selection
 from crosstime.runs.jobs import JobFile
-from crosstime.runs.ledger import Ledger, damaged, read_manifest
+from crosstime.runs.ledger import Ledger
+from crosstime.runs.manifest import damaged, read_manifest
 from crosstime.runs.parts import checksum
 from crosstime.runs.status import status
 from crosstime.suites.read_lines import read_lines

@@ -20,8 +20,10 @@ from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import StoreError
 from crosstime.machine.tensors import read_tensors, write_tensors
-from crosstime.training.l1 import L1Config
-from crosstime.training.resume import Checkpointer, Checkpointing, TrainingState
+from crosstime.training.checkpointing import Checkpointing
+from crosstime.training.l1_config import L1Config
+from crosstime.training.resume import Checkpointer, TrainingState
+from crosstime.training.trainer_of import trainer_of
 from interventions import Site
 
 pytestmark = pytest.mark.fuzz
@@ -61,7 +63,7 @@ def good(tmp_path_factory) -> tuple[Path, dict]:
 @pytest.fixture(scope="module")
 def state_bytes(tmp_path_factory) -> bytes:
     path = tmp_path_factory.mktemp("state") / "state.safetensors"
-    trainer = CONFIG.trainer(CrossCoder(ORIGIN, 4))
+    trainer = trainer_of(CONFIG, CrossCoder(ORIGIN, 4))
     trainer.update(0, torch.randn(6, C, D))
     buffer = BufferState(
         torch.zeros(2, C, D), torch.Generator().get_state(), torch.ones(C), tokens=8, sequences=2, digest="00",
@@ -139,7 +141,7 @@ def test_shards_that_are_not_what_was_written(good: tuple[Path, dict], tmp_path:
 def resume(path: Path) -> None:
     """Go on from a state for a step, as a training does."""
     state = Checkpointer(Checkpointing(path, 5), {"precision": "float32"}).load(ORIGIN)
-    trainer = CONFIG.trainer(CrossCoder(ORIGIN, 4))
+    trainer = trainer_of(CONFIG, CrossCoder(ORIGIN, 4))
     state.restore(trainer)
     trainer.update(state.step, torch.randn(6, C, D))
 

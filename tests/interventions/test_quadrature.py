@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interventions import InterventionError
-from interventions.quadrature import RULES, nodes_and_weights
+from interventions.option_names import RULES
+from interventions.quadrature import nodes_and_weights
 
 
 @given(st.integers(1, 24), st.data())

@@ -6,6 +6,6 @@ Example:
     >>> ct.exchange.write(crosscoder, "for_saelens", format="saelens")  # doctest: +SKIP
 """
 
-from crosstime.crosscoders.exchange.formats import FORMATS, SCALES_NOTE, check_target, detect, read, write
+import lazy_loader
 
-__all__ = ["FORMATS", "SCALES_NOTE", "check_target", "detect", "read", "write"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -12,16 +12,15 @@ from torch import Tensor
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.exchange import ckkissane, ctt, finetuning, llamascopium, native, saelens
 from crosstime.crosscoders.exchange.format import Format
+from crosstime.crosscoders.exchange.format_names import FORMAT_NAMES, refuse_unknown_format
 from crosstime.crosscoders.exchange.source import Overrides
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
 from interventions import Site
 from user_input.home import expanded
-from user_input.nearest import nearest
 
-FORMATS: dict[str, Format] = {
-    module.FORMAT.name: module.FORMAT for module in (native, ctt, ckkissane, finetuning, saelens, llamascopium)
-}
+_BY_NAME = {module.FORMAT.name: module.FORMAT for module in (native, ctt, ckkissane, finetuning, saelens, llamascopium)}
+FORMATS: dict[str, Format] = {name: _BY_NAME[name] for name in FORMAT_NAMES}
 """Every format by its name, in the order in which `detect` tries them."""
 
 SCALES_NOTE = "scales_are"
@@ -123,6 +122,5 @@ def detect(path: str | Path) -> str:
 
 
 def _named(name: str) -> Format:
-    if name not in FORMATS:
-        raise CrosscoderError(f"there is no format {name!r}: {nearest(name, FORMATS)}")
+    refuse_unknown_format(name)
     return FORMATS[name]

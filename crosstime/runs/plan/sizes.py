@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from crosstime.machine.dtypes import torch_dtype
 from crosstime.runs.plan.model_size import ModelSize
 from crosstime.runs.plan.work import Cost, ForwardPass, Number, Work
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.recipe.suite import TINY
-from crosstime.suites.compute import DTYPES
 
 PAIRS = {
     "ctt/blimp-sva": 4000,
@@ -106,7 +106,7 @@ class Sizes:
     @property
     def model_bytes(self) -> Number:
         """Bytes of one checkpoint on the device."""
-        return DTYPES[self.recipe.compute.dtype].itemsize * self.model.parameters
+        return torch_dtype(self.recipe.compute.dtype).itemsize * self.model.parameters
 
     @property
     def max_tokens(self) -> int:

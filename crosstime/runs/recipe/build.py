@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
 import math
+import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -65,9 +67,8 @@ def build(cls: type[Built], table: object, where: str, key: str = "") -> Built:
             raise RecipeError(f"{where}: {f'[{key}] needs' if key else 'needs'} a key {name!r}.")
 
     # Check the types of values, then let the dataclass check what they mean
-    hints = typing.get_type_hints(cls)
     values = {
-        name: _value(hints[name], value, where, f"{key}.{name}" if key else name) for name, value in table.items()
+        name: _value(_hint(cls, name), value, where, f"{key}.{name}" if key else name) for name, value in table.items()
     }
     try:
         return cls(**values)
@@ -103,6 +104,24 @@ def _build_crosscoder(table: Mapping[str, Any], where: str, key: str) -> Crossco
     except CrosstimeError as error:
         raise RecipeError(f"{where}: [{key}] {error}") from error
     return build(cls, keys, where, key)
+
+
+class _NoPlainValue:
+    """Stands for a class that a module imports for type checkers only: no value of a recipe is one."""
+
+
+class _NamesOfModule(dict[str, Any]):
+    """The names by which a module annotates fields."""
+
+    def __missing__(self, name: str) -> Any:
+        return getattr(builtins, name, _NoPlainValue)
+
+
+def _hint(cls: type, name: str) -> Any:
+    """The type of a field; a class in it that only Python code can give, such as a `Baseline`, is not imported."""
+    owner = next(base for base in cls.__mro__ if name in vars(base).get("__annotations__", {}))
+    field = types.SimpleNamespace(__annotations__={name: owner.__annotations__[name]})
+    return typing.get_type_hints(field, {}, _NamesOfModule(vars(sys.modules[owner.__module__])))[name]
 
 
 def _value(hint: Any, value: Any, where: str, key: str) -> Any:

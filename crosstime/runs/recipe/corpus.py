@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from crosstime.activations.store import ActivationStore, store_at
 from crosstime.runs.recipe.limits import at_least, one_of, share
 from crosstime.suites.text_start import TEXT_STARTS
+
+if TYPE_CHECKING:
+    from crosstime.activations.store import ActivationStore
 
 GENERATED = "agreement"
 """Source of a text that is generated: sentences of the agreement grammar."""
@@ -46,4 +49,6 @@ class CorpusRecipe:
         Raises:
             StoreError: the store is unfinished or damaged, or other sources are named with it.
         """
+        from crosstime.activations.store import store_at
+
         return None if self.source == GENERATED else store_at(self.source)

@@ -9,14 +9,14 @@ from typing import Any
 
 from crosstime.activations.data_config import DataConfig
 from crosstime.errors import CrosscoderError
-from crosstime.training.jumprelu import JumpReLUConfig
-from crosstime.training.jumprelu_per_checkpoint import PerCheckpointJumpReLUConfig
+from crosstime.training.checkpointing import Checkpointing
+from crosstime.training.jumprelu_config import JumpReLUConfig
+from crosstime.training.jumprelu_per_checkpoint_config import PerCheckpointJumpReLUConfig
 from crosstime.training.kinds import KINDS, kind_named
-from crosstime.training.l1 import L1Config
+from crosstime.training.l1_config import L1Config
 from crosstime.training.loggers import LOGGERS, Logging
-from crosstime.training.resume import Checkpointing
-from crosstime.training.topk import BatchTopKConfig, TopKConfig
-from crosstime.training.trainer import PRECISIONS, TrainerConfig
+from crosstime.training.topk_config import BatchTopKConfig, TopKConfig
+from crosstime.training.trainer_config import PRECISIONS, TrainerConfig
 from user_input.nearest import nearest
 
 

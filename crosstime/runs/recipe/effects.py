@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+import interventions
 from crosstime.errors import RecipeError
 from crosstime.runs.recipe.limits import at_least
-from interventions import Bootstrap, Estimator
-from interventions.estimator import NAMED
+from interventions.estimator import NAMED, Estimator
 from user_input.nearest import nearest
 
 UNDEFINED = {"ctt-as-released": 0.5}
@@ -53,9 +53,9 @@ class EffectsRecipe(Estimator):
             if field.name not in later or values[field.name] != defaults[field.name]
         }
 
-    def bootstrap(self, seed: int) -> Bootstrap:
+    def bootstrap(self, seed: int) -> interventions.Bootstrap:
         """The bootstrap over prompts."""
-        return Bootstrap(self.resamples, seed)
+        return interventions.Bootstrap(self.resamples, seed)
 
 
 def with_named_estimator(table: Mapping[str, Any]) -> dict[str, Any]:

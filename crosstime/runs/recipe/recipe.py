@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from crosstime.crosscoders.feature_shard import refuse_uneven_features
+from crosstime.crosscoders.refuse_uneven_features import refuse_uneven_features
 from crosstime.errors import RecipeError
 from crosstime.runs.recipe.build import build
 from crosstime.runs.recipe.corpus import GENERATED, CorpusRecipe

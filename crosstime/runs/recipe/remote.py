@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 
-from interventions import Remote
+from interventions.remote.remote import Remote
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from crosstime.runs.recipe.limits import at_least, one_of, share
-from crosstime.suites.similarity import MEASURES
+from crosstime.suites.similarity_measures import MEASURES
 from crosstime.suites.tiny_config import TinyConfig
 
 TINY = "tiny"

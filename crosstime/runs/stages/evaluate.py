@@ -13,7 +13,7 @@ from crosstime.runs.plan.sizes import Sizes
 from crosstime.runs.plan.work import Cost
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.stages.stage import Stage
-from crosstime.suites.corpus import TextSample
+from crosstime.suites.text_sample import TextSample
 
 MAX_SEQUENCES, MAX_NUMBERS = 256, 1 << 29
 """Upper bounds of the sequences that are read, and of the numbers in their activations at all checkpoints."""

@@ -14,8 +14,8 @@ from crosstime.runs.plan.sizes import Sizes
 from crosstime.runs.plan.work import Cost, Work
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.stages.stage import Stage
-from crosstime.suites.corpus import TextSample
 from crosstime.suites.read_lines import text_files
+from crosstime.suites.text_sample import TextSample
 from interventions import Bootstrap
 
 FOLDER = "evolution"

@@ -13,8 +13,8 @@ from crosstime.runs.plan.sizes import Sizes
 from crosstime.runs.plan.work import Cost
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.stages.stage import Stage
-from crosstime.suites.corpus import TextSample
 from crosstime.suites.ngram_divergence import ngram_divergence
+from crosstime.suites.text_sample import TextSample
 
 
 class Ngrams(Stage):

@@ -26,8 +26,9 @@ from crosstime.runs.recipe.effects import EffectsRecipe
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.stages.evolve import FOLDER
 from crosstime.runs.stages.stage import Stage
-from crosstime.suites.corpus import TextSample
-from crosstime.suites.similarity import MEASURES, similarity_table
+from crosstime.suites.similarity import similarity_table
+from crosstime.suites.similarity_measures import MEASURES
+from crosstime.suites.text_sample import TextSample
 
 CORPUS_TOKENS = 1 << 16
 """Tokens of the text in which the strongest contexts of features are searched."""

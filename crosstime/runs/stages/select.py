@@ -18,9 +18,9 @@ from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.sharding import shard
 from crosstime.runs.stages.stage import Stage
 from crosstime.suites.accuracy import accuracy
-from crosstime.suites.corpus import TextSample
 from crosstime.suites.select import select
 from crosstime.suites.similarity import similarity
+from crosstime.suites.text_sample import TextSample
 
 
 class Select(Stage):

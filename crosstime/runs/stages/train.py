@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import ClassVar
 
 from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.machine.dtypes import torch_dtype
 from crosstime.runs.folder import RunFolder
 from crosstime.runs.inputs import Inputs
 from crosstime.runs.ledger import Ledger
@@ -14,7 +15,6 @@ from crosstime.runs.plan.sizes import Sizes
 from crosstime.runs.plan.work import ADAM_BYTES, Cost, Work
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.stages.stage import Stage
-from crosstime.suites.compute import DTYPES
 from crosstime.training.train import train
 
 
@@ -62,7 +62,7 @@ class Train(Stage):
             work += c * text.blocks(sizes.layer + 1, tokens * text.length / (text.length - 1))
 
         # The buffer of activations, twice while it is filled: with the old one, or with its norms in float32
-        itemsize = DTYPES[table.buffer_dtype].itemsize
+        itemsize = torch_dtype(table.buffer_dtype).itemsize
         buffer = min(max(table.buffer_tokens, batch), tokens) * c * d * itemsize
         filling = buffer * (2 if itemsize == 4 else 1 + 4 / itemsize)
 

@@ -7,8 +7,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from crosstime.activations.estimate_scales import estimate_scales
-from crosstime.suites.corpus import TextSample
 from crosstime.suites.suite import Suite
+from crosstime.suites.text_sample import TextSample
 from interventions import Site
 from tasks.agreement import sentences
 

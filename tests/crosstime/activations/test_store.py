@@ -18,7 +18,7 @@ from crosstime.activations.manifest import read_manifest
 from crosstime.activations.store import ActivationStore, store_at
 from crosstime.errors import CrosscoderError, StoreError
 from crosstime.suites.suite import Suite
-from crosstime.training.l1 import L1Config
+from crosstime.training.l1_config import L1Config
 from crosstime.training.train import train
 from interventions import Site
 from tasks.agreement import sentences

@@ -14,8 +14,8 @@ from crosstime.cli.main import main
 from crosstime.crosscoders import exchange
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.evaluate import evaluate
-from crosstime.suites.corpus import TextSample
 from crosstime.suites.suite import Suite
+from crosstime.suites.text_sample import TextSample
 from interventions import Site
 from tasks.agreement import sentences
 

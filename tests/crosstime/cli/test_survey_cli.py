@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 from crosstime.cli.main import main
-from crosstime.suites.corpus import TextSample
 from crosstime.suites.select import select
 from crosstime.suites.similarity import similarity
 from crosstime.suites.suite import Suite
+from crosstime.suites.text_sample import TextSample
 from crosstime.suites.tiny_config import TinyConfig
 from crosstime.suites.train_tiny_suite import train_tiny_suite
 from interventions import Site

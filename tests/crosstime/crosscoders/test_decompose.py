@@ -5,7 +5,7 @@ import pytest
 
 import crosstime as ct
 from crosstime.errors import CorpusError
-from crosstime.suites.corpus import TextSample
+from crosstime.suites.text_sample import TextSample
 from tasks.agreement import sentences
 
 

@@ -14,8 +14,8 @@ from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.evaluate import MEASURES, evaluate, evaluate_seeds, over_seeds
 from crosstime.errors import CorpusError, CrosscoderError
 from crosstime.suites.compute import Compute
-from crosstime.suites.corpus import TextSample
 from crosstime.suites.suite import Suite
+from crosstime.suites.text_sample import TextSample
 from interventions import Site
 from tasks.agreement import sentences
 

@@ -15,7 +15,7 @@ from crosstime.errors import CrosscoderError
 from crosstime.suites.suite import Suite
 from crosstime.suites.tiny_config import TinyConfig
 from crosstime.suites.train_tiny_suite import train_tiny_suite
-from crosstime.training.l1 import L1Config
+from crosstime.training.l1_config import L1Config
 from crosstime.training.train import train
 from interventions import Bootstrap, InterventionError, Site
 from interventions.metrics import answered_right

@@ -14,9 +14,9 @@ from crosstime.crosscoders.evaluate import evaluate
 from crosstime.effects.ablate import ablate
 from crosstime.effects.attribute import attribute
 from crosstime.evolution.latent_scaling import scale_latents
-from crosstime.suites.corpus import TextSample
 from crosstime.suites.suite import Suite
-from crosstime.training.jumprelu_per_checkpoint import PerCheckpointJumpReLUConfig
+from crosstime.suites.text_sample import TextSample
+from crosstime.training.jumprelu_per_checkpoint_config import PerCheckpointJumpReLUConfig
 from crosstime.training.train import train
 from interventions import Bootstrap, Estimator, Site
 from tasks import TokenizedTask, load

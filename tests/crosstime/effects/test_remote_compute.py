@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import crosstime as ct
-from crosstime.suites.corpus import TextSample
+from crosstime.suites.text_sample import TextSample
 from interventions import Remote
 
 

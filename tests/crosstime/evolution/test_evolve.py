@@ -11,7 +11,7 @@ import crosstime as ct
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
 from crosstime.evolution.evolve import TextEvidence
-from crosstime.suites.corpus import TextSample
+from crosstime.suites.text_sample import TextSample
 from interventions import Bootstrap, Estimator
 from tasks.agreement import sentences
 

@@ -9,7 +9,7 @@ import crosstime as ct
 from crosstime.crosscoders.decompose import decompose_text
 from crosstime.features.activation_statistics import density
 from crosstime.features.contexts import contexts, corpus_contexts
-from crosstime.suites.corpus import TextSample
+from crosstime.suites.text_sample import TextSample
 from interventions import Estimator, Sequences
 from tasks.agreement import sentences
 

@@ -15,8 +15,8 @@ from crosstime.activations.data_config import DataConfig
 from crosstime.errors import RunError
 from crosstime.machine.lock import exclusive, lock_holder
 from crosstime.suites.suite import Suite
-from crosstime.training.l1 import L1Config
-from crosstime.training.resume import Checkpointing
+from crosstime.training.checkpointing import Checkpointing
+from crosstime.training.l1_config import L1Config
 from crosstime.training.train import train
 from interventions import Site
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from crosstime.errors import RunError
-from crosstime.runs.ledger import MANIFEST, PARTIAL, Ledger, damaged
+from crosstime.runs.ledger import Ledger
+from crosstime.runs.manifest import MANIFEST, PARTIAL, damaged
 from crosstime.runs.parts import checksum
 
 

@@ -12,7 +12,7 @@ from crosstime.runs.recipe.effects import EffectsRecipe
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.recipe.shipped import shipped
 from crosstime.suites.tiny_config import TinyConfig
-from crosstime.training.jumprelu_per_checkpoint import PerCheckpointJumpReLUConfig
+from crosstime.training.jumprelu_per_checkpoint_config import PerCheckpointJumpReLUConfig
 from interventions import Aggregation
 
 EOC_STEPS = [0, *(2**power for power in range(1, 10)), *range(1000, 11_000, 1000), 14_000, 20_000, 27_000, 34_000]

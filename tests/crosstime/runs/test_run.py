@@ -14,7 +14,7 @@ import crosstime as ct
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.errors import CrosstimeError, RunError
 from crosstime.machine.tensors import read_tensors
-from crosstime.runs.ledger import MANIFEST
+from crosstime.runs.manifest import MANIFEST
 from crosstime.runs.parts import checksum
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.run import RunResult

@@ -133,7 +133,7 @@ def test_a_servers_own_dtype_is_said(brief_suite, monkeypatch):
         def __init__(self):
             pass
 
-    monkeypatch.setattr("crosstime.suites.compute.Model.open", lambda *_, **__: Half())
+    monkeypatch.setattr("interventions.model.Model.open", lambda *_, **__: Half())
     with pytest.warns(RuntimeWarning, match=r"runs tiny@step0 in bfloat16, not in float32"):
         Compute(remote=HOST).open(brief_suite, brief_suite.revisions[0])
     Compute(dtype="bfloat16", remote=HOST).open(brief_suite, brief_suite.revisions[0])

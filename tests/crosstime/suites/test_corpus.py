@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from crosstime.errors import CorpusError
-from crosstime.suites.corpus import TextSample, corpus_hash, sequences
+from crosstime.suites.corpus import corpus_hash, sequences
 from crosstime.suites.read_lines import read_lines
+from crosstime.suites.text_sample import TextSample
 from crosstime.suites.train_tokenizer import train_tokenizer
 
 DOCUMENTS = ["the cat sat .", "the dogs ran far away .", "é ☃ naïve"]

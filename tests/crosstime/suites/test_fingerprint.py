@@ -14,7 +14,7 @@ from crosstime.activations.store import ActivationStore
 from crosstime.errors import StoreError, SuiteError
 from crosstime.suites.accuracy import accuracy
 from crosstime.suites.suite import Suite
-from crosstime.training.l1 import L1Config
+from crosstime.training.l1_config import L1Config
 from crosstime.training.train import train
 from interventions import Site
 from tasks import load

@@ -15,10 +15,10 @@ from huggingface_hub import constants
 
 from crosstime.errors import SuiteError
 from crosstime.suites.accuracy import accuracy
-from crosstime.suites.corpus import TextSample
 from crosstime.suites.hub import branches, cached_branches
 from crosstime.suites.similarity import similarity
 from crosstime.suites.suite import Suite
+from crosstime.suites.text_sample import TextSample
 from crosstime.suites.tiny_config import TinyConfig
 from crosstime.suites.train_tiny_suite import train_tiny_suite
 from interventions import Site

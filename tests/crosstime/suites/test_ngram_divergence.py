@@ -13,9 +13,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from crosstime.errors import CorpusError
-from crosstime.suites.corpus import TextSample, sequences
+from crosstime.suites.corpus import sequences
 from crosstime.suites.ngram_divergence import ngram_divergence
 from crosstime.suites.suite import Suite
+from crosstime.suites.text_sample import TextSample
 from crosstime.suites.tiny_config import TinyConfig
 from crosstime.suites.train_tiny_suite import train_tiny_suite
 from tasks.agreement import sentences

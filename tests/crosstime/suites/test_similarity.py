@@ -12,9 +12,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from crosstime.errors import CorpusError
-from crosstime.suites.corpus import TextSample, sequences
+from crosstime.suites.corpus import sequences
 from crosstime.suites.similarity import linear_cka, mean_cosine, mean_pearson, similarity
 from crosstime.suites.suite import Suite
+from crosstime.suites.text_sample import TextSample
 from crosstime.suites.tiny_config import TinyConfig
 from crosstime.suites.train_tiny_suite import train_tiny_suite
 from interventions import Site

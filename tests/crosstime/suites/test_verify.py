@@ -17,11 +17,11 @@ from crosstime.activations.harvest import harvest
 from crosstime.errors import SuiteError
 from crosstime.suites.accuracy import accuracy
 from crosstime.suites.compute import Compute
-from crosstime.suites.corpus import TextSample
 from crosstime.suites.ngram_divergence import ngram_divergence
 from crosstime.suites.similarity import similarity
 from crosstime.suites.suite import Suite
-from crosstime.training.l1 import L1Config
+from crosstime.suites.text_sample import TextSample
+from crosstime.training.l1_config import L1Config
 from crosstime.training.train import train
 from interventions import Site
 from tasks import load
@@ -54,7 +54,7 @@ def never_opened(monkeypatch) -> None:
     def refuse(*arguments, **options):
         raise AssertionError("a model was opened")
 
-    monkeypatch.setattr("crosstime.suites.compute.Model.open", refuse)
+    monkeypatch.setattr("interventions.model.Model.open", refuse)
 
 
 def copy_weights(source: Path, target: Path) -> None:

@@ -12,11 +12,13 @@ from crosstime.crosscoders.origin import Origin
 from crosstime.machine.mesh import Mesh
 from crosstime.machine.processes import join_processes
 from crosstime.machine.tensors import write_tensors
-from crosstime.training.jumprelu import JumpReLUConfig
-from crosstime.training.jumprelu_per_checkpoint import PerCheckpointJumpReLUConfig
-from crosstime.training.l1 import L1Config
-from crosstime.training.topk import BatchTopKConfig, TopKConfig
-from crosstime.training.trainer import Trainer, TrainerConfig
+from crosstime.training.jumprelu_config import JumpReLUConfig
+from crosstime.training.jumprelu_per_checkpoint_config import PerCheckpointJumpReLUConfig
+from crosstime.training.l1_config import L1Config
+from crosstime.training.topk_config import BatchTopKConfig, TopKConfig
+from crosstime.training.trainer import Trainer
+from crosstime.training.trainer_config import TrainerConfig
+from crosstime.training.trainer_of import trainer_of
 from interventions import Site
 
 STEPS, BATCH, CHECKPOINTS, WIDTH = 12, 32, 3, 8
@@ -40,7 +42,7 @@ def steps(config: TrainerConfig, mesh: Mesh) -> tuple[Trainer, torch.Tensor]:
     """Take all steps, and return the trainer and the losses of each step."""
     shard = FeatureShard(config.n_features, mesh.features)
     crosscoder = config.crosscoder(ORIGIN, torch.tensor([0.5, 1.0, 2.0]), shard=shard)
-    trainer = config.trainer(crosscoder, processes=mesh.data)
+    trainer = trainer_of(config, crosscoder, processes=mesh.data)
     rows = []
     for step in range(STEPS):
         trainer.update(step, mesh.data.rows(batch(step)))

@@ -15,9 +15,11 @@ from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.origin import Origin
 from crosstime.suites.suite import Suite
 from crosstime.training.kinds import KINDS
-from crosstime.training.l1 import L1Config
-from crosstime.training.topk import BatchTopKConfig
-from crosstime.training.trainer import Trainer, TrainerConfig
+from crosstime.training.l1_config import L1Config
+from crosstime.training.topk_config import BatchTopKConfig
+from crosstime.training.trainer import Trainer
+from crosstime.training.trainer_config import TrainerConfig
+from crosstime.training.trainer_of import trainer_of
 from interventions import Site
 
 training = pytest.importorskip("dictionary_learning.training", reason="dictionary-learning and wandb are not installed")
@@ -44,7 +46,7 @@ def test_the_loop_of_dictionary_learning_trains_every_kind_on_our_buffer(kind: s
     before = crosscoder.W_dec.detach().clone()
 
     # Train with its loop.
-    trainer_class = type(config.trainer(crosscoder))
+    trainer_class = type(trainer_of(config, crosscoder))
     training.trainSAE(
         data=buffer,
         trainer_configs=[{"trainer": trainer_class, "crosscoder": crosscoder, "config": config}],
@@ -92,7 +94,7 @@ def with_equal_weights(reference: Any, config: TrainerConfig, bias: torch.Tensor
         crosscoder.W_dec.copy_(reference.ae.decoder.weight.T.unsqueeze(1))
         crosscoder.b_enc.copy_(-bias @ encoder)
         crosscoder.b_dec.copy_(bias.unsqueeze(0))
-    return reference, config.trainer(crosscoder)
+    return reference, trainer_of(config, crosscoder)
 
 
 def settings(seed: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CorpusError
 from crosstime.training.held_out import ValidationBatch, held_out, is_held_out, without_held_out
 from crosstime.training.kinds import KINDS
+from crosstime.training.trainer_of import trainer_of
 from interventions import Site
 
 TEXT = [f"document number {number}" for number in range(2000)]
@@ -48,7 +49,7 @@ def test_held_out_losses_are_the_training_loss_and_the_squared_error_after_train
     crosscoder = CrossCoder(
         Origin("mine", ("a", "b"), Site(0), 6), 16, torch.tensor([0.5, 2.0]), activation=config.activation()
     )
-    trainer = config.trainer(crosscoder)
+    trainer = trainer_of(config, crosscoder)
     for step in range(10):
         trainer.update(step, torch.randn(32, 2, 6, generator=torch.Generator().manual_seed(step)))
     before = {name: tensor.clone() for name, tensor in crosscoder.state_dict().items()}

@@ -21,8 +21,9 @@ from crosstime.crosscoders.origin import Origin  # noqa: E402
 from crosstime.errors import CrosscoderError, RecipeError  # noqa: E402
 from crosstime.machine.processes import Processes  # noqa: E402
 from crosstime.runs.recipe.build import crosscoder_table  # noqa: E402
-from crosstime.training.jumprelu_per_checkpoint import PENALTIES, PerCheckpointJumpReLUConfig  # noqa: E402
+from crosstime.training.jumprelu_per_checkpoint_config import PENALTIES, PerCheckpointJumpReLUConfig  # noqa: E402
 from crosstime.training.search_decoder_norm import search_decoder_norm  # noqa: E402
+from crosstime.training.trainer_of import trainer_of  # noqa: E402
 from interventions import Site  # noqa: E402
 
 SIZES = [1, 2, 5]
@@ -108,7 +109,7 @@ def test_a_feature_of_decoder_norm_zero_is_silent_there_and_has_finite_gradients
     codes = crosscoder.encode(x[0])
     assert (codes[:, 0] > 0).any()
     assert not codes[:, 1].any()
-    config.trainer(crosscoder).losses(x[0], 9).loss.backward()
+    trainer_of(config, crosscoder).losses(x[0], 9).loss.backward()
     assert all(parameter.grad.isfinite().all() for parameter in crosscoder.parameters())
 
 
@@ -116,7 +117,7 @@ def test_the_penalty_presses_the_norm_of_each_checkpoint_on_its_own():
     """A feature that is active at both checkpoints costs twice what it costs at one of them."""
     config = PerCheckpointJumpReLUConfig(n_features=1, penalty="tanh", steepness=50.0, norm_search=False)
     crosscoder = config.crosscoder(Origin("mine", ("a", "b"), Site(0), 4))
-    trainer, x = config.trainer(crosscoder), torch.ones(3, 2, 4)
+    trainer, x = trainer_of(config, crosscoder), torch.ones(3, 2, 4)
     with torch.no_grad():
         crosscoder.W_enc.fill_(1)
         crosscoder.W_dec.fill_(1)
@@ -141,7 +142,7 @@ def test_the_learning_rate_rises_stays_and_ends_at_a_thirty_second():
 
 def test_thresholds_and_biases_have_learning_rates_of_their_own():
     config, crosscoder, x = random_case("tanh", 5)
-    trainer = config.trainer(crosscoder)
+    trainer = trainer_of(config, crosscoder)
     rates = {}
     for group in trainer.optimizer.param_groups:
         rates |= {id(parameter): group["lr"] / config.lr for parameter in group["params"]}
@@ -162,14 +163,14 @@ def test_a_feature_begins_with_one_direction_and_the_norm_that_reconstructs_best
     crosscoder = config.crosscoder(Origin("mine", ("a", "b", "c"), Site(0), 8), torch.tensor([0.5, 1.0, 2.0]))
     assert torch.equal(crosscoder.W_dec, crosscoder.W_dec[:, :1].expand(-1, 3, -1))
     x = torch.randn(64, 3, 8, generator=torch.Generator().manual_seed(1))
-    trainer = config.trainer(crosscoder)
+    trainer = trainer_of(config, crosscoder)
     norm = search_decoder_norm(trainer, x)
     torch.testing.assert_close(crosscoder.decoder_norms(), torch.full((3, 32), norm))
     assert torch.equal(crosscoder.W_enc, crosscoder.W_dec.permute(1, 2, 0))
 
     def error(value: float) -> float:
         copy = replace(config, decoder_norm=value).crosscoder(crosscoder.origin, crosscoder.scales)
-        return replace(config, decoder_norm=value).trainer(copy).losses(x, 0).l2.item()
+        return trainer_of(replace(config, decoder_norm=value), copy).losses(x, 0).l2.item()
 
     # Lowest on the coarse grid, and around its best on the fine one
     coarse = min((0.1 * number for number in range(1, 51)), key=error)
@@ -180,7 +181,7 @@ def test_a_feature_begins_with_one_direction_and_the_norm_that_reconstructs_best
 def test_the_first_step_searches_and_the_second_does_not():
     config = PerCheckpointJumpReLUConfig(n_features=32, steps=10, lr=1e-12, penalty="tanh")
     crosscoder = config.crosscoder(Origin("mine", ("a", "b"), Site(0), 8))
-    trainer, x = config.trainer(crosscoder), torch.randn(64, 2, 8, generator=torch.Generator().manual_seed(1))
+    trainer, x = trainer_of(config, crosscoder), torch.randn(64, 2, 8, generator=torch.Generator().manual_seed(1))
     trainer.update(0, x)
     searched = crosscoder.decoder_norms().clone()
     assert searched.min() > 0.09
@@ -188,29 +189,29 @@ def test_the_first_step_searches_and_the_second_does_not():
     torch.testing.assert_close(crosscoder.decoder_norms(), searched)
     kept = replace(config, norm_search=False)
     other = kept.crosscoder(crosscoder.origin)
-    kept.trainer(other).update(0, x)
+    trainer_of(kept, other).update(0, x)
     torch.testing.assert_close(other.decoder_norms(), torch.full((2, 32), 0.08))
 
 
 def test_the_frequency_is_that_of_the_batch_of_all_processes(monkeypatch):
     """Two processes with half of the batch each: their mean loss and gradients are those of one with the whole."""
     config, crosscoder, x = random_case("tanh-quad", 2)
-    config.trainer(crosscoder).losses(x[0], 99).loss.backward()
+    trainer_of(config, crosscoder).losses(x[0], 99).loss.backward()
     whole = {name: parameter.grad.clone() for name, parameter in crosscoder.named_parameters()}
-    expected = config.trainer(crosscoder).losses(x[0], 99).loss.item()
+    expected = trainer_of(config, crosscoder).losses(x[0], 99).loss.item()
 
     # What the first process would receive: the mean of both processes' frequencies
     frequencies: list[torch.Tensor] = []
     halves = [Processes(rank, 2).rows(x[0]) for rank in range(2)]
     monkeypatch.setattr(Processes, "mean_", lambda self, *tensors: frequencies.append(tensors[0].clone()))
     for rank, half in enumerate(halves):
-        config.trainer(crosscoder, processes=Processes(rank, 2)).losses(half, 99)
+        trainer_of(config, crosscoder, processes=Processes(rank, 2)).losses(half, 99)
     mean = sum(frequencies) / 2
     monkeypatch.setattr(Processes, "mean_", lambda self, *tensors: tensors[0].copy_(mean))
     crosscoder.zero_grad()
     losses = []
     for rank, half in enumerate(halves):
-        loss = config.trainer(crosscoder, processes=Processes(rank, 2)).losses(half, 99).loss
+        loss = trainer_of(config, crosscoder, processes=Processes(rank, 2)).losses(half, 99).loss
         (loss / 2).backward()
         losses.append(loss.item())
     assert sum(losses) / 2 == pytest.approx(expected, rel=1e-12)

@@ -12,7 +12,8 @@ from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
 from crosstime.machine.tensors import read_tensors, write_tensors
 from crosstime.training.kinds import KINDS, kind_named
-from crosstime.training.trainer import TrainerConfig
+from crosstime.training.trainer_config import TrainerConfig
+from crosstime.training.trainer_of import trainer_of
 from interventions import Site
 
 D, F = 6, 12
@@ -35,7 +36,7 @@ def crosscoder_of(kind: str, n_checkpoints: int = 3, *, trained: int = 8, **opti
     origin = Origin("mine", tuple(f"step{c}" for c in range(n_checkpoints)), Site(0), D)
     scales = torch.linspace(0.3, 4.1, n_checkpoints)
     crosscoder = replace(config, seed=0).crosscoder(origin, scales)
-    trainer = config.trainer(crosscoder)
+    trainer = trainer_of(config, crosscoder)
     for step in range(trained):
         trainer.update(step, activations(32, n_checkpoints, seed=step))
     return crosscoder
@@ -119,7 +120,7 @@ def test_half_precision_products_train_nearly_as_well_and_keep_whole_weights(kin
         config = config_of(kind)
         origin = Origin("mine", ("a", "b"), Site(0), D)
         crosscoder = CrossCoder(origin, F, activation=config.activation(), decoder_norm=0.5)
-        trainer = config.trainer(crosscoder, precision=precision)
+        trainer = trainer_of(config, crosscoder, precision=precision)
         losses[precision] = [trainer.update(step, activations(64, 2, seed=step)).item() for step in range(20)]
         assert crosscoder.W_dec.dtype == torch.float32
     assert losses["bfloat16"] != losses["float32"]
@@ -141,7 +142,7 @@ def test_a_shared_direction_learns_from_all_checkpoints():
     config = config_of("l1", n_shared=F, clip=1e9)
     crosscoder = crosscoder_of("l1", trained=0, n_shared=F)
     x = activations()
-    trainer = config.trainer(crosscoder)
+    trainer = trainer_of(config, crosscoder)
     direction = crosscoder.W_dec[:, 0].detach().clone().requires_grad_()
     directions = crosscoder.W_dec
     crosscoder.W_dec = torch.nn.Parameter(torch.empty_like(directions))
@@ -164,9 +165,9 @@ def test_more_shared_features_than_features_are_rejected():
 
 def test_a_trainer_rejects_a_crosscoder_of_another_kind_or_a_folded_one():
     with pytest.raises(CrosscoderError, match="trainer of kind topk trains topk, but the crosscoder has relu"):
-        config_of("topk").trainer(crosscoder_of("l1"))
+        trainer_of(config_of("topk"), crosscoder_of("l1"))
     with pytest.raises(CrosscoderError, match="folded crosscoder cannot be trained"):
-        config_of("l1").trainer(crosscoder_of("l1").fold())
+        trainer_of(config_of("l1"), crosscoder_of("l1").fold())
 
 
 def test_an_unknown_kind_is_named():

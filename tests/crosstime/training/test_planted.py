@@ -7,7 +7,7 @@ from crosstime.effects.relie import relative
 from crosstime.errors import CrosstimeError
 from crosstime.evolution.recovery import recovery
 from crosstime.training.planted import Planted, plant, planted_effects, train_planted
-from crosstime.training.topk import BatchTopKConfig
+from crosstime.training.topk_config import BatchTopKConfig
 
 
 def test_shared_features_have_one_direction_and_specific_ones_take_turns():

@@ -15,15 +15,17 @@ from crosstime.activations.buffer import ActivationBuffer
 from crosstime.activations.data_config import DataConfig
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.errors import CrosscoderError
-from crosstime.suites.compute import DTYPES
+from crosstime.machine.dtypes import torch_dtype
 from crosstime.suites.suite import Suite
-from crosstime.training.jumprelu import JumpReLUConfig
-from crosstime.training.jumprelu_per_checkpoint import PerCheckpointJumpReLUConfig
-from crosstime.training.l1 import L1Config
-from crosstime.training.resume import Checkpointing
-from crosstime.training.topk import BatchTopKConfig, TopKTrainer
+from crosstime.training.checkpointing import Checkpointing
+from crosstime.training.jumprelu_config import JumpReLUConfig
+from crosstime.training.jumprelu_per_checkpoint_config import PerCheckpointJumpReLUConfig
+from crosstime.training.l1_config import L1Config
+from crosstime.training.topk import TopKTrainer
+from crosstime.training.topk_config import BatchTopKConfig
 from crosstime.training.train import train
-from crosstime.training.trainer import Trainer, TrainerConfig
+from crosstime.training.trainer import Trainer
+from crosstime.training.trainer_config import TrainerConfig
 from interventions import Site
 from tasks.agreement import sentences
 
@@ -53,7 +55,7 @@ def _activations_of_a_table(monkeypatch) -> None:
 
     def harvest(self: ActivationBuffer, rows: list[tuple[int, ...]]) -> torch.Tensor:
         ids = torch.tensor([token for row in rows for token in row[1:]])
-        return table[ids].to(DTYPES[self.data.buffer_dtype])
+        return table[ids].to(torch_dtype(self.data.buffer_dtype))
 
     monkeypatch.setattr(ActivationBuffer, "_harvest", harvest)
 

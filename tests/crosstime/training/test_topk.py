@@ -9,9 +9,12 @@ from torch import Tensor
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
-from crosstime.training.jumprelu import JumpReLUConfig
-from crosstime.training.topk import BatchTopKConfig, TopKConfig, TopKTrainer
-from crosstime.training.trainer import Trainer, TrainerConfig
+from crosstime.training.jumprelu_config import JumpReLUConfig
+from crosstime.training.topk import TopKTrainer
+from crosstime.training.topk_config import BatchTopKConfig, TopKConfig
+from crosstime.training.trainer import Trainer
+from crosstime.training.trainer_config import TrainerConfig
+from crosstime.training.trainer_of import trainer_of
 from interventions import Site
 
 B, C, D, F, K = 24, 2, 5, 20, 3
@@ -27,7 +30,7 @@ def make(config: TrainerConfig, dtype: torch.dtype = torch.float64) -> Trainer:
         crosscoder.W_dec *= torch.rand(F, C, 1, generator=torch.Generator().manual_seed(2)) + 0.5
         crosscoder.b_enc += 0.1 * torch.randn(F, generator=torch.Generator().manual_seed(3))
         crosscoder.b_dec += 0.2
-    return config.trainer(crosscoder.to(dtype))
+    return trainer_of(config, crosscoder.to(dtype))
 
 
 def batch(seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -15,7 +15,7 @@ from crosstime.suites.compute import Compute
 from crosstime.suites.corpus import documents
 from crosstime.suites.suite import Suite
 from crosstime.training.held_out import held_out, without_held_out
-from crosstime.training.l1 import L1Config
+from crosstime.training.l1_config import L1Config
 from crosstime.training.loggers import Logging
 from crosstime.training.loop import LOG_ROWS
 from crosstime.training.train import train

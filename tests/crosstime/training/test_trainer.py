@@ -8,7 +8,8 @@ import torch
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
-from crosstime.training.l1 import L1Config, L1Trainer
+from crosstime.training.l1 import L1Trainer
+from crosstime.training.l1_config import L1Config
 from interventions import Site
 
 C, D, F = 2, 5, 7

@@ -1,0 +1,3 @@
+"""Names of the measures of similarity between activations, so that they can be checked without PyTorch."""
+
+MEASURES = ("cosine", "pearson", "cka")
