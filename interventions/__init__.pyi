@@ -45,6 +45,7 @@ from .metrics import METRICS as METRICS
 from .metrics import Metric as Metric
 from .metrics import metric_named as metric_named
 from .model import Model as Model
+from .pair_log_likelihoods import pair_log_likelihoods as pair_log_likelihoods
 from .patch import patch as patch
 from .prompts import Prompts as Prompts
 from .prompts import Sequences as Sequences

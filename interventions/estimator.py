@@ -70,7 +70,7 @@ class Estimator:
 
     method: str | None = None
     baseline: str | Baseline = "zero"
-    metric: AnyMetric = "logit_difference"
+    metric: str | AnyMetric = "logit_difference"
     quadrature: str = "gauss-legendre"
     steps: int | None = None
     tolerance: float = 0.02

@@ -238,6 +238,8 @@ def run(
     *,
     all_positions: bool = False,
     reduce: Reduction | None = None,
+    cache: DynamicCache | None = None,
+    n_slots: int | None = None,
 ) -> Tensor:
     """Run the model from the tokens, with any number of sites edited on the way.
 
@@ -247,6 +249,9 @@ def run(
         edits: a function for each site to edit.
         all_positions: return all positions instead of the last.
         reduce: applied to the logits where the model runs.
+        cache: keys and values of the batch's first slots, which then do not run. An empty cache is filled with those of
+            all slots.
+        n_slots: how many of the last slots run when `cache` covers the others; None runs all.
 
     Returns:
         The final norm's output or the logits, ``B W`` (``B S W`` with `all_positions`), for `logits` or
@@ -258,9 +263,13 @@ def run(
     edits = {site.resolve(model.n_layers): edit for site, edit in (edits or {}).items()}
     steps = [(model.envoy(site), edits[site]) for site in sorted(edits, key=lambda site: site.order)]
     linear, last_module, remote = model.head_is_linear, _last_module(model), model.remote is not None
-    options = {"use_cache": False, **model.trace_options, **({} if all_positions else model.last_logits)}
+    options: dict[str, object] = {"use_cache": cache is not None, **model.trace_options}
+    if cache is not None:
+        options[model.cache_argument] = cache
+    if not all_positions:
+        options |= model.last_logits
 
-    with torch.no_grad(), model.nnsight.trace(inputs(batch), **options) as tracer:
+    with torch.no_grad(), model.nnsight.trace(inputs(batch, n_slots), **options) as tracer:
         for envoy, edit in steps:
             value = envoy.output
             if isinstance(value, tuple):

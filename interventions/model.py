@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from interventions.read_tokenizer import read_tokenizer
 from interventions.remote.probe import has_gradients, validate_remotely
 from interventions.remote.remote import Remote
 from interventions.site import Site
-from interventions.validation import continues_from_cache, validate
+from interventions.validation import continues_from_cache, continues_from_tokens, validate
 from user_input.home import expanded
 from user_input.reason import reason
 
@@ -192,6 +193,11 @@ class Model(BareModel):
         if site not in self._continues:
             self._continues[site] = continues_from_cache(self, site)
         return self._continues[site]
+
+    @cached_property
+    def continues_from_tokens(self) -> bool:
+        """Whether a pass may start behind tokens that sequences share, with a KV cache for those; tried once."""
+        return self.remote is None and not self.equal_lengths and continues_from_tokens(self)
 
     def check_tokens(self, sequences: Sequences) -> None:
         """Reject token ids and positions that the model has no embedding for, before they cause an error on the device.

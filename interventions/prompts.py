@@ -55,6 +55,10 @@ class Batch:
         mask = self.mask.to(padded.device)
         out[self.flat[self.mask].to(out.device)] = padded[mask].to(out)
 
+    def without_last(self, slots: int) -> Batch:
+        """The batch without its last slots; each sequence must begin before them."""
+        return Batch(self.rows, *(value[:, :-slots] for value in (self.input_ids, self.mask, self.flat)))
+
     def repeat(self, times: int) -> Batch:
         """Concatenate `times` copies of the batch."""
         fields = (getattr(self, field.name) for field in dataclasses.fields(self))

@@ -15,7 +15,7 @@ from interventions import architectures
 from interventions.bare_model import BareModel, Findings
 from interventions.budget import is_out_of_memory
 from interventions.errors import ArchitectureError, CheckpointLoadError
-from interventions.forward import inputs, resume
+from interventions.forward import inputs, resume, run
 from interventions.kv_cache import KVCache
 from interventions.prompts import Batch, Sequences
 from interventions.site import Site
@@ -147,6 +147,22 @@ def continues_from_cache(model: BareModel, site: Site) -> bool:
             resume(model, batch, site, clean, cache=filled)
             cache = KVCache.of(len(rows), [(rows, filled)]).of_batch(rows, changed.shape[1], 2)
             from_cache = resume(model, batch, site, changed[:, -2:], cache=cache)
+        except (OutOfOrderError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, StopIteration):
+            return False
+    return close(from_cache, from_first_token, tolerance(model.dtype))
+
+
+def continues_from_tokens(model: BareModel) -> bool:
+    """Return whether the last tokens give the same result when those before them are only a KV cache."""
+    batch = validation_batch(model)
+    first, rows = batch.without_last(2), batch.rows.cpu()
+    with torch.no_grad():
+        from_first_token = run(model, batch, all_positions=True)[:, -2:]
+        try:
+            filled = DynamicCache()
+            run(model, first, all_positions=True, cache=filled)
+            cache = KVCache.of(len(rows), [(rows, filled)]).of_batch(rows, first.mask.shape[1], 0)
+            from_cache = run(model, batch, all_positions=True, cache=cache, n_slots=2)
         except (OutOfOrderError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, StopIteration):
             return False
     return close(from_cache, from_first_token, tolerance(model.dtype))

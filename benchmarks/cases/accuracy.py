@@ -25,7 +25,7 @@ from benchmarks.peers.peer import MISSING, Peer, environment
 from benchmarks.result import Result, Row
 from benchmarks.setting import FULL, QUICK, Sizes, build, random_model, random_tokenizer, sizes_for
 from benchmarks.timing import medians
-from interventions import MAX_TOKENS, Model, Prompts, Sequences, log_likelihoods, score
+from interventions import MAX_TOKENS, Model, Prompts, Sequences, log_likelihoods, pair_log_likelihoods, score
 
 Pair = tuple[list[int], list[int], list[int]]
 """What two sentences share from their start, and the rest of each."""
@@ -157,9 +157,10 @@ def prompts_of(pairs: list[Pair]) -> Prompts:
 
 def sentence_differences(model: Model, pairs: list[Pair]) -> Float[Tensor, " P"]:
     """Return the log-likelihood of each wrong sentence minus that of the right one."""
-    sentences = Sequences(tuple((*prefix, *rest) for prefix, *rests in pairs for rest in rests))
-    right, wrong = log_likelihoods(model, sentences).view(-1, 2).unbind(1)
-    return wrong - right
+    right = Sequences(tuple((*prefix, *rest) for prefix, rest, _ in pairs))
+    wrong = Sequences(tuple((*prefix, *rest) for prefix, _, rest in pairs))
+    of_right, of_wrong = pair_log_likelihoods(model, right, wrong)
+    return of_wrong - of_right
 
 
 @torch.no_grad()

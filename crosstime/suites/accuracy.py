@@ -20,11 +20,11 @@ from crosstime.machine.tensors import read_tensors, write_tensors
 from crosstime.suites.checkpoints import COLUMN_DTYPES
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
-from interventions import Bootstrap, Model, Prompts, Sequences, bootstrap_interval, log_likelihoods, score
+from interventions import Bootstrap, Model, Prompts, Sequences, bootstrap_interval, pair_log_likelihoods, score
 from interventions.metrics import answered_right
 from tasks import SentencePairs, Task, TokenizedTask, whole_sentences
 
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 """Part of every cache key; increase it when the same inputs would give other scores."""
 _RESAMPLED_TOGETHER = 256
 """Metrics whose means are resampled together; 256 of them take 40 MB with 10,000 resamples."""
@@ -146,8 +146,8 @@ class _TaskText:
         if self.prompts is not None:
             scores["metric"] = score(model, self.prompts)
         if self.sentences is not None:
-            all_sentences = Sequences((*self.sentences.right, *self.sentences.wrong))
-            scores["right"], scores["wrong"] = log_likelihoods(model, all_sentences).split(len(self.sentences))
+            right, wrong = Sequences(self.sentences.right), Sequences(self.sentences.wrong)
+            scores["right"], scores["wrong"] = pair_log_likelihoods(model, right, wrong)
         return scores
 
     @cached_property
