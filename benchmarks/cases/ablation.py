@@ -8,6 +8,7 @@ from torch import Tensor
 
 from benchmarks import naive
 from benchmarks.cases.attribution import ours as attribute
+from benchmarks.limit import limit
 from benchmarks.result import Result, Row
 from benchmarks.setting import Setting, Sizes, build, sizes_for
 from benchmarks.timing import medians
@@ -45,10 +46,12 @@ def measure(sizes: Sizes, device: torch.device, count: int, timed: int) -> list[
     times = medians({"ours": lambda: ours(setting, top), "naive": naively}, sizes.runs)
     name, metric = f"{len(sample)} of these features", "largest difference of a prompt's metric"
     case = f"top {count} features, one at a time, {sizes.dtype}"
+    machine = (setting.models[0].device, setting.models[0].dtype)
     extrapolated = times["naive"] * count / len(sample)
     return [
         Row.within(name, metric, difference, 1e-5) if sizes.dtype == "float32" else Row.alone(name, metric, difference),
         Row.less(case, "seconds", times["ours"], extrapolated, f"naive, from {len(sample)}", target=30),
+        *limit(case, lambda: ours(setting, top), times["ours"], (extrapolated, "naive"), machine),
     ]
 
 
