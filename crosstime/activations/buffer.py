@@ -6,6 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -16,6 +17,7 @@ from crosstime.errors import CrosscoderError
 from crosstime.machine.dtypes import torch_dtype
 from crosstime.machine.processes import ALONE, Processes
 from crosstime.suites.compute import Compute
+from crosstime.suites.resident import ResidentCheckpoints
 from crosstime.suites.suite import Suite
 from crosstime.suites.token_norms import OUTLIER, is_outlier, token_norms, warn_of_outliers
 from interventions import Model, Sequences, Site, fetch
@@ -212,21 +214,22 @@ class ShuffledBuffer(ABC):
 class ActivationBuffer(ShuffledBuffer):
     """Batches ``B C D`` of activations at one site, the C checkpoints aligned token by token.
 
-    Sequences are run through one checkpoint after the other, so that only one model is in memory at a time. The first
-    token of each sequence is dropped: the norm of its activation is far larger than all others and would dominate
-    scales and loss. Nothing is written to disk (`crosstime.harvest` does that).
+    Sequences are run through one checkpoint after the other; checkpoints that fit in memory stay open from one filling
+    to the next, and the others are opened by turn (`crosstime.suites.resident`). The first token of each sequence is
+    dropped: the norm of its activation is far larger than all others and would dominate scales and loss. Nothing is
+    written to disk (`crosstime.harvest` does that).
 
     Args:
         suite: the C checkpoints.
         site: where activations are read.
         sequences: token sequences of equal length.
         data: batch size, buffer size, dtype and seed of the buffer.
-        compute: how the checkpoints are run.
+        compute: how the checkpoints are run; or the checkpoints, which stay open as long as their owner wants.
         limit: total number of tokens to serve; None serves as many as there are.
         state: state of another buffer to continue from. `sequences` must start at the beginning of the same text, and
             is advanced to where that buffer stopped.
-        processes: processes that run the checkpoints together, each on its share of the sequences. All of them receive
-            all activations.
+        processes: processes that run the checkpoints together, each on its share of the sequences, or, where not all
+            checkpoints fit in the memory of each, its share of the checkpoints. All of them receive all activations.
         on_harvest: progress callback, called with (tokens read, tokens to read) of one filling, counted over all
             checkpoints.
 
@@ -250,14 +253,15 @@ class ActivationBuffer(ShuffledBuffer):
         sequences: Iterator[Int[Tensor, " S"]],
         data: DataConfig = DataConfig(),
         *,
-        compute: Compute = Compute(),
+        compute: Compute | ResidentCheckpoints = Compute(),
         limit: int | None = None,
         state: BufferState | None = None,
         processes: Processes = ALONE,
         on_harvest: Callable[[int, int], None] | None = None,
     ) -> None:
         super().__init__(suite.revisions, suite.d_model, data, limit=limit)
-        self.suite, self.site, self.compute = suite, site, compute
+        self.suite, self.site = suite, site
+        self.checkpoints = compute if isinstance(compute, ResidentCheckpoints) else ResidentCheckpoints(compute, suite)
         self._processes, self._on_harvest = processes, on_harvest
         self._sequences = iter(sequences)
         self._n_sequences = 0
@@ -301,24 +305,36 @@ class ActivationBuffer(ShuffledBuffer):
                 sequences.append(tuple(sequence.tolist()))
                 count += len(sequence) - 1
         self._processes.agree(self._digest.digest(), "text")
-        return self._processes.all_gather(self._harvest(self._processes.share(sequences)))
+        indices = list(range(len(self.suite)))
+        if not sequences or not self._shares_checkpoints:
+            return self._processes.all_gather(self._harvest(self._processes.share(sequences), indices))
+        share = self._harvest(sequences, list(self._processes.share(indices)))
+        return self._processes.all_gather(share.transpose(0, 1).contiguous()).transpose(0, 1).contiguous()
 
-    def _harvest(self, token_ids: Sequence[tuple[int, ...]]) -> Float[Tensor, "T C D"]:
-        """Activations of all tokens but each sequence's first, at all checkpoints."""
+    @cached_property
+    def _shares_checkpoints(self) -> bool:
+        """Whether each process runs some of the checkpoints on all sequences: if it cannot keep all of them open."""
+        if self._processes.size == 1 or self._processes.size > len(self.suite) or self.checkpoints.compute.hosted:
+            return False
+        fits = torch.tensor([self.checkpoints.fits(len(self.suite))])
+        return bool(self._processes.maximum(~fits))
+
+    def _harvest(self, token_ids: Sequence[tuple[int, ...]], indices: Sequence[int]) -> Float[Tensor, "T c D"]:
+        """Activations of all tokens but each sequence's first, at some checkpoints."""
         if not token_ids:
-            return torch.empty(0, len(self.suite), self.suite.d_model, dtype=self._dtype)
+            return torch.empty(0, len(indices), self.suite.d_model, dtype=self._dtype)
         sequences = Sequences(list(token_ids))
         not_first = sequences.position_of_token > 0
-        activations = torch.empty(int(not_first.sum()), len(self.suite), self.suite.d_model, dtype=self._dtype)
+        activations = torch.empty(int(not_first.sum()), len(indices), self.suite.d_model, dtype=self._dtype)
 
         finished: list[int] = []
 
         def read(checkpoint_index: int, model: Model) -> None:
             at_checkpoint = fetch(model, sequences, [self.site])[self.site]
-            activations[:, checkpoint_index] = at_checkpoint[not_first].to(self._dtype)
+            activations[:, indices.index(checkpoint_index)] = at_checkpoint[not_first].to(self._dtype)
             finished.append(checkpoint_index)
             if self._on_harvest is not None:
-                self._on_harvest(len(finished) * len(activations), len(self.suite) * len(activations))
+                self._on_harvest(len(finished) * len(activations), len(indices) * len(activations))
 
-        self.compute.each(self.suite, read)
+        self.checkpoints.each(read, indices)
         return activations

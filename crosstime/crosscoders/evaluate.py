@@ -17,6 +17,7 @@ from crosstime.machine.progress import track
 from crosstime.suites.compute import Compute
 from crosstime.suites.read_lines import TextSource
 from crosstime.suites.read_text import read_text
+from crosstime.suites.resident import ResidentCheckpoints
 from crosstime.suites.suite import Suite
 from crosstime.suites.text_sample import TextSample
 from crosstime.suites.token_norms import NormConcentration, is_outlier, token_norms
@@ -105,7 +106,12 @@ def evaluate_seeds(
     checkpoints, site = trained_checkpoints(suite, crosscoders[0]), crosscoders[0].origin.site
     text = read_text(suite, corpus, sample, start=trained_start(suite, crosscoders[0]))
 
-    with track("Evaluating the crosscoder", 2 * len(checkpoints)) as bar:
+    # Activations, reconstructions and codes are in memory beside the checkpoints, which are needed twice
+    reserved = 4 * 4 * len(checkpoints) * text.n_tokens * suite.d_model
+    with (
+        ResidentCheckpoints(compute, checkpoints, reserved=reserved) as opened,
+        track("Evaluating the crosscoder", 2 * len(checkpoints)) as bar,
+    ):
         # Read the activations and the losses that do not depend on the crosscoder
         def read(_: int, model: Model) -> tuple[Float[Tensor, "T D"], float, float]:
             activations = fetch(model, text, [site])[site].float()
@@ -114,7 +120,7 @@ def evaluate_seeds(
             bar.advance()
             return activations, clean, zero
 
-        activations, clean, zero = zip(*compute.each(checkpoints, read), strict=True)
+        activations, clean, zero = zip(*opened.each(read), strict=True)
 
         # Decompose them with every crosscoder
         x = torch.stack(activations)
@@ -129,7 +135,7 @@ def evaluate_seeds(
             bar.advance()
             return losses
 
-        spliced = compute.each(checkpoints, splice)
+        spliced = opened.each(splice)
 
     # One row for each crosscoder and checkpoint
     token_mask = text.position_of_token > 0

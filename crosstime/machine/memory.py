@@ -24,6 +24,21 @@ def device_memory(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else main_memory()
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes of a GPU's memory that are free; for other devices those of main memory, with what caches can give back."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = main_memory()
+    try:
+        facts = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        free = min(free, int(facts["MemAvailable"].split()[0]) * 1024)
+        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
+        return max(0, min(free, limit - used))
+    except (OSError, ValueError, KeyError):
+        # No Linux, or no limit
+        return free
+
+
 def in_bytes(count: int | float) -> str:
     """A number of bytes for people.
 

@@ -59,9 +59,11 @@ class Compute:
             for a simulation, or an `interventions.Remote` runs them there, in the dtype of the server.
         feature_shards: number of processes of ``torchrun`` among which the features of a crosscoder are divided while
             it is trained; see `crosstime.train`.
+        resident_gb: gigabytes on the device that checkpoints may take which stay open because they are needed again;
+            0 keeps none, and None takes half of what is free. See `crosstime.suites.resident`.
 
     Raises:
-        CrosstimeError: an unknown dtype or device, a budget or a number of shards below 1.
+        CrosstimeError: an unknown dtype or device, a budget or a number of shards below 1, or negative gigabytes.
         InterventionError: a value of `remote` that is not allowed.
 
     Examples:
@@ -76,6 +78,7 @@ class Compute:
     max_tokens: int = _BatchBudget()  # type: ignore[assignment]  # a descriptor that gives an int
     remote: Remote | None = None
     feature_shards: int = 1
+    resident_gb: float | int | None = None
 
     def __init__(
         self,
@@ -84,6 +87,7 @@ class Compute:
         max_tokens: int | None = None,
         remote: Remote | str | bool | None = None,
         feature_shards: int = 1,
+        resident_gb: float | int | None = None,
     ) -> None:
         # Check dtype and device
         if dtype not in DTYPES:
@@ -103,6 +107,11 @@ class Compute:
         if feature_shards < 1:
             raise CrosstimeError(f"feature_shards must be at least 1, not {feature_shards}.")
         object.__setattr__(self, "feature_shards", feature_shards)
+
+        # Memory of checkpoints that stay open
+        if resident_gb is not None and not 0 <= resident_gb < float("inf"):
+            raise CrosstimeError(f"resident_gb must be a number of gigabytes that is not negative, not {resident_gb}.")
+        object.__setattr__(self, "resident_gb", resident_gb)
 
         # Ask PyTorch only for a device that needs it
         if device is not None and not device.startswith("cpu"):

@@ -11,12 +11,14 @@ from crosstime.activations.buffer import ActivationBuffer, BufferState, Shuffled
 from crosstime.activations.data_config import DataConfig
 from crosstime.activations.store import ActivationStore
 from crosstime.errors import CrosscoderError
+from crosstime.machine.dtypes import torch_dtype
 from crosstime.machine.mesh import NO_MESH, Mesh
 from crosstime.machine.progress import track
 from crosstime.suites.check_length import check_length
 from crosstime.suites.compute import Compute
 from crosstime.suites.corpus import documents, sequences
 from crosstime.suites.read_lines import TextSource
+from crosstime.suites.resident import ResidentCheckpoints
 from crosstime.suites.suite import Suite
 from crosstime.training.held_out import ValidationBatch, held_out, without_held_out
 from interventions import Site
@@ -34,6 +36,7 @@ class TrainingData:
         limit: total number of tokens to train on.
         compute: how the checkpoints are run.
         mesh: the processes that train together.
+        reserved: bytes on the device of the checkpoints that training needs beside them.
 
     Raises:
         CrosscoderError: the processes cannot share a batch evenly, or a validation fraction is given with a store.
@@ -47,6 +50,7 @@ class TrainingData:
     limit: int
     compute: Compute
     mesh: Mesh = NO_MESH
+    reserved: int = 0
 
     def __post_init__(self) -> None:
         if self.config.batch_size % self.mesh.data.size:
@@ -59,6 +63,21 @@ class TrainingData:
             if self.config.validation:
                 raise CrosscoderError("A store of activations has no documents to hold out: validation must be 0.")
             self.corpus.refuse_other(self.suite, self.site)
+
+    @cached_property
+    def checkpoints(self) -> ResidentCheckpoints:
+        """The checkpoints, of which those that fit in memory stay open from one filling of the buffer to the next."""
+        config, compute = self.config, self.compute
+        # The buffer is there twice while it is filled
+        itemsize = torch_dtype(config.buffer_dtype).itemsize
+        buffer = 2 * config.buffer_tokens * len(self.suite) * self.suite.d_model * itemsize
+        reserved = self.reserved + (buffer if compute.torch_device.type == "cpu" else 0)
+        return ResidentCheckpoints(compute, self.suite, reserved=reserved)
+
+    def close(self) -> None:
+        """Free the memory of the checkpoints."""
+        if not isinstance(self.corpus, ActivationStore):
+            self.checkpoints.close()
 
     def batches(self, state: BufferState | None = None) -> ShuffledBuffer:
         """Training batches, from the beginning or from where another training run stopped.
@@ -100,7 +119,7 @@ class TrainingData:
                 self.site,
                 token_ids,
                 config,
-                compute=self.compute,
+                compute=self.checkpoints,
                 limit=self.limit,
                 state=state,
                 processes=self.mesh.everyone,
@@ -135,7 +154,13 @@ class TrainingData:
             # The training batches warn of tokens of huge norm
             warnings.filterwarnings("ignore", message="a few tokens are of huge norm")
             buffer = ActivationBuffer(
-                self.suite, self.site, token_ids, config, compute=self.compute, limit=size, processes=self.mesh.everyone
+                self.suite,
+                self.site,
+                token_ids,
+                config,
+                compute=self.checkpoints,
+                limit=size,
+                processes=self.mesh.everyone,
             )
         x = next(buffer, None)
         if x is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 
@@ -29,7 +29,7 @@ from crosstime.training.checkpointing import Checkpointing
 from crosstime.training.data import TrainingData
 from crosstime.training.loggers import Logging, MetricsWriter
 from crosstime.training.loop import run_loop
-from crosstime.training.memory import refuse_too_large
+from crosstime.training.memory import refuse_too_large, training_bytes
 from crosstime.training.resume import Checkpointer
 from crosstime.training.trainer_config import TrainerConfig
 from crosstime.training.trainer_of import trainer_of
@@ -140,6 +140,7 @@ def train(
         limit=config.steps * data.batch_size,
         compute=replace(compute, device=str(device)),
         mesh=mesh,
+        reserved=training_bytes(config.n_features // compute.feature_shards, len(suite), suite.d_model),
     )
     settings = {**_settings(config, data), **allowances(suite)}
     if text_start := (corpus if isinstance(corpus, ActivationStore) else suite).start_tokens:
@@ -162,7 +163,7 @@ def train(
         "precision": precision,
     }
     checkpointer = Checkpointer(checkpointing, resume_settings)
-    with checkpointer.alone() if mesh.everyone.first else nullcontext():
+    with closing(training_data), checkpointer.alone() if mesh.everyone.first else nullcontext():
         state = checkpointer.load(origin, shard)
         start = state.step if state else 0
 

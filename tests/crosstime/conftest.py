@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-from contextlib import nullcontext
 from multiprocessing.context import BaseContext
 
 import pytest
@@ -59,9 +58,10 @@ def opened(models: dict[tuple[str, str], Model], monkeypatch) -> list[str]:
         key = suite[revision].source, compute.precision
         if key not in models:
             models[key] = real(compute, suite, revision)
-        return nullcontext(models[key])
+        return models[key]
 
     monkeypatch.setattr(Compute, "open", open_again)
+    monkeypatch.setattr(Model, "close", lambda model: None)
     return names
 
 

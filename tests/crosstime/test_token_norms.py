@@ -42,7 +42,7 @@ def table() -> torch.Tensor:
 
 @pytest.fixture(autouse=True)
 def _activations_of_the_table(monkeypatch, table: torch.Tensor) -> None:
-    def harvest(self: ActivationBuffer, rows: list[tuple[int, ...]]) -> torch.Tensor:
+    def harvest(self: ActivationBuffer, rows: list[tuple[int, ...]], indices: list[int]) -> torch.Tensor:
         ids = torch.tensor([token for row in rows for token in row[1:]])
         return table[ids].to(torch_dtype(self.data.buffer_dtype))
 

@@ -8,8 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from crosstime.activations.buffer import ActivationBuffer
 from crosstime.activations.data_config import DataConfig
+from crosstime.machine.processes import ALONE, Processes, join_processes
 from crosstime.machine.storage import write_json
 from crosstime.machine.tensors import write_tensors
 from crosstime.suites.compute import Compute
@@ -52,6 +55,15 @@ def all_kinds(suite: Suite, folder: Path, feature_shards: int = 1) -> dict[str, 
     }
 
 
+def batches_by_turn(suite: Suite, processes: Processes = ALONE) -> tuple[Tensor, list[int]]:
+    """Batches of a buffer for whose checkpoints there is no memory, and how many checkpoints each process opened."""
+    rows = torch.randint(1, 300, (40, 8), generator=torch.Generator().manual_seed(4))
+    data = DataConfig(batch_size=20, buffer_tokens=100)
+    buffer = ActivationBuffer(suite, Site(0), iter(rows), data, compute=Compute(resident_gb=0.0), processes=processes)
+    batches = torch.cat(list(buffer))
+    return batches, processes.all_gather(torch.tensor([buffer.checkpoints.openings])).tolist()
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     # SUITE FOLDER [NUMBER OF FEATURE SHARDS]
@@ -62,3 +74,5 @@ if __name__ == "__main__":
         write_tensors(folder / f"weights-{kind}-{rank}.safetensors", trained.crosscoder.state_dict())
         if feature_shards > 1:
             trained.crosscoder.save(folder / f"crosscoder-{kind}.safetensors")
+    batches, openings = batches_by_turn(Suite.open(source), join_processes(torch.device("cpu")))
+    write_tensors(folder / f"batches-{rank}.safetensors", {"batches": batches, "openings": torch.tensor(openings)})

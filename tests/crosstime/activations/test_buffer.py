@@ -139,7 +139,7 @@ def test_an_endless_text_is_read_no_further_than_the_limit(suite: Suite):
     assert n_sequences == 100 // (LENGTH - 1)
 
 
-def test_one_model_is_open_at_a_time_and_each_is_opened_once_per_filling(suite: Suite, monkeypatch):
+def test_without_memory_for_more_one_model_is_open_at_a_time_and_each_once_per_filling(suite: Suite, monkeypatch):
     monkeypatch.undo()  # models that are not in memory yet
     opened: list[str] = []
     n_open = max_open = 0
@@ -162,7 +162,7 @@ def test_one_model_is_open_at_a_time_and_each_is_opened_once_per_filling(suite: 
         return model
 
     monkeypatch.setattr(Compute, "open", counting)
-    buffer = buffer_of(suite, data=replace(DATA, buffer_tokens=100))
+    buffer = buffer_of(suite, data=replace(DATA, buffer_tokens=100), compute=Compute(resident_gb=0))
     assert opened == list(suite.revisions)
     batches = [next(buffer) for _ in range(5)]
     assert opened == list(suite.revisions)

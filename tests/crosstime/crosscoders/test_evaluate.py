@@ -182,8 +182,9 @@ def test_seeds_are_evaluated_as_if_alone(
     pd.testing.assert_frame_equal(per_seed[per_seed.seed == 2].drop(columns="seed").reset_index(drop=True), alone)
 
 
-def test_one_model_is_loaded_twice_a_checkpoint_however_many_seeds(suite: Suite, seeds, opened: list[str]):
-    evaluate_seeds(suite, seeds, HELD_OUT, sample=TextSample(2, LENGTH))
+def test_without_memory_for_all_a_checkpoint_is_loaded_twice_however_many_seeds(suite: Suite, seeds, opened: list[str]):
+    compute = Compute(resident_gb=0)
+    evaluate_seeds(suite, seeds, HELD_OUT, sample=TextSample(2, LENGTH), compute=compute)
     assert opened == [*suite.revisions, *suite.revisions]
 
 

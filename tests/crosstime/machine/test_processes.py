@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from trained_kinds import CONFIGS, all_kinds
+from trained_kinds import CONFIGS, all_kinds, batches_by_turn
 
 from crosstime.activations.data_config import DataConfig
 from crosstime.errors import CrosscoderError, ProcessError
@@ -115,6 +115,13 @@ def test_two_processes_give_the_losses_and_weights_of_one(suite: Suite, tmp_path
         assert (tmp_path / "two" / f"{kind}.safetensors").is_file()
         rows = (tmp_path / "two" / kind / "metrics.jsonl").read_text().splitlines()
         assert len(rows) == len(expected["loss"])
+    # Checkpoints that do not fit in memory are divided among the processes, which then run the same batches as one
+    batches, n_openings = batches_by_turn(suite)
+    for rank in (0, 1):
+        shared = read_tensors(tmp_path / "two" / f"batches-{rank}.safetensors")[0]
+        assert torch.equal(shared["batches"], batches)
+        # Each opens the first checkpoint once more, to measure it
+        assert shared["openings"].tolist() == [n_openings[0] // 2 + 1] * 2
     assert sum(alone["batchtopk"].log["sparsity"]) > 0, "AuxK was not at work"
 
 

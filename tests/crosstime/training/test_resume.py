@@ -53,7 +53,7 @@ def suite(brief_suite: Suite) -> Suite:
 def _activations_of_a_table(monkeypatch) -> None:
     table = torch.randn(400, 2, 16, generator=torch.Generator().manual_seed(7))
 
-    def harvest(self: ActivationBuffer, rows: list[tuple[int, ...]]) -> torch.Tensor:
+    def harvest(self: ActivationBuffer, rows: list[tuple[int, ...]], indices: list[int]) -> torch.Tensor:
         ids = torch.tensor([token for row in rows for token in row[1:]])
         return table[ids].to(torch_dtype(self.data.buffer_dtype))
 
