@@ -26,6 +26,8 @@ class JsonError(ValueError):
 def parse_json(text: str) -> Any:
     """Parse a JSON text like `json.loads`, with one class of errors and limits on size and depth.
 
+    A byte order mark before the text, as editors on Windows write it, is left out.
+
     Raises:
         JsonError: the text is not JSON, has more than `MAX_LENGTH` characters or `MAX_DEPTH` nested brackets, a number
             with more digits than Python parses, or an unpaired surrogate (``"\\ud800"``), which cannot be encoded.
@@ -37,6 +39,7 @@ def parse_json(text: str) -> Any:
         Traceback (most recent call last):
         user_input.parse_json.JsonError: Expecting ',' delimiter at column 7
     """
+    text = text.removeprefix("\ufeff")
     if len(text) > MAX_LENGTH:
         raise JsonError(f"longer than the {MAX_LENGTH:,} characters that are read")
     if _depth(text) > MAX_DEPTH:

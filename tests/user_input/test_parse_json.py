@@ -73,3 +73,7 @@ def test_counting_brackets_takes_linear_time(text: str):
         parse_json(text)
     # A quadratic search would take hours
     assert time.perf_counter() - started < 60
+
+
+def test_a_byte_order_mark_is_left_out():
+    assert parse_json('\ufeff{"a": "\ufeffb"}') == {"a": "\ufeffb"}

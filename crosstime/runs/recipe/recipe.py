@@ -106,7 +106,7 @@ class Recipe:
         """
         path = expanded(path)
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except OSError as error:
             raise RecipeError(
                 f"Cannot read recipe {path}: {error.strerror}; shipped recipes: {', '.join(shipped())}."

@@ -344,3 +344,10 @@ def test_a_named_estimator_sets_its_options(tmp_path):
 )
 def test_an_estimator_that_cannot_be_is_refused(tmp_path, changes: list[str], message: str):
     assert message in refused(tmp_path, TEXT, *changes)
+
+
+def test_a_recipe_with_a_byte_order_mark_is_read(tmp_path: Path):
+    plain, marked = tmp_path / "plain.toml", tmp_path / "marked.toml"
+    plain.write_text(TEXT, encoding="utf-8")
+    marked.write_text(TEXT, encoding="utf-8-sig")
+    assert Recipe.load(marked) == Recipe.load(plain)
