@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import sys
+import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,6 +25,10 @@ TYPES = {
     ".tex": "text/plain; charset=utf-8",
 }
 FOLDERS = ("charts", "tables")
+MAX_CONNECTIONS = 32
+"""Requests that are answered at the same time; a browser opens six. Further ones wait."""
+IDLE_SECONDS = 30
+"""Time after which a connection that neither sends nor takes anything is closed."""
 
 
 def server(run: str | Path, port: int = 0) -> ThreadingHTTPServer:
@@ -46,14 +53,44 @@ def server(run: str | Path, port: int = 0) -> ThreadingHTTPServer:
         raise RunError(f"{run} has no {PAGE}: it is not the folder of a finished run")
     handler = type("Handler", (_Handler,), {"folder": folder})
     try:
-        return ThreadingHTTPServer((ADDRESS, port), handler)
+        return _Server((ADDRESS, port), handler)
     except (OSError, OverflowError) as error:
         raise RunError(f"cannot serve on {ADDRESS}:{port}: {error}; take another port, or 0 for a free one") from error
+
+
+class _Server(ThreadingHTTPServer):
+    """A server with a bounded number of threads, for which a client that goes away is no error."""
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        super().__init__(address, handler)
+
+    def process_request(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
+        self._places.acquire()
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._places.release()
+            raise
+
+    def process_request_thread(
+        self, request: socket.socket | tuple[bytes, socket.socket], client_address: object
+    ) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
+        # A browser aborts requests whenever its user leaves the page.
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
     """Answers requests for the files of a report."""
 
+    timeout = IDLE_SECONDS
     folder: ClassVar[Path]
     server_version, sys_version = "crosstime", ""
 

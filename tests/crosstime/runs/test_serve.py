@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from crosstime.errors import RunError
+from crosstime.runs import serve
 from crosstime.runs.serve import server
 
 
@@ -127,3 +129,57 @@ def test_the_verb_says_where_and_ends_by_ctrl_c(run: Path) -> None:
         process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out, err) == (0, "ended\n", "")
+
+
+def test_a_client_that_aborts_leaves_no_traceback(run: Path, port: int, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / "report.html").write_bytes(b"x" * 50_000_000)
+    for request in (f"GET / HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n\r\n", "GET /"):
+        client = socket.create_connection(("127.0.0.1", port), timeout=10)
+        client.sendall(request.encode())
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+
+    # Connections are accepted in order: with this answer, the threads of those before have begun
+    assert ask(port, "/charts/a.svg")[0] == 200
+    for thread in threading.enumerate():
+        if "process_request_thread" in thread.name:
+            thread.join(60)
+            assert not thread.is_alive()
+    assert capsys.readouterr().err == ""
+
+
+def test_other_errors_of_a_request_are_shown(
+    port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object) -> None:
+        raise KeyError("a fault of the server")
+
+    monkeypatch.setattr(serve._Handler, "_file", fails)
+    with pytest.raises(http.client.HTTPException):
+        ask(port, "/")
+    assert "a fault of the server" in capsys.readouterr().err
+
+
+def test_connections_beyond_the_bound_wait_for_a_place(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "MAX_CONNECTIONS", 2)
+    with server(run) as listening:
+        thread = threading.Thread(target=listening.serve_forever)
+        thread.start()
+        address = ("127.0.0.1", listening.server_port)
+        idle = [socket.create_connection(address, timeout=10) for _ in range(2)]
+        with socket.create_connection(address, timeout=0.5) as third:
+            third.sendall(f"GET / HTTP/1.0\r\nHost: {address[0]}:{address[1]}\r\n\r\n".encode())
+            with pytest.raises(TimeoutError):
+                third.recv(1)
+            idle[0].close()
+            third.settimeout(60)
+            assert third.recv(12) == b"HTTP/1.0 200"
+        idle[1].close()
+        listening.shutdown()
+        thread.join()
+
+
+def test_an_idle_connection_is_closed(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve._Handler, "timeout", 0.1)
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        assert client.recv(1) == b""
