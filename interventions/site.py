@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 
 from interventions.errors import SiteError
 from user_input.nearest import nearest
@@ -23,7 +24,8 @@ class Site:
             attention and MLP add to it.
 
     Raises:
-        SiteError: `component` is none of attn, mlp, resid.
+        SiteError: `component` is none of attn, mlp, resid, or `layer` is not a whole number. The text of a site is read
+            by `Site.parse`.
 
     Examples:
         >>> Site(8), str(Site(2, "mlp")), Site.parse("resid.2") == Site(2)
@@ -34,6 +36,10 @@ class Site:
     component: str = "resid"
 
     def __post_init__(self) -> None:
+        if isinstance(self.layer, str):
+            raise SiteError(f"The layer of a site is a number; Site.parse({self.layer!r}) reads the text of a site.")
+        if not isinstance(self.layer, Integral) or isinstance(self.layer, bool):
+            raise SiteError(f"The layer of a site is a whole number, not {self.layer!r}.")
         if self.component not in COMPONENTS:
             raise SiteError(f"There is no component {self.component!r}: {nearest(self.component, COMPONENTS)}")
 

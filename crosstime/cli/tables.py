@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
     from crosstime.activations.store import ActivationStore
     from crosstime.suites.select import Choice
 
+_UNBOUNDED = 1_000_000
+"""A width beyond that of any terminal, at which a table has the width that its cells need."""
 _EVALUATION = {
     "l0": ("features a token", 1),
     "dead": ("dead features", 0),
@@ -27,15 +32,55 @@ _EVALUATION = {
 """Heading and decimals of each column of an evaluation."""
 
 
-def table_of(title: str, headings: Sequence[str]) -> Table:
+class WideTable:
+    """A table whose cells are never cut: columns that do not fit beside each other follow in further tables.
+
+    Each of these begins with the first column, which names the rows. Only a cell that is wider than the terminal by
+    itself is broken into lines.
+    """
+
+    def __init__(self, title: str, headings: Sequence[str]) -> None:
+        self.title, self.headings = title, [escape(heading) for heading in headings]
+        self.rows: list[tuple[str, ...]] = []
+
+    def add_row(self, *cells: str) -> None:
+        """Add a row, with a cell for every heading; markup in cells is rendered."""
+        self.rows.append(cells)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        # Add columns while they fit
+        groups: list[list[int]] = [[0]]
+        for column in range(1, len(self.headings)):
+            wider = [*groups[-1], column]
+            if len(groups[-1]) > 1 and self._width(wider, console, options) > options.max_width:
+                groups.append([0, column])
+            else:
+                groups[-1] = wider
+
+        # Only the first table has the title
+        for index, columns in enumerate(groups):
+            yield self._part(columns, self.title if index == 0 else None)
+
+    def _width(self, columns: Sequence[int], console: Console, options: ConsoleOptions) -> int:
+        # The title of a table is wrapped to its columns, and does not count
+        part = self._part(columns, None)
+        return Measurement.get(console, options.update(max_width=_UNBOUNDED), part).maximum
+
+    def _part(self, columns: Sequence[int], title: str | None) -> Table:
+        table = Table(title=title, title_justify="left")
+        for column in columns:
+            table.add_column(self.headings[column], justify="right" if column else "left", overflow="fold")
+        for cells in self.rows:
+            table.add_row(*(cells[column] for column in columns))
+        return table
+
+
+def table_of(title: str, headings: Sequence[str]) -> WideTable:
     """An empty table with a title, the first column of which is text and the others numbers."""
-    table = Table(title=title, title_justify="left")
-    for index, heading in enumerate(headings):
-        table.add_column(escape(heading), justify="right" if index else "left", overflow="fold")
-    return table
+    return WideTable(title, headings)
 
 
-def accuracy_table(accuracy: pd.DataFrame, compared: Sequence[str] = (), *, title: str = "Accuracy") -> Table:
+def accuracy_table(accuracy: pd.DataFrame, compared: Sequence[str] = (), *, title: str = "Accuracy") -> WideTable:
     """Accuracy of every checkpoint on every task; compared checkpoints carry a star."""
     tasks = list(dict.fromkeys(accuracy.task))
     table = table_of(f"{title} (* in the crosscoder)" if compared else title, ["checkpoint", "tokens", *tasks])
@@ -48,7 +93,7 @@ def accuracy_table(accuracy: pd.DataFrame, compared: Sequence[str] = (), *, titl
     return table
 
 
-def evaluation_table(evaluation: pd.DataFrame) -> Table:
+def evaluation_table(evaluation: pd.DataFrame) -> WideTable:
     """What a crosscoder explains at every checkpoint; with the deviation of each number, if there are seeds."""
     seeds = int(evaluation.seeds.max()) if "seeds" in evaluation else 0
     title = f"Mean ± deviation over {seeds} seeds" if seeds > 1 else "Evaluation"
@@ -63,7 +108,7 @@ def evaluation_table(evaluation: pd.DataFrame) -> Table:
     return table
 
 
-def similarity_table(similarity: pd.DataFrame, site: str) -> Table:
+def similarity_table(similarity: pd.DataFrame, site: str) -> WideTable:
     """The mean cosine between the activations of every two checkpoints."""
     table = table_of(f"Mean cosine at {site}", ["", *dict.fromkeys(similarity["revision"])])
     for revision, rows in similarity.groupby("revision", sort=False):
@@ -71,7 +116,7 @@ def similarity_table(similarity: pd.DataFrame, site: str) -> Table:
     return table
 
 
-def ngram_table(ngrams: pd.DataFrame) -> Table:
+def ngram_table(ngrams: pd.DataFrame) -> WideTable:
     """Loss, divergences and entropies of every checkpoint."""
     names = ("loss", "unigram_kl", "bigram_kl", "unigram_entropy", "bigram_entropy")
     table = table_of("Nats a token", ["checkpoint", *(name.replace("_", " ") for name in names)])
@@ -80,7 +125,7 @@ def ngram_table(ngrams: pd.DataFrame) -> Table:
     return table
 
 
-def selection_table(choice: Choice) -> Table:
+def selection_table(choice: Choice) -> WideTable:
     """How much the chosen checkpoints change from one to the next."""
     headings = ("checkpoint", "accuracy", "representation", "weighed")
     table = table_of("Change from the chosen checkpoint before", headings)
@@ -90,7 +135,7 @@ def selection_table(choice: Choice) -> Table:
     return table
 
 
-def life_cycle_table(shares: pd.DataFrame) -> Table:
+def life_cycle_table(shares: pd.DataFrame) -> WideTable:
     """The shares of life cycles, one column a source, as in ``evolution/life_cycle_shares.csv``."""
     sources = list(dict.fromkeys(shares.source))
     table = table_of("Share of features (of the selected ones for IE)", ["life cycle", *sources])
@@ -104,7 +149,7 @@ def life_cycle_table(shares: pd.DataFrame) -> Table:
     return table
 
 
-def decoder_table(steps: pd.DataFrame, dimensionality: pd.DataFrame) -> Table:
+def decoder_table(steps: pd.DataFrame, dimensionality: pd.DataFrame) -> WideTable:
     """Rotation and dimensionality of decoder directions at each checkpoint."""
     headings = ("checkpoint", "degrees", "share of rotation", "turning here", "dimensions", "features")
     table = table_of("Decoder directions", headings)
@@ -118,7 +163,7 @@ def decoder_table(steps: pd.DataFrame, dimensionality: pd.DataFrame) -> Table:
     return table
 
 
-def store_table(store: ActivationStore) -> Table:
+def store_table(store: ActivationStore) -> WideTable:
     """What a store of activations holds."""
     origin = store.made_from
     headings = ("checkpoint", "tokens", "width", "scale")

@@ -17,6 +17,7 @@ import platformdirs
 from crosstime.errors import RunError
 from crosstime.machine.progress import Bar, track
 from crosstime.machine.storage import read_json, write_json
+from user_input.home import expanded
 
 CACHE_VARIABLE = "CROSSTIME_CACHE"
 """Environment variable that names another folder for the cache of this user."""
@@ -36,7 +37,7 @@ def cache_folder() -> Path:
         True
     """
     chosen = os.environ.get(CACHE_VARIABLE)
-    return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("crosstime", False)
+    return expanded(chosen).absolute() if chosen else platformdirs.user_cache_path("crosstime", False)
 
 
 def file_digests(paths: Iterable[Path]) -> dict[Path, str]:

@@ -14,6 +14,7 @@ from crosstime.machine.storage import read_json
 from crosstime.suites.checkpoints import Checkpoint
 from crosstime.suites.hub_files import HubFiles, hub_files
 from crosstime.suites.weight_format import UnusableWeightsError, check_weight_file
+from user_input.home import expanded
 from user_input.reason import reason
 
 CANDIDATES = (
@@ -115,7 +116,7 @@ def folder_state(checkpoint: Checkpoint) -> tuple[tuple[str | int, ...], ...]:
     if checkpoint.hub_revision is not None:
         return ()
     states: list[tuple[str | int, ...]] = []
-    for path in sorted(Path(checkpoint.source).expanduser().glob("*")):
+    for path in sorted(expanded(checkpoint.source).glob("*")):
         try:
             status = path.stat()
         except OSError:
@@ -128,7 +129,7 @@ def folder_state(checkpoint: Checkpoint) -> tuple[tuple[str | int, ...], ...]:
 
 def has_weights(checkpoint: Checkpoint) -> bool:
     """Whether a checkpoint has weight files, whole or not; one on the Hub is taken to have them."""
-    folder = Path(checkpoint.source).expanduser()
+    folder = expanded(checkpoint.source)
     return checkpoint.hub_revision is not None or any((folder / name).exists() for name in (*CANDIDATES, *ADAPTERS))
 
 
@@ -139,7 +140,7 @@ def _list(checkpoint: Checkpoint, explicit: object) -> _Listing | SuiteError:
         where = f"{where}@{checkpoint.hub_revision} on the Hub"
     try:
         if checkpoint.hub_revision is None:
-            return _list_folder(Path(checkpoint.source).expanduser(), explicit)
+            return _list_folder(expanded(checkpoint.source), explicit)
         return _list_repository(hub_files(checkpoint.source, checkpoint.hub_revision), explicit)
     except (UnusableWeightsError, RunError) as error:
         return SuiteError(f"cannot use the weights of revision {revision!r} from {where}: {reason(error)}")

@@ -9,6 +9,7 @@ from torch import Tensor
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
+from crosstime.runs.recipe.build import crosscoder_table
 from crosstime.training.jumprelu_config import JumpReLUConfig
 from crosstime.training.topk import TopKTrainer
 from crosstime.training.topk_config import BatchTopKConfig, TopKConfig
@@ -153,3 +154,11 @@ def test_the_default_annealing_of_batchtopk_fits_every_dictionary(n_features: in
 def test_an_annealing_from_more_features_than_there_are_is_refused():
     with pytest.raises(CrosscoderError, match=r"k_start must be between k \(8\) and n_features \(256\), not 300"):
         BatchTopKConfig(n_features=256, k=8, k_start=300)
+
+
+@pytest.mark.parametrize(
+    ("n_features", "k", "k_start"), [(64, 8, 64), (999, 8, 999), (1_500, 8, 1_000), (3_000, 1_200, 1_200)]
+)
+def test_the_default_of_k_start_fits_every_dictionary(n_features: int, k: int, k_start: int):
+    assert BatchTopKConfig(n_features=n_features, k=k).k_start == k_start
+    assert crosscoder_table({"kind": "batchtopk", "n_features": n_features, "k": k}).k_start == k_start
