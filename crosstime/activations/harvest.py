@@ -24,8 +24,9 @@ from crosstime.activations.manifest import (
     read_manifest,
     refuse_differences,
 )
-from crosstime.activations.store import ActivationStore, checksum_of, read_tokens, scales_of
+from crosstime.activations.store import ActivationStore, read_tokens, scales_of
 from crosstime.errors import StoreError
+from crosstime.machine.checksum import checksum_of, is_intact
 from crosstime.machine.dtypes import DTYPES, torch_dtype
 from crosstime.machine.lock import exclusive
 from crosstime.machine.progress import Bar, track
@@ -326,7 +327,7 @@ class _StoreWriter:
         path = self.folder / entry["file"]
         if not path.is_file() or path.stat().st_size != entry["bytes"]:
             return True
-        return compare_checksum and checksum_of(path) != entry["sha256"]
+        return compare_checksum and not is_intact(path, entry["sha256"])
 
 
 def _is_temporary(path: Path) -> bool:

@@ -29,6 +29,7 @@ from crosstime.activations.manifest import (
     refuse_differences,
 )
 from crosstime.errors import RunError, StoreError
+from crosstime.machine.checksum import is_intact
 from crosstime.machine.dtypes import torch_dtype
 from crosstime.machine.tensors import TensorError, check_tensor, read_tensors
 from crosstime.shown import Shown
@@ -213,7 +214,7 @@ class ActivationStore(Shown):
         """The path of a file, whose checksum is verified when it is used for the first time."""
         path = self.folder / entry["file"]
         if entry["file"] not in self._verified:
-            if checksum_of(path) != entry["sha256"]:
+            if not is_intact(path, entry["sha256"]):
                 raise StoreError(
                     f"{path} is damaged: its checksum is not the one in {MANIFEST}; run the same harvest again to "
                     "restore what is damaged"
@@ -342,15 +343,6 @@ def _read_rows(path: Path, start: int, stop: int, d_model: int, dtype: torch.dty
         return check_tensor("activations", rows, (stop - start, d_model), (dtype,))
     except (SafetensorError, TensorError, OSError, RuntimeError) as error:
         raise StoreError(f"{path} is damaged: {first_line(error)}") from error
-
-
-def checksum_of(path: Path) -> str:
-    """SHA-256 of a file in hex; empty if the file cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""
 
 
 def scales_of(norm_sums: list[float], n_tokens: int, d_model: int) -> list[float]:

@@ -14,3 +14,11 @@ def checksum_of(path: Path) -> str:
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_intact(path: Path, checksum: str) -> bool:
+    """Whether a file is there, can be read, and has a checksum."""
+    try:
+        return checksum_of(path) == checksum
+    except OSError:
+        return False

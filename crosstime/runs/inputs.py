@@ -10,9 +10,9 @@ from functools import cached_property
 from crosstime.activations.store import ActivationStore
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.decompose import DecomposedTask, decompose_task
+from crosstime.machine.checksum import checksum_of
 from crosstime.runs.folder import RunFolder, read_selection
 from crosstime.runs.jobs import JobFile
-from crosstime.runs.parts import checksum
 from crosstime.runs.recipe.corpus import GENERATED, CorpusRecipe
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.recipe.suite import TINY
@@ -123,7 +123,7 @@ class Inputs:
         table = self.recipe.corpus
         sources = [source for source in (table.source, table.held_out) if source is not None]
         named = {name: path for source in sources for name, path in text_files(source).items()}
-        text = {name: checksum(path) for name, path in named.items() if path.is_file()}
+        text = {name: checksum_of(path) for name, path in named.items() if path.is_file()}
         stored = {} if self.store is None else {"store": self.store.digest}
         settings = asdict(table)
         # The default is left out, as in runs that were made before there was a choice

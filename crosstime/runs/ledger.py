@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from crosstime.errors import RunError
+from crosstime.machine.checksum import checksum_of
 from crosstime.machine.processes import ALONE, Processes
 from crosstime.machine.storage import write_json
 from crosstime.runs.manifest import MANIFEST, PARTIAL, damaged, read_manifest, recipe_digest
-from crosstime.runs.parts import Parts, checksum
+from crosstime.runs.parts import Parts
 
 
 class Ledger:
@@ -132,7 +133,7 @@ class Ledger:
             "recipe": self._recipe,
             "started": started.isoformat(timespec="seconds"),
             "seconds": round(time.perf_counter() - clock, 3),
-            "files": {file: checksum(self.folder / file) for file in files},
+            "files": {file: checksum_of(self.folder / file) for file in files},
         }
         write_json(self.folder / MANIFEST, self.manifest)
         shutil.rmtree(self.folder / PARTIAL, ignore_errors=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
+from crosstime.machine.checksum import checksum_of
 from crosstime.machine.processes import ALONE, Processes
 from crosstime.machine.storage import atomic_path, read_table, write_table
 from crosstime.runs.folder import TEXT_COLUMNS
@@ -41,7 +41,7 @@ class Parts:
         """Whether a part exists and its checksum is right."""
         path, seal = self.path(name), self._checksum_file(name)
         try:
-            return seal.is_file() and path.is_file() and seal.read_text(encoding="utf-8") == checksum(path)
+            return seal.is_file() and path.is_file() and seal.read_text(encoding="utf-8") == checksum_of(path)
         except (OSError, UnicodeDecodeError):
             return False
 
@@ -53,7 +53,7 @@ class Parts:
             path.parent.mkdir(parents=True, exist_ok=True)
             write(path)
             with atomic_path(self._checksum_file(name)) as temporary:
-                temporary.write_text(checksum(path), encoding="utf-8")
+                temporary.write_text(checksum_of(path), encoding="utf-8")
         return path
 
     def table(self, name: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
@@ -62,9 +62,3 @@ class Parts:
 
     def _checksum_file(self, name: str) -> Path:
         return self.folder / f"{name}.sha256"
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

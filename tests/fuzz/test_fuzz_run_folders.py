@@ -16,13 +16,13 @@ from crosstime.crosscoders.origin import Origin
 from crosstime.effects.effects_file import read_effects, write_effects
 from crosstime.errors import SuiteError
 from crosstime.features.annotation import read_annotations
+from crosstime.machine.checksum import checksum_of
 from crosstime.machine.storage import read_table
 from crosstime.machine.tensors import read_tensors, write_tensors
 from crosstime.runs.folder import read_selection
 from crosstime.runs.jobs import JobFile
 from crosstime.runs.ledger import Ledger
 from crosstime.runs.manifest import damaged, read_manifest
-from crosstime.runs.parts import checksum
 from crosstime.runs.status import status
 from crosstime.suites.read_lines import read_lines
 from crosstime.suites.suite import Suite
@@ -215,7 +215,7 @@ def test_an_index_cannot_name_a_checkpoint_outside_its_suite(tmp_path: Path, nam
 @pytest.mark.parametrize("name", ["../outside.csv", "/etc/hostname", "a/../../outside.csv", "x\0"])
 def test_a_manifest_cannot_vouch_for_a_file_outside_its_run(tmp_path: Path, name: str):
     (tmp_path / "outside.csv").write_text("a\n")
-    seal = checksum(tmp_path / "outside.csv")
+    seal = checksum_of(tmp_path / "outside.csv")
     assert damaged(tmp_path, {"files": {"outside.csv": seal}}) == []
     assert damaged(tmp_path / "run", {"files": {name: seal}}) == [name]
 

@@ -6,10 +6,11 @@ from dataclasses import asdict
 from typing import ClassVar
 
 from crosstime.evolution.evolve import TextEvidence, evolve
+from crosstime.machine.checksum import checksum_of
 from crosstime.runs.folder import RunFolder
 from crosstime.runs.inputs import Inputs
 from crosstime.runs.ledger import Ledger
-from crosstime.runs.parts import Parts, checksum
+from crosstime.runs.parts import Parts
 from crosstime.runs.plan.sizes import Sizes
 from crosstime.runs.plan.work import Cost, Work
 from crosstime.runs.recipe.recipe import Recipe
@@ -44,7 +45,7 @@ class Evolve(Stage):
         """The effects, and how features are followed."""
         table = inputs.recipe.evolve
         named = text_files(list(table.languages.values()))
-        texts = {name: checksum(path) for name, path in named.items() if path.is_file()}
+        texts = {name: checksum_of(path) for name, path in named.items() if path.is_file()}
         return [ledger.key("attribute"), asdict(table), texts]
 
     def files(self, recipe: Recipe) -> list[str]:

@@ -18,9 +18,10 @@ from transformers import AutoModelForCausalLM
 
 from crosstime.activations import harvest as harvesting
 from crosstime.activations.harvest import harvest
-from crosstime.activations.store import ActivationStore, checksum_of
+from crosstime.activations.store import ActivationStore
 from crosstime.errors import CorpusError, RunError, StoreError
 from crosstime.machine import storage
+from crosstime.machine.checksum import checksum_of
 from crosstime.suites.corpus import sequences
 from crosstime.suites.suite import Suite
 from interventions import Site

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from crosstime.errors import RunError
+from crosstime.machine.checksum import checksum_of
 from crosstime.runs.ledger import Ledger
 from crosstime.runs.manifest import MANIFEST, PARTIAL, damaged
-from crosstime.runs.parts import checksum
 
 
 class Kitchen:
@@ -106,7 +106,7 @@ def test_the_manifest_holds_keys_times_and_checksums(tmp_path):
     Kitchen(tmp_path).run()
     stages = json.loads((tmp_path / MANIFEST).read_text())["stages"]
     assert list(stages) == ["bread", "toast"]
-    assert stages["toast"]["files"] == {"toast.txt": checksum(tmp_path / "toast.txt")}
+    assert stages["toast"]["files"] == {"toast.txt": checksum_of(tmp_path / "toast.txt")}
     assert stages["toast"]["key"] == Ledger(tmp_path).key("toast")
     assert stages["toast"]["seconds"] >= 0
 
@@ -156,7 +156,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
 def test_a_checksum_is_sha256(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
-    assert checksum(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert checksum_of(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 def test_a_forced_stage_is_done_again_with_all_that_depends_on_it(tmp_path):
@@ -228,5 +228,5 @@ def test_what_a_killed_run_was_writing_is_swept_away(tmp_path):
 def test_a_name_in_the_manifest_that_leads_out_of_the_folder_is_damage(tmp_path, name: str):
     (tmp_path / "run").mkdir()
     (tmp_path / "outside.txt").write_text("x")
-    entry = {"files": {name: checksum(tmp_path / "outside.txt")}}
+    entry = {"files": {name: checksum_of(tmp_path / "outside.txt")}}
     assert damaged(tmp_path / "run", entry) == [name]

@@ -13,9 +13,9 @@ from small_run import contents, half_written, home_of, recipe, short_page
 import crosstime as ct
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.errors import CrosstimeError, RunError
+from crosstime.machine.checksum import checksum_of
 from crosstime.machine.tensors import read_tensors
 from crosstime.runs.manifest import MANIFEST
-from crosstime.runs.parts import checksum
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.run import RunResult
 from crosstime.runs.stages import report as reporting
@@ -168,7 +168,7 @@ def test_the_manifest_says_what_was_done_with_what(first: RunResult):
     assert manifest["commit"] is None or len(manifest["commit"]) == 40
     entry = manifest["stages"]["train"]
     assert entry["seconds"] > 0
-    assert entry["files"]["training.csv"] == checksum(first.folder / "training.csv")
+    assert entry["files"]["training.csv"] == checksum_of(first.folder / "training.csv")
 
 
 def test_the_tiny_suite_learned_the_corpus_file(first: RunResult):
