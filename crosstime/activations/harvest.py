@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 
 import torch
@@ -29,7 +31,8 @@ from crosstime.errors import StoreError
 from crosstime.machine.checksum import checksum_of, is_intact
 from crosstime.machine.dtypes import DTYPES, torch_dtype
 from crosstime.machine.lock import exclusive
-from crosstime.machine.progress import Bar, track
+from crosstime.machine.processes import join_processes, local_device
+from crosstime.machine.progress import track
 from crosstime.machine.storage import write_json
 from crosstime.machine.tensors import write_tensors
 from crosstime.suites.allowances import allowances
@@ -68,6 +71,9 @@ def harvest(
     called again, and a harvest of a finished store verifies all checksums and restores what is missing or damaged. The
     scales ``s_c = sqrt(D) / E||x_c||`` are computed along the way. Disk space: tokens x C x D x 2 bytes (4 in float32).
 
+    Under ``torchrun``, each process runs a checkpoint of its own at a time, and all of them write to the same folder,
+    which they must share. The store is the same, byte for byte.
+
     Args:
         suite: the C checkpoints.
         site: where activations are read.
@@ -88,6 +94,7 @@ def harvest(
         SuiteError: a checkpoint cannot be used, or two do not fit together or have the same weights.
         CorpusError: the text cannot be read, or is too short for one sequence.
         RunError: a file cannot be written.
+        ProcessError: another process of torchrun failed, or started from other inputs.
 
     Examples:
         >>> store = harvest(suite, Site(1), "corpus.txt.gz", "activations", tokens=1_000_000)  # doctest: +SKIP
@@ -124,27 +131,47 @@ def harvest(
     )
     if suite.start_tokens:
         made_from["text_start"] = list(suite.start_tokens)
-    with _alone_in(folder):
-        writer = _StoreWriter(folder, made_from)
-        writer.manifest.update(allowances(suite))
-
-        # Write the token ids.
-        lines, _ = documents(corpus)
-        token_ids = sequences(lines, suite.tokenizer, sequence_length, start=suite.start_tokens)
-        if tokens is not None:
-            token_ids = islice(token_ids, tokens // tokens_per_sequence)
-        writer.write_text(token_ids, source=str(corpus) if isinstance(corpus, str | Path) else None)
-        writer.check_free_space()
+    device = local_device(compute.torch_device)
+    processes, compute = join_processes(device), replace(compute, device=str(device))
+    processes.agree(hashlib.sha256(json.dumps(made_from).encode()).digest(), "checkpoints, settings and versions")
+    with _alone_in(folder) if processes.first else nullcontext():
+        # Write the token ids; only the first process writes the manifest.
+        writer = None
+        if processes.first:
+            writer = _StoreWriter(folder, made_from)
+            writer.manifest.update(allowances(suite))
+            lines, _ = documents(corpus)
+            token_ids = sequences(lines, suite.tokenizer, sequence_length, start=suite.start_tokens)
+            if tokens is not None:
+                token_ids = islice(token_ids, tokens // tokens_per_sequence)
+            writer.write_text(token_ids, source=str(corpus) if isinstance(corpus, str | Path) else None)
+            writer.check_free_space()
 
         # Write the activations, opening only the checkpoints whose files are missing.
-        missing = writer.missing()
-        with track("Harvesting activations", sum(len(shards) for shards in missing.values())) as bar:
-            for revision, shards in missing.items():
-                if shards:
+        missing = processes.gather(writer and writer.missing())[0]
+        activations = _Activations(folder, made_from, site)
+        with track("Harvesting activations", sum(map(len, missing.values()))) as bar:
+            unfinished = [revision for revision, shards in missing.items() if shards]
+            for first in range(0, len(unfinished), processes.size):
+                revisions = unfinished[first : first + processes.size]
+                entries: list[tuple[str, int, ActivationEntry]] = []
+                if processes.rank < len(revisions):
+                    revision = revisions[processes.rank]
                     bar.note(revision)
                     with compute.open(suite, revision) as model:
-                        writer.write_activations(model, site, revision, shards, bar)
-        writer.finish()
+                        for number in missing[revision]:
+                            entry = activations.write(model, revision, number)
+                            if writer is not None and processes.size == 1:
+                                writer.record(revision, number, entry)
+                            entries.append((revision, number, entry))
+                            bar.advance()
+                if processes.size > 1:
+                    for revision, number, entry in chain.from_iterable(processes.gather(entries)):
+                        if writer is not None:
+                            writer.record(revision, number, entry)
+        if writer is not None:
+            writer.finish()
+        processes.barrier()
     return ActivationStore.open(folder)
 
 
@@ -216,7 +243,7 @@ class _StoreWriter:
             if not shards:
                 self._save_manifest()
             digest.update(ids.numpy().tobytes())
-            entry = self._write(f"shard-{len(shards):05d}-tokens.safetensors", {"tokens": ids})
+            entry = _write(self.folder, _tokens_file(len(shards)), {"tokens": ids})
             shards.append({"sequences": len(ids), "tokens": entry, "activations": {}})
             self._save_manifest()
 
@@ -245,23 +272,13 @@ class _StoreWriter:
             for revision in self.made_from["revisions"]
         }
 
-    def write_activations(self, model: Model, site: Site, revision: str, shards: list[int], bar: Bar) -> None:
-        """Write one checkpoint's activations of some shards."""
-        revisions = self.made_from["revisions"]
-        for number in shards:
-            # Run the model on the shard and write its file.
-            shard = self.manifest["shards"][number]
-            x = self._activations(model, site, read_tokens(self.folder / shard["tokens"]["file"]))
-            entry = self._write(f"shard-{number:05d}-{revisions.index(revision)}.safetensors", {"activations": x})
-            if number == 0:
-                warn_of_outliers(token_norms(x).unsqueeze(1), [revision])
-            norms = x.float().norm(dim=-1).double().sum().item()
-
-            # Record it. The entries are in the order of the checkpoints, so that a restored store is identical.
-            entries = shard["activations"] | {revision: ActivationEntry(**entry, norms=norms)}
-            shard["activations"] = {name: entries[name] for name in revisions if name in entries}
-            self._save_manifest()
-            bar.advance()
+    def record(self, revision: str, number: int, entry: ActivationEntry) -> None:
+        """Record the file of one checkpoint and shard."""
+        # The entries are in the order of the checkpoints, so that a restored store is identical
+        shard = self.manifest["shards"][number]
+        entries = shard["activations"] | {revision: entry}
+        shard["activations"] = {name: entries[name] for name in self.made_from["revisions"] if name in entries}
+        self._save_manifest()
 
     def finish(self) -> None:
         """Compute the scales, and mark the store as complete."""
@@ -274,15 +291,6 @@ class _StoreWriter:
         self.manifest["complete"] = True
         self._save_manifest()
 
-    def _activations(self, model: Model, site: Site, ids: Int[Tensor, "N S"]) -> Float[Tensor, "T D"]:
-        """Activations of all tokens but each sequence's first, in the dtype of the store."""
-        dtype = torch_dtype(self.made_from["dtype"])
-        activations = fetch(model, Sequences(ids.tolist()), [site])[site]
-        x = activations.reshape(*ids.shape, -1)[:, 1:].to(dtype).flatten(0, 1)
-        if dtype == torch.float16 and not x.isfinite().all():
-            raise StoreError(f"activations of {model.name} at {site} are too large for float16; use bfloat16")
-        return x
-
     def _next_shard(self, token_ids: Iterator[Int[Tensor, " S"]]) -> Int[Tensor, "N S"] | None:
         shard = list(islice(token_ids, self._sequences_per_shard))
         return torch.stack(shard).to(torch.int32) if shard else None
@@ -291,15 +299,10 @@ class _StoreWriter:
         """Whether a file of the store holds these token ids; a damaged file is written again."""
         if entry["file"] not in self._damaged_tokens:
             return torch.equal(ids, read_tokens(self.folder / entry["file"]))
-        if self._write(entry["file"], {"tokens": ids}) == entry:
+        if _write(self.folder, entry["file"], {"tokens": ids}) == entry:
             return True
         (self.folder / entry["file"]).unlink()
         return False
-
-    def _write(self, name: str, tensors: dict[str, Tensor]) -> FileEntry:
-        path = self.folder / name
-        write_tensors(path, tensors)
-        return {"file": name, "bytes": path.stat().st_size, "sha256": checksum_of(path)}
 
     def _save_manifest(self) -> None:
         write_json(self.folder / MANIFEST, self.manifest)
@@ -328,6 +331,51 @@ class _StoreWriter:
         if not path.is_file() or path.stat().st_size != entry["bytes"]:
             return True
         return compare_checksum and not is_intact(path, entry["sha256"])
+
+
+@dataclass(frozen=True)
+class _Activations:
+    """Writes the files of activations of a store whose token ids are written.
+
+    Attributes:
+        folder: the store.
+        made_from: what it is made from.
+        site: where activations are read.
+    """
+
+    folder: Path
+    made_from: MadeFrom
+    site: Site
+
+    def write(self, model: Model, revision: str, number: int) -> ActivationEntry:
+        """Run a model on a shard and write its activations."""
+        x = self._read(model, read_tokens(self.folder / _tokens_file(number)))
+        index = self.made_from["revisions"].index(revision)
+        entry = _write(self.folder, f"shard-{number:05d}-{index}.safetensors", {"activations": x})
+        if number == 0:
+            warn_of_outliers(token_norms(x).unsqueeze(1), [revision])
+        return ActivationEntry(**entry, norms=x.float().norm(dim=-1).double().sum().item())
+
+    def _read(self, model: Model, ids: Int[Tensor, "N S"]) -> Float[Tensor, "T D"]:
+        """Activations of all tokens but each sequence's first, in the dtype of the store."""
+        dtype = torch_dtype(self.made_from["dtype"])
+        activations = fetch(model, Sequences(ids.tolist()), [self.site])[self.site]
+        x = activations.reshape(*ids.shape, -1)[:, 1:].to(dtype).flatten(0, 1)
+        if dtype == torch.float16 and not x.isfinite().all():
+            raise StoreError(f"activations of {model.name} at {self.site} are too large for float16; use bfloat16")
+        return x
+
+
+def _tokens_file(number: int) -> str:
+    """Name of the file with the token ids of a shard."""
+    return f"shard-{number:05d}-tokens.safetensors"
+
+
+def _write(folder: Path, name: str, tensors: dict[str, Tensor]) -> FileEntry:
+    """Write a file of a store, and return its entry in the manifest."""
+    path = folder / name
+    write_tensors(path, tensors)
+    return {"file": name, "bytes": path.stat().st_size, "sha256": checksum_of(path)}
 
 
 def _is_temporary(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -43,7 +44,8 @@ def harvest(
 ) -> None:
     """Write the checkpoints' activations on a text to disk, to train several crosscoders on them.
 
-    After an interruption, the same command resumes; on a finished store, it compares every checksum and rewrites
+    On several GPUs: torchrun --no-python --nproc-per-node 3 crosstime harvest ...; each process runs a checkpoint at a
+    time. After an interruption, the same command resumes; on a finished store, it compares every checksum and rewrites
     damaged files.
     """
     from crosstime.cli.options import open_compute, open_suite, refuse_missing_text
@@ -76,7 +78,9 @@ def harvest(
         compute=compute,
     )
 
-    # Print what it holds
+    # Print what it holds, once
+    if int(os.environ.get("RANK", "0")):
+        return
     from rich.console import Console
 
     from crosstime.cli.output import print_traffic

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from crosstime.activations.buffer import ActivationBuffer
 from crosstime.activations.data_config import DataConfig
+from crosstime.activations.harvest import harvest
+from crosstime.activations.store import ActivationStore
 from crosstime.machine.processes import ALONE, Processes, join_processes
 from crosstime.machine.storage import write_json
 from crosstime.machine.tensors import write_tensors
@@ -55,6 +57,11 @@ def all_kinds(suite: Suite, folder: Path, feature_shards: int = 1) -> dict[str, 
     }
 
 
+def harvest_small(suite: Suite, folder: Path) -> ActivationStore:
+    """A store of two shards."""
+    return harvest(suite, Site(0), list(sentences(200, seed=3)), folder, sequence_length=8, shard_tokens=700)
+
+
 def batches_by_turn(suite: Suite, processes: Processes = ALONE) -> tuple[Tensor, list[int]]:
     """Batches of a buffer for whose checkpoints there is no memory, and how many checkpoints each process opened."""
     rows = torch.randint(1, 300, (40, 8), generator=torch.Generator().manual_seed(4))
@@ -74,5 +81,6 @@ if __name__ == "__main__":
         write_tensors(folder / f"weights-{kind}-{rank}.safetensors", trained.crosscoder.state_dict())
         if feature_shards > 1:
             trained.crosscoder.save(folder / f"crosscoder-{kind}.safetensors")
+    harvest_small(Suite.open(source), folder / "store")
     batches, openings = batches_by_turn(Suite.open(source), join_processes(torch.device("cpu")))
     write_tensors(folder / f"batches-{rank}.safetensors", {"batches": batches, "openings": torch.tensor(openings)})

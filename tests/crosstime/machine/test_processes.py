@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from trained_kinds import CONFIGS, all_kinds, batches_by_turn
+from trained_kinds import CONFIGS, all_kinds, batches_by_turn, harvest_small
 
 from crosstime.activations.data_config import DataConfig
+from crosstime.activations.harvest import LOCK
 from crosstime.errors import CrosscoderError, ProcessError
 from crosstime.machine.processes import ALONE, Processes, join_processes, local_device
 from crosstime.machine.tensors import read_tensors
@@ -122,6 +123,12 @@ def test_two_processes_give_the_losses_and_weights_of_one(suite: Suite, tmp_path
         assert torch.equal(shared["batches"], batches)
         # Each opens the first checkpoint once more, to measure it
         assert shared["openings"].tolist() == [n_openings[0] // 2 + 1] * 2
+    # A store that both wrote is the store of one, byte for byte
+    store = harvest_small(suite, tmp_path / "one" / "store")
+    assert len(store.manifest["shards"]) > 1
+    for path in store.folder.iterdir():
+        if path.name != LOCK:
+            assert path.read_bytes() == (tmp_path / "two" / "store" / path.name).read_bytes(), path.name
     assert sum(alone["batchtopk"].log["sparsity"]) > 0, "AuxK was not at work"
 
 
