@@ -15,6 +15,7 @@ from .circuit import circuit as circuit
 from .clamp import clamp as clamp
 from .codes import Codes as Codes
 from .cross_entropy import cross_entropy as cross_entropy
+from .decoder_source import DecoderSource as DecoderSource
 from .decomposition import Decomposition as Decomposition
 from .default_budget import MAX_TOKENS as MAX_TOKENS
 from .effects import Effects as Effects

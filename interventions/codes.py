@@ -143,6 +143,47 @@ class Codes:
         ]
 
     @classmethod
+    def joined(cls, parts: Sequence[Codes]) -> Codes:
+        """The codes of one dictionary whose features are those of several, numbered one dictionary after another.
+
+        It undoes `split`. The entries of a token are in the order of the dictionaries.
+
+        Raises:
+            ShapeError: the codes are of other numbers of tokens.
+
+        Examples:
+            >>> first, second = Codes.from_dense(torch.tensor([[0.0, 2.0, 3.0, 0.0]])).split(2)
+            >>> Codes.joined([first, second]).dense().tolist()
+            [[0.0, 2.0, 3.0, 0.0]]
+        """
+        n_tokens = parts[0].n_tokens
+        if any(part.n_tokens != n_tokens for part in parts):
+            raise ShapeError(f"Codes of {', '.join(str(part.n_tokens) for part in parts)} tokens cannot be joined.")
+        sizes = torch.tensor([part.n_features for part in parts])
+        starts = (sizes.cumsum(0) - sizes).tolist()
+        token = torch.cat([part.token for part in parts])
+        feature = torch.cat([part.feature + start for part, start in zip(parts, starts, strict=True)])
+        value = torch.cat([part.value for part in parts])
+        order = torch.argsort(token, stable=True)
+        return cls(token[order], feature[order], value[order], n_tokens, int(sizes.sum()))
+
+    def largest(self, k: int, weights: Float[Tensor, " F"]) -> Codes:
+        """The k entries of each token whose values times the weights of their features are largest.
+
+        Examples:
+            >>> codes = Codes.from_dense(torch.tensor([[1.0, 2.0, 3.0]]))
+            >>> codes.largest(2, torch.tensor([9.0, 1.0, 1.0])).dense().tolist()
+            [[1.0, 0.0, 3.0]]
+        """
+        # Sort by token and then by weighted value, number the entries of a token, and keep the first k
+        order = torch.argsort(self.value * weights[self.feature], descending=True, stable=True)
+        order = order[torch.argsort(self.token[order], stable=True)]
+        counts = torch.bincount(self.token, minlength=self.n_tokens)
+        place = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[self.token[order]]
+        entry = order[place < k].sort().values
+        return Codes(self.token[entry], self.feature[entry], self.value[entry], self.n_tokens, self.n_features)
+
+    @classmethod
     def maximum(cls, codes: Sequence[Codes]) -> Codes:
         """The largest activation of each feature on each token among several codes of the same tokens.
 

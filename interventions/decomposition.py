@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interventions.codes import Codes
+from interventions.decoder_source import DecoderSource
 from interventions.errors import ShapeError
 
 
@@ -21,7 +22,8 @@ class Decomposition:
     Attributes:
         x: T D, the model's own activations.
         codes: f, T F.
-        decoder: F D, the contribution to x of one unit of each feature, times `scale`.
+        decoder: F D, the contribution to x of one unit of each feature, times `scale`; or a `DecoderSource` that makes
+            it whenever it is needed.
         bias: D, in the model's own scale.
         scale: divisor of `decoder`. It is stored apart so that the decompositions of C checkpoints share the weights
             of one dictionary instead of holding scaled copies.
@@ -37,14 +39,14 @@ class Decomposition:
 
     x: Float[Tensor, "T D"]
     codes: Codes
-    decoder: Float[Tensor, "F D"]
+    decoder: Float[Tensor, "F D"] | DecoderSource
     bias: Float[Tensor, " D"]
     scale: float = 1.0
     fixed: Bool[Tensor, " T"] | None = None
 
     def __post_init__(self) -> None:
         n_tokens, width = self.x.shape
-        if self.codes.n_tokens != n_tokens or self.decoder.shape != (self.codes.n_features, width):
+        if self.codes.n_tokens != n_tokens or tuple(self.decoder.shape) != (self.codes.n_features, width):
             raise ShapeError(
                 f"Activations of shape {(n_tokens, width)} do not fit codes of shape "
                 f"{(self.codes.n_tokens, self.codes.n_features)} and directions of shape "
@@ -56,6 +58,8 @@ class Decomposition:
     @property
     def directions(self) -> Float[Tensor, "F D"]:
         """Contribution to x of one unit of each feature; a new tensor at every access unless `scale` is 1."""
+        if isinstance(self.decoder, DecoderSource):
+            return self.decoder.read().div_(self.scale)
         return self.decoder if self.scale == 1 else self.decoder / self.scale
 
     @property

@@ -48,7 +48,7 @@ def transplant(
         >>> transplant(early, prompts, site, clean_early, clean_late, [17]).change  # doctest: +SKIP
     """
     features = existing_features(features, target)
-    if source.x.shape != target.x.shape or source.decoder.shape != target.decoder.shape:
+    if source.x.shape != target.x.shape or tuple(source.decoder.shape) != tuple(target.decoder.shape):
         raise ShapeError(
             f"Features of {tuple(source.decoder.shape)} on {len(source.x)} tokens cannot be carried into a model "
             f"with {tuple(target.decoder.shape)} on {len(target.x)} tokens."

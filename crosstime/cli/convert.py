@@ -48,14 +48,19 @@ def convert(
         list[str] | None,
         typer.Option("--ignore", help="A setting of its configuration that changes no code; may be repeated."),
     ] = None,
+    parts: Annotated[
+        int | None,
+        typer.Option("--parts", help="Divide the features among so many files, 1 to join them (crosstime's format)."),
+    ] = None,
     device: Device = None,
     dtype: DType = "float32",
     max_tokens: MaxTokens = None,
 ) -> None:
-    """Convert a crosscoder between crosstime's own file and the formats of other tools.
+    """Convert a crosscoder between crosstime's own file and the formats of other tools, join its parts, or divide it.
 
     Pickles are read for their tensors only; anything else in them is refused. Crosscoders that were trained on scaled
     activations need their scales: those in the file, those of --scales, or estimates on a text with --scales-from.
+    With --parts, the crosscoder is copied a block at a time, so that it may be larger than memory.
     """
     from dataclasses import replace
 
@@ -79,6 +84,15 @@ def convert(
     if of is not None:
         refuse_unknown_format(of)
     refuse_missing_crosscoder(source)
+    if parts is not None:
+        changes = (of, suite, revisions, site, scales, scales_from, corpus, ignore)
+        if to != "crosstime" or any(change is not None for change in changes):
+            raise CrosscoderError(
+                "--parts divides or joins a crosscoder of crosstime's format as it is: leave out the other options, or "
+                "convert it first"
+            )
+        _repartition(source, target, parts)
+        return
     if corpus is not None:
         refuse_missing_text(corpus)
     sample = TextSample(sequences, length)
@@ -114,6 +128,22 @@ def convert(
         console,
         f"wrote {target}: {crosscoder.n_features:,} features ({kind}) of {checkpoints} at {origin.site}",
     )
+
+
+def _repartition(source: Path, target: Path, parts: int) -> None:
+    """Copy a crosscoder to another number of files."""
+    from rich.console import Console
+
+    from crosstime.cli.output import print_line
+    from crosstime.crosscoders.sliced_crosscoder import SlicedCrossCoder
+    from crosstime.errors import CrosscoderError
+
+    if parts < 1:
+        raise CrosscoderError(f"--parts must be at least 1, not {parts}")
+    crosscoder = SlicedCrossCoder(source)
+    crosscoder.save_parts(target, parts)
+    files = "one file" if parts == 1 else f"{parts} parts"
+    print_line(Console(), f"wrote {target}: {crosscoder.n_features:,} features in {files}")
 
 
 def _estimator(

@@ -66,8 +66,14 @@ def evaluate(
     # Measure
     from crosstime.crosscoders import exchange
     from crosstime.crosscoders.evaluate import evaluate_seeds, over_seeds
+    from crosstime.crosscoders.open_crosscoder import open_crosscoder
 
-    loaded = [exchange.read(crosscoder, scales=numbers) for crosscoder in crosscoders]
+    loaded = [
+        open_crosscoder(crosscoder)
+        if numbers is None and exchange.detect(crosscoder) == "crosstime"
+        else exchange.read(crosscoder, scales=numbers)
+        for crosscoder in crosscoders
+    ]
     by_crosscoder = evaluate_seeds(checkpoints, loaded, text, sample=sample, compute=compute)
     table = over_seeds(by_crosscoder)
 

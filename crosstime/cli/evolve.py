@@ -77,15 +77,15 @@ def evolve(
     refuse_missing_suite(suite)
 
     # Open the crosscoder, attribute each task, and follow the features
-    from crosstime.crosscoders.crosscoder import CrossCoder
     from crosstime.crosscoders.decompose import trained_checkpoints
+    from crosstime.crosscoders.open_crosscoder import open_crosscoder
     from crosstime.effects.attribute import attribute
     from crosstime.evolution.evolve import TextEvidence
     from crosstime.evolution.evolve import evolve as follow_features
     from crosstime.suites.suite import Suite
     from interventions import Bootstrap
 
-    loaded = CrossCoder.load(crosscoder)
+    loaded = open_crosscoder(crosscoder)
     opened = Suite.open(
         suite, loaded.origin.revisions, allow_equal_weights=allow_equal_weights, trust_remote_code=trust_remote_code
     )

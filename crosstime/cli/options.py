@@ -126,7 +126,8 @@ def refuse_missing_crosscoder(path: str | Path) -> None:
     """
     from crosstime.errors import CrosscoderError
 
-    if not expanded(path).exists():
+    whole = expanded(path)
+    if not whole.exists() and not whole.with_name(f"{whole.name}.index.json").is_file():
         raise CrosscoderError(f"there is no crosscoder at {path}")
 
 

@@ -147,13 +147,13 @@ def train(
     # Evaluate on the held-out documents, which a store does not have
     if evaluated and held_out and isinstance(source, list):
         from crosstime.cli.tables import evaluation_table
-        from crosstime.crosscoders.crosscoder import CrossCoder
         from crosstime.crosscoders.evaluate import evaluate
+        from crosstime.crosscoders.open_crosscoder import open_crosscoder
         from crosstime.report.outlier_note import outlier_note
 
         evaluation = evaluate(
             checkpoints,
-            crosscoder if shards == 1 else CrossCoder.load(out / CROSSCODER),
+            crosscoder if shards == 1 else open_crosscoder(out / CROSSCODER),
             _held_out_documents(source, held_out),
             sample=sample,
             compute=compute,

@@ -18,9 +18,10 @@ from crosstime.crosscoders.crosscoder_file import CrosscoderFile
 from crosstime.crosscoders.feature_shard import FeatureShard
 from crosstime.crosscoders.hub import OnHub
 from crosstime.crosscoders.origin import Origin
+from crosstime.crosscoders.stored_directions import StoredDirections
 from crosstime.errors import CrosscoderError
 from crosstime.shown import Shown
-from interventions import Codes, Decomposition
+from interventions import Codes, DecoderSource, Decomposition
 
 _ROWS_DRAWN = 1_024
 """Rows of the initial weights that are drawn at a time for a shard; a multiple of 16."""
@@ -263,24 +264,36 @@ class CrossCoder(Shown, nn.Module, OnHub):
                 f"This crosscoder is for {self.n_checkpoints} checkpoints of width {self.origin.d_model}; "
                 f"got activations of {x.shape[0]} of width {x.shape[2]}."
             )
-        x = x.to(self.W_dec)
+        x = x.to(self.b_dec)
+        codes = self.sparse_codes(rearrange(x, "c t d -> t c d"))
+        if fixed is not None:
+            codes = [gate.without(fixed.to(gate.token.device)) for gate in codes]
+        by_checkpoint = codes if len(codes) == self.n_checkpoints else codes * self.n_checkpoints
+        return [
+            Decomposition(x[c], by_checkpoint[c], self.decoder_at(c), self.b_dec.detach()[c] / scale, scale, fixed)
+            for c, scale in enumerate(self.scales.tolist())
+        ]
+
+    @torch.no_grad()
+    def sparse_codes(self, x: Float[Tensor, "T C D"]) -> list[Codes]:
+        """The non-zero codes of tokens, from activations in the models' own scale, without a dense T x F matrix.
+
+        Returns:
+            Codes of the gate that all checkpoints have; with a gate per checkpoint, those of each checkpoint.
+        """
         scales = self.scales.unsqueeze(-1)
         n_gates = self.n_checkpoints if self.activation.gate_per_checkpoint else 1
         # Scale the activations of a chunk rather than the weights, which would need a second copy of all weights
-        codes = Codes.encode(
-            lambda chunk: self.encode_scaled(chunk * scales).flatten(1),
-            rearrange(x, "c t d -> t c d"),
-            n_gates * self.n_features,
-        )
-        if fixed is not None:
-            codes = codes.without(fixed.to(codes.token.device))
-        by_checkpoint = codes.split(n_gates) if n_gates > 1 else [codes] * self.n_checkpoints
-        return [
-            Decomposition(
-                x[c], by_checkpoint[c], self.W_dec.detach()[:, c], self.b_dec.detach()[c] / scale, scale, fixed
-            )
-            for c, scale in enumerate(self.scales.tolist())
-        ]
+        codes = Codes.encode(lambda chunk: self.encode_scaled(chunk * scales).flatten(1), x, n_gates * self.n_features)
+        return codes.split(n_gates) if n_gates > 1 else [codes]
+
+    def decoder_at(self, checkpoint_index: int) -> Float[Tensor, "F D"] | DecoderSource:
+        """``W_dec[:, c]``, the decoder at one checkpoint, as a `Decomposition` takes it."""
+        return self.W_dec.detach()[:, checkpoint_index]
+
+    def directions(self) -> Float[Tensor, "F C D"] | StoredDirections:
+        """The decoder directions ``W_dec`` of all features, which are indexed like a tensor."""
+        return self.W_dec.detach()
 
     def facts(self) -> dict[str, Any]:
         """Origin, sizes, activation function and scales as plain values, for a JSON file."""
@@ -313,8 +326,12 @@ class CrossCoder(Shown, nn.Module, OnHub):
         Raises:
             CrosscoderError: a file is missing, damaged, or not a crosscoder of this format.
         """
-        file = CrosscoderFile.read(path)
-        crosscoder = cls(file.origin, file.n_features, activation=file.activation, n_shared=file.n_shared)
+        return cls.of(CrosscoderFile.read(path))
+
+    @classmethod
+    def of(cls, file: CrosscoderFile) -> CrossCoder:
+        """The crosscoder of a file that was read."""
+        crosscoder = CrossCoder(file.origin, file.n_features, activation=file.activation, n_shared=file.n_shared)
         # A crosscoder that was not folded has no such buffer
         crosscoder.norms_before_folding = file.tensors.get("norms_before_folding")
         crosscoder.load_state_dict(file.tensors, assign=True)

@@ -95,11 +95,18 @@ class CrosscoderFile:
                 tensors, metadata = read_tensors(path)
         except RunError as error:
             raise CrosscoderError(f"cannot load a crosscoder: {error}") from error
-        if metadata.get("format") != FORMAT:
-            raise CrosscoderError(
-                f"{path} is not a crosscoder file: its format is {metadata.get('format')!r}, not {FORMAT!r}; "
-                "ct.exchange.read and crosstime convert read the formats of other tools."
-            )
+        return cls.checked(path, tensors, metadata)
+
+    @classmethod
+    def checked(
+        cls, path: str | Path, tensors: dict[str, Shaped[Tensor, ...]], metadata: Mapping[str, str]
+    ) -> CrosscoderFile:
+        """What was read from a file, after making sure that what it says and what it holds agree.
+
+        Raises:
+            CrosscoderError: they do not, or it is not a crosscoder of this format.
+        """
+        refuse_other_format(path, metadata)
         try:
             return cls._checked(tensors, metadata)
         except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
@@ -145,6 +152,19 @@ class CrosscoderFile:
             raise ValueError(f"it has {n_checkpoints} checkpoints, {n_features} features and {n_shared} shared ones")
         refuse_shared(activation, n_shared)
         return cls(origin, activation, n_shared, tensors)
+
+
+def refuse_other_format(path: str | Path, metadata: Mapping[str, str]) -> None:
+    """Refuse a file that is not a crosscoder, by the format that it states.
+
+    Raises:
+        CrosscoderError: the sentence says how crosscoders of other tools are read.
+    """
+    if metadata.get("format") != FORMAT:
+        raise CrosscoderError(
+            f"{path} is not a crosscoder file: its format is {metadata.get('format')!r}, not {FORMAT!r}; "
+            "ct.exchange.read and crosstime convert read the formats of other tools."
+        )
 
 
 def _check_numbers(tensors: Mapping[str, Tensor]) -> None:

@@ -52,7 +52,7 @@ def decoder_evolution(crosscoder: CrossCoder, *, fraction: float = PRESENT) -> d
     Source: EoC (arXiv 2509.17196).
     """
     revisions = crosscoder.origin.revisions
-    norms, directions = crosscoder.decoder_norms().T, crosscoder.W_dec.detach()
+    norms, directions = crosscoder.decoder_norms().T, crosscoder.directions()
 
     # Presence, rotation and dimensionality at every checkpoint
     presence = present(norms, fraction)

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from crosstime.crosscoders.stored_directions import StoredDirections
+
 BLOCK = 384
 """Rows of the Gram matrix that are computed at a time; its symmetry is used block by block."""
 CHUNK = 1 << 22
@@ -14,7 +16,7 @@ CHUNK = 1 << 22
 
 @torch.no_grad()
 def feature_dimensionality(
-    directions: Float[Tensor, "F C D"], presence: Bool[Tensor, "F C"] | None = None
+    directions: Float[Tensor, "F C D"] | StoredDirections, presence: Bool[Tensor, "F C"] | None = None
 ) -> Float[Tensor, "F C"]:
     """Compute the dimensionality of every feature at every checkpoint, without a matrix of size F x F.
 
@@ -67,7 +69,9 @@ def feature_dimensionality(
     return dimensionality
 
 
-def _unit(directions: Tensor, presence: Tensor | None, rows: slice, checkpoint_index: int) -> Float[Tensor, "M D"]:
+def _unit(
+    directions: Tensor | StoredDirections, presence: Tensor | None, rows: slice, checkpoint_index: int
+) -> Float[Tensor, "M D"]:
     """Directions of length one, and of length zero for features that do not count."""
     vectors = directions[rows, checkpoint_index].float()
     norms = vectors.norm(dim=1, keepdim=True)

@@ -20,6 +20,8 @@ from interventions import Codes, Decomposition
 
 SHARED_RECONSTRUCTION, SHARED_ERROR = 0.5, 0.2
 """Ratios from which a feature counts as present although its decoder is small (Minder et al., section 3)."""
+ROWS = 4_096
+"""Features whose directions at all checkpoints are in memory at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,11 +92,13 @@ def scale_latents(crosscoder: CrossCoder, decompositions: Sequence[Decomposition
         )
 
     # Directions at the peak, on the scale of training; folding divides them by the scales but keeps the norms
-    norms, weights = crosscoder.decoder_norms().T, crosscoder.W_dec.detach()
-    folded_norms = weights.norm(dim=-1).sum(0)
+    norms, weights = crosscoder.decoder_norms().T, crosscoder.directions()
+    spans = [slice(start, start + ROWS) for start in range(0, len(norms), ROWS)]
+    folded_norms = torch.cat([weights[span].norm(dim=-1) for span in spans]).sum(0)
     to_training = torch.where(folded_norms > 0, norms.sum(0) / folded_norms, 1.0)
     peak = norms.argmax(1)
-    directions = weights[torch.arange(len(norms)), peak] * to_training[peak].unsqueeze(1)
+    at_peak = [weights[span][torch.arange(len(peak[span])), peak[span]] for span in spans]
+    directions = torch.cat(at_peak) * to_training[peak].unsqueeze(1)
 
     # Denominator: squared norm of the direction, and squared activation summed over tokens
     energy = _energy(codes)
@@ -115,7 +119,8 @@ def scale_latents(crosscoder: CrossCoder, decompositions: Sequence[Decomposition
         torch.where(energy > 0, numerators.T / (square_norm * energy), torch.nan).T
         for numerators in (reconstruction, error)
     ]
-    own_part = torch.einsum("fd,fcd->fc", directions, weights).double() * to_training / square_norm.unsqueeze(1)
+    inner_products = [torch.einsum("fd,fcd->fc", directions[span], weights[span]) for span in spans]
+    own_part = torch.cat(inner_products).double() * to_training / square_norm.unsqueeze(1)
     if crosscoder.activation.gate_per_checkpoint:
         own_energy = torch.stack([_energy(decomposition.codes) for decomposition in decompositions], 1)
         own_part = own_part * own_energy / energy.unsqueeze(1)

@@ -41,7 +41,7 @@ def match_features(
             f"Crosscoders of {', '.join(a.revisions)} at {a.site} and of {', '.join(b.revisions)} at {b.site} have no "
             "features in common."
         )
-    return match_directions(first.W_dec.detach(), second.W_dec.detach(), minimum=minimum, candidates=candidates)
+    return match_directions(first.directions()[:], second.directions()[:], minimum=minimum, candidates=candidates)
 
 
 @torch.no_grad()

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from crosstime.crosscoders.stored_directions import StoredDirections
+
 CHUNK = 1 << 22
 """Numbers of decoder directions that are read at a time (16 MB in float32)."""
 
@@ -63,7 +65,9 @@ def decoder_cosines(directions: Float[Tensor, "K C D"]) -> Float[Tensor, "K C C"
 
 
 @torch.no_grad()
-def rotation(directions: Float[Tensor, "F C D"], presence: Bool[Tensor, "F C"] | None = None) -> Rotation:
+def rotation(
+    directions: Float[Tensor, "F C D"] | StoredDirections, presence: Bool[Tensor, "F C"] | None = None
+) -> Rotation:
     """Measure how each feature's decoder direction turns over the checkpoints.
 
     The direction of a feature that is hardly present is noise, so angles are taken only between checkpoints at which it

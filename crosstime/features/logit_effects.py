@@ -77,7 +77,7 @@ def logit_effects(
             rows: list[Row] = []
             for start in range(0, len(features), CHUNK):
                 chunk = list(features[start : start + CHUNK])
-                directions = crosscoder.W_dec[chunk, checkpoint_index] / crosscoder.scales[checkpoint_index]
+                directions = crosscoder.directions()[chunk, checkpoint_index] / crosscoder.scales[checkpoint_index]
                 effects = readout(model, directions, fold_norm=fold_norm).cpu()
                 # Rows of the unembedding beyond the vocabulary are padding and stand for no token.
                 effects = effects[:, : len(tokenizer)]

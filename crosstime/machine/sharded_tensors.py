@@ -30,6 +30,7 @@ from torch import Tensor
 
 from crosstime.errors import RunError
 from crosstime.machine.checksum import checksum_of
+from crosstime.machine.memory import in_bytes, main_memory
 from crosstime.machine.processes import ALONE, Processes
 from crosstime.machine.storage import is_plain_name, read_json, reading_errors, write_json
 from crosstime.machine.tensors import TensorError, read_span, write_tensors
@@ -79,13 +80,37 @@ class ShardedTensors:
         checksums = tuple(entry["sha256"] for entry in content["files"])
         return cls(index, content["metadata"], files, checksums, content["axes"], content["length"])
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all files."""
+        return sum(file.stat().st_size for file in self.files)
+
+    def verify(self, numbers: Sequence[int] | None = None) -> None:
+        """Compare the files of some parts, by default of all, with their checksums.
+
+        Raises:
+            RunError: names the first file that has another one.
+        """
+        for number in range(len(self.files)) if numbers is None else numbers:
+            if checksum_of(self.files[number]) != self.checksums[number]:
+                raise RunError(
+                    f"{self.files[number]} is not the file that {self.index.name} was written for: its checksum differs"
+                )
+
     def read(self, start: int = 0, stop: int | None = None) -> dict[str, Shaped[Tensor, ...]]:
         """The tensors, of the divided ones only the entries from `start` to `stop`.
 
         Raises:
-            RunError: a file is damaged or has another checksum, or does not hold the part that the index says.
+            RunError: a file is damaged or has another checksum, or does not hold the part that the index says; or the
+                entries need more than the memory of this machine.
         """
         stop = self.length if stop is None else stop
+        needed, available = self.nbytes * (stop - start) // self.length, main_memory()
+        if needed > available:
+            raise RunError(
+                f"{self.index} holds {in_bytes(needed)} for this process, which may use {in_bytes(available)} of main "
+                f"memory: divide it among more processes, such as torchrun --nproc-per-node {len(self.files)}"
+            )
         size = self.length // len(self.files)
         parts: dict[str, list[Tensor]] = {name: [] for name in self.axes}
         for number, path in enumerate(self.files):
@@ -93,9 +118,7 @@ class ShardedTensors:
             first, last = max(start, number * size) - number * size, min(stop, (number + 1) * size) - number * size
             if first >= last and number > 0:
                 continue
-            if checksum_of(path) != self.checksums[number]:
-                raise RunError(f"{path} is not the file that {self.index.name} was written for: its checksum differs")
-
+            self.verify([number])
             with (
                 reading_errors(path, "safetensors file", SafetensorError, TensorError),
                 safe_open(path, framework="pt") as file,
@@ -127,6 +150,28 @@ def index_of(path: str | Path) -> Path:
     return path if path.name.endswith(INDEX) else path.with_name(path.name + INDEX)
 
 
+def whole_of(path: str | Path) -> Path:
+    """The one file that stands for the same tensors as an index and its parts.
+
+    Examples:
+        >>> str(whole_of("crosscoder.safetensors.index.json"))
+        'crosscoder.safetensors'
+    """
+    index = index_of(path)
+    return index.with_name(index.name.removesuffix(INDEX))
+
+
+def part_names(path: str | Path, generation: str, n_parts: int) -> list[str]:
+    """Names of the files of all parts.
+
+    Examples:
+        >>> part_names("state.safetensors", "20", 2)[0]
+        'state.safetensors.20-00001-of-00002.safetensors'
+    """
+    stem = whole_of(path).name
+    return [f"{stem}.{generation}-{number + 1:05d}-of-{n_parts:05d}.safetensors" for number in range(n_parts)]
+
+
 def write_sharded_tensors(
     path: str | Path,
     tensors: Mapping[str, Shaped[Tensor, ...]],
@@ -152,10 +197,7 @@ def write_sharded_tensors(
     """
     # Write the part of this process.
     index = index_of(path)
-    stem = index.name.removesuffix(INDEX)
-    names = [
-        f"{stem}.{generation}-{number + 1:05d}-of-{processes.size:05d}.safetensors" for number in range(processes.size)
-    ]
+    names = part_names(path, generation, processes.size)
     file = index.with_name(names[processes.rank])
     own = {name: tensor for name, tensor in tensors.items() if name in axes or processes.first}
     write_tensors(file, own)
@@ -165,7 +207,7 @@ def write_sharded_tensors(
     described = file.stat().st_size.to_bytes(8, "little") + bytes.fromhex(checksum_of(file))
     record[0] = torch.frombuffer(bytearray(described), dtype=torch.uint8)
     records = [bytes(row.tolist()) for row in processes.all_gather(record)]
-    entries = [
+    entries: list[dict[str, str | int]] = [
         {"file": name, "bytes": int.from_bytes(row[:8], "little"), "sha256": row[8:].hex()}
         for name, row in zip(names, records, strict=True)
     ]
@@ -173,18 +215,33 @@ def write_sharded_tensors(
     # Make them valid, and remove what was valid before.
     if processes.first:
         divided = next(name for name in axes)
-        write_json(
-            index,
-            {
-                "format": FORMAT,
-                "metadata": dict(metadata),
-                "length": tensors[divided].shape[axes[divided]] * processes.size,
-                "axes": {name: axes.get(name) for name in tensors},
-                "files": entries,
-            },
-        )
-        remove_parts(path, keep=names)
+        length = tensors[divided].shape[axes[divided]] * processes.size
+        write_index(path, metadata, length, {name: axes.get(name) for name in tensors}, entries)
     processes.barrier()
+
+
+def write_index(
+    path: str | Path,
+    metadata: Mapping[str, str],
+    length: int,
+    axes: Mapping[str, int | None],
+    entries: Sequence[Mapping[str, str | int]],
+) -> None:
+    """Make the files of all parts valid together, and remove the parts that were valid before.
+
+    Args:
+        path: name of the whole.
+        metadata, length, axes: as in `ShardedTensors`.
+        entries: name, length in bytes and checksum of each file: file, bytes, sha256.
+
+    Raises:
+        RunError: the index cannot be written; what was valid before is intact.
+    """
+    content = {"format": FORMAT, "metadata": dict(metadata), "length": length, "axes": dict(axes)}
+    write_json(index_of(path), content | {"files": list(entries)})
+    remove_parts(path, keep=[str(entry["file"]) for entry in entries])
+    # A whole file of this name, of an earlier time, would be read in place of the parts
+    whole_of(path).unlink(missing_ok=True)
 
 
 def remove_parts(path: str | Path, *, keep: Sequence[str] = ()) -> None:

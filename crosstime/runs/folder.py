@@ -9,6 +9,7 @@ import pandas as pd
 
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.decompose import DecomposedTask
+from crosstime.crosscoders.open_crosscoder import open_crosscoder
 from crosstime.effects.attribution import Attribution
 from crosstime.effects.effects_file import read_effects
 from crosstime.errors import RunError
@@ -58,7 +59,7 @@ class RunFolder:
     @cached_property
     def crosscoder(self) -> CrossCoder:
         """The crosscoder that the stage `train` wrote."""
-        return CrossCoder.load(self.path / self.CROSSCODER)
+        return open_crosscoder(self.path / self.CROSSCODER)
 
     @staticmethod
     def effects_file(task: int) -> str:

@@ -16,6 +16,7 @@ from crosstime.crosscoders.exchange.format_names import FORMAT_NAMES, refuse_unk
 from crosstime.crosscoders.exchange.source import Overrides
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
+from crosstime.machine.sharded_tensors import is_sharded
 from interventions import Site
 from user_input.home import expanded
 
@@ -112,7 +113,7 @@ def detect(path: str | Path) -> str:
         CrosscoderError: the path does not exist, or is in none of `FORMATS`.
     """
     path = expanded(path)
-    if not path.exists():
+    if not path.exists() and not is_sharded(path):
         raise CrosscoderError(f"there is no crosscoder at {path}")
     for format in FORMATS.values():
         if format.holds(path):

@@ -11,6 +11,7 @@ from crosstime.crosscoders.exchange.format import Format
 from crosstime.crosscoders.exchange.source import Overrides, scales_of
 from crosstime.crosscoders.hub import WEIGHTS
 from crosstime.errors import RunError
+from crosstime.machine.sharded_tensors import is_sharded
 from crosstime.machine.tensors import read_header
 
 
@@ -20,6 +21,8 @@ def _weights(path: Path) -> Path:
 
 def _holds(path: Path) -> bool:
     file = _weights(path)
+    if is_sharded(file):
+        return True
     if file.suffix != ".safetensors" or not file.is_file():
         return False
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import ClassVar
 
-from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.crosscoders.sliced_crosscoder import SlicedCrossCoder
 from crosstime.machine.dtypes import torch_dtype
 from crosstime.runs.folder import RunFolder
 from crosstime.runs.inputs import Inputs
@@ -94,12 +94,13 @@ class Train(Stage):
             compute=inputs.compute,
         )
 
-        # Shards are saved by all processes; the first one joins them, since later stages have one process
+        # Shards are saved by all processes; the first one joins them, a block at a time
         crosscoder = trained.crosscoder
-        if crosscoder.shard.processes.size > 1:
+        sharded = crosscoder.shard.processes.size > 1
+        if sharded:
             crosscoder.save(parts.path(folder.CROSSCODER))
-            if parts.processes.first:
-                crosscoder = CrossCoder.load(parts.path(folder.CROSSCODER))
         if parts.processes.first:
             folder.write_table("training", trained.log)
+            if sharded:
+                crosscoder = SlicedCrossCoder(parts.path(folder.CROSSCODER))
             crosscoder.save(folder.path / folder.CROSSCODER)
