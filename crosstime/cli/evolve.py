@@ -118,6 +118,9 @@ def evolve(
         console.print(
             f"{spurious} of {len(tables['facts'])} selected features only look specific by their decoder norms."
         )
+        lives = tables["presence"].drop_duplicates("feature").life_cycle.value_counts()
+        counts = ", ".join(f"{count} {life_cycle}" for life_cycle, count in lives.items())
+        console.print(f"Life cycles of the selected features by the test of presence: {counts or 'none'}.")
 
     # Explain the dip in each task
     if dip_checkpoints is not None:

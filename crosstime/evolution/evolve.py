@@ -1,7 +1,7 @@
 """Features over training: all temporal tables of a crosscoder and its effects at once.
 
 Given a crosscoder of C checkpoints, its effects on some tasks, and text, `evolve` works as follows. Steps 1 and 2 read
-the weights alone, steps 3 to 6 the effects, steps 7 and 8 text.
+the weights alone, steps 3 to 6 the effects, steps 7 to 9 text.
 
 1. **Decoders.** A feature is *present* at a checkpoint where the norm of its decoder direction is at least a fraction
    (3/7) of its maximum. Onset, peak, persistence, rotation and dimensionality of every feature follow from its decoder
@@ -17,9 +17,11 @@ the weights alone, steps 3 to 6 the effects, steps 7 and 8 text.
 6. **Specificity.** A permutation test of RelIE, which exchanges the checkpoints within prompts (`specificity_test`).
 7. **Scaling.** Whether a feature that is absent by its decoder norm is written by other features, or is part of the
    error, is measured on the activations of the text (`latent_scaling`).
-8. **Kinds.** What a feature responds to (`feature_kinds`), which kinds come first (`onset_by_kind`), and in which
+8. **Presence.** Whether a feature is there at a checkpoint, however weak, is tested on the same activations
+   (`presence_test`), and the life cycle by this test is named.
+9. **Kinds.** What a feature responds to (`feature_kinds`), which kinds come first (`onset_by_kind`), and in which
    language it fires (`language_shares`).
-9. **Facts.** One row for each selected feature, with the most telling column of each table.
+10. **Facts.** One row for each selected feature, with the most telling column of each table.
 
 Source: CTT (arXiv 2509.05291) for RelIE and RelDec; EoC (arXiv 2509.17196) for onsets, persistence, rotation and kinds;
 Elhage et al. 2022 for dimensionality; Minder et al. (arXiv 2504.02922) for latent scaling; docs/features.md has the
@@ -38,16 +40,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.crosscoders.decompose import decompose_text
+from crosstime.crosscoders.decompose import DecomposedText, decompose_text
 from crosstime.effects.attribution import Attribution
 from crosstime.effects.relie import relative_pairs
 from crosstime.effects.select_top import select_top
 from crosstime.errors import CrosscoderError
 from crosstime.evolution.decoder_evolution import decoder_evolution
 from crosstime.evolution.latent_scaling import latent_scaling
-from crosstime.evolution.life_cycles import life_cycle_shares, life_cycle_support, life_cycles
+from crosstime.evolution.life_cycles import life_cycle_shares, life_cycle_support, life_cycle_table, life_cycles
 from crosstime.evolution.onsets import onset_by_kind
 from crosstime.evolution.presence import PRESENT
+from crosstime.evolution.presence_test import PRESENT_THERE, UNDECIDED, presence_test
 from crosstime.evolution.specificity_test import specificity_test
 from crosstime.features.feature_kinds import feature_kinds
 from crosstime.features.language_shares import language_shares
@@ -113,7 +116,7 @@ def evolve(
             of the `top` features with the largest |IE|.
         top: see `features`.
         fraction: share of its maximum from which a feature counts as present, see `present`.
-        text: text to read, for latent scaling, kinds of features and languages.
+        text: text to read, for latent scaling, the test of presence, kinds of features and languages.
         bootstrap: of the intervals and the support; its resamples and seed are also those of the permutation tests, and
             its seed that of the random sequences of `feature_kinds`.
         compute: where and how the checkpoints run.
@@ -126,7 +129,8 @@ def evolve(
         Of the selected features: ``life_cycles`` (task, feature, life_cycle, label, first, last, support, strongest:
         whether the feature was selected on this task), ``pairs`` (task, feature, revision, other, relie, reldec: the
         share of `other`, the later one), ``specificity`` (task and the columns of `specificity_test`), with text
-        ``scaling`` (`latent_scaling`), and ``facts``, one row for each feature.
+        ``scaling`` (`latent_scaling`) and ``presence`` (`presence_test`, with the life cycle that follows from it), and
+        ``facts``, one row for each feature.
 
     Raises:
         CrosscoderError: effects of other checkpoints or sizes, a feature that does not exist, or text without a suite.
@@ -188,6 +192,7 @@ def evolve(
     if suite is not None and text.corpus is not None:
         natural = decompose_text(suite, crosscoder, text.corpus, sample=text.sample, compute=compute)
         tables["scaling"] = latent_scaling(crosscoder, natural.decompositions, features=selected, fraction=fraction)
+        tables["presence"] = _presence_table(crosscoder, natural, selected)
         tables["kinds"] = feature_kinds(suite, crosscoder, natural, seed=bootstrap.seed, compute=compute)
         tables["onsets"] = onset_by_kind(tables["evolution"], tables["kinds"], revisions, bootstrap=bootstrap)
     if suite is not None and text.languages is not None:
@@ -260,6 +265,19 @@ def _pairs_table(
     return table.drop(columns="pair")
 
 
+def _presence_table(crosscoder: CrossCoder, text: DecomposedText, features: Sequence[int]) -> pd.DataFrame:
+    """The test of presence on text, with the life cycle of each feature: undecided if any checkpoint is."""
+    sequence_of_token = text.text.sequence_of_token[text.token_mask]
+    table = presence_test(crosscoder, text.decompositions, features=features, sequence_of_token=sequence_of_token)
+
+    # Name the pattern of the answers
+    revisions = crosscoder.origin.revisions
+    answers = table.presence.to_numpy().reshape(len(features), len(revisions))
+    lives = life_cycle_table(torch.tensor(answers == PRESENT_THERE), revisions, features).life_cycle.astype(object)
+    lives[(answers == UNDECIDED).any(1)] = UNDECIDED
+    return table.assign(life_cycle=np.repeat(lives.to_numpy(), len(revisions)))
+
+
 def _concatenate(name: str, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The tables of all tasks as one, with the columns in order; without rows where there are no tables."""
     columns = list(_COLUMNS[name])
@@ -283,6 +301,8 @@ def _facts(tables: Mapping[str, pd.DataFrame], features: Sequence[int]) -> pd.Da
     if "scaling" in tables:
         spurious = tables["scaling"][tables["scaling"].spurious].groupby("feature").revision.agg(", ".join)
         facts["spurious"] = spurious.reindex(facts.index).fillna("")
+    if "presence" in tables:
+        facts["life_cycle_presence"] = tables["presence"].groupby("feature", sort=False).life_cycle.first()
     if "languages" in tables:
         language = tables["languages"][tables["languages"].specific].set_index("feature").language
         facts["language"] = language.reindex(facts.index).fillna("")

@@ -85,17 +85,12 @@ def scale_latents(crosscoder: CrossCoder, decompositions: Sequence[Decomposition
     Source: Minder et al. 2025 (arXiv 2504.02922), section 3 and appendix on the closed form.
     """
     codes = joint_codes(decompositions)
-    if (len(decompositions), codes.n_features) != (crosscoder.n_checkpoints, crosscoder.n_features):
-        raise CrosscoderError(
-            f"Decompositions at {len(decompositions)} checkpoints into {codes.n_features} features do not fit a "
-            f"crosscoder of {crosscoder.n_checkpoints} and {crosscoder.n_features}."
-        )
+    refuse_other_sizes(crosscoder, decompositions, codes)
 
     # Directions at the peak, on the scale of training; folding divides them by the scales but keeps the norms
     norms, weights = crosscoder.decoder_norms().T, crosscoder.directions()
     spans = [slice(start, start + ROWS) for start in range(0, len(norms), ROWS)]
-    folded_norms = torch.cat([weights[span].norm(dim=-1) for span in spans]).sum(0)
-    to_training = torch.where(folded_norms > 0, norms.sum(0) / folded_norms, 1.0)
+    to_training = to_scale_of_training(crosscoder)
     peak = norms.argmax(1)
     at_peak = [weights[span][torch.arange(len(peak[span])), peak[span]] for span in spans]
     directions = torch.cat(at_peak) * to_training[peak].unsqueeze(1)
@@ -125,6 +120,30 @@ def scale_latents(crosscoder: CrossCoder, decompositions: Sequence[Decomposition
         own_energy = torch.stack([_energy(decomposition.codes) for decomposition in decompositions], 1)
         own_part = own_part * own_energy / energy.unsqueeze(1)
     return Scaling(reconstruction=betas[0], error=betas[1] + own_part, peak=peak)
+
+
+def refuse_other_sizes(crosscoder: CrossCoder, decompositions: Sequence[Decomposition], codes: Codes) -> None:
+    """Refuse decompositions of another number of checkpoints or features.
+
+    Raises:
+        CrosscoderError: names both numbers.
+    """
+    if (len(decompositions), codes.n_features) != (crosscoder.n_checkpoints, crosscoder.n_features):
+        raise CrosscoderError(
+            f"Decompositions at {len(decompositions)} checkpoints into {codes.n_features} features do not fit a "
+            f"crosscoder of {crosscoder.n_checkpoints} and {crosscoder.n_features}."
+        )
+
+
+def to_scale_of_training(crosscoder: CrossCoder) -> Float[Tensor, " C"]:
+    """Factor of each checkpoint from the scale of the weights to that of training; 1 unless the scales are folded.
+
+    Folding divides the weights by the scales but keeps the norms, so the factor is the ratio of the two.
+    """
+    norms, weights = crosscoder.decoder_norms().T, crosscoder.directions()
+    spans = [slice(start, start + ROWS) for start in range(0, len(norms), ROWS)]
+    folded_norms = torch.cat([weights[span].norm(dim=-1) for span in spans]).sum(0)
+    return torch.where(folded_norms > 0, norms.sum(0) / folded_norms, 1.0)
 
 
 def _energy(codes: Codes) -> Float[Tensor, " F"]:

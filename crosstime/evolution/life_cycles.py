@@ -89,11 +89,28 @@ def life_cycles(
     if len(feature_numbers) != len(values):
         raise CrosstimeError(f"{len(feature_numbers)} features do not fit {len(values)} rows of values.")
 
+    return life_cycle_table(present(values, fraction, floor=floor), revisions, feature_numbers)
+
+
+def life_cycle_table(presence: Bool[Tensor, "K C"], revisions: Sequence[str], features: Sequence[int]) -> pd.DataFrame:
+    """Name the life cycle of each feature, from the checkpoints at which it is present.
+
+    Args:
+        presence: whether each feature is present at each checkpoint.
+        revisions: names of the checkpoints, in order of training.
+        features: numbers of the K features.
+
+    Returns:
+        The columns of `life_cycles`.
+
+    Examples:
+        >>> life_cycle_table(torch.tensor([[True, False]]), ["step0", "main"], [7]).label[0]
+        'discontinued after step0'
+    """
     # Name the patterns of presence
-    presence = present(values, fraction, floor=floor)
     table = pd.DataFrame(
         {
-            "feature": feature_numbers,
+            "feature": list(features),
             "life_cycle": pd.Categorical.from_codes(life_cycle_numbers(presence).numpy(), pd.Index(LIFE_CYCLES)),
             "first": checkpoint_names(first_present(presence), revisions),
             "last": checkpoint_names(last_present(presence), revisions),

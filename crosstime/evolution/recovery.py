@@ -12,10 +12,11 @@ from crosstime.crosscoders.decompose import joint_codes
 from crosstime.evolution.latent_scaling import SHARED_ERROR, SHARED_RECONSTRUCTION, scale_latents
 from crosstime.evolution.match_features import match_directions
 from crosstime.evolution.presence import PRESENT, present
+from crosstime.evolution.presence_test import PRESENT_THERE, UNDECIDED, presence_test
 from crosstime.training.planted import Planted
 
-DECODER, SCALED = "decoder norms", "decoder norms, latent scaling"
-"""The two ways to classify features."""
+DECODER, SCALED, TESTED = "decoder norms", "decoder norms, latent scaling", "test of presence"
+"""The three ways to classify features."""
 SPECIFIC, SHARED = "specific", "shared"
 """The two classes."""
 
@@ -29,12 +30,13 @@ def recovery(
     n_tokens: int = 8_192,
     seed: int = 1,
 ) -> pd.DataFrame:
-    """Precision and recall of "shared" and "specific", by decoder norms alone and with latent scaling.
+    """Precision and recall of "shared" and "specific": by decoder norms, with latent scaling, by the test of presence.
 
     Learned features are matched to planted ones by decoder direction (`match_directions`, on the scale of the
     activations). A feature is specific if it is present at some checkpoints and absent at others, and shared if it is
     present at all. With latent scaling, it also counts as present at a checkpoint where `latent_scaling` finds it
-    although its decoder norm is small. ::
+    although its decoder norm is small. The test of presence (`presence_test`) replaces decoder norms by a regression on
+    the sampled activations; a feature that it leaves undecided at a checkpoint is of neither class. ::
 
         recall     share of planted features of the class that match a learned one with the same checkpoints
         precision  share of learned features of the class that fire and match a planted one with the same checkpoints
@@ -46,7 +48,8 @@ def recovery(
         crosscoder: trained on it.
         minimum: smallest cosine of a match.
         fraction: see `crosstime.evolution.presence.present`.
-        n_tokens: number of activations that are drawn to see which features fire, and for latent scaling.
+        n_tokens: number of activations that are drawn to see which features fire, for latent scaling and for the
+            test.
         seed: of the activations.
 
     Returns:
@@ -69,15 +72,21 @@ def recovery(
     partner = torch.full((crosscoder.n_features,), -1)
     partner[matches.feature.tolist()] = torch.tensor(matches.other.tolist(), dtype=torch.long)
 
-    # Presence by decoder norms, and by latent scaling
+    # Presence by decoder norms, by latent scaling, and by the test
     by_norm = present(directions.norm(dim=-1), fraction)
     scaling = scale_latents(crosscoder, decompositions)
     by_reconstruction = scaling.ratio("reconstruction") >= SHARED_RECONSTRUCTION
     by_error = scaling.ratio("error") >= SHARED_ERROR
+    answers = presence_test(crosscoder, decompositions).presence.to_numpy().reshape(by_norm.shape)
+    by_test = torch.tensor(answers == PRESENT_THERE)
+    decided = torch.tensor((answers != UNDECIDED).all(1))
 
+    # Scores of each way; only the test can leave a feature undecided
     rows = []
-    for by, presence in ((DECODER, by_norm), (SCALED, by_norm | by_reconstruction | by_error)):
-        class_scores = _class_scores(presence, planted.present, partner, alive)
+    by_scaling = by_norm | by_reconstruction | by_error
+    ways = ((DECODER, by_norm, alive), (SCALED, by_scaling, alive), (TESTED, by_test, alive & decided))
+    for by, presence, counted in ways:
+        class_scores = _class_scores(presence, planted.present, partner, counted)
         rows += [{"by": by, "class": name} | scores for name, scores in class_scores.items()]
     return pd.DataFrame(rows)
 
@@ -86,14 +95,14 @@ def _class_scores(
     learned_presence: Bool[Tensor, "F C"],
     planted_presence: Bool[Tensor, "G C"],
     partner: Int[Tensor, " F"],
-    alive: Bool[Tensor, " F"],
+    counted: Bool[Tensor, " F"],
 ) -> dict[str, dict[str, float | int]]:
     """Numbers of features, precision and recall of each class; `partner` is the matched planted feature or -1."""
     matched_presence = planted_presence[partner.clamp(min=0)]
     correct = (partner >= 0) & (learned_presence == matched_presence).all(1)
     scores: dict[str, dict[str, float | int]] = {}
     for name in (SPECIFIC, SHARED):
-        learned = alive & (learned_presence.all(1) == (name == SHARED))
+        learned = counted & (learned_presence.all(1) == (name == SHARED))
         planted = planted_presence.all(1) == (name == SHARED)
         hits, n_learned, n_planted = int((correct & learned).sum()), int(learned.sum()), int(planted.sum())
         scores[name] = {

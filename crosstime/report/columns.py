@@ -47,6 +47,7 @@ ERROR_TERM = -1
 FACTS = {
     "rotation": "rotation (degrees)",
     "life_cycle_dec": "life cycle by decoder norm",
+    "life_cycle_presence": "life cycle by the test of presence",
     "spurious": "there by latent scaling at",
     "corpus_density": "share of corpus tokens",
 }

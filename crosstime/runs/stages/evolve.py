@@ -31,7 +31,7 @@ TABLES = (
     "pairs",
     "specificity",
 )
-TEXT_TABLES = ("scaling", "kinds", "onsets")
+TEXT_TABLES = ("scaling", "presence", "kinds", "onsets")
 LANGUAGE_TABLES = ("languages",)
 
 

@@ -47,13 +47,14 @@ def test_every_table_exists_and_lists_the_right_features(tables, crosscoder, att
         "pairs",
         "specificity",
         "scaling",
+        "presence",
         "kinds",
         "onsets",
         "languages",
         "facts",
     ]
     selected = attribution.top(10)
-    for name in ("life_cycles", "pairs", "specificity", "scaling", "facts"):
+    for name in ("life_cycles", "pairs", "specificity", "scaling", "presence", "facts"):
         assert list(dict.fromkeys(tables[name].feature)) == selected, name
     for name in ("evolution", "kinds", "languages"):
         assert tables[name].feature.nunique() == crosscoder.n_features, name
@@ -62,7 +63,9 @@ def test_every_table_exists_and_lists_the_right_features(tables, crosscoder, att
 def test_facts_have_a_row_for_each_feature_and_its_language(tables):
     facts = tables["facts"]
     assert facts.feature.is_unique
-    assert {"life_cycle[agreement/attractor]", "kind", "spurious", "onset", "language"} <= set(facts)
+    assert {"life_cycle[agreement/attractor]", "kind", "spurious", "life_cycle_presence", "onset", "language"} <= set(
+        facts
+    )
     shares = tables["languages"].pivot(index="feature", columns="language", values="share")
     for row in facts.itertuples():
         best = shares.loc[row.feature].idxmax() if shares.loc[row.feature].notna().any() else ""

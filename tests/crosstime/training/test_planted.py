@@ -59,7 +59,7 @@ def test_effects_on_a_linear_readout_are_what_removing_the_feature_changes():
 def test_the_planted_crosscoder_is_recovered_in_full():
     planted = plant(60, 3, 96, density=3.0, noise=0.0)
     scores = recovery(planted, planted.crosscoder(), n_tokens=512)
-    assert scores["class"].tolist() == ["specific", "shared"] * 2
+    assert scores["class"].tolist() == ["specific", "shared"] * 3
     norms = scores[scores.by == "decoder norms"]
     assert norms.recall.tolist() == [1.0, 1.0]
     assert norms.precision.tolist() == [1.0, 1.0]
