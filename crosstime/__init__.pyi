@@ -46,6 +46,7 @@ from .evolution.evolve import evolve as evolve
 # Whole experiments
 from .runs.recipe.recipe import Recipe as Recipe
 from .runs.run import run as run
+from .runs.null_models import null_models as null_models
 from .machine.progress import show_progress as show_progress
 
 # Errors

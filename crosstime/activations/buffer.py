@@ -117,9 +117,10 @@ class ShuffledBuffer(ABC):
         if self._n_unserved < self.batch_size:
             raise StopIteration
 
-        start = len(self._activations) - self._n_unserved
+        start, served = len(self._activations) - self._n_unserved, self.tokens - self._n_unserved
         self._n_unserved -= self.batch_size
-        return self._activations[self._order[start : start + self.batch_size]]
+        batch = self._activations[self._order[start : start + self.batch_size]]
+        return batch if self.data.null is None else self.data.null(batch, served)
 
     def state(self) -> BufferState:
         """Snapshot of the buffer, from which another buffer can continue; copies the activations not served yet."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from crosstime.errors import CrosscoderError
 from crosstime.machine.dtypes import DTYPES
 from user_input.nearest import nearest
+
+if TYPE_CHECKING:
+    from crosstime.activations.null_batches import NullBatches
 
 AVERAGES = ("mean", "median")
 """Averages of norms by which activations are scaled."""
@@ -29,6 +33,7 @@ class DataConfig:
             which a few tokens of huge norm do not move.
         seed: seed of the order in which documents and tokens are drawn. The crosscoder's initialisation has its own,
             `TrainerConfig.seed`.
+        null: what a null model does to every batch; None for the activations as they are.
 
     Raises:
         CrosscoderError: a size that is too small, an unknown dtype, a validation fraction outside [0, 1), a multiple of
@@ -50,6 +55,7 @@ class DataConfig:
     seed: int = 0
     max_activation_norm_multiple: float | None = None
     scale_by: str = "mean"
+    null: NullBatches | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -86,3 +92,13 @@ class DataConfig:
         """
         names = ("max_activation_norm_multiple", "scale_by")
         return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(DataConfig, name)}
+
+    def null_settings(self) -> dict[str, object]:
+        """What a null model does to the batches, for records of a training; empty for a training that is none.
+
+        Examples:
+            >>> from crosstime.activations.null_batches import NullBatches
+            >>> DataConfig(null=NullBatches(permuted=True)).null_settings()
+            {'null': {'permuted': True, 'noise': [], 'seed': 0}}
+        """
+        return {} if self.null is None else {"null": asdict(self.null) | {"noise": list(self.null.noise)}}

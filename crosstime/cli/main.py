@@ -18,6 +18,7 @@ from crosstime.cli import (
     evolve,
     harvest,
     ngrams,
+    null,
     recipes,
     run,
     select,
@@ -46,6 +47,7 @@ app = typer.Typer(
 for name, verb, summary in (
     ("demo", demo.demo, "Run a small experiment that needs no data, in two minutes."),
     ("run", run.run, "Run a recipe, from checkpoints to a report."),
+    ("null", null.null, "Repeat a run where there is nothing to find, to see what it claims."),
     ("recipes", recipes.recipes, "List the recipes that come with crosstime."),
     ("status", status.status, "Show which stages of a run are done."),
     ("train", train.train, "Train one crosscoder for all checkpoints of a suite."),

@@ -10,6 +10,8 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
+from crosstime.report.expected import expected_number
+
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
@@ -160,6 +162,22 @@ def decoder_table(steps: pd.DataFrame, dimensionality: pd.DataFrame) -> WideTabl
         if step is not None:
             turned = f"{step['degrees']:.0f}", f"{step['share']:.2f}", f"{step['turning']:.0f}"
         table.add_row(escape(str(row["revision"])), *turned, f"{row['total']:.1f}", str(row["alive"]))
+    return table
+
+
+def null_table(nulls: pd.DataFrame) -> WideTable:
+    """The claims that are false by construction under one null model: how many the run makes and how many are expected.
+
+    Rows of claims that neither the run nor the null model makes are left out.
+    """
+    title = f"Claims that are false under {', '.join(dict.fromkeys(nulls['null']))}"
+    table = table_of(title, ["claim", "observed", "expected", "FDR"])
+    rows = nulls[nulls["false"] & ((nulls["count"] > 0) | (nulls["null_count"] > 0))]
+    for row in rows.to_dict("records"):
+        fdr = "-" if pd.isna(row["fdr"]) else f"{row['fdr']:.2f} [{row['fdr_low']:.2f}, {row['fdr_high']:.2f}]"
+        expected = expected_number(row["expected"], row["low"], row["high"])
+        claim, observed = f"{row['source']}: {row['claim']}", f"{row['count']} of {row['n']}"
+        table.add_row(*(escape(text) for text in (claim, observed, expected, fdr)))
     return table
 
 

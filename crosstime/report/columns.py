@@ -28,6 +28,10 @@ _COLUMNS = {
     "similarity": "revision other cosine pearson cka",
     "lives": "task feature life_cycle label support",
     "dips": ("dip at other task group n revision prompts accuracy accuracy_change logit_difference_change low high p"),
+    "nulls": (
+        "null source claim false count n seeds null_count null_n rate rate_low rate_high expected low high "
+        "fdr fdr_low fdr_high"
+    ),
     "logit_effects": "feature revision side rank token effect",
 }
 COLUMNS: dict[str, tuple[str, ...]] = {table: tuple(columns.split()) for table, columns in _COLUMNS.items()}
@@ -35,7 +39,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {table: tuple(columns.split()) for table, 
 
 CHECKPOINTS = ("revision", "other", "previous", "at", "onset")
 LABELS = ("task", "dip", "features", "kind", "group", "class_ie", "class_dec", "source", "life_cycle", "label")
-TEXT = frozenset({*CHECKPOINTS, *LABELS, "side", "token"})
+CLAIMS = ("null", "claim", "false")
+TEXT = frozenset({*CHECKPOINTS, *LABELS, *CLAIMS, "side", "token"})
 """Columns of text. A revision named 143000 or a feature set named 7 is still text."""
 
 TOP = "top"

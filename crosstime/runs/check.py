@@ -5,6 +5,7 @@ from __future__ import annotations
 from crosstime.activations.store import ActivationStore, store_at
 from crosstime.crosscoders.decompose import refuse_baseline
 from crosstime.errors import CrosscoderError, RecipeError, SuiteError
+from crosstime.evolution.null_names import NOISE, RANDOM, SAME
 from crosstime.runs.inputs import Inputs
 from crosstime.runs.recipe.corpus import GENERATED
 from crosstime.runs.recipe.recipe import Recipe
@@ -34,6 +35,7 @@ def check(inputs: Inputs) -> None:
     refuse_broken(recipe)
     if store is not None:
         _refuse_unfit(recipe, store)
+    _refuse_null(inputs)
 
     # Every task has what the baseline needs
     for task in inputs.tasks:
@@ -109,6 +111,20 @@ def _refuse_short_texts(inputs: Inputs) -> None:
     for text in (held_out or (source if inputs.store is None else None), *recipe.evolve.languages.values()):
         if text is not None and text != GENERATED and documents(text)[1]:
             read_text(inputs.suite, text, TextSample(1, length))
+
+
+def _refuse_null(inputs: Inputs) -> None:
+    """Refuse null models of other checkpoints, where there are activations only, or weights are on a server."""
+    for kind in inputs.recipe.null.kinds:
+        if inputs.store is not None and kind in (SAME, NOISE, RANDOM):
+            raise RecipeError(
+                f"null.kinds: {kind} needs a text to train on, since the store {inputs.store.folder} holds activations "
+                "of other checkpoints."
+            )
+        if inputs.compute.hosted and kind == RANDOM:
+            raise RecipeError(
+                f"null.kinds: {kind} needs the weights on this machine, and a server runs the checkpoints."
+            )
 
 
 def _planned(recipe: Recipe) -> Suite:

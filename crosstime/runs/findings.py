@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from crosstime.crosscoders.decompose import DecomposedTask
+from crosstime.report.expected import expected_words
 
 ALL = "all selected"
 MAX_NAMED = 5
@@ -89,12 +90,13 @@ def summary(accuracy: pd.DataFrame, effects: pd.DataFrame, ablation: pd.DataFram
     return " ".join(sentences)
 
 
-def emergence(life_cycles: pd.DataFrame) -> list[str]:
+def emergence(life_cycles: pd.DataFrame, nulls: pd.DataFrame | None = None) -> list[str]:
     """A sentence about each task: which of the selected features emerge, are transient or are discontinued.
 
     Args:
         life_cycles: the table ``life_cycles`` of `crosstime.evolve`, of which the strongest features of each task
             are counted.
+        nulls: the table of null models of the run, which gives the number that is expected beside each count.
 
     Examples:
         >>> table = pd.DataFrame({"task": "mine", "feature": [3, 5, 8], "label": "emerges at main"})
@@ -103,7 +105,14 @@ def emergence(life_cycles: pd.DataFrame) -> list[str]:
     """
     sentences = []
     for task, rows in life_cycles[life_cycles.strongest].groupby("task", sort=False):
-        clauses = [_clause(rows[rows.life_cycle == kind], *verbs) for kind, verbs in _LIFE_CYCLES.items()]
+        clauses = [
+            _clause(
+                rows[rows.life_cycle == kind],
+                *verbs,
+                expected="" if nulls is None else expected_words(nulls, f"IE: {task}", kind),
+            )
+            for kind, verbs in _LIFE_CYCLES.items()
+        ]
         clauses = [clause for clause in clauses if clause]
         listed = " and ".join([", ".join(clauses[:-1]), clauses[-1]] if clauses[1:] else clauses)
         features = "feature" if len(rows) == 1 else "features"
@@ -113,14 +122,20 @@ def emergence(life_cycles: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def _clause(rows: pd.DataFrame, singular: str, plural: str) -> str:
-    """How many features have a life cycle, and for each label, such as "emerges at main", which; empty without any."""
+def _clause(rows: pd.DataFrame, singular: str, plural: str, *, expected: str = "") -> str:
+    """How many features have a life cycle, and for each label, such as "emerges at main", which; empty without any.
+
+    With null models, the number that is expected under the null comes last.
+    """
     labels = []
     for label, members in rows.groupby("label", sort=False):
         named = ", ".join(f"f{feature}" for feature in members.feature[:MAX_NAMED])
         more = f" and {len(members) - MAX_NAMED} more" if len(members) > MAX_NAMED else ""
         labels.append(f"{str(label).partition(' ')[2]}: {named}{more}")
-    return f"{len(rows)} {singular if len(rows) == 1 else plural} ({'; '.join(labels)})" if labels else ""
+    if not labels:
+        return ""
+    labels += [expected] if expected else []
+    return f"{len(rows)} {singular if len(rows) == 1 else plural} ({'; '.join(labels)})"
 
 
 def _strongest_ablation(ablation: pd.DataFrame) -> str | None:

@@ -16,7 +16,23 @@ from crosstime.errors import RunError
 from crosstime.machine.storage import read_json, read_table, write_json, write_table
 
 TEXT_COLUMNS = dict.fromkeys(
-    ("task", "features", "kind", "revision", "class_ie", "class_dec", "text", "dip", "at", "other", "group"), "str"
+    (
+        "task",
+        "features",
+        "kind",
+        "revision",
+        "class_ie",
+        "class_dec",
+        "text",
+        "dip",
+        "at",
+        "other",
+        "group",
+        "null",
+        "source",
+        "claim",
+    ),
+    "str",
 )
 """Columns of a run's tables that are text even where every entry looks like a number."""
 

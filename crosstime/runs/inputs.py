@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from functools import cached_property
 
+from crosstime.activations.null_batches import NullBatches
 from crosstime.activations.store import ActivationStore
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.decompose import DecomposedTask, decompose_task
@@ -78,6 +79,11 @@ class Inputs:
         chosen = Compute(compute.device, compute.dtype).max_tokens
         max_tokens = None if compute.max_tokens == chosen else compute.max_tokens
         return Compute(compute.device, compute.dtype, max_tokens, remote)
+
+    @property
+    def null_batches(self) -> NullBatches | None:
+        """What a null model does to the activations of the training; None for the run itself."""
+        return None
 
     @cached_property
     def site(self) -> Site:

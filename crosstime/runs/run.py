@@ -24,10 +24,9 @@ from crosstime.runs.manifest import LOCK, PARTIAL
 from crosstime.runs.provenance import peak_gpu_memory, peak_memory, source_commit, versions
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.recipe.suite import TINY
-from crosstime.runs.sharding import broadcast
+from crosstime.runs.run_stage import run_stage
 from crosstime.runs.stages.names import refuse_unknown
 from crosstime.runs.stages.registry import stages_of
-from crosstime.runs.stages.stage import Stage
 from crosstime.shown import Shown
 from crosstime.suites.suite import Suite
 from crosstime.suites.weight_table import weight_table
@@ -154,7 +153,7 @@ def _run_stages(
     # Run each stage
     for stage in stages_of(recipe):
         with explain_resource_errors(f"stage {stage.name!r}"):
-            done_now = _run_stage(stage, inputs, folder, ledger)
+            done_now = run_stage(stage, inputs, folder, ledger)
             if first:
                 announce(f"{'made' if done_now else 'kept'} {stage.title}")
                 if (remote := inputs.compute.remote) is not None:
@@ -164,25 +163,6 @@ def _run_stages(
     if first:
         shutil.rmtree(folder.path / PARTIAL, ignore_errors=True)
         ledger.note(peak_memory_bytes=peak_memory(), peak_gpu_memory_bytes=peak_gpu_memory())
-
-
-def _run_stage(stage: Stage, inputs: Inputs, folder: RunFolder, ledger: Ledger) -> bool:
-    """Run a stage unless it is done, which the first process decides for all; returns whether it was run."""
-    processes = ledger.processes
-    processes.barrier()
-    if not processes.first:
-        ledger.reread()
-    dependencies, files = stage.dependencies(inputs, ledger), stage.files(inputs.recipe)
-    if broadcast(processes.first and ledger.is_done(stage.name, dependencies, files), processes):
-        if processes.first:
-            ledger.confirm(stage.name)
-        return False
-    if processes.first:
-        ledger.stage(stage.name, dependencies, files, lambda parts: stage.work(inputs, folder, parts))
-    elif stage.collective:
-        stage.work(inputs, folder, ledger.parts(stage.name, dependencies))
-    processes.barrier()
-    return True
 
 
 @contextmanager

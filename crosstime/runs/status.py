@@ -59,10 +59,11 @@ def status(folder: Path) -> RunStatus:
     """
     manifest = read_manifest(folder)
     recipe = manifest.get("recipe")
-    # Two stages are part of some recipes only
+    # Some stages are part of some recipes only
     asked_for = {
         "suite": _value(recipe, "suite", "source") == TINY,
         "ngrams": bool(_value(recipe, "ngrams", "sequences")),
+        "null": bool(_value(recipe, "null", "kinds")),
     }
     names = [name for name in NAMES if asked_for.get(name, True)]
     digest = recipe_digest(recipe)

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import pandas as pd
@@ -195,12 +195,13 @@ def train(
 
 def _settings(config: TrainerConfig, data: DataConfig) -> dict[str, object]:
     """The settings that are saved with the crosscoder."""
-    return asdict(config) | {
+    return config.record() | {
         "trainer": config.title,
         "batch_size": data.batch_size,
         "sequence_length": data.sequence_length,
         "data_seed": data.seed,
         **data.norm_settings(),
+        **data.null_settings(),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -14,7 +14,7 @@ from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.sparse_codes import ActiveCodes
 from crosstime.errors import CrosscoderError
 from crosstime.machine.processes import ALONE, Processes
-from crosstime.training.trainer_config import PRECISIONS, TrainerConfig
+from crosstime.training.trainer_config import FROZEN, PRECISIONS, TrainerConfig
 from user_input.nearest import nearest
 
 DEAD_AFTER = 100_000
@@ -165,7 +165,7 @@ class Trainer(ABC):
     @property
     def config(self) -> dict[str, object]:
         """The hyper-parameters as plain values."""
-        return {"trainer_class": type(self).__name__, "dict_class": "CrossCoder", **asdict(self.settings)}
+        return {"trainer_class": type(self).__name__, "dict_class": "CrossCoder", **self.settings.record()}
 
     def get_logging_parameters(self) -> dict[str, float]:
         """Losses of the last step, and the fraction of features that have not fired for 100,000 tokens."""
@@ -211,6 +211,7 @@ class Trainer(ABC):
         parameters = list(self.crosscoder.parameters())
         self.processes.mean_(*(parameter.grad for parameter in parameters if parameter.grad is not None))
         self.crosscoder.tie_gradients()
+        self._clear_frozen_gradient()
         if self.settings.clip:
             self._clip_gradients(parameters)
         self.optimizer.step()
@@ -236,6 +237,14 @@ class Trainer(ABC):
     def _parameter_groups(self) -> list[tuple[float, list[nn.Parameter]]]:
         """The parameters, in groups with the factor by which each group's learning rate differs from `lr`."""
         return [(1.0, list(self.crosscoder.parameters()))]
+
+    def _clear_frozen_gradient(self) -> None:
+        """Set the gradient of frozen weights to zero, with which Adam leaves them as they are, bit for bit."""
+        if self.settings.frozen is None:
+            return
+        weights: nn.Parameter = getattr(self.crosscoder, FROZEN[self.settings.frozen])
+        if weights.grad is not None:
+            weights.grad.zero_()
 
     def _clip_gradients(self, parameters: list[torch.nn.Parameter]) -> None:
         """Scale all gradients so that their common norm, over all shards, is at most `clip`."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from crosstime.errors import CrosscoderError
+from user_input.nearest import nearest
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 PRECISIONS = ("float32", "bfloat16")
 """Precisions of the large matrix products of a step. Weights, optimiser and sums are always float32."""
+
+FROZEN = {"encoder": "W_enc", "decoder": "W_dec"}
+"""Weights that a training can leave as they were initialised."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class TrainerConfig(ABC):
         n_shared: number of features with one decoder direction for all checkpoints.
         decoder_norm: norm of the decoder directions at initialisation.
         seed: seed of the initialisation.
+        frozen: ``encoder`` or ``decoder``: these weights stay as they were initialised, at random, and everything else
+            is trained; None trains all. A baseline for what a crosscoder learns.
 
     Raises:
         CrosscoderError: a value is out of range.
@@ -50,6 +56,7 @@ class TrainerConfig(ABC):
     n_shared: int = 0
     decoder_norm: float = 0.08
     seed: int = 124
+    frozen: str | None = None
 
     kind: ClassVar[str]
     """Name of the kind in recipes and on the command line."""
@@ -73,6 +80,21 @@ class TrainerConfig(ABC):
             raise CrosscoderError(
                 f"n_shared must be between 0 and n_features ({self.n_features}), not {self.n_shared}."
             )
+        if self.frozen is not None and self.frozen not in FROZEN:
+            raise CrosscoderError(f"{self.frozen!r} cannot be frozen: {nearest(self.frozen, FROZEN)}")
+
+    def record(self) -> dict[str, object]:
+        """The hyper-parameters as plain values, without `frozen` where nothing is frozen.
+
+        Records of earlier versions do not have this key.
+
+        Examples:
+            >>> from crosstime.training.l1_config import L1Config
+            >>> "frozen" in L1Config().record(), L1Config(frozen="decoder").record()["frozen"]
+            (False, 'decoder')
+        """
+        values = asdict(self)
+        return {name: value for name, value in values.items() if name != "frozen" or value is not None}
 
     @abstractmethod
     def activation(self) -> Activation:

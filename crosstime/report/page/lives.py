@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from crosstime.report.expected import expected_number, expected_under_null
 from crosstime.report.numbers import number
 from crosstime.report.page.features import feature_link
 from crosstime.report.page.markup import Markup, join
@@ -13,14 +14,16 @@ LISTED = 12
 """Features of one life cycle that are listed; the browser has a card of every feature."""
 
 
-def lives_table(lives: pd.DataFrame) -> Markup | None:
+def lives_table(lives: pd.DataFrame, nulls: pd.DataFrame) -> Markup | None:
     """Return a table of the life cycles of the selected features by their effects, with the features that have them.
 
     Args:
         lives: task, feature, life_cycle, label and support, the features of a task in order of importance.
+        nulls: the table of null models; empty without any.
 
     Returns:
-        A table of task, life cycle, number of features, their mean support, and the features; None if `lives` is empty.
+        A table of task, life cycle, number of features, their mean support, and the features; with null models, also of
+        how many features of the life cycle are expected under the null. None if `lives` is empty.
     """
     rows: list[list[Cell | str]] = []
     for (task, label), group in lives.groupby(["task", "label"], sort=False):
@@ -32,11 +35,19 @@ def lives_table(lives: pd.DataFrame) -> Markup | None:
                 str(label),
                 Cell(f"{len(group)} ({number(share, 2)})", float(len(group))),
                 Cell(number(support, 2), support),
+                *([] if nulls.empty else [_expected(nulls, str(task), str(group["life_cycle"].iloc[0]))]),
                 Cell(_links(group["feature"].tolist()), width="long"),
             ]
         )
-    columns = ["task", "life by effect", "features (share)", "support", "which"]
+    columns = ["task", "life by effect", "features (share)", "support"]
+    columns += ["which"] if nulls.empty else ["expected under the null", "which"]
     return table(columns, rows, caption="What became of the selected features") if rows else None
+
+
+def _expected(nulls: pd.DataFrame, task: str, life_cycle: str) -> Cell:
+    """How many of the task's features are expected to have the life cycle where none has it, at any checkpoint."""
+    numbers = expected_under_null(nulls, f"IE: {task}", life_cycle)
+    return Cell("–") if numbers is None else Cell(f"{life_cycle}: {expected_number(*numbers)}", numbers[0])
 
 
 def _links(features: list[int]) -> Markup:

@@ -57,6 +57,9 @@ class ReportInput:
             each selected feature by its effects on the task, the most important feature first.
         dips: dip (its task), at, other (its checkpoints), and the columns of `Dip.table`: what features that
             disappear, or have emerged, do to a task that dips.
+        nulls: what the same pipeline claims under null models, and how many claims are expected where they are false:
+            null, source, claim, false ("True" or "False": whether the claim is false by construction), count, n, seeds,
+            null_count, null_n, and rate, expected and fdr with their bounds.
         findings: sentences below the summary.
         logit_effects: tokens that each decoder direction promotes, from
             `crosstime.features.logit_effects.logit_effects`.
@@ -90,6 +93,7 @@ class ReportInput:
     similarity: pd.DataFrame = field(default_factory=_table("similarity"))
     lives: pd.DataFrame = field(default_factory=_table("lives"))
     dips: pd.DataFrame = field(default_factory=_table("dips"))
+    nulls: pd.DataFrame = field(default_factory=_table("nulls"))
     findings: Sequence[str] = ()
     logit_effects: pd.DataFrame = field(default_factory=_table("logit_effects"))
     facts: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=["feature"]))

@@ -11,12 +11,14 @@ from crosstime.report.charts.ablation import ablated_name
 from crosstime.report.charts.faithfulness import WIDEST_INTERVAL
 from crosstime.report.charts.panels import ABSENT_BELOW, SPECIFIC_ABOVE
 from crosstime.report.columns import ERROR_TERM, distinct
+from crosstime.report.expected import expected_number, expected_under_null, expected_words
 from crosstime.report.numbers import UNDEFINED, count, decimals_for, with_interval
 from crosstime.report.outlier_note import outlier_note
 from crosstime.report.page.browser import feature_browser
 from crosstime.report.page.features import feature_link, strongest_note
 from crosstime.report.page.lives import lives_table
 from crosstime.report.page.markup import Child, Markup, element
+from crosstime.report.page.nulls import nulls_section
 from crosstime.report.page.tables import Cell, agreement, definitions, number_cell, table
 from crosstime.report.rows import rows
 
@@ -54,6 +56,7 @@ def sections(report: ReportInput, pictures: Pictures) -> list[Section]:
         _section("ablation", "Ablation", *_ablation(report, pictures)),
         *([] if report.lives.empty else [_section("lives", "Emerging and given up", *_lives(report))]),
         *([] if report.dips.empty else [_section("dips", "Dips", *_dips(report))]),
+        *([] if report.nulls.empty else [_section("nulls", "Null models", *nulls_section(report.nulls))]),
         _section("features", "Features", *feature_browser(report)),
     ]
 
@@ -215,7 +218,9 @@ def _temporal(report: ReportInput, pictures: Pictures) -> list[Child]:
     # Cross-tabulate the classes of each task
     classes = report.classes
     crossed = [
-        agreement(classes[classes["task"] == task], report.compared, f"Classes on {task}")
+        agreement(
+            classes[classes["task"] == task], report.compared, f"Classes on {task}", _expected_classes(report, task)
+        )
         for task in distinct(classes["task"])
     ]
     legend = "Each cell counts features; outlined cells are those where RelIE and RelDec agree."
@@ -238,6 +243,14 @@ def _temporal(report: ReportInput, pictures: Pictures) -> list[Child]:
         element("div", crossed, class_="beside") if crossed else _remark("No feature was classed."),
         element("p", legend) if crossed else None,
     ]
+
+
+def _expected_classes(report: ReportInput, task: str) -> dict[str, str]:
+    """For each class by RelIE, how many features of a task are expected to have it under the null."""
+    source = f"RelIE: {task}"
+    classes = distinct(report.nulls.loc[report.nulls["source"] == source, "claim"])
+    numbers = {name: expected_under_null(report.nulls, source, name) for name in classes}
+    return {name: expected_number(*values) for name, values in numbers.items() if values is not None}
 
 
 def _decoders(report: ReportInput, pictures: Pictures) -> list[Child]:
@@ -277,7 +290,8 @@ def _life_cycles(report: ReportInput) -> Markup | None:
     shares: dict[tuple[str, str], Cell] = {}
     for row in rows(occurring):
         share = with_interval(row.number("share"), row.number("low"), row.number("high"), 2)
-        cell = Cell(f"{row.number('count'):,.0f}: {share}", row.number("share"))
+        words = expected_words(report.nulls, row.text("source"), row.text("life_cycle"))
+        cell = Cell("; ".join(filter(None, [f"{row.number('count'):,.0f}: {share}", words])), row.number("share"))
         shares[row.text("life_cycle"), row.text("source")] = cell
 
     sources = distinct(occurring["source"])
@@ -340,7 +354,7 @@ def _lives(report: ReportInput) -> list[Child]:
             "By its effect on a task a feature is present where it reaches 3/7 of its maximum. Support is the share of "
             "resamples of the prompts in which it has the same life.",
         ),
-        lives_table(report.lives),
+        lives_table(report.lives, report.nulls),
     ]
 
 
@@ -378,7 +392,8 @@ def _dips(report: ReportInput) -> list[Child]:
         "random ones are any that fire. Their intervals are over draws; p is the share of matched draws that do as "
         "much or more."
     )
-    return [element("p", introduction), *tables]
+    words = expected_words(report.nulls, "dips", "explained")
+    return [element("p", introduction), _remark(f"Explained dips: {words}.") if words else None, *tables]
 
 
 def _interval_cell(value: float, low: float, high: float, decimals: int = 3) -> Cell:

@@ -104,7 +104,9 @@ def breakable(text: str) -> Markup:
     return join(*re.split(r"(?<=[_+])(?=[^_+])", text), separator=element("wbr"))
 
 
-def agreement(classes: pd.DataFrame, revisions: Sequence[str], caption: str) -> Markup:
+def agreement(
+    classes: pd.DataFrame, revisions: Sequence[str], caption: str, expected: Mapping[str, str] | None = None
+) -> Markup:
     """Cross-tabulate features by their class by RelIE (rows) and by RelDec (columns), in the same order.
 
     Cells on the diagonal, where both agree, are outlined; the shade of a cell follows its count.
@@ -113,6 +115,8 @@ def agreement(classes: pd.DataFrame, revisions: Sequence[str], caption: str) -> 
         classes: task, feature, class_ie, class_dec.
         revisions: the compared revisions, which order the classes.
         caption: what the table shows.
+        expected: for each class by RelIE, how many features are expected to have it under the null; empty or None
+            without null models.
     """
     names = sorted({*classes["class_ie"], *classes["class_dec"]}, key=lambda name: _class_order(name, list(revisions)))
     counts = pd.crosstab(classes["class_ie"], classes["class_dec"])
@@ -128,15 +132,19 @@ def agreement(classes: pd.DataFrame, revisions: Sequence[str], caption: str) -> 
             shade = f"number h{math.ceil(SHADES * count / largest)}{diagonal}"
             cells.append(element("td", str(count) if count else "·", class_=shade))
         cells.append(element("td", str(sum(row_counts)), class_="number total"))
+        if expected:
+            cells.append(element("td", expected.get(row, "–"), class_="number"))
         lines.append(element("tr", cells))
 
     # The last row holds the totals of the columns
     totals = [element("td", str(total), class_="number total") for total in counts.to_numpy().sum(axis=0).tolist()]
     overall = element("td", str(len(classes)), class_="number total")
-    lines.append(element("tr", element("th", "all", scope="row"), totals, overall))
+    unknown = element("td", "", class_="number") if expected else None
+    lines.append(element("tr", element("th", "all", scope="row"), totals, overall, unknown))
 
     corner = element("th", "RelIE ↓  RelDec →", scope="col")
     headings = [element("th", name, scope="col", class_="number") for name in [*names, "all"]]
+    headings += [element("th", "RelIE, expected under the null", scope="col", class_="number")] if expected else []
     return _framed(caption, element("tr", corner, headings), lines, class_="agreement")
 
 

@@ -37,6 +37,7 @@ CAPTIONS = {
     "dimensionality": "Dimensions that the features fill.",
     "similarity": "Likeness of activations.",
     "lives": "Lives of the selected features by their effects.",
+    "nulls": "Classes, life cycles and explained dips under null models.",
     "dips": "Ablation of features that are given up, or have emerged, where a task dips.",
 }
 """Caption in LaTeX of each table that is short enough for a paper; the other tables are written as CSV only."""

@@ -17,6 +17,7 @@ from crosstime.runs.recipe.effects import EffectsRecipe
 from crosstime.runs.recipe.evolution import DipRecipe, EvolveRecipe
 from crosstime.runs.recipe.limits import at_least
 from crosstime.runs.recipe.ngrams import NgramsRecipe
+from crosstime.runs.recipe.null import NullRecipe
 from crosstime.runs.recipe.overlay import Table, copy_table, merge, override
 from crosstime.runs.recipe.remote import RemoteRecipe
 from crosstime.runs.recipe.shipped import parse_toml, shipped, shipped_table
@@ -41,8 +42,8 @@ class Recipe:
         title: title of the report; default: the name.
         description: a sentence about the run.
         seed: seed of every random draw that has no seed of its own.
-        suite, compare, select, ngrams, corpus, crosscoder, tasks, effects, evolve, dip, compute, remote: the tables of
-            the file.
+        suite, compare, select, ngrams, corpus, crosscoder, tasks, effects, evolve, dip, null, compute, remote: the
+            tables of the file.
 
     Examples:
         >>> Recipe.named("demo").compare.site
@@ -63,6 +64,7 @@ class Recipe:
     effects: EffectsRecipe = field(default_factory=EffectsRecipe)
     evolve: EvolveRecipe = field(default_factory=EvolveRecipe)
     dip: DipRecipe = field(default_factory=DipRecipe)
+    null: NullRecipe = field(default_factory=NullRecipe)
     compute: Compute = field(default_factory=Compute)
     remote: RemoteRecipe = field(default_factory=RemoteRecipe)
 
@@ -77,6 +79,7 @@ class Recipe:
         if repeated := [name for name in names if names.count(name) > 1]:
             raise RecipeError(f"tasks: {repeated[0]!r} is there twice, and results are told apart by the task's name.")
         self.dip.refuse_unknown(names, self.compare.revisions)
+        self.null.refuse_unknown(self.compare.revisions)
 
         # The features can be divided among the processes that hold them
         refuse_uneven_features(self.crosscoder.n_features, self.compute.feature_shards)

@@ -25,6 +25,7 @@ from crosstime.runs.provenance import versions
 from crosstime.runs.recipe.effects import EffectsRecipe
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.stages.evolve import FOLDER
+from crosstime.runs.stages.null import NULLS
 from crosstime.runs.stages.stage import Stage
 from crosstime.suites.similarity import similarity_table
 from crosstime.suites.similarity_measures import MEASURES
@@ -48,6 +49,7 @@ class Report(Stage):
         """All earlier stages, and the version of crosstime."""
         names = ["select", "evaluate", "attribute", "ablate", "evolve", "explain"]
         names += ["ngrams"] if inputs.recipe.ngrams.sequences else []
+        names += ["null"] if inputs.recipe.null.kinds else []
         return [[ledger.key(name) for name in names], version("crosstime"), CORPUS_TOKENS]
 
     def files(self, recipe: Recipe) -> list[str]:
@@ -72,10 +74,11 @@ class Report(Stage):
         evolution = {name: folder.table(f"{FOLDER}/{name}") for name in _EVOLUTION}
         features = list(dict.fromkeys(effects.feature.tolist()))
         text = _decompose_text(inputs, folder)
+        nulls = folder.table(NULLS) if recipe.null.kinds else None
 
         # The findings in words
         sentences = summary(accuracy, effects, ablation, revisions)
-        findings = [*emergence(evolution["life_cycles"]), *_dip_sentences(folder)]
+        findings = [*emergence(evolution["life_cycles"], nulls), *_dip_sentences(folder)]
         folder.write_table("summary", pd.DataFrame({"text": [sentences, *findings]}))
 
         # The page
@@ -102,6 +105,7 @@ class Report(Stage):
             **({"ngrams": folder.table("ngrams")} if recipe.ngrams.sequences else {}),
             lives=evolution["life_cycles"][evolution["life_cycles"].strongest],
             dips=folder.table("dips"),
+            **({} if nulls is None else {"nulls": nulls}),
             findings=findings,
             facts=_facts(evolution["facts"], text),
             logit_effects=_logit_effects(inputs, folder, features),
@@ -210,6 +214,7 @@ def _setup(inputs: Inputs, folder: RunFolder, text: DecomposedText | None) -> di
         "completeness error": f"at most {completeness:.2%}",
         "tasks": "; ".join(f"{task.name}: {task.summary()}" for task in inputs.tokenized),
         "corpus contexts": "none" if text is None else f"from {text.codes.n_tokens:,} tokens of held-out text",
+        **({"null models": f"{', '.join(recipe.null.kinds)}; seeds: {recipe.null.seeds}"} if recipe.null.kinds else {}),
         "seed": str(recipe.seed),
         "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import ClassVar
 
 from crosstime.crosscoders.sliced_crosscoder import SlicedCrossCoder
@@ -32,6 +32,9 @@ class Train(Stage):
         settings = {key: value for key, value in asdict(table).items() if key not in passed_over}
         # The settings about norms are there where they are not the defaults, as in runs made before there was a choice
         settings |= table.data_config().norm_settings()
+        if table.frozen is None:
+            del settings["frozen"]
+        null = {} if inputs.null_batches is None else {"null": asdict(inputs.null_batches)}
         return {
             "suite": inputs.compared.fingerprint,
             "site": recipe.compare.site,
@@ -39,6 +42,7 @@ class Train(Stage):
             "corpus": inputs.corpus_identity(),
             "seed": recipe.seed,
             "dtype": inputs.compute.precision,
+            **null,
         }
 
     def files(self, recipe: Recipe) -> list[str]:
@@ -82,12 +86,13 @@ class Train(Stage):
     def work(self, inputs: Inputs, folder: RunFolder, parts: Parts) -> None:
         """See `crosstime.train`; the state of training is kept among the parts."""
         recipe, table = inputs.recipe, inputs.recipe.crosscoder
+        data = table.data_config(sequence_length=recipe.corpus.sequence_length, seed=recipe.seed)
         trained = train(
             inputs.compared,
             inputs.site,
             inputs.store or inputs.corpus(),
             table.config(),
-            data=table.data_config(sequence_length=recipe.corpus.sequence_length, seed=recipe.seed),
+            data=replace(data, null=inputs.null_batches),
             precision=table.precision,
             checkpointing=table.checkpointing(parts.path("state.safetensors")),
             logging=table.logging(folder.path),

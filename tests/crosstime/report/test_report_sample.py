@@ -272,6 +272,19 @@ def dips(compared=COMPARED) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*columns, "logit_difference_change", "low", "high", "p"])
 
 
+def nulls(compared=COMPARED) -> pd.DataFrame:
+    claims = ((f"IE: {TASKS[0]}", "emerging"), ("RelDec", f"{compared[-1]} only"), ("dips", "explained"))
+    rows = [
+        (null, source, claim, str(null == "same-checkpoint"))
+        for null in ("same-checkpoint", "random-weights")
+        for source, claim in claims
+    ]
+    numbers = {"count": 8, "n": 20, "seeds": 1, "null_count": 1, "null_n": 20, "rate": 0.05, "rate_low": 0.001}
+    numbers |= {"rate_high": 0.25, "expected": 1.0, "low": 0.02, "high": 5.0, "fdr": 0.125, "fdr_low": 0.0025}
+    table = pd.DataFrame(rows, columns=["null", "source", "claim", "false"])
+    return table.assign(**numbers, fdr_high=0.625)
+
+
 FINDING = f"The dip on {TASKS[0]} is explained by discontinued features <b>&</b> nothing else."
 
 
@@ -337,6 +350,7 @@ def sample(compared: tuple[str, ...] = COMPARED, **changes: object) -> ReportInp
         "similarity": similarity(compared),
         "lives": lives(compared),
         "dips": dips(compared),
+        "nulls": nulls(compared),
         "findings": [FINDING],
         "logit_effects": logit_effects(compared),
         "facts": facts(),

@@ -150,7 +150,8 @@ def test_logged_numbers_are_those_of_the_last_update():
 def test_config_holds_every_hyper_parameter_as_a_plain_value():
     settings = L1Config(n_features=F, steps=10, l1=0.25, seed=7)
     values = make(settings).config
-    assert values == {"trainer_class": "L1Trainer", "dict_class": "CrossCoder", **dataclasses.asdict(settings)}
+    assert values == {"trainer_class": "L1Trainer", "dict_class": "CrossCoder", **settings.record()}
+    assert values.items() > {"n_features": F, "steps": 10, "l1": 0.25, "seed": 7}.items()
 
 
 def test_the_same_seed_and_data_give_the_same_weights():

@@ -1,0 +1,90 @@
+"""The claims that a run makes about its features, counted: classes, life cycles, and explained dips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+from jaxtyping import Float
+from torch import Tensor
+
+from crosstime.effects.relie import classify, relative
+from crosstime.evolution.life_cycles import LIFE_CYCLES, life_cycle_shares
+
+DECODER, RELDEC, DIPS = "decoder norm", "RelDec", "dips"
+EXPLAINED = "explained"
+COLUMNS = ("source", "claim", "count", "n")
+
+_NOT_CLASSES = ("undefined", "spread")
+"""Names that stand for the absence of a class."""
+
+
+def class_counts(shares: Float[Tensor, "K C"], revisions: Sequence[str], source: str) -> pd.DataFrame:
+    """How many features have each class by RelIE or RelDec: source, claim, count, n.
+
+    Args:
+        shares: RelIE or RelDec of K features, see `crosstime.effects.relie.relative`.
+        revisions: names of the C checkpoints.
+        source: name of what the classes are made of.
+
+    Examples:
+        >>> import torch
+        >>> class_counts(torch.tensor([[0.9, 0.1], [0.5, 0.5]]), ["step0", "main"], "RelDec").values.tolist()
+        [['RelDec', 'step0 only', 1, 2], ['RelDec', 'shared', 1, 2]]
+    """
+    return label_counts(pd.Series(classify(shares, revisions), dtype=object), source)
+
+
+def label_counts(labels: pd.Series, source: str) -> pd.DataFrame:
+    """How many features have each label, in the order in which labels come first: source, claim, count, n."""
+    counts = labels[~labels.isin(_NOT_CLASSES)].value_counts(sort=False)
+    table = {"source": source, "claim": counts.index, "count": counts.to_numpy(), "n": len(labels)}
+    return pd.DataFrame(table, columns=list(COLUMNS))
+
+
+def decoder_claims(norms: Float[Tensor, "K C"], revisions: Sequence[str]) -> pd.DataFrame:
+    """Classes by RelDec and life cycles by decoder norm of K features, counted.
+
+    Args:
+        norms: decoder norms of the features that count, such as those that fire on some text.
+        revisions: names of the C checkpoints.
+
+    Examples:
+        >>> import torch
+        >>> table = decoder_claims(torch.tensor([[1.0, 0.0], [1.0, 1.0]]), ["step0", "main"])
+        >>> table[table["count"] > 0].claim.tolist()
+        ['step0 only', 'shared', 'always', 'discontinued']
+    """
+    lives = life_cycle_shares(norms).assign(source=DECODER, claim=lambda table: table.life_cycle, n=len(norms))
+    return pd.concat([class_counts(relative(norms), revisions, RELDEC), lives[list(COLUMNS)]], ignore_index=True)
+
+
+def effect_claims(effects: pd.DataFrame, lives: pd.DataFrame) -> pd.DataFrame:
+    """Classes by RelIE and life cycles by effect of the selected features of every task, counted.
+
+    Args:
+        effects: a table as `Attribution.table` gives it, of any number of tasks.
+        lives: the table ``life_cycles`` of `crosstime.evolve`, of which the strongest features of each task count.
+
+    Returns:
+        source (``RelIE: TASK``, ``IE: TASK``), claim, count, n.
+    """
+    tables = []
+    for task, rows in effects.drop_duplicates(["task", "feature"]).groupby("task", sort=False):
+        tables.append(label_counts(rows.class_ie.astype(object), f"RelIE: {task}"))
+    for task, rows in lives[lives.strongest].groupby("task", sort=False):
+        counts = rows.life_cycle.value_counts().reindex(list(LIFE_CYCLES), fill_value=0)
+        table = {"source": f"IE: {task}", "claim": counts.index, "count": counts.to_numpy(), "n": len(rows)}
+        tables.append(pd.DataFrame(table, columns=list(COLUMNS)))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
+
+
+def dip_claims(explained: Sequence[bool]) -> pd.DataFrame:
+    """How many of the dips that were tested are explained: source, claim, count, n; no row without a dip.
+
+    Examples:
+        >>> dip_claims([True, False]).values.tolist()
+        [['dips', 'explained', 1, 2]]
+    """
+    rows = [(DIPS, EXPLAINED, sum(explained), len(explained))] if explained else []
+    return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -1,0 +1,150 @@
+"""Repeat the run under null models, and count what it claims where there is nothing to find."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import ClassVar
+
+import pandas as pd
+import torch
+
+from crosstime.crosscoders.decompose import decompose_text
+from crosstime.errors import RunError
+from crosstime.evolution.claims import decoder_claims, dip_claims, effect_claims
+from crosstime.evolution.false_discoveries import false_discoveries
+from crosstime.machine.processes import Processes
+from crosstime.runs.folder import RunFolder
+from crosstime.runs.inputs import Inputs
+from crosstime.runs.ledger import Ledger
+from crosstime.runs.null_inputs import NullInputs, NullModel
+from crosstime.runs.parts import Parts
+from crosstime.runs.plan.sizes import Sizes
+from crosstime.runs.plan.work import Cost
+from crosstime.runs.recipe.recipe import Recipe
+from crosstime.runs.run_stage import run_stage
+from crosstime.runs.stages.attribute import Attribute
+from crosstime.runs.stages.evaluate import evaluation_sequences
+from crosstime.runs.stages.evolve import FOLDER, Evolve
+from crosstime.runs.stages.explain import Explain
+from crosstime.runs.stages.stage import Stage
+from crosstime.runs.stages.train import Train
+from crosstime.suites.text_sample import TextSample
+
+NULLS = "nulls"
+"""Name of the table, and of the folder with a folder for each training of a null model."""
+REPEATED: tuple[Stage, ...] = (Train(), Attribute(), Evolve(), Explain())
+"""The stages that a null model repeats; checkpoints, accuracy and prompts are those of the run."""
+
+
+class Null(Stage):
+    """Writes nulls.csv, and nulls/, a folder for each training of a null model; part of recipes that ask for it."""
+
+    name: ClassVar[str] = "null"
+    title: ClassVar[str] = "null models"
+    collective: ClassVar[bool] = True
+
+    def is_part_of(self, recipe: Recipe) -> bool:
+        """Whether a null model is asked for."""
+        return bool(recipe.null.kinds)
+
+    def dependencies(self, inputs: Inputs, ledger: Ledger) -> object:
+        """All that the run claims, the size of its error term, and the null models."""
+        return [*(ledger.key(name) for name in ("evaluate", "evolve", "explain")), asdict(inputs.recipe.null)]
+
+    def files(self, recipe: Recipe) -> list[str]:
+        """The table."""
+        return [f"{NULLS}.csv"]
+
+    def cost(self, sizes: Sizes) -> Cost:
+        """The repeated stages, for every seed of every null model."""
+        costs = [stage.cost(sizes) for stage in REPEATED]
+        table = sizes.recipe.null
+        repetitions = len(table.kinds) * table.seeds
+        suites = repetitions * sizes.n_checkpoints * sizes.model_bytes if "random-weights" in table.kinds else 0
+        work = costs[0].work
+        for cost in costs[1:]:
+            work += cost.work
+        return Cost(
+            self.name,
+            f"{repetitions} training{'s' if repetitions > 1 else ''}, with effects and dips",
+            repetitions * work,
+            max(cost.memory for cost in costs),
+            max(cost.host for cost in costs),
+            repetitions * sum(cost.disk for cost in costs) + suites,
+        )
+
+    def work(self, inputs: Inputs, folder: RunFolder, parts: Parts) -> None:
+        """Train, attribute, evolve and explain under each null model; each keeps a record of its stages."""
+        table, processes = inputs.recipe.null, parts.processes
+        if table.checkpoint is not None and table.checkpoint not in inputs.compared.revisions:
+            raise RunError(
+                f"null.checkpoint: {table.checkpoint!r} is not among the checkpoints that were chosen, "
+                f"{', '.join(inputs.compared.revisions)}"
+            )
+
+        # Repeat the run
+        repeated: dict[str, list[tuple[NullInputs, RunFolder]]] = {}
+        for kind in table.kinds:
+            for seed in range(table.seeds):
+                null = NullModel(kind, seed, table.checkpoint)
+                repeated.setdefault(kind, []).append(_repeat(inputs, folder, null, processes))
+        if not processes.first:
+            return
+
+        # Count the claims of each, and compare them with those of the run
+        claims = _claims(inputs, folder)
+        tables = [
+            false_discoveries(claims, [_claims(*null) for null in nulls], kind, level=table.level)
+            for kind, nulls in repeated.items()
+        ]
+        folder.write_table(NULLS, pd.concat(tables, ignore_index=True))
+
+
+def _repeat(inputs: Inputs, folder: RunFolder, null: NullModel, processes: Processes) -> tuple[NullInputs, RunFolder]:
+    """Run the repeated stages of one null model in a folder of its own."""
+    null_folder = RunFolder(folder.path / NULLS / null.name)
+    ledger = Ledger(null_folder.path, processes)
+    null_inputs = NullInputs(inputs, null, null_folder)
+    if processes.first:
+        ledger.start(null_inputs.recipe.to_dict(), null=asdict(null))
+        # Dips are those of the run: their checkpoints come from its accuracy
+        accuracy = folder.table("accuracy")
+        ledger.stage(
+            "select",
+            accuracy.to_dict("list"),
+            ["accuracy.csv"],
+            lambda parts: null_folder.write_table("accuracy", accuracy),
+        )
+        _ = null_inputs.compared  # which the first process writes where weights are re-randomised
+    processes.barrier()
+
+    for stage in REPEATED:
+        try:
+            run_stage(stage, null_inputs, null_folder, ledger)
+        except RunError as error:
+            raise RunError(f"null model {null.name}: {error}") from error
+    return null_inputs, null_folder
+
+
+def _claims(inputs: Inputs, folder: RunFolder) -> pd.DataFrame:
+    """The claims of a run or of a null model: classes and life cycles of features, and explained dips."""
+    crosscoder = folder.crosscoder
+    by_decoder = decoder_claims(crosscoder.decoder_norms().T[_live(inputs, folder)], crosscoder.origin.revisions)
+    by_effect = effect_claims(folder.table("effects"), folder.table(f"{FOLDER}/life_cycles"))
+    dips = folder.json("dips")
+    explained = [bool(dip["explained"]) for dip in dips] if isinstance(dips, list) else []
+    claims = pd.concat([by_decoder, by_effect, dip_claims(explained)], ignore_index=True)
+    return claims.astype({"count": "int64", "n": "int64"})
+
+
+def _live(inputs: Inputs, folder: RunFolder) -> list[int]:
+    """The features that fire on the text of the evaluation."""
+    suite, length = inputs.compared, inputs.recipe.corpus.sequence_length
+    text = decompose_text(
+        suite,
+        folder.crosscoder,
+        inputs.corpus(held_out=True),
+        sample=TextSample(evaluation_sequences(length, len(suite), suite.d_model), length),
+        compute=inputs.compute,
+    )
+    return [int(feature) for feature in torch.unique(text.codes.feature).tolist()]
