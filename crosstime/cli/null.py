@@ -46,5 +46,6 @@ def null(
         announce=lambda line: progress.print(f"[green]•[/] {line}", highlight=False),
     )
     console = Console()
-    console.print(null_table(table))
+    for _, rows in table.groupby("null", sort=False):
+        console.print(null_table(rows))
     print_line(console, f"The table: {folder / 'nulls.csv'}")

@@ -130,7 +130,7 @@ def test_the_command_line_shows_the_claims_that_are_false(with_nulls, monkeypatc
         main()
     assert not ended.value.code
     printed = capsys.readouterr().out
-    assert "Claims that the null model makes false" in printed
+    assert "Claims that are false under permuted-tokens" in printed
     assert "nulls.csv" in printed
 
     monkeypatch.setattr(sys, "argv", ["crosstime", "null", str(folder), "--kind", "permuted-token"])
