@@ -272,8 +272,8 @@ def dips(compared=COMPARED) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*columns, "logit_difference_change", "low", "high", "p"])
 
 
-def nulls(compared=COMPARED) -> pd.DataFrame:
-    claims = ((f"IE: {TASKS[0]}", "emerging"), ("RelDec", f"{compared[-1]} only"), ("dips", "explained"))
+def nulls() -> pd.DataFrame:
+    claims = ((f"IE: {TASKS[0]}", "emerging"), ("RelDec", f"{COMPARED[-1]} only"), ("dips", "explained"))
     rows = [
         (null, source, claim, str(null == "same-checkpoint"))
         for null in ("same-checkpoint", "random-weights")
@@ -350,7 +350,7 @@ def sample(compared: tuple[str, ...] = COMPARED, **changes: object) -> ReportInp
         "similarity": similarity(compared),
         "lives": lives(compared),
         "dips": dips(compared),
-        "nulls": nulls(compared),
+        "nulls": nulls(),
         "findings": [FINDING],
         "logit_effects": logit_effects(compared),
         "facts": facts(),
