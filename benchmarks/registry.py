@@ -28,5 +28,5 @@ def load(name: str) -> ModuleType:
         CrosstimeError: when there is no such benchmark; the message suggests the nearest name.
     """
     if name not in names():
-        raise CrosstimeError(f"there is no benchmark {name!r}: {nearest(name, names())}")
+        raise CrosstimeError(f"there is no benchmark {name!r}: {nearest(name, names(), most=len(names()))}")
     return importlib.import_module(f"{cases.__name__}.{name}")

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
-from benchmarks import naive, registry  # noqa: E402
+from benchmarks import limit, naive, registry  # noqa: E402
 from benchmarks.cases import ablation, accuracy, attribution, checkpoints  # noqa: E402
 from benchmarks.memory import Footprint  # noqa: E402
 from benchmarks.page import page  # noqa: E402
@@ -134,7 +134,7 @@ def test_every_benchmark_file_is_found_and_has_its_function():
 def test_a_run_of_one_benchmark_writes_its_json(tmp_path, monkeypatch):
     monkeypatch.setattr(attribution, "sizes_for", lambda device, quick: [TINY])
     monkeypatch.setattr(attribution, "footprint", lambda way, *_: Footprint(0, 1 << 20, 0.1, None))
-    monkeypatch.setattr(attribution, "gemm_rate", lambda *_: 1e9)
+    monkeypatch.setattr(limit, "gemm_rate", lambda *_: 1e9)
     path = attribution.benchmark(True, CPU).write(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["attribution-cpu.json"]
     found = json.loads(path.read_text())
