@@ -53,10 +53,9 @@ def evaluate(
         - l0: active features per token.
         - dead: number of features that never fire on this text; alive: share of those that do.
         - fve: fraction of variance explained.
-        - fve_without_outliers: the same without the tokens whose norm is beyond 10 times the median at this checkpoint,
-          which have most of the variance where there are any.
-        - outliers: number of these tokens; top_norm_share: share of the squared norm that the largest .1 % of all
-          tokens have.
+        - fve_without_outliers: the same without the tokens whose norm is beyond 10 times the median at this checkpoint.
+        - outliers: number of these tokens, which have most of the variance where there are any.
+        - top_norm_share: share of the squared norm that the largest .1 % of all tokens have.
         - error: ``||s_c x_c - s_c x̂_c||²``, mean over tokens. On the scale of training, predicting zero gives about D.
         - ce_clean: next-token cross-entropy in nats with the model's own activations.
         - ce_spliced, ce_zero: the same with the reconstruction in their place, and with zero in their place.
