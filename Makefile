@@ -72,7 +72,7 @@ newest: $(NEWEST)/.installed  ## the demo and the quick tests from a wheel, with
 		tests/user_input tests/tasks tests/interventions tests/crosstime
 
 fuzz: $(VENV)/.dev  ## feed thousands of broken inputs to every reader
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m fuzz tests/fuzz
+	$(PYTEST) --dist load -m fuzz tests/fuzz
 
 ndif-test: $(VENV)/.dev  ## test against a real NDIF server on this machine (installs 1.7 GB of packages once)
 	PIP_FLAGS="$(PIP_FLAGS)" $(BIN)/python tests/ndif/run.py -q -s
