@@ -207,7 +207,7 @@ class ShuffledBuffer(ABC):
 
     def _measure_scales(self) -> Float[Tensor, " C"]:
         """``sqrt(D)`` over the average norm of the tokens in the buffer, at each checkpoint."""
-        norms = self._activations.float().norm(dim=-1)
+        norms = token_norms(self._activations)
         average = norms.mean(dim=0) if self.data.scale_by == "mean" else norms.median(dim=0).values
         return self._activations.shape[-1] ** 0.5 / average
 

@@ -352,9 +352,10 @@ class _Activations:
         x = self._read(model, read_tokens(self.folder / _tokens_file(number)))
         index = self.made_from["revisions"].index(revision)
         entry = _write(self.folder, f"shard-{number:05d}-{index}.safetensors", {"activations": x})
+        norms = token_norms(x)
         if number == 0:
-            warn_of_outliers(token_norms(x).unsqueeze(1), [revision])
-        return ActivationEntry(**entry, norms=x.float().norm(dim=-1).double().sum().item())
+            warn_of_outliers(norms.unsqueeze(1), [revision])
+        return ActivationEntry(**entry, norms=norms.double().sum().item())
 
     def _read(self, model: Model, ids: Int[Tensor, "N S"]) -> Float[Tensor, "T D"]:
         """Activations of all tokens but each sequence's first, in the dtype of the store."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -79,7 +78,9 @@ def harvest(
     )
 
     # Print what it holds, once
-    if int(os.environ.get("RANK", "0")):
+    from crosstime.machine.processes import join_processes
+
+    if not join_processes(compute.torch_device).first:
         return
     from rich.console import Console
 

@@ -154,9 +154,9 @@ class Processes:
         if self.size == 1:
             return
         own = torch.frombuffer(bytearray(digest), dtype=torch.uint8).unsqueeze(0)
-        rows = self.all_gather(own)
-        for rank, row in enumerate(rows.tolist()):
-            if bytes(row) != bytes(rows[0].tolist()):
+        rows = self.all_gather(own).tolist()
+        for rank, row in enumerate(rows):
+            if row != rows[0]:
                 raise ProcessError(
                     f"processes 0 and {rank} of {self.size} do not have the same {what}: every process needs the same "
                     "files, the same command and the same version of crosstime."

@@ -50,15 +50,15 @@ class Evaluate(Stage):
 
     def work(self, inputs: Inputs, folder: RunFolder, parts: Parts) -> None:
         """See `crosstime.evaluate`; on text that it was not trained on, if the recipe has any."""
-        suite, length = inputs.compared, inputs.recipe.corpus.sequence_length
-        table = evaluate(
-            suite,
-            folder.crosscoder,
-            inputs.corpus(held_out=True),
-            sample=TextSample(evaluation_sequences(length, len(suite), suite.d_model), length),
-            compute=inputs.compute,
-        )
+        text, sample = inputs.corpus(held_out=True), evaluation_sample(inputs)
+        table = evaluate(inputs.compared, folder.crosscoder, text, sample=sample, compute=inputs.compute)
         folder.write_table("evaluation", table)
+
+
+def evaluation_sample(inputs: Inputs) -> TextSample:
+    """How much of the text the crosscoder is evaluated on."""
+    suite, length = inputs.compared, inputs.recipe.corpus.sequence_length
+    return TextSample(evaluation_sequences(length, len(suite), suite.d_model), length)
 
 
 def evaluation_sequences(length: int, n_checkpoints: int, d_model: int) -> int:

@@ -23,12 +23,11 @@ from crosstime.runs.plan.work import Cost
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.run_stage import run_stage
 from crosstime.runs.stages.attribute import Attribute
-from crosstime.runs.stages.evaluate import evaluation_sequences
+from crosstime.runs.stages.evaluate import evaluation_sample
 from crosstime.runs.stages.evolve import FOLDER, Evolve
 from crosstime.runs.stages.explain import Explain
 from crosstime.runs.stages.stage import Stage
 from crosstime.runs.stages.train import Train
-from crosstime.suites.text_sample import TextSample
 
 NULLS = "nulls"
 """Name of the table, and of the folder with a folder for each training of a null model."""
@@ -139,12 +138,6 @@ def _claims(inputs: Inputs, folder: RunFolder) -> pd.DataFrame:
 
 def _live(inputs: Inputs, folder: RunFolder) -> list[int]:
     """The features that fire on the text of the evaluation."""
-    suite, length = inputs.compared, inputs.recipe.corpus.sequence_length
-    text = decompose_text(
-        suite,
-        folder.crosscoder,
-        inputs.corpus(held_out=True),
-        sample=TextSample(evaluation_sequences(length, len(suite), suite.d_model), length),
-        compute=inputs.compute,
-    )
-    return [int(feature) for feature in torch.unique(text.codes.feature).tolist()]
+    corpus, sample = inputs.corpus(held_out=True), evaluation_sample(inputs)
+    text = decompose_text(inputs.compared, folder.crosscoder, corpus, sample=sample, compute=inputs.compute)
+    return list(torch.unique(text.codes.feature).tolist())
