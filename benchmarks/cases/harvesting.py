@@ -1,4 +1,4 @@
-"""Waiting for activations in training: checkpoints that stay open against checkpoints that each refill opens anew.
+"""Waiting for activations in training: checkpoints that stay in memory against checkpoints reloaded at each refill.
 
 A crosscoder is trained on activations that are computed on the fly, once without memory for open checkpoints (which is
 what happened before they could stay open) and once with. The wall time of a training is divided into opening
@@ -91,13 +91,13 @@ def measure(sizes: Sizes, device: torch.device, steps: int, batch: int) -> list[
     case, per_million = f"C {sizes.checkpoints}, {sizes.dtype}", 1e6 / after.tokens
     percent = [100 * part / run.total for run in (after, before) for part in (run.opening, run.waiting)]
     return [
-        Row.less(case, "seconds of training", after.total, before.total, "opened anew"),
-        Row.less(case, "% of the time opening checkpoints", percent[0], percent[2], "opened anew"),
+        Row.less(case, "seconds of training", after.total, before.total, "reloaded"),
+        Row.less(case, "% of the time opening checkpoints", percent[0], percent[2], "reloaded"),
         Row.within(case, "% of the time waiting beyond forward passes, after the first filling", percent[1], 5.0),
-        Row.alone(case, "the same, opened anew", percent[3]),
+        Row.alone(case, "the same, reloaded", percent[3]),
         Row.less(
             *(case, "openings per million tokens, after the first filling"),
-            *(after.later * per_million, before.later * per_million, "opened anew"),
+            *(after.later * per_million, before.later * per_million, "reloaded"),
         ),
         Row.within(case, "openings after the first filling", after.later, 1e-9),
         Row.alone(case, "% of the time in forward passes", 100 * after.forward / after.total),

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.special import betaincinv
 
 from crosstime.errors import CrosstimeError
 from crosstime.evolution.null_names import is_false_under
-from crosstime.evolution.pearson import incomplete_beta
 
 TABLE = (
     "null",
@@ -131,17 +131,6 @@ def rate_interval(
 
     # Clopper-Pearson
     successes, trials, tail = float(k.sum()) * independent, float(m.sum()) * independent, (1 - level) / 2
-    low = _beta_quantile(successes, trials - successes + 1, tail) if successes > 0 else 0.0
-    high = _beta_quantile(successes + 1, trials - successes, 1 - tail) if successes < trials else 1.0
+    low = float(betaincinv(successes, trials - successes + 1, tail)) if successes > 0 else 0.0
+    high = float(betaincinv(successes + 1, trials - successes, 1 - tail)) if successes < trials else 1.0
     return rate, min(low, rate), max(high, rate)
-
-
-def _beta_quantile(a: float, b: float, p: float) -> float:
-    """The quantile of a beta distribution, by bisection of its distribution function down to neighbouring numbers."""
-    low, high = 0.0, 1.0
-    while low < (middle := (low + high) / 2) < high:
-        if incomplete_beta(a, b, middle) < p:
-            low = middle
-        else:
-            high = middle
-    return high

@@ -163,7 +163,7 @@ def presence_test(
     directions = torch.where(shrunken.unsqueeze(-1), at_peak, units)
 
     # Regressions of the error term with the feature's own part, and of the whole activation
-    error, activation = _slopes(crosscoder, decompositions, codes, selected, directions, sequences)
+    error, activation = _slopes(crosscoder, decompositions, codes, selected, weights, directions, sequences)
 
     # Tests, corrected for all features and checkpoints but the peaks
     above, below, p_peak = error.exceeds(minimum, peak)
@@ -230,6 +230,7 @@ def _slopes(
     decompositions: Sequence[Decomposition],
     codes: Codes,
     selected: Int[Tensor, " K"],
+    weights: Float[Tensor, "K C D"],
     directions: Float[Tensor, "K C D"],
     sequences: Int[Tensor, " T"],
 ) -> tuple[Slopes, Slopes]:
@@ -240,6 +241,9 @@ def _slopes(
     influence = torch.zeros(2, n_sequences, n_selected, len(decompositions), dtype=torch.float64)
     n_firing = torch.zeros(n_selected, dtype=torch.long)
 
+    # Decoding is the same for all chunks of features
+    errors = [decomposition.error for decomposition in decompositions]
+    own_sizes = (directions * weights).sum(2).double() * scales
     size = max(1, CHUNK // max(1, codes.n_tokens))
     for start in range(0, n_selected, size):
         chunk = slice(start, start + size)
@@ -257,9 +261,8 @@ def _slopes(
         # Both regressions at every checkpoint
         for c, decomposition in enumerate(decompositions):
             unit, scale = directions[chunk, c], scales[c] * crosscoder.scales[c]
-            own_size = (unit * crosscoder.directions()[features, c]).sum(1).double() * scales[c]
-            own = (joint if decomposition.codes is codes else _columns(decomposition.codes, features)) * own_size
-            in_error = (decomposition.error * scale @ unit.T).double() + own
+            own = joint if decomposition.codes is codes else _columns(decomposition.codes, features)
+            in_error = (errors[c] * scale @ unit.T).double() + own * own_sizes[chunk, c]
             in_activation = (decomposition.x * scale @ unit.T).double()
             for target, z in enumerate((in_error, in_activation)):
                 b = (centred * z).sum(0) / square

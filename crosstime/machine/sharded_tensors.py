@@ -115,7 +115,7 @@ class ShardedTensors:
         parts: dict[str, list[Tensor]] = {name: [] for name in self.axes}
         for number, path in enumerate(self.files):
             # The undivided tensors are in the first file; of the others, read those with a part of the entries.
-            first, last = max(start, number * size) - number * size, min(stop, (number + 1) * size) - number * size
+            first, last = span_in_part(number, size, start, stop)
             if first >= last and number > 0:
                 continue
             self.verify([number])
@@ -131,6 +131,21 @@ class ShardedTensors:
         return {
             name: part[0] if len(part) == 1 else torch.cat(part, self.axes[name] or 0) for name, part in parts.items()
         }
+
+
+def span_in_part(number: int, size: int, start: int, stop: int) -> tuple[int, int]:
+    """Where the entries from `start` to `stop` of the whole lie in a part; empty or reversed if none do.
+
+    Args:
+        number: index of the part.
+        size: number of entries of every part.
+        start, stop: the entries.
+
+    Examples:
+        >>> span_in_part(1, 10, 8, 13)
+        (0, 3)
+    """
+    return max(start - number * size, 0), min(stop - number * size, size)
 
 
 def is_sharded(path: str | Path) -> bool:

@@ -6,7 +6,6 @@ reads any block of a tensor without the rest, and `write_blocks` writes a file o
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,9 +19,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from crosstime.errors import RunError
-from crosstime.machine.sharded_tensors import ShardedTensors, is_sharded
+from crosstime.machine.sharded_tensors import ShardedTensors, is_sharded, span_in_part
 from crosstime.machine.storage import atomic_path, reading_errors
-from crosstime.machine.tensors import TensorError
+from crosstime.machine.tensors import TensorError, bytes_of, digest_of_blocks
 
 BLOCK_BYTES = 1 << 26
 """Bytes of a block, where a single row is not larger."""
@@ -136,7 +135,7 @@ class TensorFiles:
         stop, size = self.length if stop is None else stop, self.length // len(self.files)
         parts = []
         for number, file in enumerate(self.files):
-            first, last = max(start, number * size) - number * size, min(stop, (number + 1) * size) - number * size
+            first, last = span_in_part(number, size, start, stop)
             if first < last:
                 parts.append(self._block(file, name, {**(others or {}), axis: slice(first, last)}))
         return parts[0] if len(parts) == 1 else torch.cat(parts, axis)
@@ -169,16 +168,10 @@ class TensorFiles:
 
     def digest(self) -> str:
         """What `crosstime.machine.tensors.digest_of` gives for all tensors, with one block in memory."""
-        digest = hashlib.sha256()
-        for name in sorted(self.shapes):
-            shape = self.shapes[name]
-            digest.update(f"{name} {shape.dtype} {shape.sizes}\n".encode())
-            for block in self.blocks(name):
-                digest.update(_bytes_of(block))
-        return digest.hexdigest()
+        return digest_of_blocks({name: (shape.dtype, shape.sizes) for name, shape in self.shapes.items()}, self.blocks)
 
     def _block(self, file: Path, name: str, spans: Mapping[int, slice]) -> Tensor:
-        # The file is mapped anew for each row of the first axis, so that what was read does not stay in memory
+        # The file is mapped again for each row of the first axis, so that pages that were read are freed
         n_axes = len(self.shapes[name].sizes)
         if n_axes == 0:
             with reading_errors(file, "safetensors file", SafetensorError), safe_open(file, framework="pt") as opened:
@@ -227,14 +220,9 @@ def write_blocks(
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in order:
-            written = sum(file.write(_bytes_of(block)) for block in blocks(name))
+            written = sum(file.write(bytes_of(block)) for block in blocks(name))
             if written != shapes[name].nbytes:
                 raise RunError(f"cannot write {path}: tensor {name} has {written} bytes, not {shapes[name].nbytes}")
-
-
-def _bytes_of(tensor: Tensor) -> memoryview:
-    """The numbers of a tensor in their order."""
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def _read(file: Path, name: str, index: tuple[slice, ...]) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -124,13 +124,31 @@ def digest_of(tensors: Mapping[str, Shaped[Tensor, ...]]) -> str:
         >>> digest_of({"a": torch.zeros(2)}) == digest_of({"a": torch.zeros(1, 2)})
         False
     """
+    shapes = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+    return digest_of_blocks(shapes, lambda name: [tensors[name]])
+
+
+def digest_of_blocks(
+    shapes: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], blocks: Callable[[str], Iterable[Shaped[Tensor, ...]]]
+) -> str:
+    """What `digest_of` gives for tensors that are not in memory.
+
+    Args:
+        shapes: dtype and sizes of each tensor.
+        blocks: returns the blocks of a tensor, which one after another are its numbers in their order in memory.
+    """
     digest = hashlib.sha256()
-    for name in sorted(tensors):
-        dense = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {dense.dtype} {tuple(dense.shape)}\n".encode())
-        if dense.numel():
-            digest.update(dense.reshape(-1).view(torch.uint8).numpy().data)
+    for name in sorted(shapes):
+        dtype, sizes = shapes[name]
+        digest.update(f"{name} {dtype} {sizes}\n".encode())
+        for block in blocks(name):
+            digest.update(bytes_of(block))
     return digest.hexdigest()
+
+
+def bytes_of(tensor: Shaped[Tensor, ...]) -> memoryview:
+    """The bytes of a tensor's numbers in their order."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def read_header(path: str | os.PathLike[str]) -> tuple[list[str], dict[str, str]]:

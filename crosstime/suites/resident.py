@@ -37,7 +37,7 @@ class ResidentCheckpoints:
     Args:
         compute: where and how they run.
         suite: the checkpoints.
-        reserved: bytes on the same device that the caller needs beside them.
+        reserved: bytes on the same device that the caller itself needs.
 
     Attributes:
         compute, suite: as given.

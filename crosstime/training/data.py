@@ -36,7 +36,7 @@ class TrainingData:
         limit: total number of tokens to train on.
         compute: how the checkpoints are run.
         mesh: the processes that train together.
-        reserved: bytes on the device of the checkpoints that training needs beside them.
+        reserved: bytes on the device of the checkpoints that the crosscoder's weights and optimizer need.
 
     Raises:
         CrosscoderError: the processes cannot share a batch evenly, or a validation fraction is given with a store.

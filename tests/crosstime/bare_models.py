@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
@@ -11,13 +13,21 @@ from crosstime.crosscoders.decompose import DecomposedTask
 
 
 def scores_with(suite: ct.Suite, decomposed: DecomposedTask, revision: str, x: torch.Tensor) -> np.ndarray:
-    """logit(wrong) - logit(right) of each prompt, with activations x after block 0."""
+    """logit(wrong) - logit(right) of each prompt of a task, with activations x after block 0."""
+    task = decomposed.task
+    return scores_of(suite, revision, list(zip(task.prompts, task.right, task.wrong, strict=True)), x)
+
+
+def scores_of(
+    suite: ct.Suite, revision: str, prompts: Sequence[tuple[Sequence[int], int, int]], x: torch.Tensor
+) -> np.ndarray:
+    """The same for prompts with their right and wrong answers."""
     model = AutoModelForCausalLM.from_pretrained(suite[revision].source).eval()
-    task, scores, start = decomposed.task, [], 0
-    for ids, right, wrong in zip(task.prompts, task.right, task.wrong, strict=True):
+    scores, start = [], 0
+    for ids, right, wrong in prompts:
         replacement = x[start : start + len(ids)].unsqueeze(0)
         start += len(ids)
-        handle = model.gpt_neox.layers[0].register_forward_hook(lambda module, args, output, new=replacement: new)
+        handle = model.base_model.layers[0].register_forward_hook(lambda module, args, output, new=replacement: new)
         with torch.no_grad():
             logits = model(torch.tensor([ids])).logits[0, -1]
         handle.remove()

@@ -12,6 +12,7 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import pytest
 import torch
 
 import crosstime as ct
@@ -84,6 +85,13 @@ def half_written(folder: Path) -> list[Path]:
 def short_page(report: object, folder: Path) -> None:
     """Stands in for the report, whose many charts take longer than all else."""
     (folder / "report.html").write_text("a page")
+
+
+def finished_run(home: Path) -> Path:
+    """Run the recipe of a home, with a short page in place of the report, and return the folder of the run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reporting, "write_report", short_page)
+        return ct.run(home / "small.toml", home / "runs").folder
 
 
 def settle(

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from bare_models import scores_of
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import crosstime as ct
 from crosstime.crosscoders.decompose import decompose_task, decompose_text
@@ -161,17 +162,8 @@ def test_what_a_crosscoder_was_trained_on_decides_how_it_is_evaluated(
 
 def scores_by_hand(suite: ct.Suite, revision: str, prompts: Prompts, x: torch.Tensor) -> torch.Tensor:
     """logit(wrong) - logit(right) of each prompt, with the rows of x after block 0."""
-    model = AutoModelForCausalLM.from_pretrained(suite[revision].source).eval()
-    scores, first = [], 0
-    for ids, right, wrong in zip(prompts.ids, prompts.right, prompts.wrong, strict=True):
-        new = x[first : first + len(ids)].unsqueeze(0)
-        first += len(ids)
-        handle = model.model.layers[0].register_forward_hook(lambda module, args, output, new=new: new)
-        with torch.no_grad():
-            logits = model(torch.tensor([ids])).logits[0, -1]
-        handle.remove()
-        scores.append(logits[wrong] - logits[right])
-    return torch.stack(scores)
+    answered = list(zip(prompts.ids, prompts.right, prompts.wrong, strict=True))
+    return torch.from_numpy(scores_of(suite, revision, answered, x)).float()
 
 
 @pytest.mark.parametrize("baseline", ["zero", "mean", "resample", "patch"])

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from small_run import contents, home_of, recipe, short_page
+from small_run import contents, finished_run, home_of, recipe, short_page
 
 import crosstime as ct
 from crosstime.cli.main import main
@@ -28,11 +28,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     """The folder of a finished run without null models."""
-    home = home_of(tmp_path_factory.mktemp("null"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reporting, "write_report", short_page)
-        ct.run(home / "small.toml", home / "runs")
-    return home / "runs" / "small"
+    return finished_run(home_of(tmp_path_factory.mktemp("null")))
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_run import home_of, short_page
+from small_run import finished_run, home_of, short_page
 
 import crosstime as ct
 from crosstime.cli.main import main
@@ -21,9 +21,7 @@ REFUSED = (ct.CrosstimeError, InterventionError)
 def home(tmp_path_factory) -> Path:
     """A recipe, its text, and a finished run of it."""
     home = home_of(tmp_path_factory.mktemp("other"))
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(reporting, "write_report", short_page)
-        ct.run(home / "small.toml", home / "runs")
+    finished_run(home)
     return home
 
 

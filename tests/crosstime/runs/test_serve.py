@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from small_run import PATIENCE
 
 from crosstime.errors import RunError
 from crosstime.runs import serve
@@ -45,7 +46,7 @@ def port(run: Path) -> Iterator[int]:
 def ask(
     port: int, path: str, *, method: str = "GET", host: str | None = None
 ) -> tuple[int, str, http.client.HTTPMessage]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     connection.putrequest(method, path, skip_host=True)
     connection.putheader("Host", host or f"127.0.0.1:{port}")
     connection.endheaders()
@@ -127,14 +128,14 @@ def test_the_verb_says_where_and_ends_by_ctrl_c(run: Path) -> None:
         assert ask(port, "/")[0] == 200
     finally:
         process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out, err) == (0, "ended\n", "")
 
 
 def test_a_client_that_aborts_leaves_no_traceback(run: Path, port: int, capsys: pytest.CaptureFixture[str]) -> None:
     (run / "report.html").write_bytes(b"x" * 50_000_000)
     for request in (f"GET / HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n\r\n", "GET /"):
-        client = socket.create_connection(("127.0.0.1", port), timeout=10)
+        client = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
         client.sendall(request.encode())
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
@@ -143,7 +144,7 @@ def test_a_client_that_aborts_leaves_no_traceback(run: Path, port: int, capsys: 
     assert ask(port, "/charts/a.svg")[0] == 200
     for thread in threading.enumerate():
         if "process_request_thread" in thread.name:
-            thread.join(60)
+            thread.join(PATIENCE)
             assert not thread.is_alive()
     assert capsys.readouterr().err == ""
 
@@ -163,16 +164,28 @@ def test_other_errors_of_a_request_are_shown(
 def test_connections_beyond_the_bound_wait_for_a_place(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve, "MAX_CONNECTIONS", 2)
     with server(run) as listening:
+        waits, acquire = threading.Event(), listening._places.acquire
+
+        def noted() -> bool:
+            free = acquire(blocking=False)
+            if not free:
+                waits.set()
+            return free or acquire()
+
+        monkeypatch.setattr(listening._places, "acquire", noted)
         thread = threading.Thread(target=listening.serve_forever)
         thread.start()
         address = ("127.0.0.1", listening.server_port)
-        idle = [socket.create_connection(address, timeout=10) for _ in range(2)]
-        with socket.create_connection(address, timeout=0.5) as third:
+        idle = [socket.create_connection(address, timeout=PATIENCE) for _ in range(2)]
+        with socket.create_connection(address, timeout=PATIENCE) as third:
             third.sendall(f"GET / HTTP/1.0\r\nHost: {address[0]}:{address[1]}\r\n\r\n".encode())
-            with pytest.raises(TimeoutError):
+            # It waits for a place, so that nothing has been answered
+            assert waits.wait(PATIENCE)
+            third.setblocking(False)
+            with pytest.raises(BlockingIOError):
                 third.recv(1)
             idle[0].close()
-            third.settimeout(60)
+            third.settimeout(PATIENCE)
             assert third.recv(12) == b"HTTP/1.0 200"
         idle[1].close()
         listening.shutdown()
@@ -181,5 +194,5 @@ def test_connections_beyond_the_bound_wait_for_a_place(run: Path, monkeypatch: p
 
 def test_an_idle_connection_is_closed(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve._Handler, "timeout", 0.1)
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
         assert client.recv(1) == b""
