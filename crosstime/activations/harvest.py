@@ -153,22 +153,22 @@ def harvest(
         with track("Harvesting activations", sum(map(len, missing.values()))) as bar:
             unfinished = [revision for revision, shards in missing.items() if shards]
             for first in range(0, len(unfinished), processes.size):
-                revisions = unfinished[first : first + processes.size]
+                # This process has one of the next checkpoints, or none if there are fewer than processes.
                 entries: list[tuple[str, int, ActivationEntry]] = []
-                if processes.rank < len(revisions):
-                    revision = revisions[processes.rank]
+                for revision in unfinished[first + processes.rank : first + processes.rank + 1]:
                     bar.note(revision)
                     with compute.open(suite, revision) as model:
                         for number in missing[revision]:
-                            entry = activations.write(model, revision, number)
-                            if writer is not None and processes.size == 1:
-                                writer.record(revision, number, entry)
-                            entries.append((revision, number, entry))
+                            entries.append((revision, number, activations.write(model, revision, number)))
+                            if writer is not None:
+                                writer.record(*entries[-1])
                             bar.advance()
-                if processes.size > 1:
-                    for revision, number, entry in chain.from_iterable(processes.gather(entries)):
-                        if writer is not None:
-                            writer.record(revision, number, entry)
+
+                # The first process, which has recorded its own files, records those of the others.
+                of_others = chain.from_iterable(processes.gather(entries)[1:])
+                if writer is not None:
+                    for revision, number, entry in of_others:
+                        writer.record(revision, number, entry)
         if writer is not None:
             writer.finish()
         processes.barrier()

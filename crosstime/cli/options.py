@@ -125,9 +125,10 @@ def refuse_missing_crosscoder(path: str | Path) -> None:
         CrosscoderError: the sentence names the path.
     """
     from crosstime.errors import CrosscoderError
+    from crosstime.machine.part_names import index_of
 
     whole = expanded(path)
-    if not whole.exists() and not whole.with_name(f"{whole.name}.index.json").is_file():
+    if not whole.exists() and not index_of(whole).is_file():
         raise CrosscoderError(f"there is no crosscoder at {path}")
 
 

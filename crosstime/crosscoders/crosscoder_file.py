@@ -13,8 +13,9 @@ from torch import Tensor
 from crosstime.crosscoders.activation_functions import Activation, activation_named, refuse_shared
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError, RunError
+from crosstime.machine.part_names import is_sharded
 from crosstime.machine.processes import ALONE, Processes
-from crosstime.machine.sharded_tensors import ShardedTensors, is_sharded, write_sharded_tensors
+from crosstime.machine.sharded_tensors import ShardedTensors, write_sharded_tensors
 from crosstime.machine.tensors import (
     REAL,
     check_finite,

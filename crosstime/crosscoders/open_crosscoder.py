@@ -8,7 +8,7 @@ from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.hub import WEIGHTS
 from crosstime.crosscoders.sliced_crosscoder import SlicedCrossCoder
 from crosstime.machine.memory import main_memory
-from crosstime.machine.sharded_tensors import is_sharded
+from crosstime.machine.part_names import is_sharded
 from user_input.home import expanded
 
 MEMORY_SHARE = 0.5

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from crosstime.crosscoders.refuse_uneven_features import refuse_uneven_features
 from crosstime.machine.checksum import checksum_of
-from crosstime.machine.sharded_tensors import index_of, part_names, remove_parts, whole_of, write_index
+from crosstime.machine.part_names import index_of, part_names, whole_of
+from crosstime.machine.sharded_tensors import remove_parts, write_index
 from crosstime.machine.tensor_files import Shape, TensorFiles, write_blocks
 
 

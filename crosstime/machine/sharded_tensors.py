@@ -31,13 +31,12 @@ from torch import Tensor
 from crosstime.errors import RunError
 from crosstime.machine.checksum import checksum_of
 from crosstime.machine.memory import in_bytes, main_memory
+from crosstime.machine.part_names import index_of, part_names, whole_of
 from crosstime.machine.processes import ALONE, Processes
 from crosstime.machine.storage import is_plain_name, read_json, reading_errors, write_json
 from crosstime.machine.tensors import TensorError, read_span, write_tensors
 
 FORMAT = "crosstime-shards-1"
-INDEX = ".index.json"
-"""Suffix that turns the name of a file into that of its index."""
 _DIGEST_BYTES = 32
 _MAX_AXES = 8
 
@@ -148,45 +147,6 @@ def span_in_part(number: int, size: int, start: int, stop: int) -> tuple[int, in
     return max(start - number * size, 0), min(stop - number * size, size)
 
 
-def is_sharded(path: str | Path) -> bool:
-    """Whether a file of this name is stored as several, with an index."""
-    path = Path(path)
-    return path.name.endswith(INDEX) or (not path.is_file() and index_of(path).is_file())
-
-
-def index_of(path: str | Path) -> Path:
-    """The index of a file that is stored as several; an index stands for itself.
-
-    Examples:
-        >>> str(index_of("crosscoder.safetensors"))
-        'crosscoder.safetensors.index.json'
-    """
-    path = Path(path)
-    return path if path.name.endswith(INDEX) else path.with_name(path.name + INDEX)
-
-
-def whole_of(path: str | Path) -> Path:
-    """The one file that stands for the same tensors as an index and its parts.
-
-    Examples:
-        >>> str(whole_of("crosscoder.safetensors.index.json"))
-        'crosscoder.safetensors'
-    """
-    index = index_of(path)
-    return index.with_name(index.name.removesuffix(INDEX))
-
-
-def part_names(path: str | Path, generation: str, n_parts: int) -> list[str]:
-    """Names of the files of all parts.
-
-    Examples:
-        >>> part_names("state.safetensors", "20", 2)[0]
-        'state.safetensors.20-00001-of-00002.safetensors'
-    """
-    stem = whole_of(path).name
-    return [f"{stem}.{generation}-{number + 1:05d}-of-{n_parts:05d}.safetensors" for number in range(n_parts)]
-
-
 def write_sharded_tensors(
     path: str | Path,
     tensors: Mapping[str, Shaped[Tensor, ...]],
@@ -262,7 +222,7 @@ def write_index(
 def remove_parts(path: str | Path, *, keep: Sequence[str] = ()) -> None:
     """Remove the files of a sharded file but those named, the index only if no file is named."""
     index = index_of(path)
-    stem = index.name.removesuffix(INDEX)
+    stem = whole_of(path).name
     if not keep:
         index.unlink(missing_ok=True)
     for file in index.parent.glob(f"{stem}.*-of-*.safetensors"):

@@ -19,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from crosstime.errors import RunError
-from crosstime.machine.sharded_tensors import ShardedTensors, is_sharded, span_in_part
+from crosstime.machine.part_names import is_sharded
+from crosstime.machine.sharded_tensors import ShardedTensors, span_in_part
 from crosstime.machine.storage import atomic_path, reading_errors
 from crosstime.machine.tensors import TensorError, bytes_of, digest_of_blocks
 

@@ -18,8 +18,9 @@ from crosstime.crosscoders.feature_shard import FeatureShard
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError, RunError
 from crosstime.machine.lock import exclusive
+from crosstime.machine.part_names import is_sharded
 from crosstime.machine.processes import ALONE, Processes
-from crosstime.machine.sharded_tensors import ShardedTensors, is_sharded, remove_parts, write_sharded_tensors
+from crosstime.machine.sharded_tensors import ShardedTensors, remove_parts, write_sharded_tensors
 from crosstime.machine.tensors import TensorError, check_tensor, read_header, read_tensors, write_tensors
 from crosstime.training.checkpointing import Checkpointing
 from crosstime.training.trainer import Trainer

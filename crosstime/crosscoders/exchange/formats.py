@@ -16,7 +16,7 @@ from crosstime.crosscoders.exchange.format_names import FORMAT_NAMES, refuse_unk
 from crosstime.crosscoders.exchange.source import Overrides
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
-from crosstime.machine.sharded_tensors import is_sharded
+from crosstime.machine.part_names import is_sharded
 from interventions import Site
 from user_input.home import expanded
 

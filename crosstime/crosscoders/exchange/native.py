@@ -11,7 +11,7 @@ from crosstime.crosscoders.exchange.format import Format
 from crosstime.crosscoders.exchange.source import Overrides, scales_of
 from crosstime.crosscoders.hub import WEIGHTS
 from crosstime.errors import RunError
-from crosstime.machine.sharded_tensors import is_sharded
+from crosstime.machine.part_names import is_sharded
 from crosstime.machine.tensors import read_header
 
 

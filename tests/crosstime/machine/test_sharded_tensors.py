@@ -10,14 +10,9 @@ import pytest
 import torch
 
 from crosstime.errors import RunError
+from crosstime.machine.part_names import index_of, is_sharded
 from crosstime.machine.processes import Processes
-from crosstime.machine.sharded_tensors import (
-    ShardedTensors,
-    index_of,
-    is_sharded,
-    remove_parts,
-    write_sharded_tensors,
-)
+from crosstime.machine.sharded_tensors import ShardedTensors, remove_parts, write_sharded_tensors
 
 WHOLE = {"rows": torch.arange(24.0).reshape(8, 3), "columns": torch.arange(16).reshape(2, 8), "bias": torch.ones(3)}
 AXES = {"rows": 0, "columns": 1}
