@@ -5,8 +5,8 @@ from __future__ import annotations
 from crosstime.runs.folder import RunFolder
 from crosstime.runs.inputs import Inputs
 from crosstime.runs.ledger import Ledger
-from crosstime.runs.sharding import broadcast
 from crosstime.runs.stages.stage import Stage
+from crosstime.runs.work_shares import broadcast
 
 
 def run_stage(stage: Stage, inputs: Inputs, folder: RunFolder, ledger: Ledger) -> bool:

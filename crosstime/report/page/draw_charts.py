@@ -22,7 +22,7 @@ from crosstime.report.charts.onsets import onsets_chart
 from crosstime.report.charts.relie import relie_chart, relie_histogram
 from crosstime.report.charts.similarity import similarity_chart
 from crosstime.report.charts.ternary import ternary_chart
-from crosstime.report.charts.training import training_chart
+from crosstime.report.charts.training_curves import training_chart
 from crosstime.report.page.features import strongest_rows
 
 if TYPE_CHECKING:

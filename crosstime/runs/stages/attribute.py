@@ -20,8 +20,8 @@ from crosstime.runs.parts import Parts
 from crosstime.runs.plan.sizes import Sizes
 from crosstime.runs.plan.work import Cost
 from crosstime.runs.recipe.recipe import Recipe
-from crosstime.runs.sharding import BLOCK, blocks, concatenate_effects, select_prompts, shard
 from crosstime.runs.stages.stage import Stage
+from crosstime.runs.work_shares import BLOCK, blocks, concatenate_effects, select_prompts, shard
 
 MEAN_NODES = 12
 """Quadrature nodes of a prompt, on average, if their number follows from completeness."""

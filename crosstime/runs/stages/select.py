@@ -15,8 +15,8 @@ from crosstime.runs.plan.model_size import KNOWN
 from crosstime.runs.plan.sizes import Sizes
 from crosstime.runs.plan.work import Cost
 from crosstime.runs.recipe.recipe import Recipe
-from crosstime.runs.sharding import shard
 from crosstime.runs.stages.stage import Stage
+from crosstime.runs.work_shares import shard
 from crosstime.suites.accuracy import accuracy
 from crosstime.suites.select import select
 from crosstime.suites.similarity import similarity

@@ -24,7 +24,7 @@ from crosstime.report.charts.relie import relie_chart, relie_histogram
 from crosstime.report.charts.save_chart import save_chart
 from crosstime.report.charts.ternary import ternary_chart
 from crosstime.report.charts.token_axis import TokenAxis
-from crosstime.report.charts.training import training_chart
+from crosstime.report.charts.training_curves import training_chart
 from crosstime.report.charts.vega import script_json, specification, to_svg
 
 CHART = {

@@ -11,7 +11,7 @@ from small_run import home_of, recipe, together
 
 from crosstime.errors import CrosstimeError
 from crosstime.machine.processes import ALONE, Processes
-from crosstime.runs.sharding import blocks, broadcast, concatenate_effects, select_prompts, shard
+from crosstime.runs.work_shares import blocks, broadcast, concatenate_effects, select_prompts, shard
 from interventions import Effects
 from tasks import TokenizedTask
 
