@@ -93,6 +93,7 @@ CROSS_ENTROPY = Metric("cross_entropy", from_vocabulary=_cross_entropy)
 METRICS = {
     metric.name: metric for metric in (LOGIT_DIFFERENCE, LOG_PROB_DIFFERENCE, PROBABILITY_DIFFERENCE, CROSS_ENTROPY)
 }
+"""Every metric by its name."""
 
 AnyMetric = str | Metric | Callable[[Tensor, Tensor, Tensor], Tensor]
 """The name of a metric, a `Metric`, or a function of ``(logits B V, right B, wrong B)`` that returns B numbers."""

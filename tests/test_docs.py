@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 import typer
 
+import crosstime
+import interventions
+import tasks
 from crosstime.cli.main import app
 from crosstime.cli.reference import reference
 from crosstime.runs.recipe.recipe import Recipe
@@ -49,6 +52,47 @@ def test_what_the_python_reference_names_exists_and_says_what_it_does(name: str)
             found = getattr(found, attribute)
         break
     assert found.__doc__
+
+
+ENTRIES = re.findall(r"^::: (\S+)\n(?: .*\n)*?      heading: (\S+)$", (DOCS / "api.md").read_text(), re.M)
+PUBLIC = {
+    "ct": sorted(crosstime.__all__),
+    "ct.tasks": sorted(tasks.__all__),
+    "ct.exchange": sorted(crosstime.exchange.__all__),
+    "interventions": sorted(interventions.__all__),
+}
+
+
+def the_object(name: str) -> object:
+    """What one gets by typing the name, after `import crosstime as ct` and `import interventions`."""
+    root, *attributes = name.split(".")
+    found: object = {"ct": crosstime, "interventions": interventions}[root]
+    for attribute in attributes:
+        found = getattr(found, attribute)
+    return found
+
+
+@pytest.mark.parametrize("namespace", PUBLIC)
+def test_every_public_name_has_an_entry_under_the_heading_that_one_types(namespace: str):
+    headings = {heading for _, heading in ENTRIES}
+    # What a namespace takes from another one has its entry there: interventions.Site is ct.Site
+    missing = [
+        name
+        for name in PUBLIC[namespace]
+        if f"{namespace}.{name}" not in headings and not (f"ct.{name}" in headings and name in crosstime.__all__)
+    ]
+    assert not missing, f"docs/api.md has no entry with the heading {namespace}.{missing[0]}"
+
+
+@pytest.mark.parametrize(("target", "heading"), ENTRIES)
+def test_the_heading_of_an_entry_is_a_name_of_what_it_describes(target: str, heading: str):
+    module, _, name = target.rpartition(".")
+    described = importlib.import_module(module) if module else None
+    described = getattr(described, name) if described and hasattr(described, name) else importlib.import_module(target)
+    if heading.startswith(("ct.", "interventions.")):
+        assert the_object(heading) is described
+    else:
+        assert heading == target
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
