@@ -58,7 +58,7 @@ def estimate_scales(
     counts = torch.ones_like(text.position_of_token, dtype=torch.bool) if first_tokens else text.position_of_token > 0
 
     # Measure the norms at every checkpoint
-    with track("Measuring norms", len(suite)) as bar:
+    with track("Measuring norms", len(suite), "checkpoints") as bar:
 
         def mean_norm(index: int, model: Model) -> float:
             bar.note(suite.revisions[index])

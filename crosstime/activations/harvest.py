@@ -150,7 +150,7 @@ def harvest(
         # Write the activations, opening only the checkpoints whose files are missing.
         missing = processes.gather(writer and writer.missing())[0]
         activations = _Activations(folder, made_from, site)
-        with track("Harvesting activations", sum(map(len, missing.values()))) as bar:
+        with track("Harvesting activations", sum(map(len, missing.values())), "files") as bar:
             unfinished = [revision for revision, shards in missing.items() if shards]
             for first in range(0, len(unfinished), processes.size):
                 # This process has one of the next checkpoints, or none if there are fewer than processes.

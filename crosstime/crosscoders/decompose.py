@@ -299,7 +299,7 @@ def _read_activations(
     keep = slice(None) if token_mask is None else token_mask
     n_tokens = [text.n_tokens if token_mask is None else int(token_mask.sum()) for text in texts]
     activations = [torch.empty(len(checkpoints), n, checkpoints.d_model) for n in n_tokens]
-    with track(title, len(checkpoints)) as bar:
+    with track(title, len(checkpoints), "checkpoints") as bar:
 
         def read(checkpoint_index: int, model: Model) -> None:
             bar.note(checkpoints.revisions[checkpoint_index])

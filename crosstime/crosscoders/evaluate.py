@@ -109,7 +109,7 @@ def evaluate_seeds(
     reserved = 4 * 4 * len(checkpoints) * text.n_tokens * suite.d_model
     with (
         ResidentCheckpoints(compute, checkpoints, reserved=reserved) as opened,
-        track("Evaluating the crosscoder", 2 * len(checkpoints)) as bar,
+        track("Evaluating the crosscoder", 2 * len(checkpoints), "passes") as bar,
     ):
         # Read the activations and the losses that do not depend on the crosscoder
         def read(_: int, model: Model) -> tuple[Float[Tensor, "T D"], float, float]:

@@ -69,7 +69,7 @@ def logit_effects(
         raise CrosscoderError(f"top must be at least 1, not {top}.")
     tokenizer = suite.tokenizer
 
-    with track("Logit effects", len(checkpoints)) as bar:
+    with track("Logit effects", len(checkpoints), "checkpoints") as bar:
 
         def rows_at(checkpoint_index: int, model: Model) -> list[Row]:
             revision = checkpoints.revisions[checkpoint_index]

@@ -71,7 +71,7 @@ def file_digests(paths: Iterable[Path]) -> dict[Path, str]:
     if total < _WITH_BAR:
         digests |= _read_all(unread, Bar())
     else:
-        with track("Hashing weights (MiB)", total // (1 << 20)) as bar:
+        with track("Hashing weights (MiB)", total // (1 << 20), "MiB") as bar:
             digests |= _read_all(unread, bar)
 
     # Remember what did not change meanwhile

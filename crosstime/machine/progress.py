@@ -1,21 +1,55 @@
-"""Progress bars on standard error, and the one setting that shows or hides them."""
+"""Progress on standard error: a bar at a terminal, a line a minute elsewhere; and the one setting that shows it."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from crosstime.machine.progress_lines import ProgressLines
+
+_NOTE_SECONDS = 20.0
+"""Age from which on the note of a bar is out of date."""
+
+_SPEED_SECONDS = 600.0
+"""Seconds over which the time left is estimated: the steps of a training run stop while activations are computed."""
+
+
+@runtime_checkable
+class Display(Protocol):
+    """Where a bar shows its state."""
+
+    def start_at(self, done: int) -> None:
+        """Count `done` units as those of an earlier session, which say nothing about speed."""
+
+    def advance(self, by: int) -> None:
+        """Count `by` more units as done."""
+
+    def note(self, text: str) -> None:
+        """Show a text beside the counts."""
+
+    def update(self, done: int, total: int) -> None:
+        """Set both counts."""
 
 
 class Bar:
-    """A progress bar; one that is hidden accepts all calls and does nothing.
+    """Progress of one piece of work; one without a display accepts all calls and does nothing.
 
     Args:
-        progress: rich's display; None for a hidden bar.
-        task: the bar's task in that display; its first task if None.
+        display: a bar at a terminal, or a line a minute; None shows nothing.
 
     Examples:
         >>> with track("Counting", 3) as bar:
@@ -23,25 +57,36 @@ class Bar:
         ...         bar.advance()
     """
 
-    def __init__(self, progress: Progress | None = None, task: TaskID | None = None) -> None:
-        self._progress = progress
-        self._task = TaskID(0) if task is None else task
+    def __init__(self, display: Display | None = None) -> None:
+        self._display = display
         self._parts: dict[int, tuple[int, int]] = {}
+        self._noted = float("-inf")
+
+    def start_at(self, done: int) -> None:
+        """Count `done` units as those of an earlier session, so that the time left is that of the others."""
+        if self._display is not None:
+            self._display.start_at(done)
 
     def advance(self, by: int = 1) -> None:
         """Count `by` more units as done."""
-        if self._progress is not None:
-            self._progress.advance(self._task, by)
+        if self._display is not None:
+            self._display.advance(by)
+
+    @property
+    def needs_note(self) -> bool:
+        """Whether the note is shown and out of date, for loops in which a note costs time."""
+        return self._display is not None and time.monotonic() - self._noted > _NOTE_SECONDS
 
     def note(self, text: str) -> None:
         """Show `text` after the bar, such as the current loss or checkpoint."""
-        if self._progress is not None:
-            self._progress.update(self._task, note=text)
+        self._noted = time.monotonic()
+        if self._display is not None:
+            self._display.note(text)
 
     def update(self, done: int, total: int) -> None:
         """Set the number of finished units and their total; functions of `interventions` report in this form."""
-        if self._progress is not None:
-            self._progress.update(self._task, completed=done, total=total)
+        if self._display is not None:
+            self._display.update(done, total)
 
     def part(self, index: int, n_parts: int) -> Callable[[int, int], None]:
         """`update` for one of several parts of the work, which may run in sequence or concurrently.
@@ -62,14 +107,16 @@ class Bar:
 
 
 _shown: bool | None = None
-"""Whether bars are shown; None shows them if standard error is a terminal."""
+"""Whether bars are shown; None shows them if standard error is a terminal, and lines elsewhere."""
 
 
 class show_progress:
-    """Show progress bars (True), hide them (False), or show them if standard error is a terminal (None, the default).
+    """Show progress bars (True), show nothing (False), or let standard error decide (None, the default).
 
-    This one setting holds for the whole library. As a context manager, it restores the previous setting at the end of
-    the block. Under ``torchrun`` only the first process ever shows a bar.
+    If it is a terminal, the default shows bars, with the time left. Elsewhere, as in a log of a batch job, it writes a
+    line a minute with what is done, the rate and the time left; work of less than a minute writes nothing. This one
+    setting holds for the whole library. As a context manager, it restores the previous setting at the end of the block.
+    Under ``torchrun`` only the first process ever shows progress.
 
     Args:
         shown: True, False or None.
@@ -93,18 +140,42 @@ class show_progress:
         _shown = self._previous
 
 
+class _RichBar:
+    """A task of rich's progress display."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress, self._task = progress, task
+
+    def start_at(self, done: int) -> None:
+        self._progress.reset(self._task, completed=done)
+
+    def advance(self, by: int) -> None:
+        self._progress.advance(self._task, by)
+
+    def note(self, text: str) -> None:
+        self._progress.update(self._task, note=text)
+
+    def update(self, done: int, total: int) -> None:
+        self._progress.update(self._task, completed=done, total=total)
+
+
 @contextmanager
-def track(description: str, total: int | None) -> Iterator[Bar]:
-    """Show a progress bar on standard error while the block runs, if `show_progress` says so.
+def track(description: str, total: int | None, unit: str = "") -> Iterator[Bar]:
+    """Show progress on standard error while the block runs, if `show_progress` says so.
 
     Args:
         description: what is being done.
         total: number of units; None if it is not known yet.
+        unit: what is counted, in the plural, for the lines that are written where there is no terminal.
     """
     console = Console(stderr=True)
-    visible = console.is_terminal if _shown is None else _shown
-    if not visible or os.environ.get("RANK", "0") != "0":
+    bars = console.is_terminal if _shown is None else _shown
+    if _shown is False or os.environ.get("RANK", "0") != "0":
         yield Bar()
+        return
+    if not bars:
+        with ProgressLines(description, total, unit) as lines:
+            yield Bar(lines)
         return
 
     columns = (
@@ -112,7 +183,9 @@ def track(description: str, total: int | None) -> Iterator[Bar]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("left"),
         TextColumn("{task.fields[note]}", style="dim", markup=False),
     )
-    with Progress(*columns, console=console) as progress:
-        yield Bar(progress, progress.add_task(description, total=total, note=""))
+    with Progress(*columns, console=console, speed_estimate_period=_SPEED_SECONDS) as progress:
+        yield Bar(_RichBar(progress, progress.add_task(description, total=total, note="")))

@@ -88,7 +88,7 @@ def ngram_divergence(
     ngrams = Ngrams.count(counted, vocab_size)
 
     # Compare the predictions of every checkpoint with the statistics
-    with track("Predictions", len(suite)) as bar:
+    with track("Predictions", len(suite), "checkpoints") as bar:
 
         def read(index: int, model: Model) -> list[float]:
             bar.note(suite.revisions[index])

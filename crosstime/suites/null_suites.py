@@ -67,7 +67,7 @@ def randomised_suite(suite: Suite, folder: Path, *, seed: int = 0, dtype: torch.
     """
     if not folder.exists():
         suite.verify()
-        with atomic_path(folder) as temporary, track("Re-randomising weights", len(suite)) as bar:
+        with atomic_path(folder) as temporary, track("Re-randomising weights", len(suite), "checkpoints") as bar:
             temporary.mkdir()
             for index, checkpoint in enumerate(suite):
                 bar.note(checkpoint.revision)

@@ -67,7 +67,7 @@ def similarity(
     is_later = text.position_of_token > 0
 
     # Read the activations of every checkpoint
-    with track("Reading activations", len(suite)) as bar:
+    with track("Reading activations", len(suite), "checkpoints") as bar:
 
         def read(index: int, model: Model) -> Float[Tensor, "T D"]:
             bar.note(suite.revisions[index])

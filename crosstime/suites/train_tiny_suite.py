@@ -128,7 +128,7 @@ def _train(
         fused=True,
     )
 
-    with track("Training", config.checkpoints[-1]) as bar:
+    with track("Training", config.checkpoints[-1], "steps") as bar:
         if 0 in config.checkpoints:
             save(0)
         model.train()

@@ -113,7 +113,7 @@ class TrainingData:
         )
 
         # Run the checkpoints on the text.
-        with track("Reading activations", None) as bar:
+        with track("Reading activations", None, "tokens") as bar:
             return ActivationBuffer(
                 self.suite,
                 self.site,

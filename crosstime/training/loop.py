@@ -75,7 +75,7 @@ def run_loop(
     log_every = max(1, config.steps // LOG_ROWS)
     log = list(log or [])
     began = time.perf_counter()
-    bar.advance(start)
+    bar.start_at(start)
 
     for step in range(start, config.steps):
         # Take an optimiser step on the next batch.
@@ -100,7 +100,9 @@ def run_loop(
                 "seconds": time.perf_counter() - began,
             }
             metrics.write(row | progress)
-            bar.note(f"loss {row['loss']:.3g}, {row['l0']:.0f} features per token")
+        if (logging or bar.needs_note) and trainer.last_losses is not None:
+            losses = trainer.last_losses
+            bar.note(f"loss {losses.loss.item():.3g}, {losses.l0.item():.0f} features per token")
 
         # Save the state, from which the run resumes at the next step.
         if saving:

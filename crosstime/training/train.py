@@ -177,7 +177,7 @@ def train(
             validation = training_data.validation_batch()
 
             # Train.
-            with track("Training the crosscoder", config.steps) as bar, _tensor_cores(device):
+            with track("Training the crosscoder", config.steps, "steps") as bar, _tensor_cores(device):
                 log = run_loop(
                     trainer,
                     batches,
