@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from crosstime.errors import CrosscoderError
-from crosstime.machine.dtypes import DTYPES
+from crosstime.machine.dtypes import ROW_FORMATS
 from user_input.nearest import nearest
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class DataConfig:
         sequence_length: tokens per sequence of text. Ignored when training on an activation store, whose sequences are
             already cut.
         buffer_tokens: tokens that the shuffle buffer holds in memory.
-        buffer_dtype: dtype in which the buffer holds activations: float32, bfloat16 or float16.
+        buffer_dtype: how the buffer holds activations: float32, bfloat16, float16, or int8 with a scale a row.
         validation: fraction of the documents held out of training. Losses on one batch of them are logged.
         max_activation_norm_multiple: leave out tokens whose norm at any checkpoint is above this multiple of the
             median norm there (of the first filling of the buffer); None leaves nothing out.
@@ -67,9 +67,9 @@ class DataConfig:
             )
         if self.buffer_tokens < 1:
             raise CrosscoderError(f"buffer_tokens must be at least 1, not {self.buffer_tokens}.")
-        if self.buffer_dtype not in DTYPES:
+        if self.buffer_dtype not in ROW_FORMATS:
             raise CrosscoderError(
-                f"there is no buffer_dtype {self.buffer_dtype!r}: {nearest(self.buffer_dtype, DTYPES)}"
+                f"there is no buffer_dtype {self.buffer_dtype!r}: {nearest(self.buffer_dtype, ROW_FORMATS)}"
             )
         if not 0 <= self.validation < 1:
             raise CrosscoderError(

@@ -13,7 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from crosstime.activations.manifest import (
@@ -26,10 +26,11 @@ from crosstime.activations.manifest import (
     read_manifest,
     refuse_differences,
 )
+from crosstime.activations.row_format import CHUNK, RowFormat
 from crosstime.activations.store import ActivationStore, read_tokens, scales_of
 from crosstime.errors import StoreError
 from crosstime.machine.checksum import checksum_of, is_intact
-from crosstime.machine.dtypes import DTYPES, torch_dtype
+from crosstime.machine.dtypes import ROW_FORMATS
 from crosstime.machine.lock import exclusive
 from crosstime.machine.processes import join_processes, local_device
 from crosstime.machine.progress import track
@@ -69,7 +70,8 @@ def harvest(
     writes its file of every shard, so that only one model is in memory at a time. Files are written atomically and
     recorded in ``manifest.json`` with their checksums: a harvest that was interrupted at any moment resumes when it is
     called again, and a harvest of a finished store verifies all checksums and restores what is missing or damaged. The
-    scales ``s_c = sqrt(D) / E||x_c||`` are computed along the way. Disk space: tokens x C x D x 2 bytes (4 in float32).
+    scales ``s_c = sqrt(D) / E||x_c||`` are computed along the way. Disk space: tokens x C x D x 2 bytes (4 in
+    float32, 1 in int8).
 
     Under ``torchrun``, each process runs a checkpoint of its own at a time, and all of them write to the same folder,
     which they must share. The store is the same, byte for byte.
@@ -81,7 +83,7 @@ def harvest(
         folder: folder of the store, created if missing.
         tokens: upper bound on the number of tokens, rounded down to whole sequences; None stores the whole text.
         sequence_length: S; the first token of each sequence is not stored.
-        dtype: dtype of the stored activations: float32, bfloat16 or float16.
+        dtype: dtype of the stored activations: float32, bfloat16, float16, or int8 with a scale a row.
         shard_tokens: number of tokens per shard, rounded down to whole sequences.
         compute: how the checkpoints are run.
 
@@ -104,8 +106,8 @@ def harvest(
     folder, site = expanded(folder), site.resolve(suite.n_layers)
     if sequence_length < 2:
         raise StoreError(f"sequences need at least 2 tokens, not {sequence_length}: the first of each is left out")
-    if dtype not in DTYPES:
-        raise StoreError(f"there is no dtype {dtype!r}: {nearest(dtype, DTYPES)}")
+    if dtype not in ROW_FORMATS:
+        raise StoreError(f"there is no dtype {dtype!r}: {nearest(dtype, ROW_FORMATS)}")
     tokens_per_sequence = sequence_length - 1
     if shard_tokens < 1 or (tokens is not None and tokens < tokens_per_sequence):
         raise StoreError(
@@ -254,7 +256,7 @@ class _StoreWriter:
     def check_free_space(self) -> None:
         """Reject a harvest that does not fit the disk, before any model is run."""
         shards = self.manifest["shards"]
-        bytes_per_token = torch_dtype(self.made_from["dtype"]).itemsize * self.made_from["d_model"]
+        bytes_per_token = RowFormat(self.made_from["dtype"]).row_bytes(self.made_from["d_model"])
         n_sequences = sum(shards[shard]["sequences"] for missing in self.missing().values() for shard in missing)
         needed = n_sequences * self._tokens_per_sequence * bytes_per_token
         free = shutil.disk_usage(self.folder).free
@@ -349,22 +351,26 @@ class _Activations:
 
     def write(self, model: Model, revision: str, number: int) -> ActivationEntry:
         """Run a model on a shard and write its activations."""
-        x = self._read(model, read_tokens(self.folder / _tokens_file(number)))
+        rows = self._read(model, read_tokens(self.folder / _tokens_file(number)))
         index = self.made_from["revisions"].index(revision)
-        entry = _write(self.folder, f"shard-{number:05d}-{index}.safetensors", {"activations": x})
-        norms = token_norms(x)
+        entry = _write(self.folder, f"shard-{number:05d}-{index}.safetensors", {"activations": rows})
+        norms = torch.cat([token_norms(self.row_format.decode(chunk)) for chunk in rows.split(CHUNK)])
         if number == 0:
             warn_of_outliers(norms.unsqueeze(1), [revision])
         return ActivationEntry(**entry, norms=norms.double().sum().item())
 
-    def _read(self, model: Model, ids: Int[Tensor, "N S"]) -> Float[Tensor, "T D"]:
-        """Activations of all tokens but each sequence's first, in the dtype of the store."""
-        dtype = torch_dtype(self.made_from["dtype"])
+    @property
+    def row_format(self) -> RowFormat:
+        """How a row is kept."""
+        return RowFormat(self.made_from["dtype"])
+
+    def _read(self, model: Model, ids: Int[Tensor, "N S"]) -> Shaped[Tensor, "T E"]:
+        """Encoded activations of all tokens but each sequence's first."""
         activations = fetch(model, Sequences(ids.tolist()), [self.site])[self.site]
-        x = activations.reshape(*ids.shape, -1)[:, 1:].to(dtype).flatten(0, 1)
-        if dtype == torch.float16 and not x.isfinite().all():
+        rows = self.row_format.encode(activations.reshape(*ids.shape, -1)[:, 1:].flatten(0, 1))
+        if rows.dtype == torch.float16 and not rows.isfinite().all():
             raise StoreError(f"activations of {model.name} at {self.site} are too large for float16; use bfloat16")
-        return x
+        return rows
 
 
 def _tokens_file(number: int) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict, TypeVar, cast
 
 from crosstime.errors import RunError, StoreError
-from crosstime.machine.dtypes import DTYPES, torch_dtype
+from crosstime.machine.dtypes import ROW_FORMATS, torch_dtype
 from crosstime.machine.storage import is_plain_name, read_json
 from crosstime.suites.allowances import Allowances
 from interventions import Site
@@ -130,8 +130,8 @@ def check_manifest(manifest: Mapping[str, Any]) -> None:
         raise ValueError("revisions must be a list of distinct strings")
     Site.parse(_typed(made_from["site"], str, "site", "a string"))
     dtype = _typed(made_from["dtype"], str, "dtype", "a string")
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}")
+    if dtype not in ROW_FORMATS:
+        raise ValueError(f"dtype must be one of {', '.join(ROW_FORMATS)}")
     d_model = _count(made_from, "d_model", minimum=1)
     sequence_length = _count(made_from, "sequence_length", minimum=2)
     start = _typed(made_from.get("text_start", []), list, "text_start", "a list")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -28,13 +28,17 @@ from crosstime.activations.manifest import (
     read_manifest,
     refuse_differences,
 )
+from crosstime.activations.reading import Position, Reading
+from crosstime.activations.row_format import RowFormat
+from crosstime.activations.token_rows import Share
 from crosstime.errors import RunError, StoreError
 from crosstime.machine.checksum import is_intact
-from crosstime.machine.dtypes import torch_dtype
+from crosstime.machine.processes import ALONE, Processes
 from crosstime.machine.tensors import TensorError, check_tensor, read_tensors
 from crosstime.shown import Shown
 from crosstime.suites.suite import Suite
 from interventions import Site
+from interventions.remote.pause import pause
 from user_input.first_line import first_line
 from user_input.home import expanded
 
@@ -117,9 +121,14 @@ class ActivationStore(Shown):
         return int(self.made_from["d_model"])
 
     @property
+    def row_format(self) -> RowFormat:
+        """How a row of activations is kept."""
+        return RowFormat(self.made_from["dtype"])
+
+    @property
     def dtype(self) -> torch.dtype:
         """The dtype of the stored activations."""
-        return torch_dtype(self.made_from["dtype"])
+        return self.row_format.dtype
 
     @property
     def sequence_length(self) -> int:
@@ -152,16 +161,17 @@ class ActivationStore(Shown):
         return int(self.manifest["shards"][shard]["sequences"]) * (self.sequence_length - 1)
 
     def rows(self, shard: int, start: int, stop: int) -> Float[Tensor, "T C D"]:
-        """Activations of tokens `start` to `stop` of a shard, at all checkpoints.
+        """Activations of tokens `start` to `stop` of a shard, at all checkpoints; float32 from a store in int8.
 
         Raises:
             StoreError: a file of the shard is damaged.
         """
-        activations = torch.empty(stop - start, len(self.revisions), self.d_model, dtype=self.dtype)
+        width = self.row_format.width(self.d_model)
+        rows = torch.empty(stop - start, len(self.revisions), width, dtype=self.dtype)
         for checkpoint_index, revision in enumerate(self.revisions):
             path = self._verified_path(self.manifest["shards"][shard]["activations"][revision])
-            activations[:, checkpoint_index] = _read_rows(path, start, stop, self.d_model, self.dtype)
-        return activations
+            rows[:, checkpoint_index] = _read_rows(path, start, stop, width, self.dtype)
+        return self.row_format.decode(rows)
 
     def tokens(self, shard: int) -> Int[Tensor, "N S"]:
         """Token ids of the sequences of one shard, int32.
@@ -201,9 +211,10 @@ class ActivationStore(Shown):
         limit: int | None = None,
         repeat: bool = False,
         state: BufferState | None = None,
+        processes: Processes = ALONE,
     ) -> StoredBatches:
         """Shuffled batches for training: what an `ActivationBuffer` serves, without running a model."""
-        return StoredBatches(self, data, limit=limit, repeat=repeat, state=state)
+        return StoredBatches(self, data, limit=limit, repeat=repeat, state=state, processes=processes)
 
     def _files(self) -> Iterator[FileEntry]:
         for shard in self.manifest["shards"]:
@@ -232,6 +243,7 @@ class StoredBatches(ShuffledBuffer):
         limit: total number of tokens to serve; None for no limit.
         repeat: start over, in another order, when every block has been read.
         state: state of another buffer on the same store to continue from.
+        processes: processes that read the blocks together, each its share.
 
     Raises:
         CrosscoderError: the buffer is smaller than a batch.
@@ -250,9 +262,11 @@ class StoredBatches(ShuffledBuffer):
         limit: int | None = None,
         repeat: bool = False,
         state: BufferState | None = None,
+        processes: Processes = ALONE,
     ) -> None:
-        super().__init__(store.revisions, store.d_model, data, limit=limit)
+        super().__init__(store.revisions, store.d_model, data, limit=limit, processes=processes)
         self.store, self.repeat = store, repeat
+        self._position = Position(0, store.digest)
         self.scales = store.scales
         self._blocks = [
             (shard, start, min(start + BLOCK, store.shard_tokens(shard)))
@@ -277,16 +291,28 @@ class StoredBatches(ShuffledBuffer):
             self._refill()
             self.scales = self._measure_scales()
 
-    def _position(self) -> tuple[int, str]:
-        return self._n_blocks, self.store.digest
+    @property
+    def _reads_ahead(self) -> bool:
+        """Reading waits for the disk, and leaves the processor to the training steps."""
+        return True
 
-    def _read(self, n_tokens: int) -> Float[Tensor, "T C D"]:
-        blocks = [torch.empty(0, len(self.store.revisions), self.store.d_model, dtype=self._dtype)]
+    def _read(self, n_tokens: int) -> Reading:
+        # The blocks of all processes
+        blocks: list[tuple[int, int, int]] = []
         count = 0
         while count < n_tokens and (self.repeat or self._n_blocks < len(self._blocks)):
-            blocks.append(self.store.rows(*self._next_block()).to(self._dtype))
-            count += len(blocks[-1])
-        return torch.cat(blocks)
+            shard, start, stop = self._next_block()
+            blocks.append((shard, start, stop))
+            count += stop - start
+        position = Position(self._n_blocks, self.store.digest)
+
+        # This process's share of them
+        width = self.row_format.width(self.store.d_model)
+        rows = [torch.empty(0, len(self.store.revisions), width, dtype=self.row_format.dtype)]
+        for block in self._processes.share(blocks):
+            pause(0.0)
+            rows.append(self.row_format.encode(self.store.rows(*block)))
+        return Reading(Share(torch.cat(rows)), position)
 
     def _next_block(self) -> tuple[int, int, int]:
         epoch, index = divmod(self._n_blocks, len(self._blocks))
@@ -336,11 +362,11 @@ def read_tokens(path: Path) -> Int[Tensor, "N S"]:
         raise StoreError(f"{path} is damaged: {error}") from error
 
 
-def _read_rows(path: Path, start: int, stop: int, d_model: int, dtype: torch.dtype) -> Float[Tensor, "T D"]:
+def _read_rows(path: Path, start: int, stop: int, width: int, dtype: torch.dtype) -> Shaped[Tensor, "T E"]:
     try:
         with safe_open(path, framework="pt") as file:
             rows = file.get_slice("activations")[start:stop]
-        return check_tensor("activations", rows, (stop - start, d_model), (dtype,))
+        return check_tensor("activations", rows, (stop - start, width), (dtype,))
     except (SafetensorError, TensorError, OSError, RuntimeError) as error:
         raise StoreError(f"{path} is damaged: {first_line(error)}") from error
 

@@ -30,7 +30,7 @@ def harvest(
     site: SiteName = "resid.-1",
     tokens: Annotated[int | None, typer.Option("--tokens", help="Number of tokens; default: the whole text.")] = None,
     length: Length = 1024,
-    store_dtype: Annotated[str, typer.Option("--store-dtype", help="bfloat16, float16 or float32.")] = "bfloat16",
+    store_dtype: Annotated[str, typer.Option("--store-dtype", help="bfloat16, float16, float32 or int8.")] = "bfloat16",
     shard_tokens: Annotated[int, typer.Option("--shard-tokens", help="Tokens of one file.")] = 1 << 17,
     revisions: Revisions = None,
     allow_equal_weights: EqualWeights = False,

@@ -8,7 +8,9 @@ if TYPE_CHECKING:
     import torch
 
 DTYPES = ("float32", "bfloat16", "float16")
-"""Names that are allowed; they can be checked without PyTorch."""
+"""Names that are allowed for models; they can be checked without PyTorch."""
+ROW_FORMATS = (*DTYPES, "int8")
+"""Names that are allowed for activations in a buffer or a store; int8 has a scale a row."""
 
 
 def torch_dtype(name: str) -> torch.dtype:

@@ -141,6 +141,18 @@ class Processes:
             with self._explain_lost_process():
                 dist.all_reduce(tensor, group=self.group)
 
+    def broadcast_(self, tensor: Shaped[Tensor, ...], source: int) -> None:
+        """Replace a contiguous tensor by that of one process, in place.
+
+        Args:
+            tensor: of the same shape and dtype in every process.
+            source: rank of the process whose tensor the others receive.
+        """
+        if self.size > 1:
+            with self._explain_lost_process():
+                # Bytes, since not every backend supports half precision
+                dist.broadcast(tensor.view(torch.uint8), group_src=source, group=self.group)
+
     def agree(self, digest: bytes, what: str) -> None:
         """Make sure that all processes start from the same thing.
 

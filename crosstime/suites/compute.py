@@ -250,7 +250,11 @@ def _wait(futures: list[Future[Result]]) -> set[Future[Result]]:
     The wait is cut into intervals because a signal that arrives after Python's last check and before the lock is
     acquired does not wake the main thread: it would notice the interrupt only when a thread ends.
     """
+    from interventions.remote.pause import pause
+
     while True:
+        # Where the threads were started from a thread that is to end, they end with it
+        pause(0.0)
         ended, pending = wait(futures, timeout=INTERRUPT_INTERVAL, return_when=FIRST_EXCEPTION)
         if not pending or any(future.exception() is not None for future in ended):
             return ended

@@ -9,9 +9,9 @@ from functools import cached_property
 
 from crosstime.activations.buffer import ActivationBuffer, BufferState, ShuffledBuffer
 from crosstime.activations.data_config import DataConfig
+from crosstime.activations.row_format import RowFormat
 from crosstime.activations.store import ActivationStore
 from crosstime.errors import CrosscoderError
-from crosstime.machine.dtypes import torch_dtype
 from crosstime.machine.mesh import NO_MESH, Mesh
 from crosstime.machine.progress import track
 from crosstime.suites.check_length import check_length
@@ -68,9 +68,9 @@ class TrainingData:
     def checkpoints(self) -> ResidentCheckpoints:
         """The checkpoints, of which those that fit in memory stay open from one filling of the buffer to the next."""
         config, compute = self.config, self.compute
-        # The buffer is there twice while it is filled
-        itemsize = torch_dtype(config.buffer_dtype).itemsize
-        buffer = 2 * config.buffer_tokens * len(self.suite) * self.suite.d_model * itemsize
+        # Half of the buffer is there twice while it is filled
+        row_bytes = RowFormat(config.buffer_dtype).row_bytes(self.suite.d_model)
+        buffer = 3 * config.buffer_tokens * len(self.suite) * row_bytes // 2
         reserved = self.reserved + (buffer if compute.torch_device.type == "cpu" else 0)
         return ResidentCheckpoints(compute, self.suite, reserved=reserved)
 
@@ -93,7 +93,7 @@ class TrainingData:
         buffer_tokens = min(max(self.config.buffer_tokens, self.config.batch_size), self.limit)
         config = replace(self.config, buffer_tokens=buffer_tokens)
         if isinstance(self.corpus, ActivationStore):
-            return self.corpus.batches(config, limit=self.limit, repeat=True, state=state)
+            return self.corpus.batches(config, limit=self.limit, repeat=True, state=state, processes=self.mesh.everyone)
 
         # Leave out the held-out documents. A text in memory is shuffled and repeated, a stream is read once in order.
         lines, in_memory = self._documents

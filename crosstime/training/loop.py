@@ -106,7 +106,7 @@ def run_loop(
 
         # Save the state, from which the run resumes at the next step.
         if saving:
-            checkpointer.save(trainer, batches.state(), step + 1, log)
+            checkpointer.save(trainer, batches, step + 1, log)
         bar.advance()
 
     return log

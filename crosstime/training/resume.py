@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from crosstime.activations.buffer import BufferState
+from crosstime.activations.buffer import BufferState, ShuffledBuffer
 from crosstime.crosscoders.crosscoder_file import FEATURE_AXES
 from crosstime.crosscoders.feature_shard import FeatureShard
 from crosstime.crosscoders.origin import Origin
@@ -262,10 +262,10 @@ class Checkpointer:
         """Whether to save after a step. The last step is never saved, because training ends there."""
         return self.path is not None and (step + 1) % self.checkpointing.every == 0 and step + 1 < n_steps
 
-    def save(self, trainer: Trainer, buffer: BufferState, step: int, log: list[dict[str, int | float]]) -> None:
+    def save(self, trainer: Trainer, batches: ShuffledBuffer, step: int, log: list[dict[str, int | float]]) -> None:
         """Save the state after `step` steps; of the processes that hold the same features, the first one saves."""
         if self.path is not None and trainer.processes.first:
-            TrainingState.of(trainer, buffer, step, log, self.settings).save(self.path, trainer.shards)
+            TrainingState.of(trainer, batches.state(), step, log, self.settings).save(self.path, trainer.shards)
 
 
 def _read(path: str | Path, shard: FeatureShard | None) -> tuple[dict[str, Tensor], Mapping[str, str]]:

@@ -167,14 +167,18 @@ def train(
         state = checkpointer.load(origin, shard)
         start = state.step if state else 0
 
-        with MetricsWriter(logging if mesh.everyone.first else Logging(), start=start) as metrics:
+        # Read the held-out documents first: then nothing else runs the checkpoints while batches are read ahead.
+        validation = training_data.validation_batch()
+
+        with (
+            MetricsWriter(logging if mesh.everyone.first else Logging(), start=start) as metrics,
+            closing(training_data.batches(state.buffer if state else None)) as batches,
+        ):
             # Initialise the crosscoder with the scales of its data, or restore it.
-            batches = training_data.batches(state.buffer if state else None)
             crosscoder = config.crosscoder(origin, batches.scales, shard=shard)
             trainer = trainer_of(config, crosscoder.to(device), processes=mesh.data, precision=precision)
             if state is not None:
                 state.restore(trainer)
-            validation = training_data.validation_batch()
 
             # Train.
             with track("Training the crosscoder", config.steps, "steps") as bar, _tensor_cores(device):

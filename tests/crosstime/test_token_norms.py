@@ -15,7 +15,6 @@ import crosstime as ct
 from crosstime.activations.buffer import ActivationBuffer
 from crosstime.crosscoders.evaluate import _reconstruction
 from crosstime.errors import CrosscoderError
-from crosstime.machine.dtypes import torch_dtype
 from crosstime.report.outlier_note import outlier_note
 from crosstime.suites.token_norms import NormConcentration, is_outlier, token_norms
 from crosstime.training.checkpointing import Checkpointing
@@ -44,7 +43,7 @@ def table() -> torch.Tensor:
 def _activations_of_the_table(monkeypatch, table: torch.Tensor) -> None:
     def harvest(self: ActivationBuffer, rows: list[tuple[int, ...]], indices: list[int]) -> torch.Tensor:
         ids = torch.tensor([token for row in rows for token in row[1:]])
-        return table[ids].to(torch_dtype(self.data.buffer_dtype))
+        return self.row_format.encode(table[ids])
 
     monkeypatch.setattr(ActivationBuffer, "_harvest", harvest)
 

@@ -6,6 +6,8 @@ import torch
 from crosstime.activations.buffer import ShuffledBuffer
 from crosstime.activations.data_config import DataConfig
 from crosstime.activations.null_batches import NullBatches
+from crosstime.activations.reading import Position, Reading
+from crosstime.activations.token_rows import Share
 from crosstime.errors import CrosscoderError
 
 
@@ -22,13 +24,10 @@ class NumberedTokens(ShuffledBuffer):
             self._refill()
             self.scales = self._measure_scales()
 
-    def _read(self, n_tokens: int) -> torch.Tensor:
+    def _read(self, n_tokens: int) -> Reading:
         numbers = torch.arange(self._n_read, self._n_read + n_tokens, dtype=torch.float32)
         self._n_read += n_tokens
-        return numbers.reshape(-1, 1, 1).repeat(1, 2, 1)
-
-    def _position(self) -> tuple[int, str]:
-        return self._n_read, ""
+        return Reading(Share(numbers.reshape(-1, 1, 1).repeat(1, 2, 1)), Position(self._n_read, ""))
 
 
 def data(null: NullBatches | None) -> DataConfig:

@@ -15,7 +15,6 @@ from crosstime.activations.buffer import ActivationBuffer
 from crosstime.activations.data_config import DataConfig
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.errors import CrosscoderError
-from crosstime.machine.dtypes import torch_dtype
 from crosstime.suites.suite import Suite
 from crosstime.training.checkpointing import Checkpointing
 from crosstime.training.jumprelu_config import JumpReLUConfig
@@ -55,7 +54,7 @@ def _activations_of_a_table(monkeypatch) -> None:
 
     def harvest(self: ActivationBuffer, rows: list[tuple[int, ...]], indices: list[int]) -> torch.Tensor:
         ids = torch.tensor([token for row in rows for token in row[1:]])
-        return table[ids].to(torch_dtype(self.data.buffer_dtype))
+        return self.row_format.encode(table[ids])
 
     monkeypatch.setattr(ActivationBuffer, "_harvest", harvest)
 
@@ -173,8 +172,8 @@ def test_a_loss_that_explodes_stops_training_with_its_step_and_keeps_the_last_st
     assert same(resumed.crosscoder, train(suite, Site(0), TEXT, CONFIGS["l1"], data=DATA).crosscoder)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_a_buffer_of_half_precision_trains_and_resumes(dtype: str, suite: Suite, tmp_path, monkeypatch):
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8"])
+def test_a_buffer_of_other_precision_trains_and_resumes(dtype: str, suite: Suite, tmp_path, monkeypatch):
     state, data = tmp_path / "state.safetensors", replace(DATA, buffer_dtype=dtype)
     interrupted(suite, CONFIGS["l1"], state, monkeypatch, 9, data)
     resumed = train(suite, Site(0), TEXT, CONFIGS["l1"], data=data, checkpointing=Checkpointing(state)).crosscoder
