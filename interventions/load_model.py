@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from interventions.adapter import add_adapter, find_adapter, require_peft
 from interventions.errors import CheckpointLoadError
 from interventions.own_code import own_code_refusal, warn_of_unused_code
 from interventions.weight_names import WeightNames
@@ -41,7 +42,8 @@ def load_model(
     """Load a causal language model of which every weight comes from the checkpoint, and every weight of it is used.
 
     Args:
-        source: a folder, or a repository of the Hub.
+        source: a folder, or a repository of the Hub; that of an adapter of peft is opened on the base model that its
+            ``adapter_config.json`` names, and merged into its weights.
         revision: branch, tag or commit of the repository.
         device: where the weights go. ``meta`` compares names and shapes only, see `check_weights`.
         dtype: of the weights.
@@ -55,6 +57,12 @@ def load_model(
         >>> load_model("suites/tiny-pythia/main", device=torch.device("cpu"))  # doctest: +SKIP
     """
     name = f"{source}@{revision}" if revision else source
+    if (adapter := find_adapter(source, revision)) is not None:
+        require_peft(adapter)
+        base = load_model(
+            adapter.base, adapter.base_revision, device=device, dtype=dtype, trust_remote_code=trust_remote_code
+        )
+        return add_adapter(base, adapter)
     place: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     if (folder := expanded(source)).is_dir():
         source, place["local_files_only"] = str(folder), True

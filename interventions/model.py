@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import warnings
 from dataclasses import replace
@@ -16,19 +17,21 @@ from interventions.bare_model import BareModel, Findings
 from interventions.budget import free_memory
 from interventions.default_budget import MAX_TOKENS
 from interventions.errors import CheckpointLoadError, InterventionError, RevisionUnknownError
+from interventions.given_model import KINDS, given_model
 from interventions.load_model import load_model, read_config
 from interventions.own_code import own_code_refusal
 from interventions.prompts import Sequences
 from interventions.read_tokenizer import read_tokenizer
 from interventions.remote.probe import has_gradients, validate_remotely
 from interventions.remote.remote import Remote
+from interventions.shared_weights import with_shared_weights
 from interventions.site import Site
 from interventions.validation import continues_from_cache, continues_from_tokens, validate
 from user_input.home import expanded
 from user_input.reason import reason
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 _building = threading.Lock()
 """Held while a model is built without weights, which changes torch's default dtype for all threads."""
@@ -122,20 +125,54 @@ class Model(BareModel):
     @classmethod
     def wrap(
         cls,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
+        model: object,
+        tokenizer: PreTrainedTokenizerBase | None = None,
         name: str = "model",
         *,
         remote: Remote | str | bool | None = None,
         max_tokens: int = MAX_TOKENS,
     ) -> Model:
-        """Use a transformers model that is already in memory; `remote` may only be ``"local"``."""
+        """Use a model that is already in memory, where and as it is: also if it is quantised, or on several devices.
+
+        It is neither loaded again nor changed: training mode, `requires_grad`, hooks and the padding side of its
+        tokenizer stay as they are, because only its weights are shared (`interventions.shared_weights`).
+
+        Args:
+            model: a transformers `PreTrainedModel`, a peft `PeftModel` with its adapters, or an nnsight `LanguageModel`
+                or `TransformersModel`, which loads its weights if it has not done so.
+            tokenizer: its tokenizer; by default that of the nnsight model, or else the one of the place that the model
+                was loaded from.
+            name: for messages.
+            remote: only ``"local"``, which runs it the way a server would.
+            max_tokens: batch budget, see `Model`.
+
+        Raises:
+            InterventionError: it is no such model, has no weights, or is to run on a server.
+            CheckpointLoadError: no tokenizer is given, and none is found; or the model computes NaN or infinity.
+            ArchitectureError: its parts cannot be found or are not as expected.
+
+        Examples:
+            >>> model = Model.wrap(LanguageModel("openai-community/gpt2"))  # doctest: +SKIP
+            >>> model = Model.wrap(AutoModelForCausalLM.from_pretrained(folder, device_map="auto"))  # doctest: +SKIP
+        """
         server = Remote.of(remote)
         if server is not None and server.hosted:
             raise InterventionError(
                 f"A model in memory cannot run at {server.host}; open it by its repository instead."
             )
-        nnsight = TransformersModel(model, task="text-generation", tokenizer=tokenizer)
+        given = given_model(model)
+        if given is None:
+            raise InterventionError(f"A model in memory is {KINDS}, not a {type(model).__name__}.")
+
+        # Find its tokenizer
+        own = tokenizer or given.tokenizer
+        if own is None:
+            own = _read_tokenizer(given.model.name_or_path or name, None, trust_remote_code=False)
+
+        # On a machine with a GPU, a pipeline moves models there that are not told to stay
+        module = with_shared_weights(given.model)
+        stay = {} if hasattr(module, "hf_device_map") else {"device": module.device}
+        nnsight = TransformersModel(module, task="text-generation", tokenizer=copy.deepcopy(own), **stay)
         return cls.validated(nnsight, name, server, max_tokens)
 
     @classmethod

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interventions.adapter import find_adapter
 from interventions.errors import CheckpointLoadError
 from interventions.known_tokenizers import check_known_ids
 from interventions.own_code import own_code_refusal
@@ -42,6 +43,8 @@ def read_tokenizer(
 ) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or Hub repository; its ids are those of ``tokenizer.json``, if there is one.
 
+    An adapter of peft without a tokenizer of its own has that of its base model.
+
     Where transformers' class for it builds other rules, the tokenizer is opened from ``tokenizer.json`` with the
     special tokens of ``tokenizer_config.json`` instead.
 
@@ -61,6 +64,7 @@ def read_tokenizer(
     from transformers import AutoTokenizer
 
     name = f"{source}@{revision}" if revision else source
+    source, revision = _with_tokenizer(source, revision)
     place: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     if (folder := expanded(source)).is_dir():
         source, place["local_files_only"] = str(folder), True
@@ -106,6 +110,16 @@ def tokenizer_file(source: str, revision: str | None = None) -> Path | None:
     except OSError:
         return None
     return None if path is None else Path(path)
+
+
+def _with_tokenizer(source: str, revision: str | None) -> tuple[str, str | None]:
+    """Where the tokenizer of a place is: there, or with the base model of an adapter that has none."""
+    adapter = find_adapter(source, revision)
+    if adapter is None or tokenizer_file(source, revision) is not None:
+        return source, revision
+    if (expanded(source) / "tokenizer_config.json").is_file():
+        return source, revision
+    return adapter.base, adapter.base_revision
 
 
 def _as_in_file(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crosstime.errors import SuiteError
 from crosstime.machine.storage import is_plain_name, read_json
@@ -16,6 +16,9 @@ from crosstime.suites.hub import branches
 from crosstime.suites.revisions import RevisionName, TrainingProgress, in_training_order, training_progress
 from user_input.home import expanded
 from user_input.nearest import nearest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 INDEX = "suite.json"
 """File of a suite's folder that lists its checkpoints with their steps and tokens."""
@@ -35,6 +38,8 @@ class Checkpoint:
         tokens: number of training tokens, or None if unknown.
         source: what `from_pretrained` takes: the folder of the checkpoint, or a Hub repository id.
         hub_revision: branch, tag or commit on the Hub; None for a folder.
+        model: the model itself, if it is in memory; `source` then only describes it.
+        tokenizer: the tokenizer that came with a model in memory, if one did.
     """
 
     revision: str
@@ -42,6 +47,8 @@ class Checkpoint:
     tokens: int | None
     source: str
     hub_revision: str | None
+    model: PreTrainedModel | None = field(default=None, repr=False)
+    tokenizer: PreTrainedTokenizerBase | None = field(default=None, repr=False)
 
     @property
     def load_arguments(self) -> dict[str, Any]:
@@ -240,11 +247,11 @@ def refuse_missing_suite(source: str | os.PathLike[str]) -> None:
         SuiteError: the sentence names it.
     """
     location = os.fspath(source)
-    if not expanded(location).is_dir() and (isinstance(source, Path) or not _is_repository_id(location)):
+    if not expanded(location).is_dir() and (isinstance(source, Path) or not is_repository_id(location)):
         raise SuiteError(f"there is no folder {location}, and it is not a Hub repository id (ORG/NAME)")
 
 
-def _is_repository_id(location: str) -> bool:
+def is_repository_id(location: str) -> bool:
     """Whether a text can be a Hub repository id, rather than a path."""
     return not location.startswith((".", "/", "~")) and location.count("/") <= 1 and "\\" not in location
 

@@ -190,6 +190,10 @@ class Compute:
         """
         checkpoint = suite[revision]
         self.verify(suite)
+        if checkpoint.model is not None:
+            return interventions.Model.wrap(
+                checkpoint.model, suite.tokenizer, revision, remote=self.remote, max_tokens=self.max_tokens
+            )
         # A branch may move, so that the commit whose weights were compared with the others is the one that is opened
         commit = None if checkpoint.hub_revision is None or self.hosted else suite.weights(revision).commit
         model = interventions.Model.open(

@@ -65,11 +65,13 @@ def find_equal_weights(checkpoints: Sequence[Checkpoint], weights: Mapping[str, 
         >>> print(*find_equal_weights(points, {"step64": same, "step128": same}))
         'step64' and 'step128' have the same weights, byte for byte (model.safetensors)
     """
-    # Find the checkpoints of every file
-    owners: defaultdict[str, dict[str, WeightFile]] = defaultdict(dict)
+    # Find the checkpoints of every file; adapters of other models, or of other settings, are no equal weights
+    owners: defaultdict[tuple[str, ...], dict[str, WeightFile]] = defaultdict(dict)
     for checkpoint in checkpoints:
-        for file in weights[checkpoint.revision].files if checkpoint.revision in weights else ():
-            owners[file.digest].setdefault(checkpoint.revision, file)
+        if (known := weights.get(checkpoint.revision)) is not None:
+            base = tuple(file.digest for file in known.base)
+            for file in known.files:
+                owners[file.digest, *base].setdefault(checkpoint.revision, file)
 
     # Group equal files by the checkpoints that have them
     groups: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)

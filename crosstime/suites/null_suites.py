@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +35,10 @@ def same_checkpoint(suite: Suite, revision: str) -> Suite:
         'main'
     """
     original = suite[revision]
-    copies = [replace(checkpoint, source=original.source, hub_revision=original.hub_revision) for checkpoint in suite]
+    copies = [
+        replace(original, revision=checkpoint.revision, step=checkpoint.step, tokens=checkpoint.tokens)
+        for checkpoint in suite
+    ]
     return _with_tokenizer(replace(suite, checkpoints=tuple(copies), allow_equal_weights=True), suite)
 
 
@@ -75,7 +79,7 @@ def randomised_suite(suite: Suite, folder: Path, *, seed: int = 0, dtype: torch.
                 bar.advance()
 
     checkpoints = [
-        replace(checkpoint, source=str(folder / _folder_name(index)), hub_revision=None)
+        replace(checkpoint, source=str(folder / _folder_name(index)), hub_revision=None, model=None)
         for index, checkpoint in enumerate(suite)
     ]
     if missing := [checkpoint.source for checkpoint in checkpoints if not Path(checkpoint.source).is_dir()]:
@@ -86,13 +90,17 @@ def randomised_suite(suite: Suite, folder: Path, *, seed: int = 0, dtype: torch.
 
 def _write_randomised(suite: Suite, checkpoint: Checkpoint, folder: Path, *, seed: int, dtype: torch.dtype) -> None:
     """Write one checkpoint with re-randomised weights, and the tokenizer of the suite."""
-    model = load_model(
-        checkpoint.source,
-        checkpoint.hub_revision,
-        device=torch.device("cpu"),
-        dtype=dtype,
-        trust_remote_code=suite.trust_remote_code,
-    )
+    if checkpoint.model is not None:
+        model = copy.deepcopy(checkpoint.model)
+        torch.nn.Module.to(model, dtype)
+    else:
+        model = load_model(
+            checkpoint.source,
+            checkpoint.hub_revision,
+            device=torch.device("cpu"),
+            dtype=dtype,
+            trust_remote_code=suite.trust_remote_code,
+        )
     with torch.no_grad():
         for name, weight in model.named_parameters():
             weight.copy_(_randomised(weight, f"{seed} {name}"))

@@ -9,6 +9,7 @@ from huggingface_hub.errors import StrictDataclassError
 
 from crosstime.errors import SuiteError
 from crosstime.suites.checkpoints import Checkpoint
+from interventions.adapter import Adapter, find_adapter, require_peft
 from interventions.errors import CheckpointLoadError
 from interventions.own_code import own_code_refusal
 from interventions.read_tokenizer import read_tokenizer as open_tokenizer
@@ -33,19 +34,48 @@ _UNREADABLE = (
 
 
 def read_config(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> PretrainedConfig:
-    """The model configuration of a checkpoint.
+    """The model configuration of a checkpoint; that of its base model for an adapter.
 
     Raises:
         SuiteError: it cannot be read, or needs Python code of its own that is not allowed.
     """
     from transformers import AutoConfig
 
+    if checkpoint.model is not None:
+        return checkpoint.model.config
+    if (adapter := adapter_of(checkpoint)) is not None:
+        return read_config(base_of(checkpoint, adapter), trust_remote_code=trust_remote_code)
     arguments = checkpoint.load_arguments | {"trust_remote_code": trust_remote_code}
     try:
         return AutoConfig.from_pretrained(checkpoint.source, **arguments)
     except _UNREADABLE as error:
         refusal = own_code_refusal(f"revision {checkpoint.revision!r} of {checkpoint.source}", error)
         raise SuiteError(refusal or _message("configuration", checkpoint, error)) from error
+
+
+def adapter_of(checkpoint: Checkpoint) -> Adapter | None:
+    """The adapter that a checkpoint is; None for a whole model.
+
+    Raises:
+        SuiteError: the configuration of the adapter cannot be used, or peft is not installed.
+    """
+    if checkpoint.model is not None:
+        return None
+    try:
+        adapter = find_adapter(checkpoint.source, checkpoint.hub_revision)
+        if adapter is not None:
+            require_peft(adapter)
+    except CheckpointLoadError as error:
+        raise SuiteError(f"cannot use revision {checkpoint.revision!r}: {reason(error)}") from error
+    return adapter
+
+
+def base_of(checkpoint: Checkpoint, adapter: Adapter) -> Checkpoint:
+    """The base model of the adapter that a checkpoint is, in the form of a checkpoint of the same name."""
+    folder = expanded(adapter.base)
+    if folder.is_dir():
+        return Checkpoint(checkpoint.revision, None, None, str(folder), None)
+    return Checkpoint(checkpoint.revision, None, None, adapter.base, adapter.base_revision or "main")
 
 
 def read_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:

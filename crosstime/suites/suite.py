@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from crosstime.suites.checkpoints import (
 )
 from crosstime.suites.equal_weights import EqualWeights, find_equal_weights
 from crosstime.suites.fingerprint import checkpoint_content, tokenizer_hash
+from crosstime.suites.named_models import named_models
 from crosstime.suites.pretrained import (
     check_weight_names,
     read_config,
@@ -31,6 +33,7 @@ from crosstime.suites.pretrained import (
     tokenizer_checkpoint,
     tokenizer_digest,
 )
+from crosstime.suites.shared_tokenizer import shared_tokenizer
 from crosstime.suites.text_start import check_text_start, start_tokens
 from crosstime.suites.verify import (
     SHAPE,
@@ -38,6 +41,7 @@ from crosstime.suites.verify import (
     refuse_equal_weights,
     refuse_other_shapes,
     refuse_problems,
+    refuse_small_vocabulary,
     unavailable,
 )
 from crosstime.suites.weights import Weights, folder_state, has_weights, read_weights
@@ -45,7 +49,7 @@ from user_input.home import expanded
 
 if TYPE_CHECKING:
     import pandas as pd
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, repr=False)
@@ -63,6 +67,7 @@ class Suite(Shown):
         trust_remote_code: whether Python code that the checkpoints bring is run; results record it.
         text_start: how documents of text begin: as the tokenizer begins a text, or with nothing, its BOS or its EOS
             token; see `crosstime.suites.text_start`.
+        ordered: whether the checkpoints are points of one training in order, rather than models side by side (`of`).
 
     Examples:
         >>> suite = Suite.open("EleutherAI/pythia-1b", ["step512", "step4000", "main"])
@@ -72,10 +77,11 @@ class Suite(Shown):
 
     name: str
     checkpoints: tuple[Checkpoint, ...]
-    tokenizer_source: str | None = None
+    tokenizer_source: str | PreTrainedTokenizerBase | None = None
     allow_equal_weights: bool = False
     trust_remote_code: bool = False
     text_start: str = "tokenizer"
+    ordered: bool = True
 
     def __post_init__(self) -> None:
         check_text_start(self.text_start)
@@ -158,6 +164,57 @@ class Suite(Shown):
             name or default_name, checkpoints, tokenizer_source, allow_equal_weights, trust_remote_code, text_start
         )
 
+    @classmethod
+    def of(
+        cls,
+        models: Mapping[str, str | os.PathLike[str] | PreTrainedModel],
+        *,
+        name: str | None = None,
+        tokenizer: str | os.PathLike[str] | PreTrainedTokenizerBase | None = None,
+        allow_equal_weights: bool = False,
+        trust_remote_code: bool = False,
+        text_start: str = "tokenizer",
+    ) -> Suite:
+        """A suite of models side by side, such as a base and a chat model, under names of your own.
+
+        The models have the same architecture and sizes. Their vocabularies may differ by added tokens, such as those of
+        a chat template: every text is then tokenized once, with the tokens that all share. Nothing about the suite
+        depends on an order: the report speaks of models, and a feature is specific to some of them or shared, rather
+        than emerging.
+
+        Args:
+            models: for each name a folder, a repository ``ORG/NAME`` or ``ORG/NAME@REVISION``, the folder or repository
+                of a peft adapter, which is opened on the base model that its ``adapter_config.json`` names, or a model
+                in memory: a `PreTrainedModel`, a `PeftModel`, or an nnsight `LanguageModel`. A model in memory is
+                neither loaded again nor changed, and runs where and in the dtype in which it is.
+            name: name of the suite; by default the names of the models.
+            tokenizer: folder, repository id or tokenizer, instead of those of the models. Without it, models in memory
+                are read with the tokenizer of the others.
+            allow_equal_weights: accept two models with the same weights, which `verify` refuses otherwise.
+            trust_remote_code: run the Python code that the models bring.
+            text_start: see `open`.
+
+        Raises:
+            SuiteError: there is no model, one is neither of these, or a name cannot be used.
+            InterventionError: a model in memory cannot be used.
+
+        Examples:
+            >>> suite = Suite.of({"base": "EleutherAI/pythia-160m", "chat": "ORG/pythia-160m-chat@main"})
+            >>> suite.revisions
+            ('base', 'chat')
+        """
+        checkpoints = named_models(models)
+        source = os.fspath(tokenizer) if isinstance(tokenizer, str | os.PathLike) else tokenizer
+        return cls(
+            name or " ".join(models),
+            checkpoints,
+            source,
+            allow_equal_weights,
+            trust_remote_code,
+            text_start,
+            ordered=False,
+        )
+
     @property
     def revisions(self) -> tuple[str, ...]:
         """The names of the checkpoints, in order."""
@@ -165,7 +222,8 @@ class Suite(Shown):
 
     def headline(self) -> str:
         """The name of the suite and its checkpoints."""
-        return f"{self.name}, {len(self)} checkpoints: {', '.join(self.revisions)}"
+        noun = "checkpoints" if self.ordered else "models"
+        return f"{self.name}, {len(self)} {noun}: {', '.join(self.revisions)}"
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Step, tokens and source of each checkpoint; no file is read for this."""
@@ -265,11 +323,16 @@ class Suite(Shown):
         configs = {revision: self.config(revision) for revision in self.revisions}
         refuse_other_shapes(configs, SHAPE, self.name)
         _ = self.tokenizer
-        refuse_other_shapes(configs, VOCABULARY, self.name)
+        if self.ordered:
+            refuse_other_shapes(configs, VOCABULARY, self.name)
+        else:
+            refuse_small_vocabulary(configs, self.tokenizer, self.name)
 
         # Compare weights
         if not self.allow_equal_weights:
-            refuse_equal_weights(self.equal_weights(), self.name, distinct=distinct)
+            # A model that was trained further may have kept a shard of the one that it was made from
+            groups = [group for group in self.equal_weights() if self.ordered or group.complete]
+            refuse_equal_weights(groups, self.name, distinct=distinct)
         self._verified.add(state)
 
     @property
@@ -295,16 +358,19 @@ class Suite(Shown):
         """The tokenizer of the suite, which pads on the left and has a pad token (EOS if it had none).
 
         The tokenizer of every checkpoint is compared with that of the first by `tokenizer_hash`, since a prompt must be
-        the same tokens for all of them. A tokenizer that was named on opening is taken as it is.
+        the same tokens for all of them; the tokens of models side by side are those that all of them share
+        (`shared_tokenizer`). A tokenizer that was named on opening is taken as it is.
 
         Raises:
             SuiteError: a tokenizer is missing or differs (the message names both revisions), or has no EOS token.
         """
         # Read it
-        if self.tokenizer_source is not None:
+        if isinstance(self.tokenizer_source, str):
             tokenizer = read_tokenizer(
                 tokenizer_checkpoint(self.tokenizer_source), trust_remote_code=self.trust_remote_code
             )
+        elif self.tokenizer_source is not None:
+            tokenizer = copy.deepcopy(self.tokenizer_source)
         else:
             tokenizer = self._common_tokenizer()
 
@@ -341,7 +407,7 @@ class Suite(Shown):
             weights = self._weights[checkpoint.revision]
             if isinstance(weights, SuiteError) and has_weights(checkpoint):
                 raise SuiteError(str(weights))
-            files = () if isinstance(weights, SuiteError) else weights.files
+            files = () if isinstance(weights, SuiteError) else (*weights.files, *weights.base)
             digest.update(checkpoint_content(checkpoint, self.config(checkpoint.revision), files))
         return digest.hexdigest()[:16]
 
@@ -376,7 +442,7 @@ class Suite(Shown):
         for revision in self.revisions:
             weights = self._weights[revision]
             problem = str(weights) if isinstance(weights, SuiteError) else unavailable(revision, weights)
-            if problem is None and isinstance(weights, Weights) and all(file.path for file in weights.files):
+            if problem is None and isinstance(weights, Weights) and weights.here:
                 problem = self._mismatch(revision)
             if problem is not None:
                 problems.append(problem)
@@ -384,6 +450,8 @@ class Suite(Shown):
 
     def _mismatch(self, revision: str) -> str | None:
         """What names and shapes of a checkpoint's weights on this machine say against its configuration."""
+        if self[revision].model is not None:
+            return None
         try:
             check_weight_names(self[revision], trust_remote_code=self.trust_remote_code)
         except SuiteError as error:
@@ -411,7 +479,9 @@ class Suite(Shown):
             self._folder_states[checkpoint.revision] = states[checkpoint.revision]
 
     def _common_tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer of the first checkpoint, compared with all others."""
+        """The tokenizer of the first checkpoint, compared with all others; or what models side by side share."""
+        if not self.ordered:
+            return self._tokenizer_of_models()
         first, *later = self.checkpoints
         tokenizer = read_tokenizer(first, trust_remote_code=self.trust_remote_code)
         expected, digest = tokenizer_hash(tokenizer), tokenizer_digest(first)
@@ -421,11 +491,39 @@ class Suite(Shown):
                 continue
             other = read_tokenizer(checkpoint, trust_remote_code=self.trust_remote_code)
             if tokenizer_hash(other) != expected:
-                raise SuiteError(
-                    f"the tokenizers of revisions {first.revision!r} and {checkpoint.revision!r} of suite "
-                    f"{self.name!r} differ: one suite needs one tokenizer, given as tokenizer=..."
-                )
+                raise self._other_tokenizer(first.revision, checkpoint.revision)
         return tokenizer
+
+    def _tokenizer_of_models(self) -> PreTrainedTokenizerBase:
+        """The tokenizer that models side by side share; one in memory that brings none takes that of the others."""
+        # Read them
+        tokenizers: dict[str, PreTrainedTokenizerBase] = {}
+        for checkpoint in self.checkpoints:
+            if checkpoint.tokenizer is not None:
+                tokenizers[checkpoint.revision] = copy.deepcopy(checkpoint.tokenizer)
+            elif checkpoint.model is None:
+                tokenizers[checkpoint.revision] = read_tokenizer(checkpoint, trust_remote_code=self.trust_remote_code)
+        origins = {model.revision: model.model.name_or_path for model in self.checkpoints if model.model is not None}
+        for revision, origin in {} if tokenizers else origins.items():
+            if not origin:
+                raise SuiteError(f"model {revision!r} is in memory, and its tokenizer is unknown: give tokenizer=...")
+            tokenizers[revision] = read_tokenizer(
+                replace(tokenizer_checkpoint(origin), revision=revision), trust_remote_code=self.trust_remote_code
+            )
+
+        # Find what they share
+        shared = shared_tokenizer(list(tokenizers.values()))
+        if isinstance(shared, int):
+            names = list(tokenizers)
+            raise self._other_tokenizer(names[0], names[shared])
+        return shared
+
+    def _other_tokenizer(self, first: str, other: str) -> SuiteError:
+        """The error about two tokenizers that differ."""
+        return SuiteError(
+            f"the tokenizers of revisions {first!r} and {other!r} of suite {self.name!r} differ: one suite needs one "
+            "tokenizer, given as tokenizer=..."
+        )
 
     def _common_value(self, attribute: str, label: str) -> int:
         """A number in the configurations that must be the same at every checkpoint."""

@@ -11,7 +11,7 @@ from crosstime.suites.equal_weights import EqualWeights, message_about
 from crosstime.suites.weights import Weights
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 SHAPE = {"model_type": "the type of model", "hidden_size": "d_model", "num_hidden_layers": "the number of layers"}
 """Attributes of a configuration that all checkpoints share, and what they are called in messages."""
@@ -69,6 +69,29 @@ def refuse_other_shapes(configs: Mapping[str, PretrainedConfig], attributes: Map
                     f"{label} differs between revisions of suite {suite!r}: {values[0]} at {first!r}, {values[1]} at "
                     f"{revision!r}"
                 )
+
+
+def refuse_small_vocabulary(
+    configs: Mapping[str, PretrainedConfig], tokenizer: PreTrainedTokenizerBase, suite: str
+) -> None:
+    """Refuse a model whose vocabulary is smaller than others' and has not all tokens of the tokenizer they share.
+
+    Args:
+        configs: configurations by name of the model.
+        tokenizer: the tokenizer of the suite.
+        suite: name of the suite.
+
+    Raises:
+        SuiteError: names the model and both numbers.
+    """
+    sizes = {name: int(_attribute(config, "vocab_size")) for name, config in configs.items()}
+    largest = max(tokenizer.get_vocab().values())
+    smallest = min(sizes, key=lambda name: sizes[name])
+    if len(set(sizes.values())) > 1 and largest >= sizes[smallest]:
+        raise SuiteError(
+            f"the tokenizer of suite {suite!r} has token {largest}, but model {smallest!r} has only {sizes[smallest]} "
+            "tokens: give the tokenizer with the smaller vocabulary as tokenizer=..."
+        )
 
 
 def refuse_equal_weights(groups: Sequence[EqualWeights], suite: str, *, distinct: bool) -> None:

@@ -14,8 +14,9 @@ def weight_table(suite: Suite) -> pd.DataFrame:
     """The weight files of every checkpoint of a suite; those on a server, about which nothing is known, are left out.
 
     Returns:
-        One row for each file: revision, file, digest (SHA-256, see `crosstime.suites.weights.WeightFile`), commit of
-        the Hub repository, and equal_to, the other revisions that have the same file.
+        One row for each file, also of the base model of an adapter: revision, file, digest (SHA-256, see
+        `crosstime.suites.weights.WeightFile`), commit of the Hub repository, and equal_to, the other revisions that
+        have the same file.
 
     Examples:
         >>> weight_table(suite)  # doctest: +SKIP
@@ -31,7 +32,7 @@ def weight_table(suite: Suite) -> pd.DataFrame:
     # Find equal files
     owners: dict[str, list[str]] = {}
     for revision, known in weights.items():
-        for file in known.files:
+        for file in (*known.files, *known.base):
             owners.setdefault(file.digest, []).append(revision)
 
     # One row for each file
@@ -44,6 +45,6 @@ def weight_table(suite: Suite) -> pd.DataFrame:
             "equal_to": ", ".join(name for name in dict.fromkeys(owners[file.digest]) if name != revision),
         }
         for revision, known in weights.items()
-        for file in known.files
+        for file in (*known.files, *known.base)
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from importlib.util import find_spec
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from crosstime.errors import RunError, SuiteError
@@ -13,7 +13,11 @@ from crosstime.machine.file_digests import file_digests
 from crosstime.machine.storage import read_json
 from crosstime.suites.checkpoints import Checkpoint
 from crosstime.suites.hub_files import HubFiles, hub_files
+from crosstime.suites.model_digest import digest_of, state_of
+from crosstime.suites.pretrained import adapter_of, base_of
 from crosstime.suites.weight_format import UnusableWeightsError, check_weight_file
+from interventions.adapter import CONFIG, Adapter
+from interventions.adapter import WEIGHTS as ADAPTERS
 from user_input.home import expanded
 from user_input.reason import reason
 
@@ -24,7 +28,6 @@ CANDIDATES = (
     "pytorch_model.bin.index.json",
 )
 """What transformers looks for, in this order; it loads the first, or the shards that the first lists."""
-ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
 _REQUESTS = 8
 """Repositories that are asked for their files at the same time."""
 
@@ -53,11 +56,19 @@ class Weights:
         files: the files, in the order of their names.
         commit: the commit of the Hub repository that they belong to; None for a folder.
         unreachable: why files that are not here cannot be downloaded; empty if they can.
+        base: the files of the model that the files are an adapter of, and the configuration of the adapter; none for a
+            whole model.
     """
 
     files: tuple[WeightFile, ...]
     commit: str | None
     unreachable: str = ""
+    base: tuple[WeightFile, ...] = ()
+
+    @property
+    def here(self) -> bool:
+        """Whether all files are on this machine."""
+        return all(file.path for file in (*self.files, *self.base))
 
 
 @dataclass(frozen=True)
@@ -87,7 +98,14 @@ def read_weights(checkpoints: Sequence[tuple[Checkpoint, object]]) -> list[Weigh
     Args:
         checkpoints: each with the name of its weight file, for a configuration that has ``transformers_weights``.
     """
-    # List the files
+    # List the files; those of the base models of adapters stand behind all others
+    adapters: dict[int, Adapter] = {}
+    for index, (checkpoint, _) in enumerate(checkpoints):
+        if (adapter := adapter_of(checkpoint)) is not None:
+            adapters[index] = adapter
+    count = len(checkpoints)
+    bases = [base_of(checkpoints[index][0], adapter) for index, adapter in adapters.items()]
+    checkpoints = [*checkpoints, *((base, None) for base in bases)]
     pool = ThreadPoolExecutor(max(1, min(_REQUESTS, len(checkpoints))))
     try:
         listings = list(pool.map(lambda item: _list(*item), checkpoints))
@@ -108,11 +126,25 @@ def read_weights(checkpoints: Sequence[tuple[Checkpoint, object]]) -> list[Weigh
         raise SuiteError(f"cannot read the weights {error.filename}: {error.strerror}") from error
 
     # Join both
-    return [listing if isinstance(listing, SuiteError) else listing.weights(digests) for listing in listings]
+    weights = [listing if isinstance(listing, SuiteError) else listing.weights(digests) for listing in listings]
+    for index, base_weights in zip(adapters, weights[count:], strict=True):
+        own = weights[index]
+        if isinstance(own, Weights) and isinstance(base_weights, Weights):
+            path = adapters[index].config
+            config = WeightFile(CONFIG, hashlib.sha256(path.read_bytes()).hexdigest(), path)
+            weights[index] = replace(own, base=(config, *base_weights.files))
+        elif isinstance(own, Weights):
+            weights[index] = base_weights
+    return weights[:count]
 
 
 def folder_state(checkpoint: Checkpoint) -> tuple[tuple[str | int, ...], ...]:
-    """What changes when a file in the folder of a checkpoint is written or replaced; empty for one on the Hub."""
+    """What changes when a file in the folder of a checkpoint is written or replaced; empty for one on the Hub.
+
+    For a model in memory it is what changes when a weight is.
+    """
+    if checkpoint.model is not None:
+        return state_of(checkpoint.model)
     if checkpoint.hub_revision is not None:
         return ()
     states: list[tuple[str | int, ...]] = []
@@ -128,7 +160,9 @@ def folder_state(checkpoint: Checkpoint) -> tuple[tuple[str | int, ...], ...]:
 
 
 def has_weights(checkpoint: Checkpoint) -> bool:
-    """Whether a checkpoint has weight files, whole or not; one on the Hub is taken to have them."""
+    """Whether a checkpoint has weights, whole or not; one on the Hub is taken to have them."""
+    if checkpoint.model is not None:
+        return True
     folder = expanded(checkpoint.source)
     return checkpoint.hub_revision is not None or any((folder / name).exists() for name in (*CANDIDATES, *ADAPTERS))
 
@@ -136,6 +170,8 @@ def has_weights(checkpoint: Checkpoint) -> bool:
 def _list(checkpoint: Checkpoint, explicit: object) -> _Listing | SuiteError:
     """The weight files of a checkpoint, checked as far as they are on this machine."""
     revision, where = checkpoint.revision, checkpoint.source
+    if checkpoint.model is not None:
+        return _Listing({"(in memory)": (None, digest_of(checkpoint.model))}, None)
     if checkpoint.hub_revision is not None:
         where = f"{where}@{checkpoint.hub_revision} on the Hub"
     try:
@@ -158,7 +194,7 @@ def _list_folder(folder: Path, explicit: object) -> _Listing:
 def _list_repository(files: HubFiles, explicit: object) -> _Listing:
     # A cache that holds only configuration and tokenizer still tells the commit
     candidates = CANDIDATES if explicit is None else (_inside(explicit, "config.json"),)
-    if files.listed is None and not any(name in files for name in candidates):
+    if files.listed is None and not any(name in files for name in (*candidates, *ADAPTERS)):
         return _Listing({candidates[0]: (None, None)}, files.commit, files.unreachable)
 
     try:
@@ -199,9 +235,7 @@ def _weight_names(has: Callable[[str], bool], locate: Callable[[str], Path], exp
             )
 
     # Add an adapter, which peft lays over them
-    adapters = [name for name in ADAPTERS if has(name)][:1] if has("adapter_config.json") else []
-    if not names and adapters and find_spec("peft") is None:
-        raise UnusableWeightsError(f"there is only an adapter ({adapters[0]}), which needs the package peft")
+    adapters = [name for name in ADAPTERS if has(name)][:1] if has(CONFIG) else []
     if not names and not adapters:
         raise UnusableWeightsError(f"there are no weights: it has none of {', '.join(candidates)}")
     return names + adapters

@@ -50,8 +50,12 @@ def test_the_length_of_the_tuple_that_a_block_returns_is_recognized(tiny, archit
 def test_parameters_never_require_grad_and_dropout_is_off(tokenizer, module_of):
     module = module_of("gpt2").train()
     model = Model.wrap(module, tokenizer)
-    assert not any(weight.requires_grad for weight in module.parameters())
+    assert not any(weight.requires_grad for weight in model.module.parameters())
     assert not model.module.training
+    # The caller's own model stays as it was
+    assert all(weight.requires_grad for weight in module.parameters())
+    assert module.training
+    assert not any("forward" in vars(part) for part in module.modules())
 
 
 def test_a_saved_checkpoint_opens_to_the_same_logits(tmp_path, tiny, module_of, tokenizer):
