@@ -38,6 +38,10 @@ Forced = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Only show what it would cost, and whether this machine can hold it.")
 ]
+ProcessCount = Annotated[
+    int | None,
+    typer.Option("--processes", min=1, help="With --dry-run: how many processes of torchrun train together."),
+]
 INTERRUPTED = 130
 
 
@@ -48,6 +52,7 @@ def run(
     force: Forced = None,
     dry_run: DryRun = False,
     estimator: EstimatorName = None,
+    processes: ProcessCount = None,
 ) -> None:
     """Run a recipe: train a crosscoder, attribute tasks to its features, ablate them, and write a report.
 
@@ -63,20 +68,24 @@ def run(
         runs,
         force=force or [],
         dry_run=dry_run,
+        processes=processes,
     )
 
 
-def execute(recipe: Recipe, runs: Path, *, force: list[str], dry_run: bool) -> None:
+def execute(recipe: Recipe, runs: Path, *, force: list[str], dry_run: bool, processes: int | None = None) -> None:
     """Run a recipe with progress on standard error and its results on standard output."""
     from rich.console import Console
     from rich.text import Text
 
+    from crosstime.errors import RunError
     from crosstime.runs.stages.names import refuse_unknown
 
     refuse_unknown(force)
     if dry_run:
-        print_plan(recipe, runs, Console())
+        print_plan(recipe, runs, Console(), processes)
         return
+    if processes is not None:
+        raise RunError("--processes is for --dry-run: torchrun --nproc-per-node N starts a run in N processes")
     from crosstime.runs.run import run as run_recipe
 
     started = time.perf_counter()
@@ -108,7 +117,7 @@ def print_result(result: RunResult, console: Console, seconds: float) -> None:
     print_line(console, f"\n{seconds:.0f} s. The report: {result.report}")
 
 
-def print_plan(recipe: Recipe, runs: Path, console: Console) -> None:
+def print_plan(recipe: Recipe, runs: Path, console: Console, processes: int | None = None) -> None:
     """Print what a recipe would cost on this machine; exit code 1 if the machine cannot hold it."""
     from rich.table import Table
 
@@ -119,7 +128,7 @@ def print_plan(recipe: Recipe, runs: Path, console: Console) -> None:
 
     # Measure the machine, and compute the costs
     machine = Machine.here(recipe.compute.torch_device, runs)
-    estimate = plan(recipe, machine)
+    estimate = plan(recipe, machine, processes)
     rates = f"{machine.flops / 1e9:,.0f} GFLOP/s, {machine.bandwidth / 1e9:,.0f} GB/s"
     console.print(f"{recipe.name} on {machine.device} ({machine.name}, {rates})", markup=False, highlight=False)
 
@@ -133,6 +142,9 @@ def print_plan(recipe: Recipe, runs: Path, console: Console) -> None:
         seconds = in_time(*estimate.seconds(cost)) if cost.flops else "-"
         table.add_row(cost.stage, cost.what, f"{cost.flops:.2g}", in_bytes(cost.memory), in_bytes(cost.disk), seconds)
     console.print(table)
+
+    for sentence in estimate.training.sentences():
+        print_line(console, sentence)
 
     # The sum, and what the machine lacks
     disk, memory = in_bytes(sum(cost.disk for cost in estimate.costs)), in_bytes(estimate.host_memory)

@@ -229,6 +229,16 @@ def join_processes(device: torch.device) -> Processes:
     return Processes(dist.get_rank(), dist.get_world_size())
 
 
+def processes_here() -> int:
+    """Number of processes that ``torchrun`` started on this machine.
+
+    Examples:
+        >>> processes_here()
+        1
+    """
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def local_device(device: torch.device) -> torch.device:
     """The GPU of this process if ``torchrun`` started one process per GPU; otherwise `device` itself."""
     if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:

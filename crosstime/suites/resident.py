@@ -15,12 +15,12 @@ training that refills its buffer every few hundred steps would open every checkp
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TypeVar
 
 from crosstime.machine.memory import free_memory
+from crosstime.machine.processes import processes_here
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
 from interventions import Model
@@ -124,16 +124,26 @@ class ResidentCheckpoints:
         """How many of `count` checkpoints of a model's size stay open."""
         if self._n_stay is None:
             assert self._budget is not None
-            n_fitting = int(self._budget // max(1, model_bytes(model)))
-            self._n_stay = count if n_fitting >= count else max(0, n_fitting - 1)
+            self._n_stay = n_staying(self._budget, model_bytes(model), count)
         return self._n_stay
 
     def _measure_budget(self) -> float:
         if self.compute.resident_gb is not None:
             return self.compute.resident_gb * 1e9
         device = self.compute.torch_device
-        n_sharing = 1 if device.type == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        n_sharing = 1 if device.type == "cuda" else processes_here()
         return max(0.0, free_memory(device) / n_sharing - self._reserved) / _SHARE
+
+
+def n_staying(budget: float | int, n_bytes: float | int, count: int) -> int:
+    """How many of `count` checkpoints of a size stay open within a budget: all, or those that fit beside one more.
+
+    Examples:
+        >>> n_staying(10, 2, 5), n_staying(9, 2, 5), n_staying(1, 2, 5)
+        (5, 3, 0)
+    """
+    n_fitting = int(budget // max(1, n_bytes))
+    return count if n_fitting >= count else max(0, n_fitting - 1)
 
 
 def model_bytes(model: Model) -> int:

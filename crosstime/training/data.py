@@ -13,6 +13,7 @@ from crosstime.activations.row_format import RowFormat
 from crosstime.activations.store import ActivationStore
 from crosstime.errors import CrosscoderError
 from crosstime.machine.mesh import NO_MESH, Mesh
+from crosstime.machine.processes import processes_here
 from crosstime.machine.progress import track
 from crosstime.suites.check_length import check_length
 from crosstime.suites.compute import Compute
@@ -68,9 +69,9 @@ class TrainingData:
     def checkpoints(self) -> ResidentCheckpoints:
         """The checkpoints, of which those that fit in memory stay open from one filling of the buffer to the next."""
         config, compute = self.config, self.compute
-        # Half of the buffer is there twice while it is filled
+        # The buffer is there twice while it is filled, once for all processes of this machine
         row_bytes = RowFormat(config.buffer_dtype).row_bytes(self.suite.d_model)
-        buffer = 3 * config.buffer_tokens * len(self.suite) * row_bytes // 2
+        buffer = 2 * config.buffer_tokens * len(self.suite) * row_bytes // processes_here()
         reserved = self.reserved + (buffer if compute.torch_device.type == "cpu" else 0)
         return ResidentCheckpoints(compute, self.suite, reserved=reserved)
 

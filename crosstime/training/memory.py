@@ -11,15 +11,41 @@ from crosstime.training.trainer_config import TrainerConfig
 BYTES_PER_WEIGHT = 16
 """Bytes of a float32 weight in training: itself, its gradient, and the two moments of Adam."""
 
+FLOAT_BYTES = 4
+
 
 def training_bytes(n_features: int, n_checkpoints: int, d_model: int) -> int:
-    """Bytes of encoder and decoder in training, ``16 x 2 C D F``; batches and the buffer come on top.
+    """Bytes of encoder and decoder in training, ``16 x 2 C D F``; see `batch_bytes` for batches.
 
     Examples:
         >>> training_bytes(16_384, 3, 2_048)
         3221225472
     """
     return BYTES_PER_WEIGHT * 2 * n_checkpoints * d_model * n_features
+
+
+def batch_bytes(
+    config: TrainerConfig, n_checkpoints: int, d_model: int, rows: float | int, feature_shards: int = 1
+) -> float:
+    """Bytes of a batch in a step: its codes and activations, with their gradients.
+
+    ::
+
+        4 bytes x rows x (4 F / R + 8 C D)      with a gate per checkpoint, 6 C F / R in place of 4 F / R
+
+    Args:
+        config: kind and size of the dictionary.
+        n_checkpoints, d_model: C and D.
+        rows: rows of the batch that a process takes.
+        feature_shards: R.
+
+    Examples:
+        >>> from crosstime.training.l1_config import L1Config
+        >>> batch_bytes(L1Config(n_features=16_384), 3, 2_048, rows=4_096)
+        1879048192.0
+    """
+    codes = 6 * n_checkpoints if config.activation().gate_per_checkpoint else 4
+    return FLOAT_BYTES * rows * (codes * config.n_features / feature_shards + 8 * n_checkpoints * d_model)
 
 
 def refuse_too_large(

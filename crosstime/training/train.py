@@ -29,7 +29,7 @@ from crosstime.training.checkpointing import Checkpointing
 from crosstime.training.data import TrainingData
 from crosstime.training.loggers import Logging, MetricsWriter
 from crosstime.training.loop import run_loop
-from crosstime.training.memory import refuse_too_large, training_bytes
+from crosstime.training.memory import batch_bytes, refuse_too_large, training_bytes
 from crosstime.training.resume import Checkpointer
 from crosstime.training.trainer_config import TrainerConfig
 from crosstime.training.trainer_of import trainer_of
@@ -140,7 +140,8 @@ def train(
         limit=config.steps * data.batch_size,
         compute=replace(compute, device=str(device)),
         mesh=mesh,
-        reserved=training_bytes(config.n_features // compute.feature_shards, len(suite), suite.d_model),
+        reserved=training_bytes(config.n_features // compute.feature_shards, len(suite), suite.d_model)
+        + int(batch_bytes(config, len(suite), suite.d_model, data.batch_size / mesh.data.size, mesh.features.size)),
     )
     settings = {**_settings(config, data), **allowances(suite)}
     if text_start := (corpus if isinstance(corpus, ActivationStore) else suite).start_tokens:

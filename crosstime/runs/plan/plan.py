@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from crosstime.machine.memory import in_bytes
+from crosstime.machine.mesh import refuse_uneven
+from crosstime.machine.processes import Processes
 from crosstime.runs.check import refuse_broken
 from crosstime.runs.plan.machine import Machine
 from crosstime.runs.plan.model_size import ModelSize, model_size
 from crosstime.runs.plan.sizes import Sizes
+from crosstime.runs.plan.training import TrainingPlan
 from crosstime.runs.plan.work import Cost, Number, Work
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.stages.registry import stages_of
@@ -30,6 +33,7 @@ class Plan:
         host_memory: bytes of main memory at once, libraries and buffer of activations included.
         size: size of the model.
         machine: the machine.
+        training: what each process of the training holds and exchanges.
         objections: reasons why this machine cannot hold it; empty if it can.
     """
 
@@ -37,6 +41,7 @@ class Plan:
     host_memory: Number
     size: ModelSize
     machine: Machine
+    training: TrainingPlan
     objections: tuple[str, ...]
 
     def seconds(self, *costs: Cost) -> tuple[Number, Number]:
@@ -49,7 +54,7 @@ class Plan:
         return least, UNCERTAINTY * least
 
 
-def plan(recipe: Recipe, machine: Machine) -> Plan:
+def plan(recipe: Recipe, machine: Machine, processes: int | None = None) -> Plan:
     """Compute what a recipe costs on a machine, from the sizes in it.
 
     The large parts::
@@ -63,9 +68,11 @@ def plan(recipe: Recipe, machine: Machine) -> Plan:
 
     Args:
         recipe: the recipe.
-        machine: the machine, such as `Machine.here`.
+        machine: the machine, such as `Machine.here`; with several GPUs, `device_memory` is that of each.
+        processes: processes that train together; None for as many as the crosscoder has feature shards.
 
     Raises:
+        ProcessError: the number of processes is not a multiple of the number of feature shards.
         RecipeError: the model's size is not known.
         SuiteError: a checkpoint is known to be damaged.
         SiteError: the model does not have the layer.
@@ -78,10 +85,13 @@ def plan(recipe: Recipe, machine: Machine) -> Plan:
     refuse_broken(recipe)
     size = model_size(recipe.suite)
     layer = Site.parse(recipe.compare.site).resolve(size.n_layers).layer
-    sizes = Sizes(recipe, size, layer, gpu=machine.device != "cpu")
+    processes = processes or recipe.compute.feature_shards
+    refuse_uneven(Processes(size=processes), recipe.compute.feature_shards)
+    sizes = Sizes(recipe, size, layer, machine.memory, gpu=machine.device != "cpu", processes=processes)
     costs = tuple(stage.cost(sizes) for stage in stages_of(recipe))
     host = LIBRARIES[machine.device] + max(cost.host for cost in costs)
-    return Plan(costs, host, size, machine, tuple(_objections(costs, host, machine)))
+    training = TrainingPlan.of(sizes, machine.device_memory)
+    return Plan(costs, host, size, machine, training, tuple(_objections(costs, host, machine)))
 
 
 def _seconds(work: Work, machine: Machine) -> Number:
@@ -112,8 +122,15 @@ def in_time(least: Number, most: Number) -> str:
     Examples:
         >>> in_time(1800, 7200)
         '0.5 to 2 h'
+        >>> in_time(86_400 * 350, 86_400 * 1400)
+        '350 to 1,400 days'
     """
     for unit, scale in (("days", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
         if most >= 2 * scale or (unit != "days" and most >= scale):
-            return f"{least / scale:.2g} to {most / scale:.2g} {unit}"
-    return f"{least:.2g} to {most:.2g} s"
+            return f"{_two_digits(least / scale)} to {_two_digits(most / scale)} {unit}"
+    return f"{_two_digits(least)} to {_two_digits(most)} s"
+
+
+def _two_digits(number: Number) -> str:
+    """A number with two digits at least, and without an exponent where it is large."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.2g}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from crosstime.crosscoders.open_crosscoder import MEMORY_SHARE
+from crosstime.crosscoders.sliced_crosscoder import SLICE_BYTES
 from crosstime.machine.dtypes import torch_dtype
 from crosstime.runs.plan.model_size import ModelSize
 from crosstime.runs.plan.work import Cost, ForwardPass, Number, Work
@@ -36,13 +38,27 @@ class Sizes:
         recipe: the recipe of the run.
         model: size of its model.
         layer: the layer of its site.
+        main_memory: bytes of main memory; a crosscoder that would take most of it stays in its files.
         gpu: whether the device is a GPU, whose memory is not the main memory.
+        processes: N, processes that train together.
     """
 
     recipe: Recipe
     model: ModelSize
     layer: int
+    main_memory: int
     gpu: bool
+    processes: int = 1
+
+    @property
+    def feature_shards(self) -> int:
+        """R, processes among which the features are divided."""
+        return self.recipe.compute.feature_shards
+
+    @property
+    def groups(self) -> int:
+        """P = N / R, groups of processes that train data-parallel."""
+        return self.processes // self.feature_shards
 
     @property
     def n_checkpoints(self) -> int:
@@ -136,7 +152,18 @@ class Sizes:
     def decomposed_bytes(self, tokens: Number) -> Number:
         """Bytes of activations, reconstructions and features of tokens, and of the crosscoder."""
         codes = 20 * tokens * self.n_active * self.n_gates
-        return 16 * tokens * self.n_checkpoints * self.model.d_model + codes + 8 * self.cdf
+        return 16 * tokens * self.n_checkpoints * self.model.d_model + codes + self.crosscoder_bytes
+
+    @property
+    def crosscoder_bytes(self) -> Number:
+        """Bytes of the trained crosscoder: whole, or a slice, the decoder at one checkpoint twice, and the norms.
+
+        See `crosstime.crosscoders.open_crosscoder`.
+        """
+        whole = 8 * self.cdf
+        if whole <= MEMORY_SHARE * self.main_memory:
+            return whole
+        return SLICE_BYTES + 8 * self.n_features * self.model.d_model + 4 * self.n_checkpoints * self.n_features
 
     def bootstrap(self, n_prompts: Number, columns: Number, resamples: int) -> Work:
         """A bootstrap over the prompts of one task: a product of counts and values in float64."""

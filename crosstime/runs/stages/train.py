@@ -6,12 +6,12 @@ from dataclasses import asdict, replace
 from typing import ClassVar
 
 from crosstime.crosscoders.sliced_crosscoder import SlicedCrossCoder
-from crosstime.machine.dtypes import torch_dtype
 from crosstime.runs.folder import RunFolder
 from crosstime.runs.inputs import Inputs
 from crosstime.runs.ledger import Ledger
 from crosstime.runs.parts import Parts
 from crosstime.runs.plan.sizes import Sizes
+from crosstime.runs.plan.training import TrainingMemory
 from crosstime.runs.plan.work import ADAM_BYTES, Cost, Work
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.stages.stage import Stage
@@ -50,7 +50,10 @@ class Train(Stage):
         return [RunFolder.CROSSCODER, "training.csv"]
 
     def cost(self, sizes: Sizes) -> Cost:
-        """Five products of B x C D x F a step, Adam on 2 C D F weights, and the activations of every token."""
+        """Five products of B x C D x F a step, Adam on 2 C D F weights, and the activations of every token.
+
+        Several processes share all of it.
+        """
         table, c, d, f = sizes.recipe.crosscoder, sizes.n_checkpoints, sizes.model.d_model, sizes.n_features
         batch, tokens = table.batch_size, table.steps * table.batch_size
         stored = sizes.recipe.corpus.store() is not None
@@ -64,21 +67,18 @@ class Train(Stage):
         if not stored:
             text = sizes.text_pass
             work += c * text.blocks(sizes.layer + 1, tokens * text.length / (text.length - 1))
+        work = (1 / sizes.processes) * work
 
-        # The buffer of activations, twice while it is filled: with the old one, or with its norms in float32
-        itemsize = torch_dtype(table.buffer_dtype).itemsize
-        buffer = min(max(table.buffer_tokens, batch), tokens) * c * d * itemsize
-        filling = buffer * (2 if itemsize == 4 else 1 + 4 / itemsize)
-
-        # Weights, gradients and two moments of this process's features; a batch with its gradients, which is freed
-        # before the buffer is filled
-        shards = sizes.recipe.compute.feature_shards
-        activations = 4 * batch * ((4 if sizes.n_gates == 1 else 6) * codes / shards + 8 * c * d)
-        device = 32 * sizes.cdf / shards + activations + (0 if stored else sizes.model_bytes)
-        host = filling if sizes.gpu else max(buffer, filling - activations)
+        # A batch is freed before the buffer is filled
+        memory = TrainingMemory.of(sizes)
+        device = memory.crosscoder + memory.batch + (0 if stored else sizes.model_bytes)
+        host = memory.filling if sizes.gpu else max(memory.buffer, memory.filling - memory.batch)
+        if not sizes.gpu:
+            # The processes share the machine's memory
+            host += (sizes.processes - 1) * device
 
         # The crosscoder, and its state, which is there twice while it is replaced
-        state = 24 * sizes.cdf + buffer
+        state = 24 * sizes.cdf + memory.buffer
         disk = 8 * sizes.cdf + min((table.steps - 1) // table.save_every, 2) * state
         what = f"{tokens:,} tokens, C {c}, D {d:,}, F {f:,}" + (", from a store" if stored else "")
         return sizes.cost(self.name, what, work, device, host, disk)
