@@ -26,6 +26,7 @@ from .activations.harvest import harvest as harvest
 from .activations.estimate_scales import estimate_scales as estimate_scales
 from .activations.store import ActivationStore as ActivationStore
 from .crosscoders.crosscoder import CrossCoder as CrossCoder
+from .crosscoders.open_crosscoder import open_crosscoder as open_crosscoder
 from .crosscoders.evaluate import evaluate as evaluate
 from .namespaces import exchange as exchange
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -149,6 +149,20 @@ class SlicedCrossCoder(CrossCoder):
             CrosscoderError: always.
         """
         raise CrosscoderError("A crosscoder that stays in its files cannot be folded: load it with CrossCoder.load.")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SlicedCrossCoder:
+        """What `to`, `cuda` and `half` call: nothing to do for the device and dtype that it has, refused for others.
+
+        Raises:
+            CrosscoderError: it would move or change its weights, which are not in memory.
+        """
+        moved = fn(torch.zeros(1, device=self.b_dec.device, dtype=self.b_dec.dtype))
+        if (moved.device.type, moved.dtype) != (self.b_dec.device.type, self.b_dec.dtype):
+            raise CrosscoderError(
+                "A crosscoder that stays in its files runs on the CPU in the dtype of its files: load it with "
+                "CrossCoder.load to move or change it."
+            )
+        return self
 
     def save(self, path: str | Path) -> None:
         """Copy the crosscoder to one file, a block at a time.

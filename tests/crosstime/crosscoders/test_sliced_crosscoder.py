@@ -161,6 +161,16 @@ def test_a_part_that_is_not_the_one_of_the_index_is_refused(fault: str, tmp_path
             read(path)
 
 
+def test_it_stays_on_the_cpu_in_its_own_dtype(tmp_path: Path):
+    crosscoder_of("relu").save(tmp_path / "crosscoder.safetensors")
+    sliced = SlicedCrossCoder(tmp_path / "crosscoder.safetensors", SLICE_BYTES)
+    x = torch.randn(4, CHECKPOINTS, WIDTH, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(sliced.cpu().float().eval().encode(x), sliced.encode(x))
+    for move in (lambda: sliced.to("meta"), lambda: sliced.half(), lambda: sliced.to(torch.float64)):
+        with pytest.raises(CrosscoderError, match="runs on the CPU in the dtype of its files: load it"):
+            move()
+
+
 def test_parts_that_one_process_cannot_hold_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "c.safetensors"
     crosscoder_of("relu").save(path)
