@@ -137,7 +137,7 @@ def load(name: str, path: str | Path | None = None, limit: int | None = None, se
     Args:
         name: Name of the family and, after a slash, of the task in the family, e.g.
             ``"blimp/determiner_noun_agreement_1"``, ``"clams/fr/simple_agrmt"``, ``"multiblimp/hin/SV-G"``,
-            ``"pairs/nounpp_test"``.
+            ``"pairs/nounpp_test"``. ``"pairs/mine=data/mine.jsonl"`` names the task and its path in one.
         path: A folder with the data of several families, the folder of this family, or the file. None reads the data
             from the source of the family, usually the Hugging Face Hub.
         limit: Largest number of pairs; more are sampled at random, and keep their order.
@@ -153,10 +153,17 @@ def load(name: str, path: str | Path | None = None, limit: int | None = None, se
         >>> load("agreement/simple", limit=2, seed=1).pairs[0].labels["attractor"]
         'none'
     """
+    # Find the family
+    whole, (name, equals, own_path) = name, name.partition("=")
+    if equals and not own_path:
+        raise UnknownTaskError(f"task {whole!r} has no path after its '='")
+    path = own_path or path
     family_name, _, rest = name.partition("/")
     family = _family(family_name)
     if not rest:
         raise UnknownTaskError(f"task {name!r} is not complete: its name has the form {family.pattern}")
+
+    # Read the task
     task = family.load(rest, None if path is None else expanded(path))
     if not task.pairs:
         reasons = "; ".join(f"{count:,} {reason}" for reason, count in task.skipped.items())

@@ -85,6 +85,7 @@ class Task:
         prepend: str | None = None,
         limit: int | None = None,
         seed: int = 0,
+        patch: bool = True,
     ) -> TokenizedTask:
         """Turn the pairs into prompt ids and answer tokens, and count the pairs for which that is not possible.
 
@@ -112,6 +113,8 @@ class Task:
             limit: The largest number of kept pairs, in addition to the task's quotas: a random sample of the pairs
                 that can be kept, in their order. Rejected pairs are counted only until the sample is complete.
             seed: Seed of the sample.
+            patch: Whether the patch prompts are tokenized too. Without them no pair is left out because of its patch
+                prompt, which only effects with the baseline ``patch`` need.
 
         Raises:
             NoSharedPromptError: The sentences of the task differ before the answer.
@@ -156,7 +159,7 @@ class Task:
             RemainingQuotas(self.quotas),
             rule=rule,
             start=start,
-            patched=self.has_patch,
+            patched=patch and self.has_patch,
             limit=limit,
         )
 
@@ -175,7 +178,7 @@ class Task:
             prompts=tuple(tokens[index].prompt for index in indices),
             right=tuple(tokens[index].right for index in indices),
             wrong=tuple(tokens[index].wrong for index in indices),
-            patch=tuple(tokens[index].patch for index in indices) if self.has_patch else None,
+            patch=tuple(tokens[index].patch for index in indices) if patch and self.has_patch else None,
             pairs=tuple(self.pairs[index] for index in indices),
             skipped=skipped,
         )

@@ -55,11 +55,10 @@ def accuracy(
     """
     from dataclasses import replace
 
-    import tasks
-    from crosstime.cli.options import open_compute, open_suite
+    from crosstime.cli.options import load_tasks, open_compute, open_suite
 
     # Read the options, without PyTorch
-    loaded = [replace(tasks.load(name, path, limit=limit, seed=seed), prepend=prepend) for name in names]
+    loaded = [replace(task, prepend=prepend) for task in load_tasks(names, path, limit=limit, seed=seed)]
     checkpoints = open_suite(
         suite, revisions, allow_equal_weights=allow_equal_weights, trust_remote_code=trust_remote_code
     )
@@ -82,7 +81,7 @@ def accuracy(
     from rich.console import Console
 
     from crosstime.cli.output import print_paths, print_traffic, save_charts, save_equal_weights
-    from crosstime.cli.tables import accuracy_table
+    from crosstime.cli.tables import accuracy_table, pairs_table
     from crosstime.machine.storage import write_table
 
     write_table(out / "accuracy.csv", table)
@@ -91,6 +90,7 @@ def accuracy(
     console = Console()
     for title, rows in _by_kind(table).items():
         console.print(accuracy_table(rows, title=title))
+    console.print(pairs_table(table))
     print_traffic(console, compute)
     print_paths(console, [out / "accuracy.csv", *weights, *charts])
 

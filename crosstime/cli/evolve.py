@@ -61,8 +61,7 @@ def evolve(
     life cycles by decoder norm and by effect, rotation, dimensionality, tests of specificity; with --text also latent
     scaling and kinds of features; with --dip what the features that are discontinued, or that emerged, do to a dip.
     """
-    import tasks
-    from crosstime.cli.options import open_compute, refuse_missing_crosscoder, refuse_missing_text
+    from crosstime.cli.options import load_tasks, open_compute, refuse_missing_crosscoder, refuse_missing_text
     from crosstime.suites.checkpoints import refuse_missing_suite
     from crosstime.suites.text_sample import TextSample
 
@@ -73,7 +72,7 @@ def evolve(
     compute = open_compute(device, dtype, max_tokens, remote, sandboxed=sandboxed, folder=out)
     refuse_missing_text(*texts.values(), *([] if text is None else [text]))
     refuse_missing_crosscoder(crosscoder)
-    loaded_tasks = [tasks.load(name, path, limit=limit, seed=seed) for name in names]
+    loaded_tasks = load_tasks(names, path, limit=limit, seed=seed)
     refuse_missing_suite(suite)
 
     # Open the crosscoder, attribute each task, and follow the features

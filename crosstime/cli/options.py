@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from user_input.home import expanded
 if TYPE_CHECKING:
     from crosstime.suites.compute import Compute
     from crosstime.suites.suite import Suite
+    from tasks import Task
 
 # What is read
 SuiteSource = Annotated[str, typer.Argument(help="A folder of checkpoints, or a Hub repository.", show_default=False)]
@@ -39,7 +41,9 @@ Scales = Annotated[
 ]
 
 # Tasks
-TaskNames = Annotated[list[str], typer.Argument(metavar="TASK...", help="Tasks by name; see crosstime tasks.")]
+TaskNames = Annotated[
+    list[str], typer.Argument(metavar="TASK...", help="Tasks by name (see crosstime tasks), or NAME=PATH of its data.")
+]
 DataPath = Annotated[Path | None, typer.Option("--path", "-p", help="Where the tasks' data are; default: the Hub.")]
 PairLimit = Annotated[int | None, typer.Option("--limit", "-n", help="Upper bound of the pairs of a task.")]
 
@@ -104,6 +108,26 @@ def open_compute(
     table = RemoteRecipe(remote, {"true": True, "false": False}.get(sandboxed, sandboxed))
     jobs = {} if folder is None else JobFile(folder / "jobs.json")
     return Compute(device, dtype, max_tokens, table.open(jobs), feature_shards)
+
+
+def load_tasks(names: Sequence[str], path: Path | None, *, limit: int | None, seed: int) -> list[Task]:
+    """The tasks that are named, each from its own path (``NAME=PATH``) or from that of all.
+
+    Raises:
+        TaskError: there is no such task or file, or two tasks have one name.
+    """
+    from collections import Counter
+
+    from tasks import TaskError, load
+
+    loaded = [load(name, path, limit=limit, seed=seed) for name in names]
+    for name, count in Counter(task.name for task in loaded).items():
+        if count > 1:
+            raise TaskError(
+                f"{count} tasks have the name {name!r}, under which results are kept: give each a name of its own, "
+                f"such as {name}-2=PATH"
+            )
+    return loaded
 
 
 def refuse_missing_text(*sources: str) -> None:

@@ -92,6 +92,18 @@ def accuracy_table(accuracy: pd.DataFrame, compared: Sequence[str] = (), *, titl
         star = " *" if revision in compared else ""
         seen = "?" if pd.isna(tokens) else f"{int(tokens):,}"
         table.add_row(f"{escape(str(revision))}{star}", seen, *(f"{by_task[task]:.3f}" for task in tasks))
+
+    # The number of pairs is the same at every checkpoint
+    n = accuracy.drop_duplicates("task").set_index("task").n
+    table.add_row("pairs (n)", "", *(f"{int(n[task]):,}" for task in tasks))
+    return table
+
+
+def pairs_table(accuracy: pd.DataFrame) -> Table:
+    """How many pairs of each task have a prompt, and why others have none."""
+    table = Table(title="Pairs at the answer token", title_justify="left", show_header=False, box=None)
+    for row in accuracy.drop_duplicates("task").to_dict("records"):
+        table.add_row(escape(f"{row['task']}:"), escape(str(row["pairs"])))
     return table
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from user_input.home import expanded
+
+_BROKEN = "\N{REPLACEMENT CHARACTER}"
+_SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉"
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -88,6 +91,7 @@ def show(
     # Tokens, with the answers marked
     loaded = load_tokenizer(tokenizer)
     tokenized = task.tokenize(loaded, limit=count, seed=seed)
+    in_parts = False
     for index, pair in enumerate(tokenized.pairs):
         answer = len(tokenized.prompts[index])
         lines = [Text(), mark_answer("+ ", loaded, pair.right, answer), mark_answer("- ", loaded, pair.wrong, answer)]
@@ -95,6 +99,9 @@ def show(
             lines.append(mark_answer("patch ", loaded, pair.patch_right, len(tokenized.patch[index])))
         for line in lines:
             console.print(line, soft_wrap=True)
+            in_parts |= any(digit in line.plain for digit in _SUBSCRIPTS)
+    if in_parts:
+        console.print("\nₙ: characters of n tokens; «»ₖ/ₙ: the answer is token k of these n", style="dim")
     console.print(Text(f"\n{task.tokenize(loaded).summary()}"), soft_wrap=True)
 
 
@@ -115,7 +122,8 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
 def mark_answer(lead: str, tokenizer: PreTrainedTokenizerBase, sentence: str, answer: int) -> Text:
     """A sentence in tokens, separated by bars, with dots for spaces and the answer token in «».
 
-    A token that is a part of a character is shown by its id.
+    Tokens that are parts of a character are shown as the characters that they make together, with their number as a
+    subscript; in the answer, also which of them is the answer token.
 
     Args:
         lead: text in front of it.
@@ -125,15 +133,35 @@ def mark_answer(lead: str, tokenizer: PreTrainedTokenizerBase, sentence: str, an
     """
     from rich.text import Text
 
-    ids: Sequence[int] = tokenizer(sentence, verbose=False)["input_ids"]
+    ids: list[int] = tokenizer(sentence, verbose=False)["input_ids"]
     line = Text(lead, style="dim")
-    for index, token in enumerate(ids):
-        text = str(tokenizer.decode([token])).replace(" ", "·")
-        if "\N{REPLACEMENT CHARACTER}" in text:
-            text = f"<{token}>"
-        line.append("|" if index else "", style="dim")
-        line.append(f"«{text}»" if index == answer else text, style="bold" if index == answer else "default")
+    for start, text, n_tokens in readable_parts(tokenizer, ids):
+        line.append("|" if start else "", style="dim")
+        marked = start <= answer < start + n_tokens
+        line.append(f"«{text}»" if marked else text, style="bold" if marked else "default")
+        if n_tokens > 1:
+            place = f"{answer - start + 1}/{n_tokens}" if marked else str(n_tokens)
+            line.append(place.translate(str.maketrans("0123456789", _SUBSCRIPTS)), style="dim")
     return line
+
+
+def readable_parts(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> Iterator[tuple[int, str, int]]:
+    """Yield the parts of a text in tokens that are whole characters: index of the first token, text, number of tokens.
+
+    A part is one token, unless it ends within a character, as those of byte-level tokenizers do in scripts other than
+    Latin. A token that is in no whole character is shown by its id.
+    """
+    start = 0
+    while start < len(ids):
+        # Add tokens until their bytes are whole characters
+        for end in range(start + 1, len(ids) + 1):
+            text = str(tokenizer.decode(ids[start:end]))
+            if _BROKEN not in text:
+                break
+        else:
+            end, text = start + 1, f"<{ids[start]}>"
+        yield start, text.replace(" ", "·"), end - start
+        start = end
 
 
 def _facts(family: TaskFamily) -> Iterator[tuple[str, str]]:

@@ -58,7 +58,8 @@ def accuracy(
         compute: how the checkpoints are run.
 
     Returns:
-        One row for each checkpoint and task: revision, step, tokens, task, n, accuracy, low, high (bootstrap interval
+        One row for each checkpoint and task: revision, step, tokens, task, pairs (how many pairs have a prompt and why
+        others have none, as text), n, accuracy, low, high (bootstrap interval
         of the accuracy), logit_difference (mean of right minus wrong; equal to the mean difference of
         log-probabilities, in nats), difference_low, difference_high. With `sentences` also sentence_n,
         sentence_accuracy, sentence_low, sentence_high, sentence_difference (mean of right minus wrong, in nats).
@@ -104,7 +105,7 @@ def accuracy(
 
     # Average over pairs
     ordered = [scores[c, t] for c in range(len(suite)) for t in range(len(texts))]
-    rows = [checkpoint.as_row() | {"task": text.name} for checkpoint in suite for text in texts]
+    rows = [checkpoint.as_row() | {"task": text.name, "pairs": text.summary} for checkpoint in suite for text in texts]
     at_answer = _means([score.get("metric", torch.empty(0)) for score in ordered], bootstrap)
     columns = [pd.DataFrame(rows), pd.DataFrame(at_answer)]
     if sentences:
@@ -118,6 +119,7 @@ class _TaskText:
     """What checkpoints read of a task: its prompts, its whole sentences, or both."""
 
     name: str
+    summary: str
     prompts: Prompts | None
     sentences: SentencePairs | None
 
@@ -128,17 +130,19 @@ class _TaskText:
         if isinstance(task, TokenizedTask):
             tokenized = task
         elif task.shared_prefix or not sentences:
-            tokenized = task.tokenize(suite.tokenizer)
+            # A pair needs no patch prompt to be answered
+            tokenized = task.tokenize(suite.tokenizer, patch=False)
         prompts = None if tokenized is None else Prompts.of(tokenized)
+        summary = f"{len(task):,} without prompts" if tokenized is None else tokenized.summary()
         if not sentences:
-            return cls(task.name, prompts, None)
+            return cls(task.name, summary, prompts, None)
 
         # Find the sentences of the same pairs
         pairs = task.pairs
         if tokenized is not None and isinstance(task, Task) and task.quotas is not None:
             pairs = tokenized.pairs
         whole = whole_sentences(Task(task.name, "und", "these pairs", pairs), suite.tokenizer)
-        return cls(task.name, prompts, whole)
+        return cls(task.name, summary, prompts, whole)
 
     def scores(self, model: Model) -> dict[str, Tensor]:
         """The metric of every prompt, and the log-likelihoods of every right and every wrong sentence."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from crosstime.errors import RecipeError
 from crosstime.runs.recipe.limits import at_least, one_of
 from tasks.answer_tokens import RULES
 from tasks.start_token import STARTS
@@ -28,5 +29,10 @@ class TaskRecipe:
     prepend: str | None = None
 
     def __post_init__(self) -> None:
+        if "=" in self.name:
+            name, _, path = self.name.partition("=")
+            raise RecipeError(
+                f"name must be a task's name alone, not {self.name!r}: write name = {name!r}, path = {path!r}"
+            )
         at_least(self, limit=1)
         one_of(self, rule=RULES, prepend=STARTS)

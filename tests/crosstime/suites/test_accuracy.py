@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,7 @@ def test_a_row_for_every_checkpoint_and_task_in_their_order(suite: Suite, table:
         "step",
         "tokens",
         "task",
+        "pairs",
         "n",
         "accuracy",
         "low",
@@ -229,3 +231,31 @@ def test_identical_sentences_are_one_half_whatever_the_batch(suite: Suite, max_t
     table = accuracy(suite, task, sentences=True, compute=Compute(max_tokens=max_tokens))
     assert table.sentence_accuracy.tolist() == [0.5] * len(suite)
     assert table.sentence_difference.tolist() == [0.0] * len(suite)
+
+
+def test_no_pair_is_left_out_for_want_of_a_patch_prompt(suite: Suite):
+    right, wrong = "the author laughs .", "the author laugh ."
+    pairs = (
+        MinimalPair(right, wrong, "the authors laugh .", "the authors laughs ."),
+        # A patch prompt of another length, and one with the same answers
+        MinimalPair(right, wrong, "the old authors laugh .", "the old authors laughs ."),
+        MinimalPair(right, wrong, right, wrong),
+        # No pair at all
+        MinimalPair(right, right, right, wrong),
+    )
+    task = Task("mine", "en", "by hand", pairs)
+    assert len(task.tokenize(suite.tokenizer)) == 1
+    table = accuracy(suite, task)
+    assert (table.n == 3).all()
+    assert (table.pairs == "kept 3 of 4; skipped: 1 the two sentences are the same").all()
+    without = replace(task, pairs=tuple(replace(pair, patch_right=None, patch_wrong=None) for pair in pairs))
+    pd.testing.assert_frame_equal(accuracy(suite, without), table)
+
+
+def test_the_table_says_how_many_pairs_of_a_task_have_no_prompt(suite: Suite):
+    pair = MinimalPair("the author laughs .", "the author laugh .")
+    task = Task("mine", "en", "by hand", (pair, pair), {"marked": 3}, shared_prefix=False)
+    table = accuracy(suite, task, sentences=True)
+    assert (table.pairs == "2 without prompts").all()
+    assert table.n.tolist() == [0] * len(suite)
+    assert table.sentence_n.tolist() == [2] * len(suite)
