@@ -71,7 +71,7 @@ def convert(
         refuse_missing_crosscoder,
         refuse_missing_text,
     )
-    from crosstime.crosscoders.exchange.format_names import refuse_unknown_format
+    from crosstime.crosscoders.exchange.format_names import refuse_read_only, refuse_unknown_format
     from crosstime.errors import CrosscoderError
     from crosstime.suites.text_sample import TextSample
 
@@ -80,7 +80,7 @@ def convert(
     names = None if revisions is None else comma_separated(revisions)
     if (scales_from is None) != (corpus is None) or (scales is not None and scales_from is not None):
         raise CrosscoderError("scales are either given with --scales, or estimated with --scales-from and --corpus")
-    refuse_unknown_format(to)
+    refuse_read_only(to)
     if of is not None:
         refuse_unknown_format(of)
     refuse_missing_crosscoder(source)

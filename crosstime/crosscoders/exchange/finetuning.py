@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from crosstime.crosscoders.activation_functions import Activation, BatchTopK, JumpReLU
+from crosstime.crosscoders.activation_functions import Activation, BatchTopK
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.exchange.format import FilePair, Format, jsonable, refuse_folded
 from crosstime.crosscoders.exchange.known_keys import FINETUNING, FINETUNING_TRAINER
@@ -106,9 +106,11 @@ def _absorb_normalizer(source: Source, weights: Weights) -> tuple[Tensor | None,
     per_dimension = (weights.n_checkpoints, weights.d_model)
     mean = check_tensor("activation_mean", source.tensors.get("activation_mean"), per_dimension).float()
     deviation = check_tensor("activation_std", source.tensors.get("activation_std"), per_dimension).float()
-    global_scale = check_tensor(
-        "activation_global_scale", source.tensors.get("activation_global_scale"), per_dimension[:1]
-    ).float()
+    # Some forks have one scale for all checkpoints
+    scale = source.tensors.get("activation_global_scale")
+    one_scale = scale is not None and scale.dim() == 0
+    global_scale = check_tensor("activation_global_scale", scale, () if one_scale else per_dimension[:1]).float()
+    global_scale = global_scale.expand(weights.n_checkpoints)
 
     # A normaliser that was never estimated is NaN throughout, and is not used; one that is damaged is
     if mean.isnan().all() and deviation.isnan().all():
@@ -149,13 +151,9 @@ def _activation(source: Source, weights: Weights) -> Activation | None:
         return source.batch_topk(weights.n_features, threshold, k_setting="k")
 
     # One threshold on codes weighted by other norms is a threshold per feature on codes weighted by decoder norms
-    norms = weights.W_dec.norm(dim=-1).sum(1)
     sae_norms = weights.W_dec.flatten(1).norm(dim=1)
     selection_norms = sae_norms if normalization == "SAE" else torch.ones(weights.n_features)
-    activation = JumpReLU(weights.n_features)
-    with torch.no_grad():
-        activation.log_threshold.copy_((threshold * norms / selection_norms.clamp_min(1e-30)).log())
-    return activation
+    return weights.jumprelu(threshold / selection_norms.clamp_min(1e-30))
 
 
 def _normalization(source: Source) -> str:

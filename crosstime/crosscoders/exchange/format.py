@@ -27,7 +27,7 @@ class Format:
         description: its files and tensors, in one line.
         is_folder: whether it is written as a folder of its own.
         holds: whether an existing path is in this format.
-        read, write: see `crosstime.crosscoders.exchange.read` and `write`.
+        read, write: see `crosstime.crosscoders.exchange.read` and `write`; a format without `write` is read only.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Format:
     is_folder: bool
     holds: Callable[[Path], bool]
     read: Callable[[Path, Overrides], CrossCoder]
-    write: Callable[[CrossCoder, Path], None]
+    write: Callable[[CrossCoder, Path], None] | None
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,13 @@ from __future__ import annotations
 from crosstime.errors import CrosscoderError
 from user_input.nearest import nearest
 
-FORMAT_NAMES = ("crosstime", "ctt", "ckkissane", "finetuning", "saelens", "llamascopium")
-"""In the order in which `detect` tries them."""
+FORMAT_NAMES = (
+    "crosstime", "ctt", "ckkissane", "saelens", "llamascopium", "dictionary_learning", "sparsify", "crosscode",
+    "finetuning",
+)  # fmt: skip
+"""In the order in which `detect` tries them; the last one takes any file of `torch.save`."""
+WRITTEN = ("crosstime", "ctt", "ckkissane", "saelens", "llamascopium", "finetuning")
+"""Those that can be written; the others are read only."""
 
 
 def refuse_unknown_format(name: str) -> None:
@@ -17,3 +22,14 @@ def refuse_unknown_format(name: str) -> None:
     """
     if name not in FORMAT_NAMES:
         raise CrosscoderError(f"there is no format {name!r}: {nearest(name, FORMAT_NAMES)}")
+
+
+def refuse_read_only(name: str) -> None:
+    """Refuse a format that is not known, or that cannot be written.
+
+    Raises:
+        CrosscoderError: names the formats that can.
+    """
+    refuse_unknown_format(name)
+    if name not in WRITTEN:
+        raise CrosscoderError(f"the format {name} is read only; {', '.join(WRITTEN)} can be written")

@@ -10,9 +10,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.crosscoders.exchange import ckkissane, ctt, finetuning, llamascopium, native, saelens
+from crosstime.crosscoders.exchange import (
+    ckkissane,
+    crosscode,
+    ctt,
+    dictionary_learning,
+    finetuning,
+    llamascopium,
+    native,
+    saelens,
+    sparsify,
+)
 from crosstime.crosscoders.exchange.format import Format
-from crosstime.crosscoders.exchange.format_names import FORMAT_NAMES, refuse_unknown_format
+from crosstime.crosscoders.exchange.format_names import FORMAT_NAMES, refuse_read_only, refuse_unknown_format
 from crosstime.crosscoders.exchange.source import Overrides
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
@@ -20,7 +30,8 @@ from crosstime.machine.part_names import is_sharded
 from interventions import Site
 from user_input.home import expanded
 
-_BY_NAME = {module.FORMAT.name: module.FORMAT for module in (native, ctt, ckkissane, finetuning, saelens, llamascopium)}
+_MODULES = (native, ctt, ckkissane, finetuning, saelens, llamascopium, dictionary_learning, sparsify, crosscode)
+_BY_NAME = {module.FORMAT.name: module.FORMAT for module in _MODULES}
 FORMATS: dict[str, Format] = {name: _BY_NAME[name] for name in FORMAT_NAMES}
 """Every format by its name, in the order in which `detect` tries them."""
 
@@ -92,15 +103,19 @@ def write(crosscoder: CrossCoder, path: str | Path, *, format: str = "crosstime"
         >>> write(crosscoder, "version_0", format="ctt")  # doctest: +SKIP
     """
     check_target(path, format)
-    _named(format).write(crosscoder, expanded(path))
+    writer = _named(format).write
+    assert writer is not None
+    writer(crosscoder, expanded(path))
 
 
 def check_target(path: str | Path, format: str) -> None:
     """Make sure that `write` has a place for its files.
 
     Raises:
-        CrosscoderError: there is no such format, or it needs a folder of its own and the path holds something.
+        CrosscoderError: there is no such format, it is read only, or it needs a folder of its own and the path holds
+            something.
     """
+    refuse_read_only(format)
     chosen, path = _named(format), expanded(path)
     if chosen.is_folder and path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise CrosscoderError(f"{path} exists already: the format {chosen.name} needs a folder of its own")

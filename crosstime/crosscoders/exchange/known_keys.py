@@ -84,6 +84,25 @@ MODEL_LOADING = key_names("""
 ``center_unembed`` changes logits only, and ``revision`` names the checkpoint.
 """
 
+DICTIONARY_LEARNING = key_names("""
+    dict_class trainer_class activation_dim dict_size k lr steps seed device layer lm_name wandb_name submodule_name
+    l1_penalty warmup_steps resample_steps sparsity_warmup_steps decay_start auxk_alpha threshold_beta
+    threshold_start_step top_k_aux bandwidth sparsity_penalty target_l0 group_fractions group_weights group_sizes
+    k_anneal_steps sparsity_function p_start p_end anneal_start anneal_end sparsity_queue_length n_sparsity_updates
+    dict_class_kwargs use_mse_loss
+""")
+"""Of the table ``trainer`` that dictionary_learning's `trainSAE` writes."""
+
+SPARSIFY = key_names("""
+    activation expansion_factor normalize_decoder num_latents k multi_topk skip_connection transcode d_in signed
+""")
+"""Of sparsify's `SparseCoderConfig`."""
+
+CROSSCODE = key_names("""
+    n_models n_hookpoints d_model n_latents activation_fn use_encoder_bias use_decoder_bias dtype
+""")
+"""Of crosscode's `ModelHookpointAcausalCrosscoder`."""
+
 LLAMASCOPIUM = key_names("""
     sae_type d_model expansion_factor use_decoder_bias act_fn norm_activation sparsity_include_decoder_norm top_k
     use_triton_kernel sparsity_threshold_for_triton_spmm_kernel jumprelu_threshold_window hook_points dtype device

@@ -2,14 +2,20 @@
 
 ``W_enc`` D F, ``b_enc`` F, ``W_dec`` F D, ``b_dec`` D. JumpReLU has ``threshold`` F, on codes as they are, while that
 of `JumpReLU` is on codes times decoder norm. With ``apply_b_dec_to_input`` the decoder bias is subtracted from the
-input; reading such a file moves it into ``b_enc``. Files of earlier releases have ``hook_point`` for ``hook_name``, and
-a ``scaling_factor`` F of the codes on their way to the decoder.
+input; reading such a file moves it into ``b_enc``. Codes of a top-k with ``rescale_acts_by_decoder_norm`` contain the
+decoder norm, which moves into the encoder. Files of earlier releases have ``hook_point`` for ``hook_name``, and a
+``scaling_factor`` F of the codes on their way to the decoder.
+
+A gated autoencoder (Rajamanoharan et al. 2024, arXiv 2404.16014) is a JumpReLU in other words: with ``z = x W_enc``,
+its code ``[z + b_gate > 0] relu(e^r_mag z + b_mag)`` is that of the encoder ``e^r_mag W_enc`` with the bias ``b_mag``
+and the threshold ``b_mag - e^r_mag b_gate``.
 """
 
 from __future__ import annotations
 
 import reprlib
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +34,9 @@ from crosstime.errors import CrosscoderError
 from crosstime.machine.tensors import TensorError, check_finite, check_tensor
 
 FILES = FilePair("sae_weights.safetensors", "cfg.json")
-ARCHITECTURES = ("standard", "topk", "jumprelu")
+ARCHITECTURES = ("standard", "topk", "jumprelu", "gated")
+LAYOUT = "6.0.0"
+"""The release of SAELens whose configuration is written."""
 SCALING_FACTORS = ("scaling_factor", "finetuning_scaling_factor")
 NORMALIZATIONS = {"none": False, "expected_average_only_in": True}
 """Normalisations of the activations that can be read, and whether they multiply by a scale."""
@@ -37,28 +45,37 @@ NORMALIZATIONS = {"none": False, "expected_average_only_in": True}
 def _build(source: Source) -> CrossCoder:
     # Check the configuration and the weights, and give them a checkpoint axis
     check_settings(source)
-    W_enc, b_enc, W_dec, b_dec = source.take(
-        "W_enc", "b_enc", "W_dec", "b_dec", optional=("threshold", "log_threshold", *SCALING_FACTORS)
-    )
-    check_tensor("W_dec", W_dec, (None, None))
-    weights = Weights.checked(W_enc.unsqueeze(0), b_enc, W_dec.unsqueeze(1), b_dec.unsqueeze(0))
+    architecture, k = _architecture(source)
+    gates: Tensor | None = None
+    if architecture == "gated":
+        weights, gates = _gated(source)
+    else:
+        weights = _ungated(source)
     source.config.check_sizes({"d_in": weights.d_model, "d_sae": weights.n_features})
     normalized = _is_normalized(source)
 
-    # encoder: W (x - b_dec) + b = W x + (b - W b_dec); decoder: (f * factor) W = f (factor W)
-    b_enc, W_dec = weights.b_enc, weights.W_dec
+    # Move the bias that is subtracted from the input, and factors of the codes, into the weights. Of a gated
+    # autoencoder, b_mag and e^r_mag b_gate move by the same amount, so that the threshold stays
     if source.config.boolean("apply_b_dec_to_input", default=True):
-        b_enc = b_enc - weights.b_dec[0] @ weights.W_enc[0]
+        weights = weights.for_centred_input()
     if (factor := _scaling_factor(source, weights)) is not None:
-        W_dec = W_dec * factor.reshape(-1, 1, 1)
-    weights = Weights(weights.W_enc, b_enc, W_dec, weights.b_dec)
+        weights = replace(weights, W_dec=weights.W_dec * factor.reshape(-1, 1, 1))
 
-    activation, selects_by_norms = _activation(source, weights)
+    # The activation function; codes of a top-k that selects by decoder norms contain them
+    activation: Activation | None = None
+    if architecture == "topk":
+        if source.config.boolean("rescale_acts_by_decoder_norm", default=False):
+            weights = weights.with_codes_times(_positive_norms(source, weights))
+        activation = TopK(weights.n_features, k=100 if k is None else k)
+    elif architecture == "jumprelu":
+        activation = _jumprelu(source, weights)
+    elif gates is not None:
+        activation = weights.jumprelu(gates.relu())
     origin = _origin(source, weights)
     setting = f"normalize_activations in {source.config.location}"
     scales = source.scales_of_training(origin, None, setting) if normalized else source.scales(origin)
     crosscoder = weights.crosscoder(origin, scales, activation)
-    if not selects_by_norms:
+    if architecture == "topk":
         # The selection weights codes by these norms, and here it must not weight them
         crosscoder.norms_before_folding = torch.ones(1, crosscoder.n_features)
     return crosscoder
@@ -118,32 +135,60 @@ def _origin(source: Source, weights: Weights) -> Origin:
     )
 
 
-def _activation(source: Source, weights: Weights) -> tuple[Activation | None, bool]:
-    """The activation function, None for ReLU, and whether it selects by codes that are weighted by decoder norms."""
+def _architecture(source: Source) -> tuple[str, int | None]:
+    """The architecture, and the k of a top-k if the configuration names it.
+
+    Raises:
+        CrosscoderError: it is another one than those that can be read, or has another activation function.
+    """
     # Older files call a top-k standard, with an activation function of that name
     config = source.config
     architecture, k = config.string("architecture") or "standard", config.integer("k")
+    if architecture not in ARCHITECTURES:
+        raise CrosscoderError(
+            f"{source.path} is of architecture {reprlib.repr(architecture)}, another function than those that can be "
+            f"read from this format, {', '.join(ARCHITECTURES)}"
+        )
     function = config.string("activation_fn_str") or config.string("activation_fn") or "relu"
     kwargs = config.table("activation_fn_kwargs")
     kwargs.check_keys(("k",), source.overrides.ignored)
     if architecture == "standard" and function == "topk":
-        architecture, k = "topk", kwargs.integer("k") or k
-    elif function not in ("relu", "topk" if architecture == "topk" else "relu"):
+        return "topk", kwargs.integer("k") or k
+    if function not in ("relu", "topk" if architecture == "topk" else "relu"):
         raise CrosscoderError(
             f"{config.location} says the activation function {function!r}; relu and topk can be read from this format"
         )
+    return architecture, k
 
-    if architecture == "standard":
-        return None, True
-    if architecture == "topk":
-        weighted = config.boolean("rescale_acts_by_decoder_norm", default=False)
-        return TopK(weights.n_features, k=100 if k is None else k), weighted
-    if architecture == "jumprelu":
-        return _jumprelu(source, weights), True
-    raise CrosscoderError(
-        f"{source.path} is of architecture {reprlib.repr(architecture)}, another function than those that can be read "
-        f"from this format, {', '.join(ARCHITECTURES)}"
+
+def _ungated(source: Source) -> Weights:
+    """The weights of all architectures with one encoder bias."""
+    optional = ("threshold", "log_threshold", *SCALING_FACTORS)
+    return Weights.of_autoencoder(*source.take("W_enc", "b_enc", "W_dec", "b_dec", optional=optional))
+
+
+def _gated(source: Source) -> tuple[Weights, Tensor]:
+    """The weights of the magnitudes of a gated autoencoder, and the thresholds that are its gates."""
+    W_enc, W_dec, b_dec, *others = source.take(
+        "W_enc", "W_dec", "b_dec", "b_gate", "b_mag", "r_mag", optional=SCALING_FACTORS
     )
+    check_tensor("W_dec", W_dec, (None, None))
+    check_tensor("W_enc", W_enc, (W_dec.shape[1], len(W_dec)))
+    b_gate, b_mag, r_mag = (
+        check_finite(name, check_tensor(name, tensor, (len(W_dec),)).float())
+        for name, tensor in zip(("b_gate", "b_mag", "r_mag"), others, strict=True)
+    )
+    magnitude = r_mag.exp()
+    return Weights.of_autoencoder(W_enc.float() * magnitude, b_mag, W_dec, b_dec), b_mag - magnitude * b_gate
+
+
+def _positive_norms(source: Source, weights: Weights) -> Tensor:
+    norms = weights.norms()
+    if zero := int((norms == 0).sum()):
+        raise CrosscoderError(
+            f"{source.path} divides codes by decoder norms (rescale_acts_by_decoder_norm), of which {zero:,} are zero"
+        )
+    return norms
 
 
 def _jumprelu(source: Source, weights: Weights) -> JumpReLU:
@@ -166,10 +211,7 @@ def _jumprelu(source: Source, weights: Weights) -> JumpReLU:
             stacklevel=2,
         )
         threshold = threshold.relu()
-    activation = JumpReLU(weights.n_features)
-    with torch.no_grad():
-        activation.log_threshold.copy_((threshold * weights.W_dec.norm(dim=-1).sum(1)).log())
-    return activation
+    return weights.jumprelu(threshold)
 
 
 def _write(crosscoder: CrossCoder, path: Path) -> None:
@@ -189,7 +231,15 @@ def _write(crosscoder: CrossCoder, path: Path) -> None:
     activation = crosscoder.activation
     if isinstance(activation, TopK):
         config |= {"architecture": "topk", "k": activation.k}
-        config["rescale_acts_by_decoder_norm"] = _selects_by_norms(norms, W_dec.norm(dim=-1))
+        by_norms = _selects_by_norms(norms, W_dec.norm(dim=-1))
+        config["rescale_acts_by_decoder_norm"] = by_norms
+        if by_norms and not torch.allclose(norms, torch.ones_like(norms), rtol=1e-5):
+            warnings.warn(
+                f"{path}: this top-k selects by codes times decoder norm, and codes of SAELens then contain the norm: "
+                "they are ours times the decoder norm; reconstructions are the same",
+                RuntimeWarning,
+                stacklevel=2,
+            )
     elif isinstance(activation, JumpReLU | BatchTopK):
         threshold = activation.threshold if isinstance(activation, BatchTopK) else activation.log_threshold.exp()
         config["architecture"] = "jumprelu"
@@ -214,6 +264,8 @@ def _configuration(crosscoder: CrossCoder) -> dict[str, Any]:
         "metadata": {
             "model_name": origin.suite,
             "hook_name": hook_of(origin.site),
+            # Without it, SAELens takes the file for an older one, and drops this table
+            "sae_lens_version": LAYOUT,
             "crosstime": {
                 "suite": origin.suite,
                 "revisions": list(origin.revisions),

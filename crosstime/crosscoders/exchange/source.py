@@ -17,6 +17,7 @@ from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.exchange.hooks import site_of
 from crosstime.crosscoders.exchange.settings import Settings
 from crosstime.crosscoders.exchange.weights import Weights
+from crosstime.crosscoders.exchange.yaml_settings import read_yaml
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError, RunError
 from crosstime.machine.tensors import TensorError, check_names, listed, read_pickled_tensors, read_tensors
@@ -77,7 +78,7 @@ class Source:
             CrosscoderError: a file is missing or damaged, or could run code when it is read.
         """
         if needs_configuration or configuration.is_file():
-            config = Settings.read(configuration)
+            config = read_yaml(configuration) if configuration.suffix == ".yaml" else Settings.read(configuration)
         else:
             config = Settings(str(configuration), {})
         metadata: dict[str, str] = {}

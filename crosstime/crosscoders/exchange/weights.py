@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from crosstime.crosscoders.activation_functions import Activation
+from crosstime.crosscoders.activation_functions import Activation, JumpReLU
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.origin import Origin
 from crosstime.machine.tensors import check_finite, check_tensor
@@ -62,6 +62,44 @@ class Weights:
             )
             floats[name] = check_finite(names[name], tensor.detach().float().contiguous())
         return cls(**floats)
+
+    @classmethod
+    def of_autoencoder(
+        cls, W_enc: Tensor, b_enc: Tensor, W_dec: Tensor, b_dec: Tensor, *, names: Mapping[str, str] | None = None
+    ) -> Weights:
+        """The weights of a sparse autoencoder, ``D F``, ``F``, ``F D`` and ``D``: a crosscoder of one checkpoint.
+
+        Raises:
+            TensorError: a tensor has the wrong shape, or a number that is not finite.
+        """
+        label = (names or {}).get("W_dec", "W_dec")
+        check_tensor(label, W_dec, (None, None))
+        return cls.checked(W_enc.unsqueeze(0), b_enc, W_dec.unsqueeze(1), b_dec.unsqueeze(0), names=names)
+
+    def for_centred_input(self) -> Weights:
+        """Weights that do to x what these do to x - b_dec: ``W (x - b_dec) + b = W x + (b - W b_dec)``."""
+        b_enc = self.b_enc - torch.einsum("cd,cdf->f", self.b_dec, self.W_enc)
+        return replace(self, b_enc=b_enc)
+
+    def with_codes_times(self, factor: Float[Tensor, " F"]) -> Weights:
+        """Weights of the same function, whose codes before any selection are multiplied by positive factors."""
+        return replace(
+            self,
+            W_enc=self.W_enc * factor,
+            b_enc=self.b_enc * factor,
+            W_dec=self.W_dec / factor.reshape(-1, 1, 1),
+        )
+
+    def norms(self) -> Float[Tensor, " F"]:
+        """Decoder norm of every feature, summed over the checkpoints."""
+        return self.W_dec.norm(dim=-1).sum(1)
+
+    def jumprelu(self, threshold: Float[Tensor, " F"]) -> JumpReLU:
+        """The JumpReLU with thresholds on codes as they are; ours are on codes times decoder norm."""
+        activation = JumpReLU(self.n_features)
+        with torch.no_grad():
+            activation.log_threshold.copy_((threshold * self.norms()).log())
+        return activation
 
     @property
     def n_features(self) -> int:

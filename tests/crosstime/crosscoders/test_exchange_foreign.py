@@ -212,7 +212,7 @@ def kwargs(**values: Any) -> dict[str, Any]:
         (NEW_SAE | {"hook_layer": 7, "hook_name": "blocks.2.hook_resid_post"}, "but hook_layer 7"),
         (NEW_SAE | {"hook_name": "blocks.4.hook_mlp_out"}, "several hook points: blocks.2.*, blocks.4"),
         (NEW_SAE | {"metadata": {"hook_name": "blocks.2.hook_mlp_out", "hook_name_out": "x"}}, "that is a transcoder"),
-        (NEW_SAE | {"architecture": "gated"}, "is of architecture 'gated', another function"),
+        (NEW_SAE | {"architecture": "temporal"}, "is of architecture 'temporal', another function"),
     ],
 )  # fmt: skip
 def test_settings_of_saelens_that_change_the_function_are_refused_by_name(tmp_path: Path, config, message: str):
@@ -255,7 +255,7 @@ def test_settings_of_ctt_that_do_not_fit_are_refused_by_name(tmp_path: Path, con
         ({"encoder_layers": [0]}, "sets encoder_layers, which no crosscoder here has"),
         ({"num_decoder_layers": 5}, "says num_decoder_layers 5, but the weights have 2"),
         ({"whiten": True}, "not known here, .*: whiten; "),
-        ({"trainer": {"dict_class": "GatedAutoEncoder"}}, "trainer says dict_class 'GatedAutoEncoder'; CrossCoder and"),
+        ({"trainer": {"dict_class": "GatedAutoEncoder"}}, "says dict_class 'GatedAutoEncoder', another function"),
         ({"trainer": {"dict_class": "BatchTopKCrossCoder"}}, "is a BatchTopKCrossCoder, but has no tensor threshold"),
         ({"trainer": {"normalize": 1}}, r"not known here, .*: trainer\.normalize; "),
     ],

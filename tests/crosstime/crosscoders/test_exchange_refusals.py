@@ -155,7 +155,7 @@ def test_a_folder_with_something_in_it_is_not_written_over(tmp_path: Path):
 @pytest.mark.parametrize(
     ("config", "tensors", "message"),
     [
-        ({"architecture": "gated"}, {}, "is of architecture 'gated', .* standard, topk, jumprelu"),
+        ({"architecture": "gated"}, {}, "it has no tensor b_gate, b_mag, r_mag"),
         ({"normalize_activations": "layer_norm"}, {}, "normalises activations by layer_norm"),
         ({"reshape_activations": "hook_z"}, {}, "reshapes activations, by hook_z"),
         ({"normalize_activations": "expected_average_only_in"}, {}, r"does not keep the scales s_c \(normalize_act"),
