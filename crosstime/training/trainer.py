@@ -248,14 +248,19 @@ class Trainer(ABC):
 
     def _clip_gradients(self, parameters: list[torch.nn.Parameter]) -> None:
         """Scale all gradients so that their common norm, over all shards, is at most `clip`."""
-        if self.shards.size == 1:
+        if self.shards.size == 1 and not self.crosscoder.n_shared:
             torch.nn.utils.clip_grad_norm_(parameters, self.settings.clip)
             return
 
-        # The bias of the decoder is the same on all shards, so that its gradient counts once.
+        # The bias of the decoder is the same on all shards, so that its gradient counts once
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        bias = self.crosscoder.b_dec.grad
+        bias, decoder = self.crosscoder.b_dec.grad, self.crosscoder.W_dec.grad
         squares = torch.stack([gradient.square().sum() for gradient in gradients if gradient is not bias]).sum()
+
+        # A shared feature has one direction, which is stored C times
+        n_tied = self.crosscoder.shard.overlap(self.crosscoder.n_shared)
+        if decoder is not None and n_tied:
+            squares -= decoder[:n_tied, 1:].square().sum()
         self.shards.sum_(squares)
         norm = (squares + (0.0 if bias is None else bias.square().sum())).sqrt()
         factor = (self.settings.clip / (norm + _CLIP_EPSILON)).clamp(max=1.0)

@@ -156,6 +156,39 @@ def test_a_shared_direction_learns_from_all_checkpoints():
         torch.testing.assert_close(crosscoder.W_dec.grad[:, c], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_thirty_clipped_steps_with_shared_directions_are_those_of_one_parameter_for_each():
+    """A shared direction counts once in the norm of the gradient: the reference stores it once."""
+    n_shared, config = 5, config_of("l1", n_shared=5, clip=0.3, steps=60, l1=0.05)
+    crosscoder = crosscoder_of("l1", trained=0, n_shared=n_shared)
+    trainer = trainer_of(config, crosscoder)
+    shared = torch.nn.Parameter(crosscoder.W_dec[:n_shared, 0].detach().clone())
+    free = torch.nn.Parameter(crosscoder.W_dec[n_shared:].detach().clone())
+    W_enc, b_enc, b_dec = (
+        torch.nn.Parameter(getattr(crosscoder, name).detach().clone()) for name in ("W_enc", "b_enc", "b_dec")
+    )
+    parameters = [shared, free, W_enc, b_enc, b_dec]
+    optimizer = torch.optim.Adam(parameters, lr=config.lr, betas=(0.9, 0.999))
+
+    for step in range(30):
+        x = activations() * crosscoder.scales.unsqueeze(-1)
+        W_dec = torch.cat([shared.unsqueeze(1).expand(-1, 3, -1), free])
+        codes = (torch.einsum("bcd,cdf->bf", x, W_enc) + b_enc).relu()
+        error = (torch.einsum("bf,fcd->bcd", codes, W_dec) + b_dec - x).square().sum() / len(x)
+        weight = config.l1 * min(1.0, step / (config.l1_warmup * config.steps)) if config.l1_warmup else config.l1
+        loss = error + weight * (codes.mean(0) * W_dec.norm(dim=-1).sum(1)).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, config.clip)
+        for group in optimizer.param_groups:
+            group["lr"] = config.lr * config.lr_factor(step)
+        optimizer.step()
+        trainer.update(step, activations())
+
+    torch.testing.assert_close(crosscoder.W_dec[:n_shared, 0], shared, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(crosscoder.W_dec[n_shared:], free, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(crosscoder.W_enc, W_enc, rtol=1e-3, atol=1e-5)
+
+
 def test_more_shared_features_than_features_are_rejected():
     with pytest.raises(CrosscoderError, match=rf"n_shared must be between 0 and n_features \({F}\), not 13"):
         config_of("l1", n_shared=F + 1)
