@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -10,7 +12,26 @@ from torch import Tensor
 
 from interventions.codes import Codes
 from interventions.decoder_source import DecoderSource
-from interventions.errors import ShapeError
+from interventions.errors import InterventionError, ShapeError
+
+_COMPARED = 16
+"""Tokens of which a dictionary's own reconstruction is compared with that of its directions."""
+_TOLERANCE = 1e-3
+_UNITS = 1 << 22
+"""Numbers of the unit vectors that are decoded at a time."""
+
+
+@runtime_checkable
+class Dictionary(Protocol):
+    """What encodes activations into codes of F features, and decodes them by directions and a bias."""
+
+    def encode(self, x: Tensor, /) -> Tensor:
+        """Codes ``T F`` of activations ``T D``."""
+        ...
+
+    def decode(self, f: Tensor, /) -> Tensor:
+        """Activations ``T D`` of codes ``T F``, an affine function of them."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +76,57 @@ class Decomposition:
         if self.fixed is not None and (len(self.fixed) != n_tokens or self.fixed[self.codes.token].any()):
             raise ShapeError(f"The fixed tokens must be {n_tokens} truth values, and no feature may fire on them.")
 
+    @classmethod
+    @torch.no_grad()
+    def of(
+        cls, dictionary: Dictionary, x: Float[Tensor, "T D"], *, fixed: Bool[Tensor, " T"] | None = None
+    ) -> Decomposition:
+        """Decompose activations by any dictionary that encodes and decodes, as those of dictionary_learning and SAELens.
+
+        The bias and the directions are read off its decoder, ``decode(0)`` and ``decode(e_i) - decode(0)``, so that its
+        parameters need no particular names; its own reconstruction of some tokens is compared with theirs.
+
+        Args:
+            dictionary: encodes T tokens to codes ``T F``, and decodes codes by an affine function.
+            x: activations of one model at the site that it was trained on.
+            fixed: tokens that effects leave as they are; see `Decomposition`.
+
+        Raises:
+            ShapeError: codes or reconstructions do not have T rows.
+            InterventionError: the decoder is no affine function of the codes, such as one that undoes a normalisation of
+                each token.
+
+        Examples:
+            >>> decomposition = Decomposition.of(autoencoder, fetch(model, prompts, [site])[site])  # doctest: +SKIP
+        """
+        # Encode, some tokens at a time
+        first = dictionary.encode(x[:1])
+        if first.dim() != 2 or len(first) != len(x[:1]):
+            raise ShapeError(f"A dictionary must encode T tokens to T F codes, not to shape {tuple(first.shape)}.")
+        codes = Codes.encode(dictionary.encode, x, first.shape[1])
+        if fixed is not None:
+            codes = codes.without(fixed)
+
+        # Read bias and directions off the decoder
+        bias = dictionary.decode(torch.zeros_like(first[:1])).squeeze(0)
+        if bias.shape != x.shape[1:]:
+            raise ShapeError(
+                f"A dictionary must decode codes to {x.shape[1]} numbers, not to shape {tuple(bias.shape)}."
+            )
+        decoder = torch.cat([dictionary.decode(units) - bias for units in _units(first.shape[1], like=first)])
+
+        # Compare with its own reconstruction
+        sample = slice(0, _COMPARED)
+        expected = dictionary.decode(dictionary.encode(x[sample]))
+        actual = Codes.encode(dictionary.encode, x[sample], first.shape[1]).decode(decoder) + bias
+        tolerance = _TOLERANCE * max(1.0, float(expected.abs().max()))
+        if not torch.allclose(actual, expected, rtol=_TOLERANCE, atol=tolerance):
+            raise InterventionError(
+                f"The decoder of {type(dictionary).__name__} is no affine function of its codes: its reconstruction "
+                f"differs by {float((actual - expected).abs().max()):.2g} from codes times directions plus bias."
+            )
+        return cls(x, codes, decoder, bias, fixed=fixed)
+
     @property
     def directions(self) -> Float[Tensor, "F D"]:
         """Contribution to x of one unit of each feature; a new tensor at every access unless `scale` is 1."""
@@ -87,3 +159,12 @@ class Decomposition:
             self.scale,
             None if self.fixed is None else self.fixed.to(device),
         )
+
+
+def _units(n_features: int, like: Float[Tensor, "T F"]) -> Iterator[Float[Tensor, "K F"]]:
+    """The unit vectors of all features, some at a time."""
+    size = max(1, _UNITS // n_features)
+    for start in range(0, n_features, size):
+        features = torch.arange(start, min(start + size, n_features), device=like.device)
+        units = torch.zeros(len(features), n_features, device=like.device, dtype=like.dtype)
+        yield units.scatter_(1, features.unsqueeze(1), 1.0)
