@@ -28,6 +28,7 @@ from .activations.store import ActivationStore as ActivationStore
 from .crosscoders.crosscoder import CrossCoder as CrossCoder
 from .crosscoders.open_crosscoder import open_crosscoder as open_crosscoder
 from .crosscoders.evaluate import evaluate as evaluate
+from .training.train_chain import train_chain as train_chain
 from .namespaces import exchange as exchange
 
 # Effects
@@ -39,6 +40,9 @@ from .effects.ablate import ablate as ablate
 from .effects.faithfulness import faithfulness as faithfulness
 from .effects.transplant import transplant as transplant
 from .effects.explain_dip import explain_dip as explain_dip
+from .crosscoders.baselines.baseline_dictionaries import baseline_dictionaries as baseline_dictionaries
+from .effects.baselines import baselines as baselines
+from .effects.circuit_areas import circuit_areas as circuit_areas
 from .namespaces import interventions as interventions
 
 # Features over time

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from tasks.minimal_pair import MinimalPair
 
@@ -36,6 +36,17 @@ class TokenizedTask:
 
     def __len__(self) -> int:
         return len(self.prompts)
+
+    def select(self, rows: Sequence[int]) -> TokenizedTask:
+        """The task with the prompts of the given indices only, in this order."""
+        return replace(
+            self,
+            prompts=tuple(self.prompts[row] for row in rows),
+            right=tuple(self.right[row] for row in rows),
+            wrong=tuple(self.wrong[row] for row in rows),
+            pairs=tuple(self.pairs[row] for row in rows) if self.pairs else (),
+            patch=None if self.patch is None else tuple(self.patch[row] for row in rows),
+        )
 
     def __repr__(self) -> str:
         return f"TokenizedTask: {self.name}, {self.summary()}"

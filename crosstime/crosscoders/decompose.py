@@ -29,6 +29,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.crosscoders.dictionary import Dictionary
 from crosstime.errors import CrosscoderError
 from crosstime.machine.progress import track
 from crosstime.shown import Shown
@@ -169,7 +170,7 @@ def joint_codes(decompositions: Sequence[Decomposition]) -> Codes:
 
 
 def prepare_task(
-    suite: Suite, crosscoder: CrossCoder, task: TaskInput, compute: Compute = Compute(), *, baseline: str | None = None
+    suite: Suite, crosscoder: Dictionary, task: TaskInput, compute: Compute = Compute(), *, baseline: str | None = None
 ) -> tuple[Suite, DecomposedTask]:
     """Select the crosscoder's checkpoints and decompose a task at them, unless it is decomposed already.
 
@@ -205,7 +206,7 @@ def prepare_task(
 
 def decompose_task(
     suite: Suite,
-    crosscoder: CrossCoder,
+    crosscoder: Dictionary,
     task: Task | TokenizedTask,
     *,
     compute: Compute = Compute(),
@@ -311,7 +312,7 @@ def _read_activations(
     return activations
 
 
-def trained_checkpoints(suite: Suite, crosscoder: CrossCoder) -> Suite:
+def trained_checkpoints(suite: Suite, crosscoder: Dictionary) -> Suite:
     """The suite of the checkpoints that the crosscoder was trained on, in its order.
 
     Raises:
@@ -333,7 +334,7 @@ def trained_checkpoints(suite: Suite, crosscoder: CrossCoder) -> Suite:
     return checkpoints
 
 
-def trained_start(suite: Suite, crosscoder: CrossCoder) -> tuple[int, ...]:
+def trained_start(suite: Suite, crosscoder: Dictionary) -> tuple[int, ...]:
     """Ids of the tokens with which text begins where a crosscoder is measured: those of the text of its training.
 
     Raises:
@@ -354,7 +355,7 @@ def _tokens(ids: Sequence[int], suite: Suite) -> str:
 
 
 def _start_of_prompts(
-    texts: Sequence[Sequences], suite: Suite, crosscoder: CrossCoder
+    texts: Sequence[Sequences], suite: Suite, crosscoder: Dictionary
 ) -> list[Bool[Tensor, " T"] | None]:
     """The start tokens of prompts, which effects must not change; None for a text that has none.
 
@@ -386,7 +387,7 @@ def _start_of_prompts(
     return masks
 
 
-def _check_size(decomposed: DecomposedTask, crosscoder: CrossCoder) -> None:
+def _check_size(decomposed: DecomposedTask, crosscoder: Dictionary) -> None:
     """Refuse a task that was decomposed with a crosscoder of another size."""
     n_checkpoints, n_features = len(decomposed.clean), decomposed.clean[0].codes.n_features
     if (n_checkpoints, n_features) != (crosscoder.n_checkpoints, crosscoder.n_features):

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.decompose import TaskInput, prepare_task
+from crosstime.crosscoders.dictionary import Dictionary
 from crosstime.errors import CrosscoderError
 from crosstime.machine.long_table import long_table
 from crosstime.machine.progress import track
@@ -20,7 +20,7 @@ from interventions.metrics import answered_right
 
 def ablate(
     suite: Suite,
-    crosscoder: CrossCoder,
+    crosscoder: Dictionary,
     task: TaskInput,
     groups: Mapping[str, Sequence[int]] | Sequence[int],
     *,
@@ -31,7 +31,7 @@ def ablate(
 
     Args:
         suite: a suite with at least the checkpoints of the crosscoder.
-        crosscoder: the features.
+        crosscoder: the features: a crosscoder, or another `Dictionary`, such as those of `baseline_dictionaries`.
         task: a task in any form; see `prepare_task`.
         groups: features that are ablated one at a time, or named groups, each of which is ablated jointly.
         bootstrap: of the intervals over prompts.

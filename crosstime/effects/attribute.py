@@ -24,8 +24,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.decompose import TaskInput, prepare_task
+from crosstime.crosscoders.dictionary import Dictionary
 from crosstime.effects.attribution import Attribution
 from crosstime.errors import CrosscoderError
 from crosstime.machine.progress import track
@@ -36,7 +36,7 @@ from interventions import Baseline, Effects, Estimator, Model, indirect_effects
 
 def attribute(
     suite: Suite,
-    crosscoder: CrossCoder,
+    crosscoder: Dictionary,
     task: TaskInput,
     estimator: Estimator = Estimator(),
     *,
@@ -47,7 +47,7 @@ def attribute(
 
     Args:
         suite: a suite with at least the checkpoints of the crosscoder.
-        crosscoder: the features.
+        crosscoder: the features: a crosscoder, or another `Dictionary`, such as those of `baseline_dictionaries`.
         task: a task in any form; passing what `decompose_task` returned saves reading the activations again.
         estimator: method, baseline, metric and quadrature. The baseline is given by name, since every checkpoint has
             its own: ``zero`` (CTT), ``mean``, ``resample``, or ``patch`` for tasks with patch prompts.

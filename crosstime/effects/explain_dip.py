@@ -26,7 +26,7 @@ are ours. p counts the observed set as one of the draws, as in Phipson & Smyth 2
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -36,16 +36,18 @@ from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.decompose import DecomposedTask, TaskInput, prepare_task, trained_checkpoints
+from crosstime.crosscoders.select_prompts import select_prompts
 from crosstime.effects.attribute import attribute
 from crosstime.effects.attribution import Attribution
 from crosstime.effects.dip import BOTH, COLUMNS, HARMFUL, HELPFUL, MATCHED, RANDOM, Dip
+from crosstime.effects.halves import halves, mean_effect
 from crosstime.effects.relie import ABSENT, relative_pairwise
 from crosstime.errors import CrosscoderError
 from crosstime.machine.long_table import long_table
 from crosstime.machine.progress import track
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
-from interventions import Ablation, Bootstrap, Decomposition, Effects, Model, Prompts, bootstrap_interval
+from interventions import Ablation, Bootstrap, Decomposition, Model, Prompts, bootstrap_interval
 from interventions import ablate as ablate_features
 from interventions.metrics import answered_right
 from user_input.nearest import nearest
@@ -134,10 +136,10 @@ def explain_dip(
     attribution = task if isinstance(task, Attribution) else attribute(suite, crosscoder, task, compute=compute)
     checkpoints, decomposed = prepare_task(suite, crosscoder, attribution.decomposed, compute)
     generator = torch.Generator().manual_seed(bootstrap.seed)
-    selection, held_out = _halves(decomposed, test.prompts, generator)
+    selection, held_out = halves(decomposed, test.prompts, generator)
 
     # Select features on the first half
-    ie, ie_other = (_mean_effect(attribution.effects[c], selection) for c in (at_index, other_index))
+    ie, ie_other = (mean_effect(attribution.effects[c], selection) for c in (at_index, other_index))
     strongest = ie.abs().argsort(descending=True, stable=True)[: test.top]
     candidates = strongest[relative_pairwise(ie, ie_other)[strongest] < test.absent]
     harmful, helpful = candidates[ie[candidates] < 0].tolist(), candidates[ie[candidates] > 0].tolist()
@@ -175,26 +177,6 @@ class _PromptSet:
     decomposed: DecomposedTask
     rows: Int[Tensor, " R"]
     controls: Mapping[str, Sequence[Sequence[int]]]
-
-
-def _halves(
-    decomposed: DecomposedTask, most: int | None, generator: torch.Generator
-) -> tuple[Int[Tensor, " R"], Int[Tensor, " S"]]:
-    """Two random halves of a task's prompts; of the second half at most `most`, in ascending order."""
-    n_prompts = len(decomposed.prompts)
-    if n_prompts < 4:
-        raise CrosscoderError(f"Task {decomposed.task.name} has {n_prompts} prompts; two halves need at least 4.")
-    order = torch.randperm(n_prompts, generator=generator)
-    return order[: n_prompts // 2], order[n_prompts // 2 :][:most].sort().values
-
-
-def _mean_effect(effects: Effects, rows: Int[Tensor, " R"]) -> Float[Tensor, " F"]:
-    """Indirect effect of every feature, as the mean over these prompts."""
-    selected = torch.zeros(len(effects.clean), dtype=torch.bool)
-    selected[rows] = True
-    entries = selected[effects.prompt]
-    sums = torch.zeros(effects.n_features, dtype=torch.float64)
-    return sums.index_add(0, effects.feature[entries], effects.value[entries].double()) / len(rows)
 
 
 def mean_contribution(decomposed: DecomposedTask, crosscoder: CrossCoder, checkpoint_index: int) -> Float[Tensor, " F"]:
@@ -290,17 +272,9 @@ def _select_prompts(
     decomposed: DecomposedTask, rows: Int[Tensor, " R"], checkpoint_index: int
 ) -> tuple[Prompts, Decomposition]:
     """A subset of a task's prompts, in the task's order, and its decomposition at a checkpoint."""
-    prompts, decomposition = decomposed.prompts, decomposed.clean[checkpoint_index]
-    selected = torch.zeros(len(prompts), dtype=torch.bool)
-    selected[rows] = True
-    numbers = selected.nonzero().squeeze(1).tolist()
-    tokens = selected[prompts.sequence_of_token].nonzero().squeeze(1)
-    subset = Prompts(
-        [prompts.ids[row] for row in numbers],
-        [prompts.right[row] for row in numbers],
-        [prompts.wrong[row] for row in numbers],
-    )
-    return subset, decomposition.rows(tokens)
+    at_checkpoint = replace(decomposed, clean=(decomposed.clean[checkpoint_index],), patched=None)
+    subset = select_prompts(at_checkpoint, rows.sort().values.tolist())
+    return subset.prompts, subset.clean[0]
 
 
 def _table(

@@ -8,7 +8,6 @@ eight processes made some each, and a stopped run finds the finished ones.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -16,7 +15,6 @@ import torch
 from crosstime.errors import CrosstimeError
 from crosstime.machine.processes import Processes
 from interventions import Effects
-from tasks import TokenizedTask
 
 BLOCK = 1_000
 """Prompts of one part: enough to fill a GPU's batches."""
@@ -46,19 +44,6 @@ def blocks(count: int, size: int = BLOCK) -> list[range]:
         [range(0, 2), range(2, 4), range(4, 5)]
     """
     return [range(start, min(start + size, count)) for start in range(0, count, size)]
-
-
-def select_prompts(task: TokenizedTask, rows: range) -> TokenizedTask:
-    """The task with the prompts of a range of rows only."""
-    span = slice(rows.start, rows.stop)
-    return replace(
-        task,
-        prompts=task.prompts[span],
-        right=task.right[span],
-        wrong=task.wrong[span],
-        pairs=task.pairs[span],
-        patch=None if task.patch is None else task.patch[span],
-    )
 
 
 def concatenate_effects(parts: Sequence[Sequence[Effects]]) -> tuple[Effects, ...]:

@@ -33,6 +33,7 @@ from crosstime.training.memory import batch_bytes, refuse_too_large, training_by
 from crosstime.training.resume import Checkpointer
 from crosstime.training.trainer_config import TrainerConfig
 from crosstime.training.trainer_of import trainer_of
+from crosstime.training.warm_start import copy_weights, refuse_unfit_start, start_record, warm_config
 from interventions import Site
 
 
@@ -99,7 +100,8 @@ def train(
         data: batch size, sequence length, shuffle buffer, validation fraction and seed of the order of the data.
         precision: precision of the matrix products, float32 or bfloat16; None chooses bfloat16 on a GPU that supports
             it. Weights are always float32, and float32 products use TF32 where a GPU has it.
-        checkpointing: where and how often the state of the run is saved, and where it is resumed from.
+        checkpointing: where and how often the state of the run is saved, where it is resumed from, and the crosscoder
+            from whose weights it starts, if any.
         logging: where the metrics are written while training runs.
         compute: how the checkpoints are run; the crosscoder is trained on the same device.
 
@@ -108,7 +110,7 @@ def train(
             inputs.
         CrosscoderError: the crosscoder does not fit the memory of the device; the corpus is too short; training
             diverged (the message names the step); the saved state belongs to another configuration (the message lists
-            the differences); or the precision is unknown.
+            the differences); the crosscoder to start from does not fit; or the precision is unknown.
         SuiteError: a checkpoint cannot be used, or two do not fit together or have the same weights.
         CorpusError: the text cannot be read.
         StoreError: the store belongs to other checkpoints or another site, or is damaged.
@@ -124,6 +126,10 @@ def train(
     # Resolve device, precision and the processes of torchrun, and check the checkpoints that are to be run.
     device = local_device(compute.torch_device)
     precision = precision or _best_precision(device)
+    start_from = checkpointing.start
+    if start_from is not None:
+        refuse_unfit_start(start_from, config, len(suite), suite.d_model, compute.feature_shards)
+        config = warm_config(config)
     mesh = Mesh.of(join_processes(device), compute.feature_shards, device.type)
     shard = FeatureShard(config.n_features, mesh.features, writes=mesh.data.first)
     if not isinstance(corpus, ActivationStore):
@@ -146,6 +152,8 @@ def train(
     settings = {**_settings(config, data), **allowances(suite)}
     if text_start := (corpus if isinstance(corpus, ActivationStore) else suite).start_tokens:
         settings[TEXT_START] = list(text_start)
+    if start_from is not None:
+        settings["start"] = start_record(start_from)
     origin = Origin(suite.name, suite.revisions, training_data.site, suite.d_model, settings)
 
     refuse_too_large(config, len(suite), suite.d_model, device, compute.feature_shards)
@@ -177,6 +185,8 @@ def train(
         ):
             # Initialise the crosscoder with the scales of its data, or restore it.
             crosscoder = config.crosscoder(origin, batches.scales, shard=shard)
+            if start_from is not None:
+                copy_weights(start_from, crosscoder)
             trainer = trainer_of(config, crosscoder.to(device), processes=mesh.data, precision=precision)
             if state is not None:
                 state.restore(trainer)

@@ -21,7 +21,7 @@ from crosstime.runs.plan.sizes import Sizes
 from crosstime.runs.plan.work import Cost
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.stages.stage import Stage
-from crosstime.runs.work_shares import BLOCK, blocks, concatenate_effects, select_prompts, shard
+from crosstime.runs.work_shares import BLOCK, blocks, concatenate_effects, shard
 
 MEAN_NODES = 12
 """Quadrature nodes of a prompt, on average, if their number follows from completeness."""
@@ -111,7 +111,7 @@ def _effects_on_block(inputs: Inputs, folder: RunFolder, parts: Parts, task: int
         attribution = attribute(
             inputs.compared,
             folder.crosscoder,
-            inputs.decomposed(task, folder.crosscoder) if whole else select_prompts(prompts, rows),
+            inputs.decomposed(task, folder.crosscoder) if whole else prompts.select(rows),
             recipe.effects,
             seed=recipe.seed,
             compute=inputs.compute,

@@ -11,7 +11,7 @@ from small_run import home_of, recipe, together
 
 from crosstime.errors import CrosstimeError
 from crosstime.machine.processes import ALONE, Processes
-from crosstime.runs.work_shares import blocks, broadcast, concatenate_effects, select_prompts, shard
+from crosstime.runs.work_shares import blocks, broadcast, concatenate_effects, shard
 from interventions import Effects
 from tasks import TokenizedTask
 
@@ -73,7 +73,7 @@ def test_parts_that_do_not_fit_are_refused():
 
 def test_some_prompts_of_a_task_are_its_rows():
     task = TokenizedTask("t", ((1,), (2,), (3,)), (4, 5, 6), (7, 8, 9), ((1,), (2,), (3,)), ())
-    part = select_prompts(task, range(1, 3))
+    part = task.select(range(1, 3))
     assert (part.prompts, part.right, part.wrong, part.patch) == (((2,), (3,)), (5, 6), (8, 9), ((2,), (3,)))
 
 
