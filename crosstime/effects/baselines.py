@@ -30,15 +30,24 @@ from crosstime.crosscoders.baselines.decompose_by import decompose_by
 from crosstime.crosscoders.decompose import DecomposedTask, TaskInput, prepare_task
 from crosstime.crosscoders.dictionary import Dictionary
 from crosstime.crosscoders.select_prompts import select_prompts
-from crosstime.effects.attribute import attribute
 from crosstime.effects.circuit_areas import areas
-from crosstime.effects.faithfulness import Restoration, circuits
 from crosstime.effects.halves import halves, mean_effect
 from crosstime.errors import CrosscoderError
 from crosstime.machine.long_table import long_table
+from crosstime.machine.progress import track
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
-from interventions import Bootstrap, Circuit, Effects, Estimator, interval, resampled_means
+from interventions import (
+    Bootstrap,
+    Circuit,
+    Effects,
+    Estimator,
+    Model,
+    circuit,
+    indirect_effects,
+    interval,
+    resampled_means,
+)
 from interventions.baselines import Baseline
 from interventions.circuit import SIZES
 from interventions.metrics import answered_right
@@ -51,7 +60,7 @@ COLUMNS = (
     "task",
     "revision",
     "dictionary",
-    "features",
+    "size",
     "l0",
     "n",
     "effect_share",
@@ -92,12 +101,11 @@ def baselines(
         compute: where and how the checkpoints run.
 
     Returns:
-        One row for each checkpoint, dictionary (``crosscoder`` first) and n: task, revision, dictionary, features (how
-        many it has), l0 (how many of them fire on a token), n, effect_share; faithfulness and completeness with _low
-        and _high; accuracy_kept (with the n features alone), accuracy_ablated (without them); cpr and cmd with _low
-        and _high; and cpr_difference and cmd_difference, crosscoder minus dictionary, with _low and _high. The
-        areas are those of the whole curve, the same for all n. A dictionary without any effect at a checkpoint has no
-        row there.
+        One row for each checkpoint, dictionary (``crosscoder`` first) and n: task, revision, dictionary, size (its
+        features), l0 (how many of them fire on a token), n, effect_share; faithfulness and completeness with _low
+        and _high; accuracy_kept (with the n features alone), accuracy_ablated (without them); cpr and cmd with _low and
+        _high; and cpr_difference and cmd_difference, crosscoder minus dictionary, with _low and _high. The areas are
+        those of the whole curve, the same for all n. A dictionary without any effect at a checkpoint has no row there.
 
     Raises:
         CrosscoderError: a dictionary does not fit the crosscoder or is named ``crosscoder``, there is none, the sizes
@@ -114,33 +122,31 @@ def baselines(
         raise CrosscoderError("The baseline of a comparison is given by name, because every dictionary has its own.")
     checkpoints, decomposed = prepare_task(suite, crosscoder, task, compute, baseline=estimator.baseline)
 
-    # Split the prompts, and measure every dictionary on them
-    generator = torch.Generator().manual_seed(bootstrap.seed)
-    selection, held_out = halves(decomposed, None, generator)
-    curves: dict[str, dict[str, _Curve]] = {}
-    for name, dictionary in {CROSSCODER: crosscoder, **dictionaries}.items():
-        own = decomposed if name == CROSSCODER else decompose_by(dictionary, decomposed)
-        prompts = _Prompts(own, selection, held_out)
-        curves[name] = _curves(checkpoints, dictionary, prompts, sizes, estimator, bootstrap, compute)
+    # Split the prompts, and measure every dictionary on them at each checkpoint, which is opened once
+    selection, held_out = halves(decomposed, None, torch.Generator().manual_seed(bootstrap.seed))
+    measurement = _Measurement(decomposed, selection, held_out, sizes, estimator, bootstrap)
+    every = {CROSSCODER: crosscoder, **dictionaries}
+    with track(f"Baselines on {decomposed.task.name}", len(checkpoints) * len(every)) as bar:
+
+        def curves_at(index: int, model: Model) -> dict[str, _Curve]:
+            curves: dict[str, _Curve] = {}
+            for name, dictionary in every.items():
+                bar.note(f"{name} at {checkpoints.revisions[index]}")
+                curve = measurement.curve(model, index, dictionary)
+                if curve is not None:
+                    curves[name] = curve
+                bar.advance()
+            return curves
+
+        curves_by_checkpoint = compute.each(checkpoints, curves_at)
 
     # Summarize them, checkpoint by checkpoint
     tables = []
-    for revision in checkpoints.revisions:
-        for name, by_revision in curves.items():
-            if revision in by_revision:
-                axes = {"task": decomposed.task.name, "revision": revision, "dictionary": name}
-                of_crosscoder = curves[CROSSCODER].get(revision)
-                tables.append(_table(axes, by_revision[revision], sizes, of_crosscoder, bootstrap))
+    for revision, curves in zip(checkpoints.revisions, curves_by_checkpoint, strict=True):
+        for name, curve in curves.items():
+            axes = {"task": decomposed.task.name, "revision": revision, "dictionary": name}
+            tables.append(_table(axes, curve, sizes, curves.get(CROSSCODER), bootstrap))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
-
-
-@dataclass(frozen=True, eq=False)
-class _Prompts:
-    """A task in the features of one dictionary, and the prompts that rank and test them."""
-
-    decomposed: DecomposedTask
-    selection: Int[Tensor, " R"]
-    held_out: Int[Tensor, " S"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,60 +187,64 @@ def _checked(crosscoder: Dictionary, dictionaries: Mapping[str, Dictionary], siz
     return list(sizes)
 
 
-def _curves(
-    checkpoints: Suite,
-    dictionary: Dictionary,
-    prompts: _Prompts,
-    sizes: Sequence[int],
-    estimator: Estimator,
-    bootstrap: Bootstrap,
-    compute: Compute,
-) -> dict[str, _Curve]:
-    """Rank the features of a dictionary on one half of the prompts, and measure them on the other."""
-    # Rank the features with an effect
-    attribution = attribute(
-        checkpoints, dictionary, prompts.decomposed, estimator, seed=bootstrap.seed, compute=compute
-    )
-    rankings: dict[str, list[list[int]]] = {}
-    for revision, effects in zip(attribution.revisions, attribution.effects, strict=True):
-        size = mean_effect(effects, prompts.selection).abs()
-        order = torch.argsort(size, descending=True, stable=True)[: sizes[-1]]
-        if ranked := order[size[order] > 0].tolist():
-            rankings[revision] = [ranked]
-    if not rankings:
-        return {}
+@dataclass(frozen=True, eq=False)
+class _Measurement:
+    """How every dictionary is measured on a task.
 
-    # Restore and ablate them; of a ranking that is shorter than a size, all features stand for this size
-    ends = {len(ranked) for (ranked,) in rankings.values()}
-    every = sorted({*sizes, *ends})
-    restoration = Restoration(sizes=every, baseline=str(estimator.baseline), keep_error=False)
-    held_out = select_prompts(prompts.decomposed, prompts.held_out.tolist())
-    results = circuits(
-        checkpoints, dictionary, held_out, rankings, restoration=restoration, seed=bootstrap.seed, compute=compute
-    )
+    Attributes:
+        decomposed: the task, in the crosscoder's features.
+        selection, held_out: the prompts that rank the features, and those that test them.
+        sizes: the n.
+        estimator, bootstrap: see `baselines`.
+    """
 
-    curves: dict[str, _Curve] = {}
-    for revision, (result,) in results.items():
-        (ranked,), index = rankings[revision], attribution.revisions.index(revision)
-        available = [min(n, len(ranked)) for n in sizes]
-        measured = _sizes_of(result, list(dict.fromkeys(available)))
-        exact, resampled = _areas(measured, sizes[-1], bootstrap)
-        curves[revision] = _Curve(
+    decomposed: DecomposedTask
+    selection: Int[Tensor, " R"]
+    held_out: Int[Tensor, " S"]
+    sizes: Sequence[int]
+    estimator: Estimator
+    bootstrap: Bootstrap
+
+    def curve(self, model: Model, index: int, dictionary: Dictionary) -> _Curve | None:
+        """The curve of a dictionary at one checkpoint; None if none of its features has an effect there.
+
+        The task is decomposed again at each checkpoint, so that the codes of one dictionary are in memory at a time.
+        """
+        own, site = decompose_by(dictionary, self.decomposed), dictionary.origin.site
+        clean, seed, baseline = own.clean[index], self.bootstrap.seed, str(self.estimator.baseline)
+
+        # Rank the features with an effect on one half of the prompts
+        state = own.baseline(baseline, index, seed=seed)
+        effects = indirect_effects(model, own.prompts, site, clean, replace(self.estimator, baseline=state))
+        size = mean_effect(effects, self.selection).abs()
+        order = torch.argsort(size, descending=True, stable=True)[: self.sizes[-1]]
+        ranked = order[size[order] > 0].tolist()
+        if not ranked:
+            return None
+
+        # Restore and ablate them on the other half; all features stand for a size that the dictionary does not have
+        half = select_prompts(own, self.held_out.tolist())
+        available = [min(n, len(ranked)) for n in self.sizes]
+        measured = circuit(
+            model,
+            half.prompts,
+            site,
+            half.clean[index],
+            ranked,
+            sizes=list(dict.fromkeys(available)),
+            baseline=half.baseline(baseline, index, seed=seed),
+            keep_error=False,
+        )
+        exact, resampled = _areas(measured, self.sizes[-1], self.bootstrap)
+        return _Curve(
             n_features=dictionary.n_features,
-            l0=prompts.decomposed.clean[index].codes.l0,
+            l0=clean.codes.l0,
             circuit=measured,
             rows=[measured.sizes.index(n) for n in available],
-            effect_shares=_effect_shares(attribution.effects[index], ranked, available, prompts.held_out),
+            effect_shares=_effect_shares(effects, ranked, available, self.held_out),
             areas=exact,
             resampled_areas=resampled,
         )
-    return curves
-
-
-def _sizes_of(result: Circuit, sizes: Sequence[int]) -> Circuit:
-    """The circuit of some of its sizes."""
-    rows = [result.sizes.index(n) for n in sizes]
-    return replace(result, sizes=tuple(sizes), kept=result.kept[rows], ablated=result.ablated[rows])
 
 
 def _effect_shares(
@@ -286,7 +296,7 @@ def _table(
     values |= _with_interval(names, difference, resampled, bootstrap)
 
     labels = {column: [name] for column, name in axes.items()}
-    table = long_table({**labels, "features": [curve.n_features], "l0": [curve.l0], "n": sizes}, values)
+    table = long_table({**labels, "size": [curve.n_features], "l0": [curve.l0], "n": sizes}, values)
     return table[list(COLUMNS)]
 
 
@@ -295,7 +305,7 @@ def _with_interval(
 ) -> dict[str, Tensor]:
     """Columns of two numbers and their bounds."""
     low, high = interval(resampled, bootstrap)
-    columns = {}
+    columns: dict[str, Tensor] = {}
     for index, name in enumerate(names):
         columns |= {name: values[index], f"{name}_low": low[index], f"{name}_high": high[index]}
     return columns

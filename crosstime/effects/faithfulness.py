@@ -180,45 +180,6 @@ def sufficiency_curves(
         return pd.DataFrame(columns=list(COLUMNS))
 
     # Restore and ablate the nested sets of every ranking
-    results = circuits(
-        checkpoints, crosscoder, decomposed, rankings, restoration=restoration, seed=bootstrap.seed, compute=compute
-    )
-
-    # Summarize the prompts of the top features, and the draws of the random ones
-    tables = []
-    for revision, (top_circuit, *random_circuits) in results.items():
-        axes = {"task": [decomposed.task.name], "revision": [revision]}
-        tables.append(_top_table(axes, top_circuit, bootstrap))
-        if random_circuits:
-            table = _random_table(axes, random_circuits)
-            tables.append(table[table.n.isin(list(restoration.sizes))])
-    return pd.concat(tables, ignore_index=True)[list(COLUMNS)]
-
-
-def circuits(
-    checkpoints: Suite,
-    crosscoder: Dictionary,
-    decomposed: DecomposedTask,
-    rankings: Mapping[str, Sequence[Sequence[int]]],
-    *,
-    restoration: Restoration = Restoration(),
-    seed: int = 0,
-    compute: Compute = Compute(),
-) -> dict[str, list[Circuit]]:
-    """Restore and ablate the nested sets of several rankings at each checkpoint, prompt by prompt.
-
-    Args:
-        checkpoints: the crosscoder's checkpoints, in its order.
-        crosscoder: the features.
-        decomposed: the task, decomposed into them.
-        rankings: for each revision the rankings of features, none of them empty.
-        restoration: see `faithfulness`.
-        seed: of the baseline ``resample``.
-        compute: where and how the checkpoints run.
-
-    Returns:
-        For each revision of `rankings` a circuit for each of its rankings.
-    """
     ranked_checkpoints = checkpoints.select(list(rankings))
     with track(f"Faithfulness on {decomposed.task.name}", len(rankings)) as bar:
 
@@ -226,9 +187,9 @@ def circuits(
             revision = ranked_checkpoints.revisions[index]
             bar.note(revision)
             checkpoint_index = checkpoints.revisions.index(revision)
-            state = decomposed.baseline(restoration.baseline, checkpoint_index, seed=seed)
+            state = decomposed.baseline(restoration.baseline, checkpoint_index, seed=bootstrap.seed)
 
-            results = [
+            circuits = [
                 circuit(
                     model,
                     decomposed.prompts,
@@ -243,9 +204,19 @@ def circuits(
             ]
 
             bar.advance()
-            return results
+            return circuits
 
-        return dict(zip(rankings, compute.each(ranked_checkpoints, circuits_at), strict=True))
+        circuits_by_checkpoint = compute.each(ranked_checkpoints, circuits_at)
+
+    # Summarize the prompts of the top features, and the draws of the random ones
+    tables = []
+    for revision, (top_circuit, *random_circuits) in zip(rankings, circuits_by_checkpoint, strict=True):
+        axes = {"task": [decomposed.task.name], "revision": [revision]}
+        tables.append(_top_table(axes, top_circuit, bootstrap))
+        if random_circuits:
+            table = _random_table(axes, random_circuits)
+            tables.append(table[table.n.isin(list(restoration.sizes))])
+    return pd.concat(tables, ignore_index=True)[list(COLUMNS)]
 
 
 def ranking(attribution: Attribution, k: int = 100) -> dict[str, list[int]]:

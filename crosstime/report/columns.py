@@ -32,6 +32,12 @@ _COLUMNS = {
         "null source claim false count n seeds null_count null_n rate rate_low rate_high expected low high "
         "fdr fdr_low fdr_high"
     ),
+    "baselines": (
+        "task revision dictionary size l0 n effect_share faithfulness faithfulness_low faithfulness_high "
+        "completeness completeness_low completeness_high accuracy_kept accuracy_ablated cpr cpr_low cpr_high "
+        "cmd cmd_low cmd_high cpr_difference cpr_difference_low cpr_difference_high "
+        "cmd_difference cmd_difference_low cmd_difference_high"
+    ),
     "logit_effects": "feature revision side rank token effect",
 }
 COLUMNS: dict[str, tuple[str, ...]] = {table: tuple(columns.split()) for table, columns in _COLUMNS.items()}
@@ -39,8 +45,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {table: tuple(columns.split()) for table, 
 
 CHECKPOINTS = ("revision", "other", "previous", "at", "onset")
 LABELS = ("task", "dip", "features", "kind", "group", "class_ie", "class_dec", "source", "life_cycle", "label")
+NAMES = ("dictionary",)
 CLAIMS = ("null", "claim", "false")
-TEXT = frozenset({*CHECKPOINTS, *LABELS, *CLAIMS, "side", "token"})
+TEXT = frozenset({*CHECKPOINTS, *LABELS, *CLAIMS, *NAMES, "side", "token"})
 """Columns of text. A revision named 143000 or a feature set named 7 is still text."""
 
 TOP = "top"

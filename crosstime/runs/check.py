@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from crosstime.activations.store import ActivationStore, store_at
 from crosstime.crosscoders.decompose import refuse_baseline
+from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError, RecipeError, SuiteError
 from crosstime.evolution.null_names import NOISE, RANDOM, SAME
 from crosstime.runs.inputs import Inputs
+from crosstime.runs.read_autoencoder import read_autoencoder
 from crosstime.runs.recipe.corpus import GENERATED
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.recipe.suite import TINY
@@ -36,6 +38,7 @@ def check(inputs: Inputs) -> None:
     if store is not None:
         _refuse_unfit(recipe, store)
     _refuse_null(inputs)
+    _refuse_baselines(inputs)
 
     # Every task has what the baseline needs
     for task in inputs.tasks:
@@ -63,7 +66,10 @@ def check(inputs: Inputs) -> None:
             n_layers = compared.n_layers
             _ = inputs.tokenized  # which raises where a task has nothing for this tokenizer
 
-    inputs.site.resolve(n_layers)
+    site = inputs.site.resolve(n_layers)
+    if recipe.baselines.sae_file is not None:
+        names = tuple(recipe.compare.revisions or suite.revisions)
+        read_autoencoder(recipe.baselines, Origin(suite.name, names, site, d_model))
 
     # The crosscoder fits the memory, and the texts are long enough
     table, revisions = recipe.crosscoder, recipe.compare.revisions
@@ -125,6 +131,16 @@ def _refuse_null(inputs: Inputs) -> None:
             raise RecipeError(
                 f"null.kinds: {kind} needs the weights on this machine, and a server runs the checkpoints."
             )
+
+
+def _refuse_baselines(inputs: Inputs) -> None:
+    """Refuse to train autoencoders where there are activations only."""
+    table = inputs.recipe.baselines
+    if table.trains and inputs.store is not None:
+        raise RecipeError(
+            f"baselines: autoencoders need a text to train on, since the store {inputs.store.folder} holds activations "
+            "of all checkpoints; name a file with baselines.sae, or take baselines.sae = 'crosscoder'."
+        )
 
 
 def _planned(recipe: Recipe) -> Suite:

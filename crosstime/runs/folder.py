@@ -31,6 +31,7 @@ TEXT_COLUMNS = dict.fromkeys(
         "null",
         "source",
         "claim",
+        "dictionary",
     ),
     "str",
 )

@@ -11,6 +11,7 @@ import altair as alt
 from crosstime.errors import ReportError
 from crosstime.report.charts.ablation import ablation_chart
 from crosstime.report.charts.accuracy import accuracy_chart
+from crosstime.report.charts.baselines import baselines_chart
 from crosstime.report.charts.decoder_steps import decoder_steps_chart
 from crosstime.report.charts.effect_lines import coloured_features
 from crosstime.report.charts.effects import effects_chart
@@ -58,6 +59,7 @@ def draw_charts(report: ReportInput) -> dict[str, alt.TopLevelMixin]:
         "lives": partial(life_cycles_chart, report.life_cycles),
         "ablation": partial(ablation_chart, report.ablation),
         "faithfulness": partial(faithfulness_chart, report.faithfulness),
+        "baselines": partial(baselines_chart, report.baselines),
     }
 
     # Draw those that have data

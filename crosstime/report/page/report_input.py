@@ -60,6 +60,7 @@ class ReportInput:
         nulls: what the same pipeline claims under null models, and how many claims are expected where they are false:
             null, source, claim, false ("True" or "False": whether the claim is false by construction), count, n, seeds,
             null_count, null_n, and rate, expected and fdr with their bounds.
+        baselines: the crosscoder beside other dictionaries, as `crosstime.baselines` returns it.
         findings: sentences below the summary.
         logit_effects: tokens that each decoder direction promotes, from
             `crosstime.features.logit_effects.logit_effects`.
@@ -94,6 +95,7 @@ class ReportInput:
     lives: pd.DataFrame = field(default_factory=_table("lives"))
     dips: pd.DataFrame = field(default_factory=_table("dips"))
     nulls: pd.DataFrame = field(default_factory=_table("nulls"))
+    baselines: pd.DataFrame = field(default_factory=_table("baselines"))
     findings: Sequence[str] = ()
     logit_effects: pd.DataFrame = field(default_factory=_table("logit_effects"))
     facts: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=["feature"]))

@@ -14,6 +14,8 @@ from crosstime.report.columns import ERROR_TERM, distinct
 from crosstime.report.expected import expected_number, expected_under_null, expected_words
 from crosstime.report.numbers import UNDEFINED, count, decimals_for, with_interval
 from crosstime.report.outlier_note import outlier_note
+from crosstime.report.page.baselines import CAPTION as BASELINES_CAPTION
+from crosstime.report.page.baselines import baselines_section
 from crosstime.report.page.browser import feature_browser
 from crosstime.report.page.features import feature_link, strongest_note
 from crosstime.report.page.lives import lives_table
@@ -30,6 +32,8 @@ Pictures = Mapping[str, str]
 
 FOLDED_FROM = 12
 """Rows of the ablation table above which it is folded."""
+
+BASELINES_TITLE = "What the crosscoder adds"
 
 
 class Section(NamedTuple):
@@ -56,6 +60,7 @@ def sections(report: ReportInput, pictures: Pictures) -> list[Section]:
         _section("ablation", "Ablation", *_ablation(report, pictures)),
         *([] if report.lives.empty else [_section("lives", "Emerging and given up", *_lives(report))]),
         *([] if report.dips.empty else [_section("dips", "Dips", *_dips(report))]),
+        *([] if report.baselines.empty else [_section("baselines", BASELINES_TITLE, *_baselines(report, pictures))]),
         *([] if report.nulls.empty else [_section("nulls", "Null models", *nulls_section(report.nulls))]),
         _section("features", "Features", *feature_browser(report)),
     ]
@@ -394,6 +399,11 @@ def _dips(report: ReportInput) -> list[Child]:
     )
     words = expected_words(report.nulls, "dips", "explained")
     return [element("p", introduction), _remark(f"Explained dips: {words}.") if words else None, *tables]
+
+
+def _baselines(report: ReportInput, pictures: Pictures) -> list[Child]:
+    introduction, *tables = baselines_section(report.baselines)
+    return [introduction, _optional_figure("baselines", pictures, BASELINES_CAPTION), *tables]
 
 
 def _interval_cell(value: float, low: float, high: float, decimals: int = 3) -> Cell:

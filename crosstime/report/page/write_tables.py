@@ -37,6 +37,7 @@ CAPTIONS = {
     "dimensionality": "Dimensions that the features fill.",
     "similarity": "Likeness of activations.",
     "lives": "Lives of the selected features by their effects.",
+    "baselines": "The crosscoder beside other dictionaries.",
     "nulls": "Classes, life cycles and explained dips under null models.",
     "dips": "Ablation of features that are given up, or have emerged, where a task dips.",
 }

@@ -10,6 +10,7 @@ from typing import Any
 
 from crosstime.crosscoders.refuse_uneven_features import refuse_uneven_features
 from crosstime.errors import RecipeError
+from crosstime.runs.recipe.baselines import CUT_OUT, TRAINED, BaselinesRecipe
 from crosstime.runs.recipe.build import build
 from crosstime.runs.recipe.corpus import GENERATED, CorpusRecipe
 from crosstime.runs.recipe.crosscoder import CrosscoderRecipe, L1Recipe
@@ -28,7 +29,12 @@ from interventions import Site
 from interventions.errors import InterventionError
 from user_input.home import expanded
 
-_PATHS = {"suite": ("source", "tokenizer"), "corpus": ("source", "held_out"), "evolve": ("languages",)}
+_PATHS = {
+    "suite": ("source", "tokenizer"),
+    "corpus": ("source", "held_out"),
+    "evolve": ("languages",),
+    "baselines": ("sae",),
+}
 """Keys of tables that hold paths; so does ``path`` of every task."""
 _SERVER_IN_COMPUTE = "compute: a server has a table of its own, [remote], with the key 'host'."
 
@@ -42,8 +48,8 @@ class Recipe:
         title: title of the report; default: the name.
         description: a sentence about the run.
         seed: seed of every random draw that has no seed of its own.
-        suite, compare, select, ngrams, corpus, crosscoder, tasks, effects, evolve, dip, null, compute, remote: the
-            tables of the file.
+        suite, compare, select, ngrams, corpus, crosscoder, tasks, effects, evolve, dip, baselines, null, compute,
+            remote: the tables of the file.
 
     Examples:
         >>> Recipe.named("demo").compare.site
@@ -64,6 +70,7 @@ class Recipe:
     effects: EffectsRecipe = field(default_factory=EffectsRecipe)
     evolve: EvolveRecipe = field(default_factory=EvolveRecipe)
     dip: DipRecipe = field(default_factory=DipRecipe)
+    baselines: BaselinesRecipe = field(default_factory=BaselinesRecipe)
     null: NullRecipe = field(default_factory=NullRecipe)
     compute: Compute = field(default_factory=Compute)
     remote: RemoteRecipe = field(default_factory=RemoteRecipe)
@@ -79,6 +86,7 @@ class Recipe:
         if repeated := [name for name in names if names.count(name) > 1]:
             raise RecipeError(f"tasks: {repeated[0]!r} is there twice, and results are told apart by the task's name.")
         self.dip.refuse_unknown(names, self.compare.revisions)
+        self.baselines.refuse_unknown(self.compare.revisions, self.compute.feature_shards)
         self.null.refuse_unknown(self.compare.revisions)
 
         # The features can be divided among the processes that hold them
@@ -173,7 +181,7 @@ def _resolve_paths(tables: Table, base: Path | None) -> None:
             return [resolve(item) for item in value]
         if isinstance(value, dict):
             return {name: resolve(item) for name, item in value.items()}
-        if not isinstance(value, str) or value in (TINY, GENERATED):
+        if not isinstance(value, str) or value in (TINY, GENERATED, TRAINED, CUT_OUT):
             return value
         if value.startswith("~"):
             return str(expanded(value))

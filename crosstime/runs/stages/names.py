@@ -7,7 +7,20 @@ from collections.abc import Sequence
 from crosstime.errors import RunError
 from user_input.nearest import nearest
 
-NAMES = ("suite", "select", "ngrams", "train", "evaluate", "attribute", "ablate", "evolve", "explain", "null", "report")
+NAMES = (
+    "suite",
+    "select",
+    "ngrams",
+    "train",
+    "evaluate",
+    "attribute",
+    "ablate",
+    "evolve",
+    "explain",
+    "baselines",
+    "null",
+    "report",
+)
 
 
 def refuse_unknown(names: Sequence[str]) -> None:

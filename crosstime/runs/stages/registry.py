@@ -5,6 +5,7 @@ from __future__ import annotations
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.stages.ablate import Ablate
 from crosstime.runs.stages.attribute import Attribute
+from crosstime.runs.stages.baselines import Baselines
 from crosstime.runs.stages.evaluate import Evaluate
 from crosstime.runs.stages.evolve import Evolve
 from crosstime.runs.stages.explain import Explain
@@ -29,6 +30,7 @@ _BY_NAME: dict[str, Stage] = {
         Ablate(),
         Evolve(),
         Explain(),
+        Baselines(),
         Null(),
         Report(),
     )

@@ -24,6 +24,7 @@ from crosstime.runs.plan.work import Cost, Work
 from crosstime.runs.provenance import versions
 from crosstime.runs.recipe.effects import EffectsRecipe
 from crosstime.runs.recipe.recipe import Recipe
+from crosstime.runs.stages.baselines import BASELINES
 from crosstime.runs.stages.evolve import FOLDER
 from crosstime.runs.stages.null import NULLS
 from crosstime.runs.stages.stage import Stage
@@ -49,6 +50,7 @@ class Report(Stage):
         """All earlier stages, and the version of crosstime."""
         names = ["select", "evaluate", "attribute", "ablate", "evolve", "explain"]
         names += ["ngrams"] if inputs.recipe.ngrams.sequences else []
+        names += ["baselines"] if inputs.recipe.baselines.names else []
         names += ["null"] if inputs.recipe.null.kinds else []
         return [[ledger.key(name) for name in names], version("crosstime"), CORPUS_TOKENS]
 
@@ -106,6 +108,7 @@ class Report(Stage):
             lives=evolution["life_cycles"][evolution["life_cycles"].strongest],
             dips=folder.table("dips"),
             **({} if nulls is None else {"nulls": nulls}),
+            **({"baselines": folder.table(BASELINES)} if recipe.baselines.names else {}),
             findings=findings,
             facts=_facts(evolution["facts"], text),
             logit_effects=_logit_effects(inputs, folder, features),

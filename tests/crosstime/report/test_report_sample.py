@@ -285,6 +285,22 @@ def nulls() -> pd.DataFrame:
     return table.assign(**numbers, fdr_high=0.625)
 
 
+def baselines(compared=COMPARED) -> pd.DataFrame:
+    rows = [
+        (TASKS[0], revision, name, 64, 12.5, n, place + 0.1 * n / (n + 3), place + 0.8 * n / (n + 5), 0.7 - place)
+        for revision in compared
+        for place, name in ((0.2, "crosscoder"), (0.1, "neurons"), (0.0, "sae-rotated"))
+        for n in (1, 10, 100)
+    ]
+    columns = ["task", "revision", "dictionary", "size", "l0", "n", "effect_share", "faithfulness", "completeness"]
+    table = pd.DataFrame(rows, columns=columns)
+    table = table.assign(accuracy_kept=0.7, accuracy_ablated=0.4, cpr=0.6, cmd=0.4, cpr_difference=0.1)
+    table["cmd_difference"] = -0.1
+    bounded = ("faithfulness", "completeness", "cpr", "cmd", "cpr_difference", "cmd_difference")
+    lower = {f"{column}_low": table[column] - 0.1 for column in bounded}
+    return table.assign(**lower, **{f"{column}_high": table[column] + 0.1 for column in bounded})
+
+
 FINDING = f"The dip on {TASKS[0]} is explained by discontinued features <b>&</b> nothing else."
 
 
@@ -351,6 +367,7 @@ def sample(compared: tuple[str, ...] = COMPARED, **changes: object) -> ReportInp
         "lives": lives(compared),
         "dips": dips(compared),
         "nulls": nulls(),
+        "baselines": baselines(compared),
         "findings": [FINDING],
         "logit_effects": logit_effects(compared),
         "facts": facts(),
