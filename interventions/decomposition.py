@@ -81,7 +81,7 @@ class Decomposition:
     def of(
         cls, dictionary: Dictionary, x: Float[Tensor, "T D"], *, fixed: Bool[Tensor, " T"] | None = None
     ) -> Decomposition:
-        """Decompose activations by any dictionary that encodes and decodes, as those of dictionary_learning and SAELens.
+        """Decompose activations by any dictionary that encodes and decodes, of dictionary_learning or SAELens too.
 
         The bias and the directions are read off its decoder, ``decode(0)`` and ``decode(e_i) - decode(0)``, so that its
         parameters need no particular names; its own reconstruction of some tokens is compared with theirs.
@@ -93,7 +93,7 @@ class Decomposition:
 
         Raises:
             ShapeError: codes or reconstructions do not have T rows.
-            InterventionError: the decoder is no affine function of the codes, such as one that undoes a normalisation of
+            InterventionError: the decoder is no affine function of the codes, as where it undoes a normalisation of
                 each token.
 
         Examples:
