@@ -208,8 +208,8 @@ def activation_functions(module: nn.Module) -> list[nn.Module]:
     from transformers.activations import ACT2CLS
     from transformers.models.bloom.modeling_bloom import BloomGelu
 
-    classes = {entry[0] if isinstance(entry, tuple) else entry for entry in ACT2CLS.values()} | {BloomGelu}
-    return [part for part in module.modules() if isinstance(part, tuple(classes))]
+    classes: list[Any] = [entry[0] if isinstance(entry, tuple) else entry for entry in ACT2CLS.values()]
+    return [part for part in module.modules() if isinstance(part, (BloomGelu, *classes))]
 
 
 def with_gradient_of(value: Tensor, surrogate: Tensor) -> Tensor:

@@ -109,7 +109,7 @@ def trained_problems(folder: Path, architectures: Sequence[str], *, quick: bool)
     """Train a suite and a crosscoder of each architecture on a generated grammar."""
     text = list(sentences(2_000 if quick else 60_000, seed=0, attractor_share=0.05))
     checkpoints = (0, 8) if quick else (0, 64, 256)
-    config = BatchTopKConfig(n_features=64 if quick else 256, k=8, steps=20 if quick else 300, lr=2e-3)
+    config = sparse(64 if quick else 256, k=8, steps=20 if quick else 300)
     for architecture in architectures:
         tiny = ct.TinyConfig(architecture=architecture, steps=checkpoints[-1], checkpoints=checkpoints)
         suite = ct.train_tiny_suite(folder / architecture, text, tiny)
@@ -120,12 +120,23 @@ def trained_problems(folder: Path, architectures: Sequence[str], *, quick: bool)
             yield Problem(architecture, suite, crosscoder, task, baseline)
 
 
+def sparse(n_features: int, *, k: int, steps: int) -> BatchTopKConfig:
+    """Return hyper-parameters of a BatchTopK crosscoder whose features become sparse in half of the steps.
+
+    With the dense features that training starts with, each effect is small, and every estimator is right.
+    """
+    start = min(8 * k, n_features)
+    return BatchTopKConfig(
+        n_features=n_features, k=k, k_start=start, k_steps=steps // 2, steps=steps, lr=2e-3, dead_after=20_000
+    )
+
+
 def opened_problems(suites: Path, data: Path) -> Iterator[Problem]:
     """Open every suite of a folder and train a crosscoder for it."""
     corpus = [str(data / "corpus" / name) for name in ("tinystories_train_head_a.txt.gz", "tatoeba_en.txt.gz")]
     for folder in sorted(path for path in suites.iterdir() if path.is_dir()):
         suite = ct.Suite.open(folder)
-        config = BatchTopKConfig(n_features=512, k=16, steps=600, lr=1e-3)
+        config = sparse(512, k=16, steps=1_000)
         crosscoder = ct.train(
             suite, SITE, corpus, config, data=ct.DataConfig(batch_size=512, sequence_length=64)
         ).crosscoder
