@@ -119,6 +119,60 @@ def corpus_contexts(
     return contexts_of
 
 
+def silent_contexts(
+    decomposed: DecomposedText,
+    features: Sequence[int],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    name: str = "corpus",
+    most: int = 6,
+    window: int = 12,
+    seed: int = 0,
+) -> dict[int, list[Context]]:
+    """Draw, for each feature, random excerpts of a text on which it does not fire.
+
+    Every sequence gives at most one excerpt, and no two excerpts of a feature have the same tokens.
+
+    Args:
+        decomposed: decomposed text, see `decompose_text`.
+        features: feature numbers.
+        tokenizer: gives the text of each token.
+        name: of the text.
+        most: largest number of excerpts for each feature; features that fire nearly everywhere get fewer.
+        window: an excerpt has twice as many tokens and one, or those of a shorter sequence, as in `corpus_contexts`.
+        seed: of the draw.
+
+    Returns:
+        For each feature its excerpts, with zero activations.
+
+    Examples:
+        >>> silent_contexts(text, [3, 17], suite.tokenizer)[3][0].peak  # doctest: +SKIP
+        0
+    """
+    text = decomposed.text
+    contexts_of: dict[int, list[Context]] = {}
+    for feature in features:
+        activation = torch.zeros(text.n_tokens)
+        activation[decomposed.token_mask] = _activation(decomposed.codes, feature)
+
+        # A random window of each sequence, in random order
+        generator = torch.Generator().manual_seed(seed)
+        excerpts: dict[tuple[int, ...], Context] = {}
+        for sequence in torch.randperm(len(text), generator=generator).tolist():
+            start, length = int(text.starts[sequence]), int(text.lengths[sequence])
+            n_tokens = min(length, 2 * window + 1)
+            first = int(torch.randint(length - n_tokens + 1, (), generator=generator))
+            ids = tuple(text.ids[sequence][first : first + n_tokens])
+            if ids not in excerpts and not activation[start + first : start + first + n_tokens].any():
+                texts = _token_texts(tokenizer, ids)
+                excerpts[ids] = Context(task=name, tokens=texts, activations=(0.0,) * n_tokens, source="corpus")
+            if len(excerpts) == most:
+                break
+        contexts_of[feature] = list(excerpts.values())
+
+    return contexts_of
+
+
 def _activation(codes: Codes, feature: int) -> Float[Tensor, " T"]:
     """Activation of a feature on every token."""
     entries = codes.feature == feature
