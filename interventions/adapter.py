@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from interventions.errors import CheckpointLoadError
 from user_input.home import expanded
+from user_input.hub_reach import hub_or_cache
 from user_input.parse_json import parse_json
 from user_input.reason import reason
 
@@ -193,13 +194,14 @@ def _hub_file(source: str, name: str, revision: str | None) -> Path | None:
     from transformers.utils.hub import cached_file
 
     try:
-        path = cached_file(
-            source,
-            name,
-            revision=revision,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-        )
+        with hub_or_cache():
+            path = cached_file(
+                source,
+                name,
+                revision=revision,
+                _raise_exceptions_for_missing_entries=False,
+                _raise_exceptions_for_connection_errors=False,
+            )
     except OSError:
         return None
     return None if path is None else Path(path)

@@ -19,6 +19,7 @@ from interventions.errors import CheckpointLoadError
 from interventions.own_code import own_code_refusal, warn_of_unused_code
 from interventions.weight_names import WeightNames
 from user_input.home import expanded
+from user_input.hub_reach import hub_or_cache
 from user_input.reason import reason
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def load_model(
 
     # Load
     try:
-        with no_progress_bars(), _no_load_report():
+        from_hub = "local_files_only" not in place
+        with no_progress_bars(), _no_load_report(), hub_or_cache() if from_hub else contextlib.nullcontext():
             config = read_config(source, place)
             model, info = _model_class(config, trust_remote_code=trust_remote_code).from_pretrained(
                 source,

@@ -7,6 +7,7 @@ pre-tokenizer and leave that of tokenizer.json out: OLMo-2's numbers then split 
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from interventions.errors import CheckpointLoadError
 from interventions.known_tokenizers import check_known_ids
 from interventions.own_code import own_code_refusal
 from user_input.home import expanded
+from user_input.hub_reach import hub_or_cache, why_unreachable
 from user_input.reason import reason
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ def read_tokenizer(
 
     name = f"{source}@{revision}" if revision else source
     source, revision = _with_tokenizer(source, revision)
+    from_hub = not expanded(source).is_dir()
     place: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     if (folder := expanded(source)).is_dir():
         source, place["local_files_only"] = str(folder), True
@@ -73,12 +76,14 @@ def read_tokenizer(
     path = tokenizer_file(source, revision)
     tokenizer: PreTrainedTokenizerBase | None = None
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **place)
+        with hub_or_cache() if from_hub else nullcontext():
+            tokenizer = AutoTokenizer.from_pretrained(source, **place)
     except Exception as error:  # transformers raises many kinds of errors for missing and damaged files
         if refusal := own_code_refusal(name, error):
             raise CheckpointLoadError(refusal) from error
         if path is None or not _is_fast(path):
-            raise CheckpointLoadError(reason(error)) from error
+            unreachable = why_unreachable() if from_hub else None
+            raise CheckpointLoadError(unreachable or reason(error)) from error
 
     # Compare it with tokenizer.json; a class of the repository's own may do what it likes
     own_class = tokenizer is not None and type(tokenizer).__module__.startswith("transformers_modules")
@@ -100,13 +105,14 @@ def tokenizer_file(source: str, revision: str | None = None) -> Path | None:
     if folder.is_dir():
         return folder / FILE if (folder / FILE).is_file() else None
     try:
-        path = cached_file(
-            source,
-            FILE,
-            revision=revision,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-        )
+        with hub_or_cache():
+            path = cached_file(
+                source,
+                FILE,
+                revision=revision,
+                _raise_exceptions_for_missing_entries=False,
+                _raise_exceptions_for_connection_errors=False,
+            )
     except OSError:
         return None
     return None if path is None else Path(path)

@@ -19,7 +19,7 @@ from interventions.forward import inputs, resume, run
 from interventions.kv_cache import KVCache
 from interventions.prompts import Batch, Sequences
 from interventions.site import Site
-from user_input.first_line import first_line
+from user_input.reason import reason
 
 _LARGE_LOGIT, _LARGE_HIDDEN = 2.0**12, 2.0**14
 """Magnitudes to which the final norm's output is enlarged, far beyond soft caps and within float16."""
@@ -185,13 +185,13 @@ def _run_clean(model: BareModel, batch: Batch) -> _CleanPass:
     except OutOfOrderError as error:
         raise ArchitectureError(
             f"{model.name}: the parts of its architecture do not run in the order attention, MLP, block, final norm "
-            f"({str(error).splitlines()[0]}); name them with interventions.register."
+            f"({reason(error)}); name them with interventions.register."
         ) from error
     except (RuntimeError, IndexError, ValueError, TypeError, KeyError, AttributeError) as error:
         if is_out_of_memory(error):
             raise
         raise CheckpointLoadError(
-            f"{model.name} cannot run two short sequences: {type(error).__name__}: {first_line(error)}"
+            f"{model.name} cannot run two short sequences: {type(error).__name__}: {reason(error)}"
         ) from error
 
     # Check what the blocks return

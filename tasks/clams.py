@@ -10,7 +10,7 @@ from tasks import files
 from tasks.errors import DataError, UnknownTaskError
 from tasks.minimal_pair import CttCount, MinimalPair
 from tasks.task import Task
-from user_input.nearest import nearest
+from user_input.nearest import similar
 
 SUFFIXES = (".txt", ".txt.gz")
 CTT_SUFFIXES = (".jsonl", ".jsonl.gz")
@@ -105,7 +105,7 @@ class Clams:
             }
             raise DataError(
                 f"no folder {name_of_folder} in {path} or {path / 'clams'} for CLAMS language {language!r}: "
-                + nearest(language, languages)
+                + similar(language, languages)
             )
         return files.locate(path, folders, name, SUFFIXES, f"CLAMS set of {language!r}")
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from tasks.errors import DataError
-from user_input.nearest import nearest
+from user_input.nearest import nearest, similar
 from user_input.parse_json import MAX_LENGTH, JsonError, parse_json
 
 
@@ -24,7 +24,7 @@ def locate(path: Path, folders: Iterable[Path], stem: str, suffixes: tuple[str, 
         label: What the stem names, for the message, e.g. ``"BLiMP paradigm"``.
 
     Raises:
-        DataError: `path` does not exist, or no folder holds the file; the message names the nearest file.
+        DataError: `path` does not exist, or no folder holds the file; the message names a similar file.
     """
     # Look for the file
     must_exist(path)
@@ -48,15 +48,15 @@ def locate(path: Path, folders: Iterable[Path], stem: str, suffixes: tuple[str, 
     searched = " and ".join(str(folder) for folder in folders)
     raise DataError(
         f"no file for {label} {stem!r}: looked for {stem}{' or '.join(suffixes)} in {searched}; "
-        + nearest(stem, present)
+        + similar(stem, present)
     )
 
 
 def must_exist(path: Path) -> None:
-    """Raise a `DataError` unless `path` is a file or folder; the message names the nearest in its folder."""
+    """Raise a `DataError` unless `path` is a file or folder; the message names a similar one in its folder."""
     if not path.exists():
         neighbours = [child.name for child in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise DataError(f"{path} does not exist: {nearest(path.name, neighbours)}")
+        raise DataError(f"{path} does not exist: {similar(path.name, neighbours)}")
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:

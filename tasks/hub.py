@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tasks.errors import DataError
+from user_input.hub_reach import hub_or_cache, why_unreachable
 from user_input.reason import reason
 
 
@@ -31,11 +32,13 @@ def rows(dataset: str, config: str | None = None, split: str | None = None) -> I
 
     # Download the data set
     try:
-        table = datasets.load_dataset(dataset, config, split=split)
+        with hub_or_cache():
+            table = datasets.load_dataset(dataset, config, split=split)
     except Exception as error:  # the package raises errors of a dozen other packages when the Hub cannot be reached
+        because = why_unreachable() or f"{type(error).__name__}: {reason(error)}"
         raise DataError(
-            f"{label} cannot be downloaded from the Hugging Face Hub ({type(error).__name__}: "
-            f"{reason(error)}): check the name and the network, or pass path= with a local copy"
+            f"{label} cannot be downloaded from the Hugging Face Hub ({because}): check the name and the network, or "
+            "pass path= with a local copy"
         ) from error
 
     # Take its only split, if none was named

@@ -9,7 +9,7 @@ from tasks import files, hub
 from tasks.errors import UnknownTaskError
 from tasks.minimal_pair import CttCount, MinimalPair
 from tasks.task import Task
-from user_input.nearest import nearest
+from user_input.nearest import nearest, similar
 
 HUB = "jumelet/multiblimp"
 PHENOMENA = ("SV-#", "SV-P", "SV-G", "SP-#", "SP-G")
@@ -78,5 +78,5 @@ class MultiBlimp:
             else:
                 root = path / "multiblimp" if (path / "multiblimp").is_dir() else path
                 present = [child.name for child in root.iterdir() if child.is_dir()]
-                raise UnknownTaskError(f"no folder {language!r} in {root} for MultiBLiMP: {nearest(language, present)}")
+                raise UnknownTaskError(f"no folder {language!r} in {root} for MultiBLiMP: {similar(language, present)}")
         return files.locate(path, (path,), "data", (".tsv", ".tsv.gz"), "MultiBLiMP language")

@@ -22,3 +22,22 @@ def nearest(name: str, allowed: Iterable[str], *, most: int = 12) -> str:
     similar = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     listed = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
     return (f"did you mean {similar[0]!r}? " if similar else "") + f"Allowed: {listed or 'nothing'}."
+
+
+def similar(name: str, present: Iterable[str]) -> str:
+    """Return the end of an error message about a file that is not there, which names a similar one if there is one.
+
+    The other names are not listed: the folder may be a home folder, and the message end in a report or a log.
+
+    Args:
+        name: the name that the user gave.
+        present: the names that are there.
+
+    Examples:
+        >>> similar("pairs.json", ["pairs.jsonl", "letters.txt"])
+        "did you mean 'pairs.jsonl'?"
+        >>> similar("pairs.json", ["letters.txt"])
+        'check the path'
+    """
+    names = difflib.get_close_matches(name, sorted(set(present)), n=1, cutoff=0.5)
+    return f"did you mean {names[0]!r}?" if names else "check the path"

@@ -14,9 +14,9 @@ from crosstime.errors import RunError
 from crosstime.machine.tensors import REAL, WHOLE, check_tensor, read_tensors, write_tensors
 from interventions import Aggregation, Effects
 from interventions.option_names import METHODS
-from user_input.first_line import first_line
 from user_input.nearest import nearest
 from user_input.parse_json import parse_json
+from user_input.reason import reason
 
 MOST_FEATURES = 1 << 26
 """Upper bound on F read from a file, so that a corrupt header cannot make a sum over features allocate gigabytes."""
@@ -74,7 +74,7 @@ def read_effects(path: str | os.PathLike[str]) -> tuple[Effects, ...]:
     except KeyError as error:
         raise RunError(f"{path} does not hold indirect effects: it has no {error}") from error
     except ValueError as error:
-        raise RunError(f"{path} does not hold indirect effects: {first_line(error)}") from error
+        raise RunError(f"{path} does not hold indirect effects: {reason(error)}") from error
 
 
 def _aggregation(header: Mapping[str, str]) -> Aggregation:

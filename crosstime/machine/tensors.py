@@ -21,7 +21,7 @@ from torch import Tensor
 
 from crosstime.errors import RunError
 from crosstime.machine.storage import atomic_path, reading_errors
-from user_input.first_line import first_line
+from user_input.reason import reason
 
 REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """Dtypes of real numbers."""
@@ -185,7 +185,7 @@ def read_pickled_tensors(
             "for a file of tensors alone"
         ) from error
     except Exception as error:  # the instructions of a damaged pickle can raise anything
-        raise RunError(f"{path} is damaged: {first_line(error)[:200]}") from error
+        raise RunError(f"{path} is damaged: {reason(error)}") from error
 
     # Keep the named tensors, if their sizes are those of the data in the file
     pairs = content.items() if isinstance(content, dict) else ()

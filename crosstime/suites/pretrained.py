@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from huggingface_hub.errors import StrictDataclassError
@@ -15,6 +16,7 @@ from interventions.own_code import own_code_refusal
 from interventions.read_tokenizer import read_tokenizer as open_tokenizer
 from interventions.read_tokenizer import tokenizer_file
 from user_input.home import expanded
+from user_input.hub_reach import hub_or_cache, why_unreachable
 from user_input.reason import reason
 
 if TYPE_CHECKING:
@@ -47,7 +49,8 @@ def read_config(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> P
         return read_config(base_of(checkpoint, adapter), trust_remote_code=trust_remote_code)
     arguments = checkpoint.load_arguments | {"trust_remote_code": trust_remote_code}
     try:
-        return AutoConfig.from_pretrained(checkpoint.source, **arguments)
+        with nullcontext() if checkpoint.hub_revision is None else hub_or_cache():
+            return AutoConfig.from_pretrained(checkpoint.source, **arguments)
     except _UNREADABLE as error:
         refusal = own_code_refusal(f"revision {checkpoint.revision!r} of {checkpoint.source}", error)
         raise SuiteError(refusal or _message("configuration", checkpoint, error)) from error
@@ -124,4 +127,5 @@ def _message(part: str, checkpoint: Checkpoint, error: Exception, hint: str = ""
     where = checkpoint.source
     if checkpoint.hub_revision is not None:
         where, hint = f"{where}@{checkpoint.hub_revision} on the Hub", f"{hint}; check name and connection"
-    return f"cannot read the {part} of revision {checkpoint.revision!r} from {where}: {reason(error)}{hint}"
+    because = (checkpoint.hub_revision is not None and why_unreachable()) or reason(error)
+    return f"cannot read the {part} of revision {checkpoint.revision!r} from {where}: {because}{hint}"

@@ -14,6 +14,7 @@ from crosstime.suites.hub_errors import hub_errors
 from tasks import files
 from tasks.errors import DataError
 from user_input.home import expanded
+from user_input.hub_reach import hub_or_cache, why_unreachable
 from user_input.reason import reason
 
 SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
@@ -154,7 +155,8 @@ def _read_hub(text: HubText) -> Iterator[str]:
     from datasets.exceptions import DatasetsError
 
     try:
-        rows = load_dataset(text.name, text.config, split=text.split, streaming=True)
+        with hub_or_cache():
+            rows = load_dataset(text.name, text.config, split=text.split, streaming=True)
         for row in rows:
             if text.field not in row:
                 raise CorpusError(f"data set {text.name} has no field {text.field!r}, only {', '.join(row)}")
@@ -163,6 +165,6 @@ def _read_hub(text: HubText) -> Iterator[str]:
         raise
     except hub_errors(DatasetsError, ValueError) as error:
         raise CorpusError(
-            f"cannot read data set {text.name} (config {text.config}, split {text.split}): {reason(error)}; "
-            "check the name and the connection"
+            f"cannot read data set {text.name} (config {text.config}, split {text.split}): "
+            f"{why_unreachable() or reason(error)}; check the name and the connection"
         ) from error

@@ -24,8 +24,8 @@ from crosstime.machine.sharded_tensors import ShardedTensors, remove_parts, writ
 from crosstime.machine.tensors import TensorError, check_tensor, read_header, read_tensors, write_tensors
 from crosstime.training.checkpointing import Checkpointing
 from crosstime.training.trainer import Trainer
-from user_input.first_line import first_line
 from user_input.parse_json import parse_json
+from user_input.reason import reason
 
 FORMAT = "crosstime-training-1"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -210,7 +210,7 @@ class TrainingState:
             )
             return cls(facts["step"], facts["identity"], facts["log"], tensors, buffer)
         except (RunError, KeyError, TypeError, ValueError) as error:
-            raise CrosscoderError(f"Cannot resume training: {first_line(error)}") from error
+            raise CrosscoderError(f"Cannot resume training: {reason(error)}") from error
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from crosstime.errors import CorpusError
 from crosstime.suites.read_lines import HubText, read_lines, text_file, text_files
@@ -103,6 +104,7 @@ class FakeHub:
         self.calls = []
         self.rows = rows
         monkeypatch.setattr("datasets.load_dataset", self)
+        monkeypatch.setattr("user_input.hub_reach._answers", {constants.ENDPOINT: (float("inf"), None)})
 
     def __call__(self, *arguments, **options):
         self.calls.append((arguments, options))
