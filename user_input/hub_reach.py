@@ -22,9 +22,8 @@ _answers: dict[str, tuple[float, str | None]] = {}
 
 def why_unreachable() -> str | None:
     """Why the Hub cannot be reached; None if it answers, or the client is offline by ``HF_HUB_OFFLINE``."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, get_session
     from huggingface_hub.errors import HfHubHTTPError
-    from huggingface_hub.utils import get_session
 
     # Take the last answer
     endpoint, now = constants.ENDPOINT, time.monotonic()

@@ -61,7 +61,7 @@ def test_what_reads_from_an_unreachable_hub_says_so_at_once(closed_port: str, ca
 def test_the_answer_holds_for_a_minute(closed_port: str, monkeypatch):
     first = why_unreachable()
     assert first is not None
-    monkeypatch.setattr("huggingface_hub.utils.get_session", lambda: pytest.fail("asked again"))
+    monkeypatch.setattr("huggingface_hub.get_session", lambda: pytest.fail("asked again"))
     assert why_unreachable() == first
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 61)
@@ -71,7 +71,7 @@ def test_the_answer_holds_for_a_minute(closed_port: str, monkeypatch):
 
 def test_an_offline_client_is_not_asked(closed_port: str, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.utils.get_session", lambda: pytest.fail("asked"))
+    monkeypatch.setattr("huggingface_hub.get_session", lambda: pytest.fail("asked"))
     with hub_or_cache():
         assert constants.HF_HUB_OFFLINE
     assert why_unreachable() is None
