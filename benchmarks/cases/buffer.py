@@ -2,8 +2,8 @@
 
 *Memory.* Processes fill a buffer together, each with its share of random tokens. The sum of their proportional set
 sizes, in which a shared page counts once, is compared with that of processes that keep a buffer each. *Error.*
-Activations of random models are encoded in int8. *Waiting.* A crosscoder is trained on a store, whose blocks are read in
-a thread while the steps run, or when the buffer needs them; the batches are the same.
+Activations of random models are encoded in int8. *Waiting.* A crosscoder is trained on a store, whose blocks are read
+in a thread while the steps run, or when the buffer needs them; the batches are the same.
 """
 
 from __future__ import annotations
