@@ -61,6 +61,19 @@ class Site:
                 raise
             raise SiteError(f"A site is written COMPONENT.LAYER, for instance resid.2; got {text!r}.") from None
 
+    @classmethod
+    def of(cls, site: Site | str) -> Site:
+        """The site itself, or the one that a text such as ``"resid.2"`` names.
+
+        Raises:
+            SiteError: the text is not of that form.
+
+        Examples:
+            >>> Site.of("resid.2") == Site.of(Site(2))
+            True
+        """
+        return cls.parse(site) if isinstance(site, str) else site
+
     def resolve(self, n_layers: int) -> Site:
         """Return the same site with its layer counted from the first block.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import warnings
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, overload, runtime_checkable
 
 from tasks.errors import EmptyTaskError, TaskError, UnknownTaskError
 from tasks.joins import warn_of_doubled_blanks
@@ -22,6 +22,9 @@ from user_input.home import expanded
 from user_input.nearest import nearest
 
 GROUP = "crosstime.tasks"
+
+Given = TypeVar("Given")
+"""A task in a form that is not its name: pairs, tokens, or what another package makes of them."""
 
 
 @runtime_checkable
@@ -170,6 +173,24 @@ def load(name: str, path: str | Path | None = None, limit: int | None = None, se
         raise EmptyTaskError(f"{task.name}: {task.source} holds no pair" + (f" ({reasons})" if reasons else ""))
     warn_of_doubled_blanks(task.name, task.pairs)
     return task.sample(limit, seed)
+
+
+@overload
+def as_task(task: str) -> Task: ...
+@overload
+def as_task(task: Given) -> Given: ...
+def as_task(task: object) -> object:
+    """The task itself, in whatever form it is given, or the one of a name, read from the source of its family.
+
+    Raises:
+        UnknownTaskError: There is no task of the name; the message names the nearest ones.
+        DataError: Its data are missing; `load` reads them from a path.
+
+    Examples:
+        >>> as_task("agreement/simple").name
+        'agreement/simple'
+    """
+    return load(task) if isinstance(task, str) else task
 
 
 def _family(name: str) -> TaskFamily:

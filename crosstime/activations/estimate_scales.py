@@ -19,7 +19,7 @@ from interventions import Model, Site, fetch
 
 def estimate_scales(
     suite: Suite,
-    site: Site,
+    site: Site | str,
     corpus: TextSource | Iterable[str],
     sample: TextSample = TextSample(n_sequences=256),
     *,
@@ -34,7 +34,7 @@ def estimate_scales(
 
     Args:
         suite: the C checkpoints of the crosscoder, in its order.
-        site: where its activations are read.
+        site: where its activations are read, such as ``Site(8)`` or ``"resid.8"``.
         corpus: a text source as for `crosstime.train`, or documents.
         sample: how much of the text is read.
         first_tokens: whether the first token of each sequence counts.
@@ -53,7 +53,7 @@ def estimate_scales(
     """
     # Check the checkpoints, and read the text
     compute.verify(suite)
-    site = site.resolve(suite.n_layers)
+    site = Site.of(site).resolve(suite.n_layers)
     text = read_text(suite, corpus, sample)
     counts = torch.ones_like(text.position_of_token, dtype=torch.bool) if first_tokens else text.position_of_token > 0
 

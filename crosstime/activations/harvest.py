@@ -54,7 +54,7 @@ LOCK = "harvest.lock"
 
 def harvest(
     suite: Suite,
-    site: Site,
+    site: Site | str,
     corpus: TextSource | Iterable[str],
     folder: str | Path,
     *,
@@ -78,7 +78,7 @@ def harvest(
 
     Args:
         suite: the C checkpoints.
-        site: where activations are read.
+        site: where activations are read, such as ``Site(8)`` or ``"resid.8"``.
         corpus: text files, a Hub data set (``hf:ORG/NAME``), or an iterable of documents; read once, in order.
         folder: folder of the store, created if missing.
         tokens: upper bound on the number of tokens, rounded down to whole sequences; None stores the whole text.
@@ -103,7 +103,7 @@ def harvest(
         >>> trained = ct.train(suite, Site(1), store, config)  # doctest: +SKIP
     """
     # Check the settings.
-    folder, site = expanded(folder), site.resolve(suite.n_layers)
+    folder, site = expanded(folder), Site.of(site).resolve(suite.n_layers)
     if sequence_length < 2:
         raise StoreError(f"sequences need at least 2 tokens, not {sequence_length}: the first of each is left out")
     if dtype not in ROW_FORMATS:
@@ -342,7 +342,7 @@ class _Activations:
     Attributes:
         folder: the store.
         made_from: what it is made from.
-        site: where activations are read.
+        site: where activations are read, such as ``Site(8)`` or ``"resid.8"``.
     """
 
     folder: Path

@@ -151,11 +151,11 @@ def _estimator(
 ) -> Callable[[Origin], Tensor]:
     """A function that measures the scales of a crosscoder's checkpoints on a text."""
     from crosstime.activations.estimate_scales import estimate_scales
+    from crosstime.cli.options import open_suite
     from crosstime.errors import CrosscoderError
-    from crosstime.suites.suite import Suite
 
     def estimate(origin: Origin) -> Tensor:
-        checkpoints = Suite.open(source, list(origin.revisions))
+        checkpoints = open_suite(source, origin.revisions)
         if checkpoints.d_model != origin.d_model:
             raise CrosscoderError(
                 f"the crosscoder is of width {origin.d_model}, and {source} of width {checkpoints.d_model}"

@@ -61,8 +61,14 @@ def evolve(
     life cycles by decoder norm and by effect, rotation, dimensionality, tests of specificity; with --text also latent
     scaling and kinds of features; with --dip what the features that are discontinued, or that emerged, do to a dip.
     """
-    from crosstime.cli.options import load_tasks, open_compute, refuse_missing_crosscoder, refuse_missing_text
-    from crosstime.suites.checkpoints import refuse_missing_suite
+    from crosstime.cli.options import (
+        load_tasks,
+        open_compute,
+        open_suite,
+        refuse_missing_crosscoder,
+        refuse_missing_source,
+        refuse_missing_text,
+    )
     from crosstime.suites.text_sample import TextSample
 
     # Read the options, without PyTorch
@@ -73,7 +79,7 @@ def evolve(
     refuse_missing_text(*texts.values(), *([] if text is None else [text]))
     refuse_missing_crosscoder(crosscoder)
     loaded_tasks = load_tasks(names, path, limit=limit, seed=seed)
-    refuse_missing_suite(suite)
+    refuse_missing_source(suite)
 
     # Open the crosscoder, attribute each task, and follow the features
     from crosstime.crosscoders.decompose import trained_checkpoints
@@ -81,12 +87,14 @@ def evolve(
     from crosstime.effects.attribute import attribute
     from crosstime.evolution.evolve import TextEvidence
     from crosstime.evolution.evolve import evolve as follow_features
-    from crosstime.suites.suite import Suite
     from interventions import Bootstrap
 
     loaded = open_crosscoder(crosscoder)
-    opened = Suite.open(
-        suite, loaded.origin.revisions, allow_equal_weights=allow_equal_weights, trust_remote_code=trust_remote_code
+    opened = open_suite(
+        suite,
+        loaded.origin.revisions,
+        allow_equal_weights=allow_equal_weights,
+        trust_remote_code=trust_remote_code,
     )
     checkpoints = trained_checkpoints(opened, loaded)
     attributions = [attribute(checkpoints, loaded, task, seed=seed, compute=compute) for task in loaded_tasks]

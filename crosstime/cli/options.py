@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from tasks import Task
 
 # What is read
-SuiteSource = Annotated[str, typer.Argument(help="A folder of checkpoints, or a Hub repository.", show_default=False)]
+SuiteSource = Annotated[
+    str,
+    typer.Argument(
+        help="A folder of checkpoints, or a Hub repository; or models side by side, as base=PLACE,chat=PLACE, where a "
+        "place is a folder, ORG/NAME or ORG/NAME@REVISION.",
+        show_default=False,
+    ),
+]
 Revisions = Annotated[
     str | None, typer.Option("--revisions", "-r", help="Checkpoints in order, separated by commas; default: all.")
 ]
@@ -68,16 +75,28 @@ Sandboxed = Annotated[
 
 def open_suite(
     source: str,
-    revisions: str | None,
+    revisions: str | Sequence[str] | None,
     *,
     allow_equal_weights: bool = False,
     trust_remote_code: bool = False,
     text_start: str = "tokenizer",
 ) -> Suite:
-    """Open a suite, with all checkpoints or with those that are named."""
+    """Open a suite, with all checkpoints or with those that are named; or models side by side.
+
+    Raises:
+        SuiteError: there is no such suite or revision; the sentence names it.
+    """
     from crosstime.suites.suite import Suite
 
-    names = None if revisions is None else comma_separated(revisions)
+    names = comma_separated(revisions) if isinstance(revisions, str) else revisions
+    if (models := named_places(source)) is not None:
+        suite = Suite.of(
+            models,
+            allow_equal_weights=allow_equal_weights,
+            trust_remote_code=trust_remote_code,
+            text_start=text_start,
+        )
+        return suite if names is None else suite.select(names)
     return Suite.open(
         source,
         names,
@@ -85,6 +104,46 @@ def open_suite(
         trust_remote_code=trust_remote_code,
         text_start=text_start,
     )
+
+
+def named_places(source: str) -> dict[str, str] | None:
+    """The models of ``NAME=PLACE,NAME=PLACE`` by name; None for the place of a suite.
+
+    Raises:
+        SuiteError: a name is given twice, or a part is not of this form.
+
+    Examples:
+        >>> named_places("base=ORG/NAME,chat=chat")
+        {'base': 'ORG/NAME', 'chat': 'chat'}
+    """
+    from crosstime.errors import SuiteError
+
+    if "=" not in source or expanded(source).is_dir():
+        return None
+    models: dict[str, str] = {}
+    for part in comma_separated(source):
+        name, equals, place = (piece.strip() for piece in part.partition("="))
+        if not (name and equals and place):
+            raise SuiteError(f"models side by side are written NAME=PLACE,NAME=PLACE, not {source!r}")
+        if name in models:
+            raise SuiteError(f"model {name!r} is given twice in {source!r}")
+        models[name] = place
+    return models
+
+
+def refuse_missing_source(source: str) -> None:
+    """Refuse a suite that is not there before PyTorch is loaded for it.
+
+    Raises:
+        SuiteError: the sentence names it.
+    """
+    from crosstime.suites.checkpoints import refuse_missing_suite
+    from crosstime.suites.named_models import named_models
+
+    if (models := named_places(source)) is not None:
+        named_models(models)
+    else:
+        refuse_missing_suite(source)
 
 
 def open_compute(

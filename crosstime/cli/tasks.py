@@ -111,8 +111,11 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     Raises:
         SuiteError: there is none.
     """
+    from crosstime.cli.options import named_places
     from crosstime.suites.suite import Suite
 
+    if (models := named_places(source)) is not None:
+        return Suite.of(models).tokenizer
     folder = expanded(source)
     if folder.is_dir() and (folder / "config.json").is_file():
         return Suite.open(folder.resolve().parent, [folder.resolve().name]).tokenizer

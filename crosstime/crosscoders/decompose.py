@@ -28,8 +28,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.dictionary import Dictionary
+from crosstime.crosscoders.open_crosscoder import CrosscoderSource, DictionarySource, as_crosscoder
 from crosstime.errors import CrosscoderError
 from crosstime.machine.progress import track
 from crosstime.shown import Shown
@@ -41,7 +41,7 @@ from crosstime.suites.text_sample import TextSample
 from crosstime.suites.text_start import n_start_tokens, start_tokens
 from interventions import Baseline, Codes, Decomposition, Model, Prompts, Sequences, Site, fetch
 from interventions.option_names import BASELINES
-from tasks import Task, TokenizedTask
+from tasks import Task, TokenizedTask, as_task
 from user_input.nearest import nearest
 
 
@@ -91,8 +91,8 @@ class DecomposedTask(Shown):
         return Baseline.named(name, self.clean[checkpoint_index], self.prompts, patched, seed=seed)
 
 
-TaskInput = Task | TokenizedTask | DecomposedTask
-"""The forms in which a task is given: minimal pairs, their tokens, or what `decompose_task` returned."""
+TaskInput = Task | TokenizedTask | DecomposedTask | str
+"""The forms in which a task is given: its name, minimal pairs, their tokens, or what `decompose_task` returned."""
 
 
 def refuse_baseline(name: str, task: TaskInput) -> None:
@@ -103,6 +103,7 @@ def refuse_baseline(name: str, task: TaskInput) -> None:
     """
     if name not in BASELINES:
         raise CrosscoderError(f"There is no baseline {name!r}: {nearest(name, BASELINES)}")
+    task = as_task(task)
     match task:
         case DecomposedTask():
             task_name, has_patch = task.task.name, task.patched is not None
@@ -197,6 +198,7 @@ def prepare_task(
         True
     """
     checkpoints = trained_checkpoints(suite, crosscoder)
+    task = as_task(task)
     if baseline is not None:
         refuse_baseline(baseline, task)
     decomposed = task if isinstance(task, DecomposedTask) else decompose_task(suite, crosscoder, task, compute=compute)
@@ -206,8 +208,8 @@ def prepare_task(
 
 def decompose_task(
     suite: Suite,
-    crosscoder: Dictionary,
-    task: Task | TokenizedTask,
+    crosscoder: DictionarySource,
+    task: Task | TokenizedTask | str,
     *,
     compute: Compute = Compute(),
 ) -> DecomposedTask:
@@ -218,8 +220,8 @@ def decompose_task(
 
     Args:
         suite: a suite with at least the checkpoints of the crosscoder.
-        crosscoder: the features.
-        task: minimal pairs, or their tokens.
+        crosscoder: the features: a crosscoder, or its path or repository.
+        task: minimal pairs, or their tokens, or the name of a task.
         compute: where and how the checkpoints run.
 
     Raises:
@@ -229,10 +231,12 @@ def decompose_task(
     Examples:
         >>> decompose_task(suite, crosscoder, ct.tasks.load("agreement"))  # doctest: +SKIP
     """
+    crosscoder = as_crosscoder(crosscoder)
     checkpoints = trained_checkpoints(suite, crosscoder)
 
     # Tokenize the prompts, and the patch prompts of tasks that have them
-    tokenized = task if isinstance(task, TokenizedTask) else task.tokenize(suite.tokenizer)
+    given = as_task(task)
+    tokenized = given if isinstance(given, TokenizedTask) else given.tokenize(suite.tokenizer)
     prompts = Prompts.of(tokenized)
     texts: list[Sequences] = [prompts] if prompts.patch is None else [prompts, prompts.patched]
 
@@ -251,7 +255,7 @@ def decompose_task(
 
 def decompose_text(
     suite: Suite,
-    crosscoder: CrossCoder,
+    crosscoder: CrosscoderSource,
     corpus: TextSource | Iterable[str] | Sequences,
     *,
     sample: TextSample = TextSample(),
@@ -277,6 +281,7 @@ def decompose_text(
         >>> text.codes.n_tokens == int(text.token_mask.sum())  # doctest: +SKIP
         True
     """
+    crosscoder = as_crosscoder(crosscoder)
     if isinstance(corpus, Sequences):
         text = corpus
     else:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder, fraction_of_variance_explained
 from crosstime.crosscoders.decompose import trained_checkpoints, trained_start
+from crosstime.crosscoders.open_crosscoder import CrosscoderSource, as_crosscoder
 from crosstime.errors import CrosscoderError
 from crosstime.machine.progress import track
 from crosstime.suites.compute import Compute
@@ -31,7 +32,7 @@ MEASURES = RECONSTRUCTION + LOSS
 
 def evaluate(
     suite: Suite,
-    crosscoder: CrossCoder,
+    crosscoder: CrosscoderSource,
     corpus: TextSource | Iterable[str],
     *,
     sample: TextSample = TextSample(n_sequences=256),
@@ -41,7 +42,7 @@ def evaluate(
 
     Args:
         suite: a suite with at least the checkpoints of the crosscoder.
-        crosscoder: what to evaluate.
+        crosscoder: what to evaluate: a crosscoder, or its path or repository.
         corpus: text as `train` takes it, of which the first sequences are read.
         sample: how much of it is read.
         compute: where and how the checkpoints run.
@@ -71,6 +72,7 @@ def evaluate(
 
     Source: CTT (arXiv 2509.05291), section 3.3 and its tables of sparsity and cross-entropy.
     """
+    crosscoder = as_crosscoder(crosscoder)
     return evaluate_seeds(suite, [crosscoder], corpus, sample=sample, compute=compute).drop(columns="seed")
 
 

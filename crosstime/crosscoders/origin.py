@@ -10,6 +10,9 @@ from interventions import Site
 TEXT_START = "text_start"
 """Key of `Origin.training`: ids of the tokens with which documents of the training text began; absent for none."""
 
+ORDERED = "ordered"
+"""Key of `Origin.training`: false for models side by side (`Suite.of`); absent for checkpoints in order."""
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -38,6 +41,11 @@ class Origin:
         """Ids of the tokens with which documents of the training text began."""
         start = self.training.get(TEXT_START, ())
         return tuple(token for token in start if isinstance(token, int)) if isinstance(start, list | tuple) else ()
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the checkpoints are points of one training in order, rather than models side by side."""
+        return self.training.get(ORDERED, True) is not False
 
     def to_json(self) -> dict[str, Any]:
         """The origin as a JSON object."""

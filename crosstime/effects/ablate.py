@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from crosstime.crosscoders.decompose import TaskInput, prepare_task
-from crosstime.crosscoders.dictionary import Dictionary
+from crosstime.crosscoders.open_crosscoder import DictionarySource, as_crosscoder
 from crosstime.errors import CrosscoderError
 from crosstime.machine.long_table import long_table
 from crosstime.machine.progress import track
@@ -20,7 +20,7 @@ from interventions.metrics import answered_right
 
 def ablate(
     suite: Suite,
-    crosscoder: Dictionary,
+    crosscoder: DictionarySource,
     task: TaskInput,
     groups: Mapping[str, Sequence[int]] | Sequence[int],
     *,
@@ -31,8 +31,9 @@ def ablate(
 
     Args:
         suite: a suite with at least the checkpoints of the crosscoder.
-        crosscoder: the features: a crosscoder, or another `Dictionary`, such as those of `baseline_dictionaries`.
-        task: a task in any form; see `prepare_task`.
+        crosscoder: the features: a crosscoder, its path or repository, or another `Dictionary`, such as those of
+            `baseline_dictionaries`.
+        task: a task in any form, or its name; see `prepare_task`.
         groups: features that are ablated one at a time, or named groups, each of which is ablated jointly.
         bootstrap: of the intervals over prompts.
         compute: where and how the checkpoints run.
@@ -52,6 +53,7 @@ def ablate(
 
     Source: CTT (arXiv 2509.05291), section 5.
     """
+    crosscoder = as_crosscoder(crosscoder)
     named_groups = as_named_groups(groups)
     if not named_groups:
         raise CrosscoderError("There are no features to ablate.")

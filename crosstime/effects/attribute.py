@@ -25,7 +25,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from crosstime.crosscoders.decompose import TaskInput, prepare_task
-from crosstime.crosscoders.dictionary import Dictionary
+from crosstime.crosscoders.open_crosscoder import DictionarySource, as_crosscoder
 from crosstime.effects.attribution import Attribution
 from crosstime.errors import CrosscoderError
 from crosstime.machine.progress import track
@@ -36,7 +36,7 @@ from interventions import Baseline, Effects, Estimator, Model, indirect_effects
 
 def attribute(
     suite: Suite,
-    crosscoder: Dictionary,
+    crosscoder: DictionarySource,
     task: TaskInput,
     estimator: Estimator = Estimator(),
     *,
@@ -47,8 +47,9 @@ def attribute(
 
     Args:
         suite: a suite with at least the checkpoints of the crosscoder.
-        crosscoder: the features: a crosscoder, or another `Dictionary`, such as those of `baseline_dictionaries`.
-        task: a task in any form; passing what `decompose_task` returned saves reading the activations again.
+        crosscoder: the features: a crosscoder, its path or repository, or another `Dictionary`, such as those of
+            `baseline_dictionaries`.
+        task: a task in any form, or its name; what `decompose_task` returned saves reading the activations again.
         estimator: method, baseline, metric and quadrature. The baseline is given by name, since every checkpoint has
             its own: ``zero`` (CTT), ``mean``, ``resample``, or ``patch`` for tasks with patch prompts.
         seed: of the draw of prompts for the baseline ``resample``.
@@ -69,6 +70,7 @@ def attribute(
 
     Source: CTT (arXiv 2509.05291), section 3.2.
     """
+    crosscoder = as_crosscoder(crosscoder)
     baseline = estimator.baseline
     if isinstance(baseline, Baseline):
         raise CrosscoderError("The baseline of an attribution is given by name, because every checkpoint has its own.")

@@ -36,6 +36,7 @@ from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.decompose import DecomposedTask, TaskInput, prepare_task, trained_checkpoints
+from crosstime.crosscoders.open_crosscoder import CrosscoderSource, as_crosscoder
 from crosstime.crosscoders.select_prompts import select_prompts
 from crosstime.effects.attribute import attribute
 from crosstime.effects.attribution import Attribution
@@ -87,7 +88,7 @@ class DipTest:
 
 def explain_dip(
     suite: Suite,
-    crosscoder: CrossCoder,
+    crosscoder: CrosscoderSource,
     task: TaskInput | Attribution,
     at: str,
     other: str,
@@ -103,8 +104,8 @@ def explain_dip(
 
     Args:
         suite: a suite with at least the checkpoints of the crosscoder.
-        crosscoder: the features.
-        task: a task in any form, or its `Attribution`, which saves computing the effects again.
+        crosscoder: the features: a crosscoder, or its path or repository.
+        task: a task in any form, its name, or its `Attribution`, which saves computing the effects again.
         at: revision of the dip.
         other: a later revision, at which the task has recovered, or an earlier one, from which it fell.
         others: further tasks on which the same features are ablated, on all prompts.
@@ -124,6 +125,7 @@ def explain_dip(
 
     Source: CTT (arXiv 2509.05291), sections 4 and 5; the halves and controls are ours.
     """
+    crosscoder = as_crosscoder(crosscoder)
     revisions = trained_checkpoints(suite, crosscoder).revisions
     for revision in (at, other):
         if revision not in revisions:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from crosstime.crosscoders.decompose import DecomposedTask, TaskInput, prepare_task
-from crosstime.crosscoders.dictionary import Dictionary
+from crosstime.crosscoders.open_crosscoder import DictionarySource, as_crosscoder
 from crosstime.effects.attribution import Attribution
 from crosstime.errors import CrosscoderError
 from crosstime.machine.long_table import long_table
@@ -71,7 +71,7 @@ class Restoration:
 
 def faithfulness(
     suite: Suite,
-    crosscoder: Dictionary,
+    crosscoder: DictionarySource,
     task: TaskInput,
     ranked: Mapping[str, Sequence[int]],
     *,
@@ -88,8 +88,9 @@ def faithfulness(
 
     Args:
         suite: a suite with at least the checkpoints of the crosscoder.
-        crosscoder: the features: a crosscoder, or another `Dictionary`, such as those of `baseline_dictionaries`.
-        task: a task in any form; see `prepare_task`.
+        crosscoder: the features: a crosscoder, its path or repository, or another `Dictionary`, such as those of
+            `baseline_dictionaries`.
+        task: a task in any form, or its name; see `prepare_task`.
         ranked: for each revision its features, the most important first; see `ranking`.
         restoration: sizes n, baseline, and what happens to the error term.
         bootstrap: of the intervals over prompts.
@@ -123,7 +124,7 @@ def faithfulness(
 
 def sufficiency_curves(
     suite: Suite,
-    crosscoder: Dictionary,
+    crosscoder: DictionarySource,
     task: TaskInput,
     ranked: Mapping[str, Sequence[int]],
     *,
@@ -161,6 +162,7 @@ def sufficiency_curves(
 
     Source: Marks et al. 2024 (arXiv 2403.19647), section 3.2; CTT (arXiv 2509.05291), section 5.
     """
+    crosscoder = as_crosscoder(crosscoder)
     if draws < 0:
         raise CrosscoderError(f"A control needs a number of draws that is not negative, not {draws}.")
     for revision in crosscoder.origin.revisions:

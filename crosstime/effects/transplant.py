@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import torch
 
-from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.decompose import TaskInput, prepare_task
+from crosstime.crosscoders.open_crosscoder import CrosscoderSource, as_crosscoder
 from crosstime.effects.ablate import as_named_groups
 from crosstime.errors import CrosscoderError
 from crosstime.machine.long_table import long_table
@@ -23,7 +23,7 @@ from user_input.nearest import nearest
 
 def transplant(
     suite: Suite,
-    crosscoder: CrossCoder,
+    crosscoder: CrosscoderSource,
     task: TaskInput,
     groups: Mapping[str, Sequence[int]] | Sequence[int],
     *,
@@ -40,8 +40,8 @@ def transplant(
 
     Args:
         suite: a suite with at least the checkpoints of the crosscoder.
-        crosscoder: the features.
-        task: a task in any form; see `prepare_task`.
+        crosscoder: the features: a crosscoder, or its path or repository.
+        task: a task in any form, or its name; see `prepare_task`.
         groups: features that are carried one at a time, or named groups, each of which is carried jointly.
         source: revision whose decoder directions are used.
         target: revision whose blocks above the site run.
@@ -60,6 +60,7 @@ def transplant(
         >>> late = {"late": attribution.top(10)}  # doctest: +SKIP
         >>> transplant(suite, crosscoder, task, late, source="main", target="step512")  # doctest: +SKIP
     """
+    crosscoder = as_crosscoder(crosscoder)
     revisions = crosscoder.origin.revisions
     for revision in (source, target):
         if revision not in revisions:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from crosstime.effects.relie import classify, relative
-from crosstime.evolution.life_cycles import LIFE_CYCLES, life_cycle_shares
+from crosstime.evolution.life_cycles import life_cycle_shares, pattern_names
 
 DECODER, RELDEC, DIPS = "decoder norm", "RelDec", "dips"
 EXPLAINED = "explained"
@@ -42,12 +42,13 @@ def label_counts(labels: pd.Series, source: str) -> pd.DataFrame:
     return pd.DataFrame(table, columns=list(COLUMNS))
 
 
-def decoder_claims(norms: Float[Tensor, "K C"], revisions: Sequence[str]) -> pd.DataFrame:
+def decoder_claims(norms: Float[Tensor, "K C"], revisions: Sequence[str], *, ordered: bool = True) -> pd.DataFrame:
     """Classes by RelDec and life cycles by decoder norm of K features, counted.
 
     Args:
         norms: decoder norms of the features that count, such as those that fire on some text.
         revisions: names of the C checkpoints.
+        ordered: whether they are points of one training.
 
     Examples:
         >>> import torch
@@ -55,16 +56,18 @@ def decoder_claims(norms: Float[Tensor, "K C"], revisions: Sequence[str]) -> pd.
         >>> table[table["count"] > 0].claim.tolist()
         ['step0 only', 'shared', 'always', 'discontinued']
     """
-    lives = life_cycle_shares(norms).assign(source=DECODER, claim=lambda table: table.life_cycle, n=len(norms))
+    lives = life_cycle_shares(norms, ordered=ordered)
+    lives = lives.assign(source=DECODER, claim=lambda table: table.life_cycle, n=len(norms))
     return pd.concat([class_counts(relative(norms), revisions, RELDEC), lives[list(COLUMNS)]], ignore_index=True)
 
 
-def effect_claims(effects: pd.DataFrame, lives: pd.DataFrame) -> pd.DataFrame:
+def effect_claims(effects: pd.DataFrame, lives: pd.DataFrame, *, ordered: bool = True) -> pd.DataFrame:
     """Classes by RelIE and life cycles by effect of the selected features of every task, counted.
 
     Args:
         effects: a table as `Attribution.table` gives it, of any number of tasks.
         lives: the table ``life_cycles`` of `crosstime.evolve`, of which the strongest features of each task count.
+        ordered: whether the checkpoints are points of one training.
 
     Returns:
         source (``RelIE: TASK``, ``IE: TASK``), claim, count, n.
@@ -73,7 +76,7 @@ def effect_claims(effects: pd.DataFrame, lives: pd.DataFrame) -> pd.DataFrame:
     for task, rows in effects.drop_duplicates(["task", "feature"]).groupby("task", sort=False):
         tables.append(label_counts(rows.class_ie.astype(object), f"RelIE: {task}"))
     for task, rows in lives[lives.strongest].groupby("task", sort=False):
-        counts = rows.life_cycle.value_counts().reindex(list(LIFE_CYCLES), fill_value=0)
+        counts = rows.life_cycle.value_counts().reindex(list(pattern_names(ordered=ordered)), fill_value=0)
         table = {"source": f"IE: {task}", "claim": counts.index, "count": counts.to_numpy(), "n": len(rows)}
         tables.append(pd.DataFrame(table, columns=list(COLUMNS)))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))

@@ -58,7 +58,8 @@ def decoder_evolution(crosscoder: CrossCoder, *, fraction: float = PRESENT) -> d
     presence = present(norms, fraction)
     angles = rotation(directions, presence)
     dimensions = feature_dimensionality(directions, presence)
-    lives = life_cycles(norms, revisions, fraction=fraction)
+    ordered = crosscoder.origin.ordered
+    lives = life_cycles(norms, revisions, fraction=fraction, ordered=ordered)
 
     # One number for each feature
     features = torch.arange(len(norms))
@@ -83,6 +84,17 @@ def decoder_evolution(crosscoder: CrossCoder, *, fraction: float = PRESENT) -> d
         }
     )
 
+    # Models side by side have no onset, and no step from one to the next
+    if not ordered:
+        evolution = evolution.astype({"onset": object, "turning_point": object})
+        evolution[["onset", "turning_point"]] = None
+        evolution[["persistence", "rotation"]] = np.nan
+        return {
+            "evolution": evolution,
+            "rotation": rotation_table(angles, revisions),
+            "rotation_steps": rotation_steps(angles, revisions).iloc[:0],
+            "dimensionality": _dimensionality_table(dimensions, presence, revisions),
+        }
     return {
         "evolution": evolution,
         "rotation": rotation_table(angles, revisions),

@@ -40,7 +40,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.crosscoders.decompose import DecomposedText, decompose_text
+from crosstime.crosscoders.decompose import DecomposedText, TaskInput, decompose_text
+from crosstime.crosscoders.open_crosscoder import CrosscoderSource, as_crosscoder
+from crosstime.effects.attribute import attribute
 from crosstime.effects.attribution import Attribution
 from crosstime.effects.relie import relative_pairs
 from crosstime.effects.select_top import select_top
@@ -94,8 +96,8 @@ class TextEvidence:
 
 def evolve(
     suite: Suite | None,
-    crosscoder: CrossCoder,
-    effects: Sequence[Attribution] | Mapping[str, Float[Tensor, "C F"]] = (),
+    crosscoder: CrosscoderSource,
+    effects: TaskInput | Sequence[Attribution | TaskInput] | Mapping[str, Float[Tensor, "C F"]] = (),
     *,
     features: Sequence[int] | None = None,
     top: int = 10,
@@ -107,11 +109,12 @@ def evolve(
     """Make every temporal table of a crosscoder: when features emerge, how long they stay, and how they turn.
 
     Args:
-        suite: a suite with at least the checkpoints of the crosscoder; None if no text is read.
-        crosscoder: of C checkpoints in order of training.
-        effects: on each task, as `attribute` returns them; or the indirect effects of F features at C checkpoints by
-            the name of the task, in which case everything that needs single prompts (support, intervals, tests) is left
-            out or NaN.
+        suite: a suite with at least the checkpoints of the crosscoder; None if neither text nor tasks are read.
+        crosscoder: of C checkpoints in order of training, or of models side by side; or its path or repository.
+        effects: on each task, as `attribute` returns them; or a task or tasks in any form, by name for instance, which
+            are attributed first, with the defaults of `attribute`; or the indirect effects of F features at C
+            checkpoints by the name of the task, in which case everything that needs single prompts (support, intervals,
+            tests) is left out or NaN.
         features: features to list in the tables of selected features; by default the union over tasks and checkpoints
             of the `top` features with the largest |IE|.
         top: see `features`.
@@ -132,6 +135,9 @@ def evolve(
         ``scaling`` (`latent_scaling`) and ``presence`` (`presence_test`, with the life cycle that follows from it), and
         ``facts``, one row for each feature.
 
+        Of models side by side (`Suite.of`), patterns of sharing take the place of life cycles, ``rotation_steps`` and
+        ``onsets`` have no rows, and what an order gives is missing.
+
     Raises:
         CrosscoderError: effects of other checkpoints or sizes, a feature that does not exist, or text without a suite.
         CorpusError: a text is missing or too short.
@@ -143,16 +149,17 @@ def evolve(
 
     Source: CTT (arXiv 2509.05291); EoC (arXiv 2509.17196); Minder et al. (arXiv 2504.02922); docs/features.md.
     """
-    text = text or TextEvidence()
+    crosscoder, text = as_crosscoder(crosscoder), text or TextEvidence()
     if suite is None and (text.corpus is not None or text.languages is not None):
         raise CrosscoderError("Text can be read only with the suite whose checkpoints read it.")
-    task_effects = _effects_by_task(crosscoder, effects)
+    task_effects = _effects_by_task(crosscoder, _attributed(suite, crosscoder, effects, compute))
     selected = _select(crosscoder, task_effects, features, top)
     revisions, norms = crosscoder.origin.revisions, crosscoder.decoder_norms().T
+    ordered = crosscoder.origin.ordered
 
     # Decoders of all features
     tables = decoder_evolution(crosscoder, fraction=fraction)
-    shares = [life_cycle_shares(norms, fraction=fraction).assign(source=DECODER)]
+    shares = [life_cycle_shares(norms, fraction=fraction, ordered=ordered).assign(source=DECODER)]
 
     # Effects of the selected features, task by task
     lives, pairs, tests = [], [], []
@@ -162,7 +169,7 @@ def evolve(
         strongest = set(selected if features is not None else select_top(mean_effects, top))
         is_strongest = torch.tensor([feature in strongest for feature in selected], dtype=torch.bool)
 
-        table = life_cycles(ie, revisions, features=selected, fraction=fraction)
+        table = life_cycles(ie, revisions, features=selected, fraction=fraction, ordered=ordered)
         table = table.assign(task=task, support=np.nan, strongest=is_strongest.numpy())
         if per_prompt is not None:
             support = life_cycle_support(per_prompt, fraction=fraction, bootstrap=bootstrap)
@@ -180,7 +187,9 @@ def evolve(
         pairs.append(_pairs_table(task, ie, norms[selected], selected, revisions))
 
         counted_prompts = None if per_prompt is None else per_prompt[:, is_strongest]
-        counts = life_cycle_shares(ie[is_strongest], counted_prompts, fraction=fraction, bootstrap=bootstrap)
+        counts = life_cycle_shares(
+            ie[is_strongest], counted_prompts, fraction=fraction, bootstrap=bootstrap, ordered=ordered
+        )
         shares.append(counts.assign(source=f"IE: {task}"))
 
     tables["life_cycle_shares"] = _concatenate("life_cycle_shares", shares)
@@ -194,7 +203,8 @@ def evolve(
         tables["scaling"] = latent_scaling(crosscoder, natural.decompositions, features=selected, fraction=fraction)
         tables["presence"] = _presence_table(crosscoder, natural, selected)
         tables["kinds"] = feature_kinds(suite, crosscoder, natural, seed=bootstrap.seed, compute=compute)
-        tables["onsets"] = onset_by_kind(tables["evolution"], tables["kinds"], revisions, bootstrap=bootstrap)
+        onsets = tables["evolution"] if ordered else tables["evolution"].iloc[:0]
+        tables["onsets"] = onset_by_kind(onsets, tables["kinds"], revisions, bootstrap=bootstrap)
     if suite is not None and text.languages is not None:
         codes = {
             language: decompose_text(suite, crosscoder, corpus, sample=text.sample, compute=compute).codes
@@ -202,8 +212,28 @@ def evolve(
         }
         tables["languages"] = language_shares(codes)
 
-    tables["facts"] = _facts(tables, selected)
+    tables["facts"] = _facts(tables, selected, ordered=ordered)
     return tables
+
+
+def _attributed(
+    suite: Suite | None,
+    crosscoder: CrossCoder,
+    effects: TaskInput | Sequence[Attribution | TaskInput] | Mapping[str, Float[Tensor, "C F"]],
+    compute: Compute,
+) -> Sequence[Attribution] | Mapping[str, Float[Tensor, "C F"]]:
+    """The effects as they are, with an attribution in place of each task."""
+    if isinstance(effects, Mapping):
+        return effects
+    attributions: list[Attribution] = []
+    for effect in [effects] if isinstance(effects, TaskInput) else effects:
+        if isinstance(effect, Attribution):
+            attributions.append(effect)
+        elif suite is None:
+            raise CrosscoderError("A task can be attributed only with the suite whose checkpoints do it.")
+        else:
+            attributions.append(attribute(suite, crosscoder, effect, compute=compute))
+    return attributions
 
 
 def _effects_by_task(
@@ -273,7 +303,8 @@ def _presence_table(crosscoder: CrossCoder, text: DecomposedText, features: Sequ
     # Name the pattern of the answers
     revisions = crosscoder.origin.revisions
     answers = table.presence.to_numpy().reshape(len(features), len(revisions))
-    lives = life_cycle_table(torch.tensor(answers == PRESENT_THERE), revisions, features).life_cycle.astype(object)
+    there, ordered = torch.tensor(answers == PRESENT_THERE), crosscoder.origin.ordered
+    lives = life_cycle_table(there, revisions, features, ordered=ordered).life_cycle.astype(object)
     lives[(answers == UNDECIDED).any(1)] = UNDECIDED
     return table.assign(life_cycle=np.repeat(lives.to_numpy(), len(revisions)))
 
@@ -288,21 +319,24 @@ def _concatenate(name: str, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(plain, ignore_index=True)[columns]
 
 
-def _facts(tables: Mapping[str, pd.DataFrame], features: Sequence[int]) -> pd.DataFrame:
+def _facts(tables: Mapping[str, pd.DataFrame], features: Sequence[int], *, ordered: bool) -> pd.DataFrame:
     """One row for each selected feature, with the most telling column of each table."""
     evolution = tables["evolution"].set_index("feature").loc[list(features)]
-    facts = evolution[["onset", "peak", "persistence", "turning_point", "rotation", "dimensionality"]].copy()
-    facts["life_cycle_dec"] = evolution.life_cycle
+    of_training = ["onset", "peak", "persistence", "turning_point", "rotation", "dimensionality"]
+    facts = evolution[of_training if ordered else ["peak", "dimensionality"]].copy()
+    # Of models side by side it is told which of them have the feature
+    name, column = ("life_cycle", "life_cycle") if ordered else ("sharing", "label")
+    facts[f"{name}_dec"] = evolution[column]
 
     for task, rows in tables["life_cycles"].groupby("task", sort=False):
-        facts[f"life_cycle[{task}]"] = rows.set_index("feature").life_cycle
+        facts[f"{name}[{task}]"] = rows.set_index("feature")[column]
     if "kinds" in tables:
         facts["kind"] = tables["kinds"].set_index("feature").kind
     if "scaling" in tables:
         spurious = tables["scaling"][tables["scaling"].spurious].groupby("feature").revision.agg(", ".join)
         facts["spurious"] = spurious.reindex(facts.index).fillna("")
     if "presence" in tables:
-        facts["life_cycle_presence"] = tables["presence"].groupby("feature", sort=False).life_cycle.first()
+        facts[f"{name}_presence"] = tables["presence"].groupby("feature", sort=False).life_cycle.first()
     if "languages" in tables:
         language = tables["languages"][tables["languages"].specific].set_index("feature").language
         facts["language"] = language.reindex(facts.index).fillna("")

@@ -15,11 +15,18 @@ from interventions import Bootstrap, interval, resampled_means
 
 LIFE_CYCLES = ("never", "always", "emerging", "discontinued", "transient", "maintained", "intermittent")
 """Names of the life cycles; `life_cycle_numbers` gives indices into this tuple."""
+SHARING = ("never", "shared", "specific", "partly shared")
+"""In place of life cycles for models side by side, which have no order."""
 NEVER, ALWAYS, EMERGING, DISCONTINUED, TRANSIENT, MAINTAINED, INTERMITTENT = range(len(LIFE_CYCLES))
 
 
-def life_cycle_numbers(presence: Bool[Tensor, "*K C"]) -> Int[Tensor, "*K"]:
-    """Index in `LIFE_CYCLES` of each pattern of presence.
+def pattern_names(*, ordered: bool) -> tuple[str, ...]:
+    """The names of patterns of presence: `LIFE_CYCLES` of checkpoints in order, or `SHARING` of models side by side."""
+    return LIFE_CYCLES if ordered else SHARING
+
+
+def life_cycle_numbers(presence: Bool[Tensor, "*K C"], *, ordered: bool = True) -> Int[Tensor, "*K"]:
+    """Index in `LIFE_CYCLES` of each pattern of presence; of models side by side, in `SHARING`.
 
     ========================  ===========================================================
     always                    present at every checkpoint
@@ -31,8 +38,11 @@ def life_cycle_numbers(presence: Bool[Tensor, "*K C"]) -> Int[Tensor, "*K"]:
     never                     present nowhere
     ========================  ===========================================================
 
+    A feature of models side by side is *shared* if all have it, *specific* if one has it, and else *partly shared*.
+
     Args:
         presence: whether each feature is present at each checkpoint, see `present`.
+        ordered: whether the checkpoints are points of one training.
 
     Examples:
         >>> presence = torch.tensor([[False, True, True], [True, False, True], [False, True, False]])
@@ -40,6 +50,14 @@ def life_cycle_numbers(presence: Bool[Tensor, "*K C"]) -> Int[Tensor, "*K"]:
         ['emerging', 'intermittent', 'transient']
     """
     n_checkpoints = presence.shape[-1]
+    if not ordered:
+        # The last condition that holds decides
+        count = presence.sum(-1)
+        numbers = torch.full_like(count, SHARING.index("partly shared"))
+        numbers[count == 1] = SHARING.index("specific")
+        numbers[count == n_checkpoints] = SHARING.index("shared")
+        numbers[count == 0] = SHARING.index("never")
+        return numbers
     first, last, count = first_present(presence), last_present(presence), presence.sum(-1)
     unbroken = last - first + 1 == count
     from_start, to_end = first == 0, last == n_checkpoints - 1
@@ -62,6 +80,7 @@ def life_cycles(
     features: Sequence[int] | None = None,
     fraction: float = PRESENT,
     floor: float = 0.0,
+    ordered: bool = True,
 ) -> pd.DataFrame:
     """Name the life cycle of each feature, from its effects or decoder norms.
 
@@ -70,6 +89,7 @@ def life_cycles(
         revisions: names of the checkpoints, in order of training.
         features: numbers of the K features; by default 0, 1, ...
         fraction, floor: see `present`.
+        ordered: whether the checkpoints are points of one training; models side by side have `SHARING` instead.
 
     Returns:
         One row for each feature: feature, life_cycle (one of `LIFE_CYCLES`), label (``emerges at step64``), first and
@@ -89,16 +109,20 @@ def life_cycles(
     if len(feature_numbers) != len(values):
         raise CrosstimeError(f"{len(feature_numbers)} features do not fit {len(values)} rows of values.")
 
-    return life_cycle_table(present(values, fraction, floor=floor), revisions, feature_numbers)
+    presence = present(values, fraction, floor=floor)
+    return life_cycle_table(presence, revisions, feature_numbers, ordered=ordered)
 
 
-def life_cycle_table(presence: Bool[Tensor, "K C"], revisions: Sequence[str], features: Sequence[int]) -> pd.DataFrame:
+def life_cycle_table(
+    presence: Bool[Tensor, "K C"], revisions: Sequence[str], features: Sequence[int], *, ordered: bool = True
+) -> pd.DataFrame:
     """Name the life cycle of each feature, from the checkpoints at which it is present.
 
     Args:
         presence: whether each feature is present at each checkpoint.
         revisions: names of the checkpoints, in order of training.
         features: numbers of the K features.
+        ordered: whether the checkpoints are points of one training.
 
     Returns:
         The columns of `life_cycles`.
@@ -111,11 +135,17 @@ def life_cycle_table(presence: Bool[Tensor, "K C"], revisions: Sequence[str], fe
     table = pd.DataFrame(
         {
             "feature": list(features),
-            "life_cycle": pd.Categorical.from_codes(life_cycle_numbers(presence).numpy(), pd.Index(LIFE_CYCLES)),
+            "life_cycle": pd.Categorical.from_codes(
+                life_cycle_numbers(presence, ordered=ordered).numpy(), pd.Index(pattern_names(ordered=ordered))
+            ),
             "first": checkpoint_names(first_present(presence), revisions),
             "last": checkpoint_names(last_present(presence), revisions),
         }
     )
+
+    if not ordered:
+        table.insert(2, "label", _sharing_labels(presence, revisions))
+        return table
 
     # Label them; there are few different patterns among many features
     pattern = ["life_cycle", "first", "last"]
@@ -156,6 +186,7 @@ def life_cycle_shares(
     fraction: float = PRESENT,
     floor: float = 0.0,
     bootstrap: Bootstrap = Bootstrap(resamples=1_000),
+    ordered: bool = True,
 ) -> pd.DataFrame:
     """Share of features with each life cycle, with an interval over prompts.
 
@@ -168,9 +199,11 @@ def life_cycle_shares(
         per_prompt: effect of each feature on each of P prompts at each checkpoint; without it there is no interval.
         fraction, floor: see `present`.
         bootstrap: of the interval.
+        ordered: whether the checkpoints are points of one training.
 
     Returns:
-        One row for each of `LIFE_CYCLES`: life_cycle, count, share, low, high (NaN without `per_prompt`).
+        One row for each of `LIFE_CYCLES`, or of `SHARING` for models side by side: life_cycle, count, share, low, high
+        (NaN without `per_prompt`).
 
     Examples:
         >>> shares = life_cycle_shares(torch.tensor([[0.0, 1.0], [1.0, 1.0]])).set_index("life_cycle").share
@@ -179,14 +212,17 @@ def life_cycle_shares(
     """
     n_features = max(1, len(values))
     presence = present(values, fraction, floor=floor)
-    counts = _counts(life_cycle_numbers(presence).unsqueeze(0))[0]
-    low = high = torch.full((len(LIFE_CYCLES),), float("nan"))
+    names = pattern_names(ordered=ordered)
+    counts = _counts(life_cycle_numbers(presence, ordered=ordered).unsqueeze(0), len(names))[0]
+    low = high = torch.full((len(names),), float("nan"))
     if per_prompt is not None:
         resampled = present(resampled_means(per_prompt, bootstrap), fraction, floor=floor)
-        low, high = interval(_counts(life_cycle_numbers(resampled)) / n_features, bootstrap)
+        low, high = interval(
+            _counts(life_cycle_numbers(resampled, ordered=ordered), len(names)) / n_features, bootstrap
+        )
     return pd.DataFrame(
         {
-            "life_cycle": list(LIFE_CYCLES),
+            "life_cycle": list(names),
             "count": counts.long().numpy(),
             "share": (counts / n_features).numpy(),
             "low": low.numpy(),
@@ -195,9 +231,24 @@ def life_cycle_shares(
     )
 
 
-def _counts(numbers: Int[Tensor, "R K"]) -> Float[Tensor, "R L"]:
+def _counts(numbers: Int[Tensor, "R K"], n_names: int) -> Float[Tensor, "R L"]:
     """How many of K features have each of the L life cycles, for each of R resamples."""
-    return torch.stack([(numbers == number).sum(1) for number in range(len(LIFE_CYCLES))], 1).double()
+    return torch.stack([(numbers == number).sum(1) for number in range(n_names)], 1).double()
+
+
+def _sharing_labels(presence: Bool[Tensor, "K C"], revisions: Sequence[str]) -> list[str]:
+    """For each feature the models that have it, in words: "specific to chat", "shared by base and chat"."""
+    labels: dict[tuple[bool, ...], str] = {}
+    patterns = [tuple(pattern) for pattern in presence.tolist()]
+    for pattern in set(patterns):
+        names = [name for name, there in zip(revisions, pattern, strict=True) if there]
+        if len(names) == len(revisions):
+            labels[pattern] = "shared"
+        elif len(names) > 1:
+            labels[pattern] = f"shared by {', '.join(names[:-1])} and {names[-1]}"
+        else:
+            labels[pattern] = f"specific to {names[0]}" if names else "never"
+    return [labels[pattern] for pattern in patterns]
 
 
 def _label(life_cycle: str, first: object, last: object) -> str:

@@ -60,6 +60,9 @@ FACTS = {
     "rotation": "rotation (degrees)",
     "life_cycle_dec": "life cycle by decoder norm",
     "life_cycle_presence": "life cycle by the test of presence",
+    "sharing_dec": "models by decoder norm",
+    "sharing_presence": "models by the test of presence",
+    "sharing": "models by effect",
     "spurious": "there by latent scaling at",
     "corpus_density": "share of corpus tokens",
 }

@@ -22,6 +22,11 @@ _LIFE_CYCLES = {
     "discontinued": ("is discontinued", "are discontinued"),
 }
 """Life cycles in which a feature comes or goes, as verbs in the singular and in the plural."""
+_SHARING = {
+    "specific": ("is specific", "are specific"),
+    "partly shared": ("is shared", "are shared"),
+}
+"""The same for models side by side: what only some of them have."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +76,20 @@ def ablation_groups(effects: pd.DataFrame, decomposed: DecomposedTask, *, seed: 
     return groups | controls
 
 
-def summary(accuracy: pd.DataFrame, effects: pd.DataFrame, ablation: pd.DataFrame, revisions: Sequence[str]) -> str:
+def summary(
+    accuracy: pd.DataFrame,
+    effects: pd.DataFrame,
+    ablation: pd.DataFrame,
+    revisions: Sequence[str],
+    *,
+    ordered: bool = True,
+) -> str:
     """The main finding in plain words, the accuracy of the compared checkpoints, and how many features were selected.
 
     Args:
         accuracy, effects, ablation: tables of a run.
         revisions: the compared checkpoints.
+        ordered: whether they are points of one training, rather than models side by side.
     """
     sentences = [sentence for sentence in [_strongest_ablation(ablation)] if sentence]
     for task, rows in accuracy[accuracy.revision.isin(revisions)].groupby("task", sort=False):
@@ -85,17 +98,19 @@ def summary(accuracy: pd.DataFrame, effects: pd.DataFrame, ablation: pd.DataFram
         sentences.append(f"Accuracy on {task}: {values}.")
     sentences.append(
         f"{effects.feature.nunique()} features were selected by their indirect effect at any of {len(revisions)} "
-        "checkpoints."
+        f"{'checkpoints' if ordered else 'models'}."
     )
     return " ".join(sentences)
 
 
-def emergence(life_cycles: pd.DataFrame, nulls: pd.DataFrame | None = None) -> list[str]:
+def emergence(life_cycles: pd.DataFrame, nulls: pd.DataFrame | None = None, *, ordered: bool = True) -> list[str]:
     """A sentence about each task: which of the selected features emerge, are transient or are discontinued.
 
     Args:
         life_cycles: the table ``life_cycles`` of `crosstime.evolve`, of which the strongest features of each task
             are counted.
+        ordered: whether the checkpoints are points of one training; of models side by side it is said which features
+            are specific to some.
         nulls: the table of null models of the run, which gives the number that is expected beside each count.
 
     Examples:
@@ -104,6 +119,7 @@ def emergence(life_cycles: pd.DataFrame, nulls: pd.DataFrame | None = None) -> l
         ['By their effects on mine, of 3 selected features 3 emerge (at main: f3, f5, f8).']
     """
     sentences = []
+    none = "none came or went" if ordered else "all are shared by all models"
     for task, rows in life_cycles[life_cycles.strongest].groupby("task", sort=False):
         clauses = [
             _clause(
@@ -111,14 +127,12 @@ def emergence(life_cycles: pd.DataFrame, nulls: pd.DataFrame | None = None) -> l
                 *verbs,
                 expected="" if nulls is None else expected_words(nulls, f"IE: {task}", kind),
             )
-            for kind, verbs in _LIFE_CYCLES.items()
+            for kind, verbs in (_LIFE_CYCLES if ordered else _SHARING).items()
         ]
         clauses = [clause for clause in clauses if clause]
         listed = " and ".join([", ".join(clauses[:-1]), clauses[-1]] if clauses[1:] else clauses)
         features = "feature" if len(rows) == 1 else "features"
-        sentences.append(
-            f"By their effects on {task}, of {len(rows)} selected {features} {listed or 'none came or went'}."
-        )
+        sentences.append(f"By their effects on {task}, of {len(rows)} selected {features} {listed or none}.")
     return sentences
 
 

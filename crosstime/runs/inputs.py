@@ -48,6 +48,16 @@ class Inputs:
     def suite(self) -> Suite:
         """The suite, with every checkpoint at which accuracy is measured."""
         table = self.recipe.suite
+        if table.models:
+            suite = Suite.of(
+                table.models,
+                name=table.name or self.recipe.name,
+                tokenizer=table.tokenizer,
+                allow_equal_weights=table.allow_equal_weights,
+                trust_remote_code=table.trust_remote_code,
+                text_start=self.recipe.corpus.text_start,
+            )
+            return suite if table.revisions is None else suite.select(table.revisions)
         trained_here = table.source == TINY
         return Suite.open(
             self.folder.path / self.folder.SUITE if trained_here else table.source,

@@ -22,7 +22,7 @@ from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
 from interventions import Bootstrap, Model, Prompts, Sequences, bootstrap_interval, pair_log_likelihoods, score
 from interventions.metrics import answered_right
-from tasks import SentencePairs, Task, TokenizedTask, whole_sentences
+from tasks import SentencePairs, Task, TokenizedTask, as_task, whole_sentences
 
 _CACHE_VERSION = 3
 """Part of every cache key; increase it when the same inputs would give other scores."""
@@ -32,7 +32,7 @@ _RESAMPLED_TOGETHER = 256
 
 def accuracy(
     suite: Suite,
-    tasks: Sequence[Task | TokenizedTask] | Task | TokenizedTask,
+    tasks: Sequence[Task | TokenizedTask | str] | Task | TokenizedTask | str,
     *,
     sentences: bool = False,
     cache: Path | None = None,
@@ -49,8 +49,8 @@ def accuracy(
 
     Args:
         suite: the checkpoints.
-        tasks: one or several tasks, tokenized or not. Whole sentences are scored for every pair of a task, but only
-            for the kept pairs if the task is tokenized or has quotas.
+        tasks: one or several tasks, by name, as pairs or tokenized. Whole sentences are scored for every pair of a
+            task, but only for the kept pairs if the task is tokenized or has quotas.
         sentences: also score whole sentences, at the cost of two more sequences per pair.
         cache: folder in which the scores of each checkpoint and task are saved, so that they are not measured again,
             even after an interruption.
@@ -75,7 +75,8 @@ def accuracy(
     """
     # Check the checkpoints, and tokenize the tasks
     compute.verify(suite)
-    task_list = [tasks] if isinstance(tasks, Task | TokenizedTask) else list(tasks)
+    given = [tasks] if isinstance(tasks, Task | TokenizedTask | str) else list(tasks)
+    task_list = [as_task(task) for task in given]
     texts = [_TaskText.of(task, suite, sentences=sentences) for task in task_list]
 
     # Read the scores of earlier measurements

@@ -51,7 +51,7 @@ def _at(name: str, source: str | os.PathLike[str]) -> Checkpoint:
         if not any((folder / file).is_file() for file in ("config.json", CONFIG)):
             inside = sorted(path.parent.name for path in folder.glob("*/config.json"))
             advice = f"; its folder {inside[0]} is one" if inside else ""
-            raise SuiteError(f"model {name!r}: {folder} has neither a config.json nor an {CONFIG}{advice}")
+            raise SuiteError(f"model {name!r}: {folder} has neither a config.json nor an adapter_config.json{advice}")
         return Checkpoint(name, None, None, str(folder), None)
 
     # A repository, with its revision behind the last @

@@ -21,7 +21,7 @@ from interventions import Model, Site, fetch
 
 def similarity(
     suite: Suite,
-    site: Site,
+    site: Site | str,
     corpus: TextSource | Iterable[str],
     sample: TextSample = TextSample(n_sequences=64),
     *,
@@ -40,7 +40,7 @@ def similarity(
 
     Args:
         suite: the checkpoints.
-        site: where activations are read.
+        site: where activations are read, such as ``Site(8)`` or ``"resid.8"``.
         corpus: a text source as for `crosstime.train`, or documents.
         sample: how much of the text is read: T = n_sequences (sequence_length - 1).
         compute: how the checkpoints are run.
@@ -62,7 +62,7 @@ def similarity(
     """
     # Check the checkpoints, and read the text
     compute.verify(suite)
-    site = site.resolve(suite.n_layers)
+    site = Site.of(site).resolve(suite.n_layers)
     text = read_text(suite, corpus, sample)
     is_later = text.position_of_token > 0
 

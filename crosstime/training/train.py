@@ -16,7 +16,7 @@ from crosstime.activations.data_config import DataConfig
 from crosstime.activations.store import ActivationStore
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.feature_shard import FeatureShard
-from crosstime.crosscoders.origin import TEXT_START, Origin
+from crosstime.crosscoders.origin import ORDERED, TEXT_START, Origin
 from crosstime.machine.mesh import Mesh
 from crosstime.machine.processes import join_processes, local_device
 from crosstime.machine.progress import track
@@ -64,7 +64,7 @@ class TrainingResult(Shown):
 
 def train(
     suite: Suite,
-    site: Site,
+    site: Site | str,
     corpus: TextSource | Iterable[str] | ActivationStore,
     config: TrainerConfig,
     *,
@@ -92,7 +92,7 @@ def train(
 
     Args:
         suite: the C checkpoints to compare; choose them with `Suite.select`.
-        site: where activations are read.
+        site: where activations are read, such as ``Site(8)`` or ``"resid.8"``.
         corpus: text files, a Hub data set (``hf:ORG/NAME``), an iterable of documents, or a store of activations
             (`crosstime.harvest`).
         config: kind, dictionary size and hyper-parameters: `L1Config`, `TopKConfig`, `BatchTopKConfig`,
@@ -140,7 +140,7 @@ def train(
     # Describe the data, and what the crosscoder was trained on.
     training_data = TrainingData(
         suite=suite,
-        site=site.resolve(suite.n_layers),
+        site=Site.of(site).resolve(suite.n_layers),
         corpus=corpus,
         config=data,
         limit=config.steps * data.batch_size,
@@ -149,7 +149,7 @@ def train(
         reserved=training_bytes(config.n_features // compute.feature_shards, len(suite), suite.d_model)
         + int(batch_bytes(config, len(suite), suite.d_model, data.batch_size / mesh.data.size, mesh.features.size)),
     )
-    settings = {**_settings(config, data), **allowances(suite)}
+    settings = {**_settings(config, data), **allowances(suite), **({} if suite.ordered else {ORDERED: False})}
     if text_start := (corpus if isinstance(corpus, ActivationStore) else suite).start_tokens:
         settings[TEXT_START] = list(text_start)
     if start_from is not None:

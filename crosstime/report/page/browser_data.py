@@ -69,9 +69,13 @@ class FeatureData(TypedDict, total=False):
 
 
 class BrowserData(TypedDict):
-    """Everything that the browser shows; ``languages`` per task, ``facts`` the titles of the facts of a feature."""
+    """Everything that the browser shows.
+
+    ``noun`` is what a revision is, ``languages`` are those of the tasks, ``facts`` the titles of a feature's facts.
+    """
 
     id: str
+    noun: str
     revisions: list[str]
     tasks: list[str]
     languages: list[str]
@@ -124,6 +128,7 @@ def browser_data(report: ReportInput) -> BrowserData:
 
     return {
         "id": _identity(report, features),
+        "noun": report.words("checkpoint"),
         "revisions": revisions,
         "tasks": tasks,
         "languages": [report.languages.get(task, "") for task in tasks],

@@ -113,7 +113,7 @@ function numbersTable(feature, data) {
   if (!tasks.length) return null;
   const every = tasks.flatMap(([, values]) => values.ie.map(([ie]) => ie));
   const [effect, norm] = [decimalsFor(every), decimalsFor(feature.norms)];
-  const heads = ["checkpoint", "IE", "RelIE", "RelDec", "decoder norm", "Δ accuracy"];
+  const heads = [data.noun, "IE", "RelIE", "RelDec", "decoder norm", "Δ accuracy"];
   const rows = tasks.flatMap(([task, values]) => [
     [make("th", { scope: "rowgroup", colspan: heads.length, class: "task" }, task)],
     ...data.revisions.map((revision, place) =>
@@ -127,7 +127,7 @@ function numbersTable(feature, data) {
       ].map(cell),
     ),
   ]);
-  const caption = `f${feature.id} at each checkpoint; Δ accuracy is the change when it alone is ablated`;
+  const caption = `f${feature.id} at each ${data.noun}; Δ accuracy is the change when it alone is ablated`;
   return wide(caption, heads, rows);
 }
 
@@ -152,8 +152,8 @@ function logitTable(feature, data) {
     make("th", { scope: "row" }, revision),
     ...feature.logits[place].map((entries) => make("td", {}, tokenChips(entries, data))),
   ]);
-  const caption = "Tokens whose logit the decoder direction raises and lowers most, at each checkpoint";
-  const made = wide(caption, ["checkpoint", "promoted", "suppressed"], rows);
+  const caption = `Tokens whose logit the decoder direction raises and lowers most, at each ${data.noun}`;
+  const made = wide(caption, [data.noun, "promoted", "suppressed"], rows);
   made.classList.add("logits");
   made.querySelectorAll("th.number").forEach((head) => head.classList.remove("number"));
   return made;

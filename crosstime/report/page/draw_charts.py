@@ -11,6 +11,7 @@ import altair as alt
 from crosstime.errors import ReportError
 from crosstime.report.charts.ablation import ablation_chart
 from crosstime.report.charts.accuracy import accuracy_chart
+from crosstime.report.charts.accuracy_of_models import accuracy_of_models_chart
 from crosstime.report.charts.baselines import baselines_chart
 from crosstime.report.charts.decoder_steps import decoder_steps_chart
 from crosstime.report.charts.effect_lines import coloured_features
@@ -44,7 +45,9 @@ def draw_charts(report: ReportInput) -> dict[str, alt.TopLevelMixin]:
 
     # Name the charts; they are drawn below
     draw: dict[str, Callable[[], alt.TopLevelMixin]] = {
-        "accuracy": partial(accuracy_chart, report.accuracy, compared),
+        "accuracy": partial(accuracy_chart, report.accuracy, compared)
+        if report.ordered
+        else partial(accuracy_of_models_chart, report.accuracy),
         "similarity": partial(similarity_chart, report.similarity),
         "training": partial(training_chart, report.training),
         "effects": partial(effects_chart, effects, compared),

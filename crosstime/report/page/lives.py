@@ -14,12 +14,13 @@ LISTED = 12
 """Features of one life cycle that are listed; the browser has a card of every feature."""
 
 
-def lives_table(lives: pd.DataFrame, nulls: pd.DataFrame) -> Markup | None:
+def lives_table(lives: pd.DataFrame, nulls: pd.DataFrame, *, ordered: bool = True) -> Markup | None:
     """Return a table of the life cycles of the selected features by their effects, with the features that have them.
 
     Args:
         lives: task, feature, life_cycle, label and support, the features of a task in order of importance.
         nulls: the table of null models; empty without any.
+        ordered: whether the checkpoints are points of one training, rather than models side by side.
 
     Returns:
         A table of task, life cycle, number of features, their mean support, and the features; with null models, also of
@@ -39,9 +40,10 @@ def lives_table(lives: pd.DataFrame, nulls: pd.DataFrame) -> Markup | None:
                 Cell(_links(group["feature"].tolist()), width="long"),
             ]
         )
-    columns = ["task", "life by effect", "features (share)", "support"]
+    columns = ["task", "life by effect" if ordered else "models by effect", "features (share)", "support"]
     columns += ["which"] if nulls.empty else ["expected under the null", "which"]
-    return table(columns, rows, caption="What became of the selected features") if rows else None
+    caption = "What became of the selected features" if ordered else "Which models have the selected features"
+    return table(columns, rows, caption=caption) if rows else None
 
 
 def _expected(nulls: pd.DataFrame, task: str, life_cycle: str) -> Cell:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from crosstime.report.about_models import about_models
 from crosstime.report.expected import expected_number
 from crosstime.report.numbers import with_interval
 from crosstime.report.page.markup import Child, element
@@ -25,11 +26,12 @@ _WORDS = {
 """What each null model changes."""
 
 
-def nulls_section(nulls: pd.DataFrame) -> list[Child]:
+def nulls_section(nulls: pd.DataFrame, *, ordered: bool = True) -> list[Child]:
     """Return the section: what each null model is, and for each claim the expected number beside that of the run.
 
     Args:
         nulls: the table of null models, see `crosstime.report.columns`.
+        ordered: whether the checkpoints are points of one training, rather than models side by side.
     """
     introduction = (
         "The stages of this run were repeated under null models, with the same sizes and seeds. Expected is the number "
@@ -40,7 +42,7 @@ def nulls_section(nulls: pd.DataFrame) -> list[Child]:
         "that fire on held-out text."
     )
     kinds = [
-        element("li", element("em", kind), f": {_WORDS.get(kind, '')}.")
+        element("li", element("em", kind), _words(f": {_WORDS.get(kind, '')}.", ordered=ordered))
         for kind in dict.fromkeys(nulls["null"].tolist())
     ]
 
@@ -62,9 +64,13 @@ def nulls_section(nulls: pd.DataFrame) -> list[Child]:
             ]
         )
     columns = ["null model", "by", "claim", "observed", "expected", "FDR"]
-    caption = "Classes, life cycles and explained dips under null models"
+    caption = _words("Classes, life cycles and explained dips under null models", ordered=ordered)
     return [
-        element("p", introduction),
+        element("p", _words(introduction, ordered=ordered)),
         element("ul", kinds),
         table(columns, cells, caption=caption, id_="null-table", sortable=True),
     ]
+
+
+def _words(text: str, *, ordered: bool) -> str:
+    return text if ordered else about_models(text)

@@ -9,6 +9,7 @@ from functools import partial
 import pandas as pd
 
 from crosstime.errors import ReportError
+from crosstime.report.about_models import about_models
 from crosstime.report.check_table import check_facts, check_table
 from crosstime.report.columns import COLUMNS
 from crosstime.report.page.context import Context
@@ -67,6 +68,8 @@ class ReportInput:
         facts: one row per feature: ``feature``, and any columns of numbers or short text to show on its card (onset,
             life cycle, ...).
         languages: language of each task, to filter by.
+        ordered: whether the checkpoints are points of one training; the report of models side by side speaks of
+            models, and has no axis of training tokens.
 
     Raises:
         ReportError: when `compared` is empty, or a table lacks a column or has text in a numeric column.
@@ -100,6 +103,7 @@ class ReportInput:
     logit_effects: pd.DataFrame = field(default_factory=_table("logit_effects"))
     facts: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=["feature"]))
     languages: Mapping[str, str] = field(default_factory=dict)
+    ordered: bool = True
 
     def __post_init__(self) -> None:
         if isinstance(self.compared, str) or not self.compared:
@@ -109,3 +113,7 @@ class ReportInput:
         for table in COLUMNS:
             object.__setattr__(self, table, check_table(getattr(self, table), table))
         object.__setattr__(self, "facts", check_facts(self.facts))
+
+    def words(self, text: str) -> str:
+        """A sentence of the report about checkpoints, which for models side by side is about models."""
+        return text if self.ordered else about_models(text)

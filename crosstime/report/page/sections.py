@@ -58,10 +58,10 @@ def sections(report: ReportInput, pictures: Pictures) -> list[Section]:
         _section("temporal", "RelIE and RelDec", *_temporal(report, pictures)),
         _section("decoders", "Decoders", *_decoders(report, pictures)),
         _section("ablation", "Ablation", *_ablation(report, pictures)),
-        *([] if report.lives.empty else [_section("lives", "Emerging and given up", *_lives(report))]),
+        *([] if report.lives.empty else [_section("lives", _lives_title(report), *_lives(report))]),
         *([] if report.dips.empty else [_section("dips", "Dips", *_dips(report))]),
         *([] if report.baselines.empty else [_section("baselines", BASELINES_TITLE, *_baselines(report, pictures))]),
-        *([] if report.nulls.empty else [_section("nulls", "Null models", *nulls_section(report.nulls))]),
+        *([] if report.nulls.empty else [_section("nulls", "Null models", *_nulls(report))]),
         _section("features", "Features", *feature_browser(report)),
     ]
 
@@ -100,25 +100,28 @@ def _overview(report: ReportInput, pictures: Pictures) -> list[Child]:
         [
             row.text("task"),
             row.text("revision"),
-            Cell(count(row.number("tokens")), row.number("tokens")),
+            *([Cell(count(row.number("tokens")), row.number("tokens"))] if report.ordered else []),
             _interval_cell(row.number("accuracy"), row.number("low"), row.number("high")),
             number_cell(row.number("logit_difference"), logit_decimals),
             number_cell(row.number("n"), 0),
         ]
         for row in rows(accuracy.sort_values(["task", "tokens"], kind="stable"))
     ]
-    columns = ["task", "checkpoint", "training tokens", "accuracy", "logit difference", "pairs"]
+    time = ["training tokens"] if report.ordered else []
+    columns = ["task", report.words("checkpoint"), *time, "accuracy", "logit difference", "pairs"]
 
     # Captions of the charts
     accuracy_caption = (
         "Accuracy on minimal pairs against training tokens. Bands are intervals over the pairs; dotted rules "
         "and large points mark the checkpoints that were compared."
+        if report.ordered
+        else "Accuracy of each model on minimal pairs, with intervals over the pairs."
     )
-    similarity_caption = (
+    similarity_caption = report.words(
         "Mean cosine between the activations of two checkpoints on the same text, at the crosscoder's site: how far "
         "the representation moves between them."
     )
-    ngrams_caption = (
+    ngrams_caption = report.words(
         "How far the predictions of each checkpoint are from the unigrams and the bigrams of the text, beside its loss "
         "and their entropies: where the loss falls below an entropy, the model has learned more than these statistics."
     )
@@ -126,7 +129,7 @@ def _overview(report: ReportInput, pictures: Pictures) -> list[Child]:
     return [
         definitions(report.setup) if report.setup else None,
         _figure("accuracy", pictures, accuracy_caption, "No accuracy was measured."),
-        table(columns, cells, caption="Accuracy at the compared checkpoints") if cells else None,
+        table(columns, cells, caption=report.words("Accuracy at the compared checkpoints")) if cells else None,
         _optional_figure("similarity", pictures, similarity_caption),
         _optional_figure("ngrams", pictures, ngrams_caption),
     ]
@@ -143,26 +146,28 @@ def _crosscoder(report: ReportInput, pictures: Pictures) -> list[Child]:
         for row in rows(report.evaluation)
     ]
     columns = [
-        "checkpoint",
+        report.words("checkpoint"),
         "variance explained",
         "cross-entropy, clean (nats)",
         "cross-entropy, spliced (nats)",
         "loss recovered",
         "active features per token",
     ]
-    caption = "How faithful the crosscoder is to each checkpoint, on held-out text"
+    caption = report.words("How faithful the crosscoder is to each checkpoint, on held-out text")
 
     introduction = element(
         "p",
-        "One sparse dictionary is shared by the checkpoints ",
+        report.words("One sparse dictionary is shared by the checkpoints "),
         element("strong", ", ".join(report.compared)),
-        "; each has its own encoder and decoder. A feature's decoder norm at a checkpoint is how strongly the "
-        "dictionary writes it there.",
+        report.words(
+            "; each has its own encoder and decoder. A feature's decoder norm at a checkpoint is how strongly the "
+            "dictionary writes it there."
+        ),
     )
     return [
         introduction,
         table(columns, cells, caption=caption) if cells else _remark("The crosscoder was not evaluated."),
-        _remark(note) if (note := outlier_note(report.evaluation)) else None,
+        _remark(report.words(note)) if (note := outlier_note(report.evaluation)) else None,
         _figure("training", pictures, "Training of the crosscoder.", "No training curves were kept."),
     ]
 
@@ -180,7 +185,7 @@ def _effects(report: ReportInput, pictures: Pictures) -> list[Child]:
         for row in rows(error_term)
     ]
 
-    caption = (
+    caption = report.words(
         "Indirect effect of each selected feature at each compared checkpoint. Coloured: the strongest, with "
         "their intervals; grey: the others; dashed: the crosscoder's error term."
     )
@@ -195,21 +200,24 @@ def _effects(report: ReportInput, pictures: Pictures) -> list[Child]:
         element("p", introduction),
         _figure("effects", pictures, caption, "No indirect effects were measured."),
         _remark(note) if note else None,
-        table(["task", "checkpoint", "IE"], cells, caption="Indirect effect of the error term") if cells else None,
+        table(["task", report.words("checkpoint"), "IE"], cells, caption="Indirect effect of the error term")
+        if cells
+        else None,
     ]
 
 
 def _temporal(report: ReportInput, pictures: Pictures) -> list[Child]:
     # Captions of the charts
-    checkpoints = f"of {report.compared[-1]}" if len(report.compared) <= 2 else "of each checkpoint"
-    shares = "How the features' RelIE is spread at each checkpoint; dotted rules bound the classes."
-    ternary = (
+    checkpoints = f"of {report.compared[-1]}" if len(report.compared) <= 2 else report.words("of each checkpoint")
+    shares = report.words("How the features' RelIE is spread at each checkpoint; dotted rules bound the classes.")
+    ternary = report.words(
         "RelIE at three checkpoints at once: a feature in a corner matters at that checkpoint only, one in the middle "
         "at all three. Dashed: a share of 0.3, from which on a feature belongs to a checkpoint."
     )
+    absent = report.words("the feature is absent from the checkpoint")
     temporal = (
-        f"RelIE against RelDec {checkpoints}: below {ABSENT_BELOW} the feature is absent from the checkpoint, above "
-        f"{SPECIFIC_ABOVE} specific to it. Bars are intervals of RelIE."
+        f"RelIE against RelDec {checkpoints}: below {ABSENT_BELOW} {absent}, above {SPECIFIC_ABOVE} specific to it. "
+        "Bars are intervals of RelIE."
     )
 
     # Count the features that the chart of RelIE against RelDec omits
@@ -218,7 +226,7 @@ def _temporal(report: ReportInput, pictures: Pictures) -> list[Child]:
     omitted: Markup | None = None
     if n and "temporal" in pictures:
         pairs = "One pair of feature and task has" if n == 1 else f"{n} pairs of feature and task have"
-        omitted = _remark(f"{pairs} an undefined value at some checkpoint, and no point there.")
+        omitted = _remark(report.words(f"{pairs} an undefined value at some checkpoint, and no point there."))
 
     # Cross-tabulate the classes of each task
     classes = report.classes
@@ -233,10 +241,10 @@ def _temporal(report: ReportInput, pictures: Pictures) -> list[Child]:
     return [
         element(
             "p",
-            "RelIE is a checkpoint's share of a feature's |IE|: ",
+            report.words("RelIE is a checkpoint's share of a feature's |IE|: "),
             element("code", "|IE_c| / Σ |IE|"),
             ". RelDec is the same share of its decoder norms. Where the two disagree, the dictionary's geometry does "
-            "not tell when the feature is used. A share of nothing (0/0) is ",
+            f"not tell {'when' if report.ordered else 'where'} the feature is used. A share of nothing (0/0) is ",
             element("em", UNDEFINED),
             ".",
         ),
@@ -260,24 +268,30 @@ def _expected_classes(report: ReportInput, task: str) -> dict[str, str]:
 
 def _decoders(report: ReportInput, pictures: Pictures) -> list[Child]:
     # Captions of the charts
-    norms = (
+    norms = report.words(
         "Decoder norm of each feature at each compared checkpoint, on the scale of training. Coloured as among the "
         "indirect effects; grey: the others."
     )
-    rotation = "Mean cosine of the features' decoder directions at two checkpoints: 1 where none has turned."
-    steps = (
+    rotation = report.words(
+        "Mean cosine of the features' decoder directions at two checkpoints: 1 where none has turned."
+    )
+    steps = report.words(
         "How far the features that are present at both turn from one checkpoint to the next, on average, and how many "
         "dimensions of the space the features of a checkpoint fill."
     )
     onsets = "Number of features that are first present at each checkpoint, their onset, by what they respond to."
     lives = "Share of features with each life: by decoder norm of all features, by effect of those selected on a task."
+    introduction = "A decoder that grows is a feature that the model comes to write; one that turns comes to mean "
+    introduction += "something else."
+    if not report.ordered:
+        lives = "Share of features that are specific to a model, or shared: by decoder norm of all features, by effect "
+        lives += "of those selected on a task."
+        introduction = "A decoder norm that is larger in one model is a feature that this model writes more strongly; "
+        introduction += "where the directions differ, the models write different things for it."
+        steps = "How many dimensions of the space the features of each model fill."
 
     return [
-        element(
-            "p",
-            "A decoder that grows is a feature that the model comes to write; one that turns comes to mean "
-            "something else.",
-        ),
+        element("p", introduction),
         _figure("norms", pictures, norms, "No decoder norms were kept."),
         _optional_figure("rotation", pictures, rotation),
         _optional_figure("decoder-steps", pictures, steps),
@@ -305,7 +319,8 @@ def _life_cycles(report: ReportInput) -> Markup | None:
         [life_cycle, *(shares.get((life_cycle, source), none) for source in sources)]
         for life_cycle in distinct(occurring["life_cycle"])
     ]
-    return table(["life cycle", *sources], cells, caption="Features of each life cycle: how many, and their share")
+    caption = report.words("Features of each life cycle: how many, and their share")
+    return table([report.words("life cycle"), *sources], cells, caption=caption)
 
 
 def _ablation(report: ReportInput, pictures: Pictures) -> list[Child]:
@@ -324,7 +339,7 @@ def _ablation(report: ReportInput, pictures: Pictures) -> list[Child]:
         ]
         for row in rows(_sets_first(report.ablation))
     ]
-    columns = ["ablated", "kind", "task", "checkpoint", "accuracy", "change"]
+    columns = ["ablated", "kind", "task", report.words("checkpoint"), "accuracy", "change"]
     columns += ["logit difference", "change in logit difference"]
 
     # Fold a long table
@@ -339,7 +354,7 @@ def _ablation(report: ReportInput, pictures: Pictures) -> list[Child]:
         "Change in accuracy when features are ablated: sets and random sets of the same size first, then single "
         "features by the size of the change."
     )
-    faithfulness = (
+    faithfulness = report.words(
         "Left: share of the task's metric that is kept when only the top n features and the error term stay; "
         "right: share that is left when these n are taken away. Bands are intervals over prompts; where "
         f"one is wider than {WIDEST_INTERVAL:g}, as at a checkpoint that does not do the task, nothing is drawn."
@@ -352,19 +367,29 @@ def _ablation(report: ReportInput, pictures: Pictures) -> list[Child]:
     ]
 
 
+def _nulls(report: ReportInput) -> list[Child]:
+    return nulls_section(report.nulls, ordered=report.ordered)
+
+
+def _lives_title(report: ReportInput) -> str:
+    return "Emerging and given up" if report.ordered else "Specific and shared"
+
+
 def _lives(report: ReportInput) -> list[Child]:
+    same = "has the same life" if report.ordered else "is there for the same models"
     return [
         element(
             "p",
             "By its effect on a task a feature is present where it reaches 3/7 of its maximum. Support is the share of "
-            "resamples of the prompts in which it has the same life.",
+            f"resamples of the prompts in which it {same}.",
         ),
-        lives_table(report.lives, report.nulls),
+        lives_table(report.lives, report.nulls, ordered=report.ordered),
     ]
 
 
 def _dips(report: ReportInput) -> list[Child]:
-    columns = ["without", "features", "task", "checkpoint", "accuracy", "change", "change in logit difference", "p"]
+    columns = ["without", "features", "task", report.words("checkpoint"), "accuracy", "change"]
+    columns += ["change in logit difference", "p"]
     tables: list[Child] = []
 
     # One table per dip
@@ -390,7 +415,7 @@ def _dips(report: ReportInput) -> list[Child]:
         ]
         tables.append(table(columns, cells, caption=f"The dip on {task} at {at}, beside {other}"))
 
-    introduction = (
+    introduction = report.words(
         "Where a task does worse at one checkpoint than at others, features that matter there and hardly elsewhere "
         "may be what it suffers from: those that do harm are taken away together, on prompts that were not used to "
         "choose them. Controls are sets of as many other features: matched ones add as much to the activation, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from crosstime.machine.storage import atomic_path
+from crosstime.report.about_models import chart_about_models
 from crosstime.report.charts.save_chart import FORMATS, convert_svg
 from crosstime.report.charts.vega import data_uri, specification, to_svg
 from crosstime.report.page.draw_charts import draw_charts
@@ -36,6 +37,8 @@ def write_report(report: ReportInput, folder: Path) -> Path:
     """
     # Write the charts in all formats
     specs = {name: specification(chart) for name, chart in draw_charts(report).items()}
+    if not report.ordered:
+        specs = {name: chart_about_models(spec) for name, spec in specs.items()}
     pictures: dict[str, str] = {}
     with atomic_path(folder / "charts") as temporary:
         temporary.mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,7 @@ KNOWN = {
     "EleutherAI/pythia-1b": ModelSize(2048, 16, 50304, 8192, stored_bytes=2),
     "EleutherAI/pythia-1.4b": ModelSize(2048, 24, 50304, 8192, stored_bytes=2),
     "EleutherAI/pythia-6.9b": ModelSize(4096, 32, 50432, 16384, stored_bytes=2),
+    "google/gemma-2-2b": ModelSize(2304, 26, 256000, 9216, gated=True, tied=True, stored_bytes=2),
     "allenai/OLMo-1B-0724-hf": ModelSize(2048, 16, 50304, 8192, gated=True, tied=True),
     "bigscience/bloom-1b1-intermediate": ModelSize(1536, 24, 250880, 6144, tied=True, stored_bytes=2),
     "bigscience/bloom-1b1": ModelSize(1536, 24, 250880, 6144, tied=True, stored_bytes=2),
@@ -71,6 +73,8 @@ def model_size(suite: SuiteRecipe) -> ModelSize:
     """
     if suite.source == TINY:
         return ModelSize(suite.tiny.d_model, suite.tiny.n_layers, suite.tiny.vocab_size, 4 * suite.tiny.d_model)
+    if suite.models:
+        return _size_of_models(list(suite.models.values()))
     if suite.source in KNOWN:
         return KNOWN[suite.source]
     for path in sorted(expanded(suite.source).glob("*/config.json")):
@@ -79,6 +83,22 @@ def model_size(suite: SuiteRecipe) -> ModelSize:
         f"the size of {suite.source} is not known, and it is not a folder of checkpoints: "
         f"{nearest(suite.source, KNOWN)}"
     )
+
+
+def _size_of_models(sources: list[str]) -> ModelSize:
+    """The size of models side by side, which is the same for all: that of the first that is known.
+
+    Raises:
+        RecipeError: none is known by name or on disk.
+    """
+    for source in sources:
+        # PolyPythias are Pythia with other seeds
+        repository = re.sub(r"-seed\d+$", "", source.partition("@")[0])
+        if repository in KNOWN:
+            return KNOWN[repository]
+        if (path := expanded(source) / "config.json").is_file():
+            return _read_config(path)
+    raise RecipeError(f"the size of {', '.join(sources)} is not known, and none is a folder of a model.")
 
 
 def _read_config(path: Path) -> ModelSize:

@@ -72,6 +72,8 @@ class Sizes:
         suite = self.recipe.suite
         if suite.revisions is not None:
             return len(suite.revisions)
+        if suite.models:
+            return len(suite.models)
         return len(suite.tiny.checkpoints) if suite.source == TINY else max(7, self.n_checkpoints)
 
     @cached_property

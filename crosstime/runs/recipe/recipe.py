@@ -30,7 +30,7 @@ from interventions.errors import InterventionError
 from user_input.home import expanded
 
 _PATHS = {
-    "suite": ("source", "tokenizer"),
+    "suite": ("source", "models", "tokenizer"),
     "corpus": ("source", "held_out"),
     "evolve": ("languages",),
     "baselines": ("sae",),
@@ -78,6 +78,11 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.compute.remote is not None:
             raise RecipeError(_SERVER_IN_COMPUTE)
+
+        # Models side by side are all compared, unless some are named
+        if self.suite.models and self.compare.revisions is None:
+            names = self.suite.revisions or list(self.suite.models)
+            object.__setattr__(self, "compare", dataclasses.replace(self.compare, revisions=names))
 
         # Tasks have names of their own, and a dip names one of them
         if not self.tasks:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from crosstime.errors import RecipeError
 from crosstime.runs.recipe.limits import at_least, one_of, share
 from crosstime.suites.similarity_measures import MEASURES
 from crosstime.suites.tiny_config import TinyConfig
+from user_input.nearest import nearest
 
 TINY = "tiny"
 """Source of a suite that is trained in the run itself."""
@@ -18,6 +20,8 @@ class SuiteRecipe:
 
     Attributes:
         source: a folder of checkpoints, a Hub repository, or ``tiny``: trained in this run.
+        models: in place of a source, models side by side by name, as in ``{base = "ORG/NAME", chat = "FOLDER"}``:
+            folders, repositories with or without ``@REVISION``, or adapters of peft; see `crosstime.Suite.of`.
         revisions: checkpoints at which accuracy is measured; default: all.
         name: name of the suite in figures; default: that of the source.
         tokenizer: folder or repository of the tokenizer, for checkpoints that come without one.
@@ -27,7 +31,8 @@ class SuiteRecipe:
         tiny: the model to train, with ``source = "tiny"``.
     """
 
-    source: str
+    source: str = ""
+    models: dict[str, str] = field(default_factory=dict)
     revisions: list[str] | None = None
     name: str | None = None
     tokenizer: str | None = None
@@ -36,6 +41,15 @@ class SuiteRecipe:
     trust_remote_code: bool = False
     tiny: TinyConfig = field(default_factory=TinyConfig)
 
+    def __post_init__(self) -> None:
+        if bool(self.source) == bool(self.models):
+            raise RecipeError("needs a key 'source' or a table 'models', and not both.")
+        if self.models and self.tokens_per_step is not None:
+            raise RecipeError("tokens_per_step has no step to count: models side by side are not told apart by steps.")
+        for name in self.revisions or []:
+            if self.models and name not in self.models:
+                raise RecipeError(f"revisions: there is no model {name!r}: {nearest(name, self.models)}")
+
 
 @dataclass(frozen=True)
 class CompareRecipe:
@@ -43,7 +57,8 @@ class CompareRecipe:
 
     Attributes:
         site: component and layer, such as ``resid.2``.
-        revisions: the C checkpoints, in this order; default: those that ``[select]`` chooses.
+        revisions: the C checkpoints, in this order; default: those that ``[select]`` chooses, or all models of
+            ``suite.models``.
     """
 
     site: str

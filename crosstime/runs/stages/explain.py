@@ -83,6 +83,9 @@ def _places(inputs: Inputs, folder: RunFolder) -> list[DipCheckpoints]:
     table = inputs.recipe.dip
     if table.task is not None and table.at is not None and table.other is not None:
         return [DipCheckpoints(table.task, table.at, table.other)]
+    if not inputs.compared.ordered:
+        # A dip is lower than before and after
+        return []
     return find_dips(folder.table("accuracy"), inputs.compared.revisions)
 
 

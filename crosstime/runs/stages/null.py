@@ -128,8 +128,9 @@ def _repeat(inputs: Inputs, folder: RunFolder, null: NullModel, processes: Proce
 def _claims(inputs: Inputs, folder: RunFolder) -> pd.DataFrame:
     """The claims of a run or of a null model: classes and life cycles of features, and explained dips."""
     crosscoder = folder.crosscoder
-    by_decoder = decoder_claims(crosscoder.decoder_norms().T[_live(inputs, folder)], crosscoder.origin.revisions)
-    by_effect = effect_claims(folder.table("effects"), folder.table(f"{FOLDER}/life_cycles"))
+    ordered, norms = crosscoder.origin.ordered, crosscoder.decoder_norms().T[_live(inputs, folder)]
+    by_decoder = decoder_claims(norms, crosscoder.origin.revisions, ordered=ordered)
+    by_effect = effect_claims(folder.table("effects"), folder.table(f"{FOLDER}/life_cycles"), ordered=ordered)
     dips = folder.json("dips")
     explained = [bool(dip["explained"]) for dip in dips] if isinstance(dips, list) else []
     claims = pd.concat([by_decoder, by_effect, dip_claims(explained)], ignore_index=True)

@@ -11,6 +11,7 @@ from crosstime.crosscoders.decompose import DecomposedText, decompose_text
 from crosstime.features.activation_statistics import density
 from crosstime.features.contexts import contexts, corpus_contexts
 from crosstime.features.logit_effects import logit_effects
+from crosstime.report.about_models import about_models
 from crosstime.report.page.context import Context
 from crosstime.report.page.report_input import ReportInput
 from crosstime.report.page.write_report import write_report
@@ -28,6 +29,7 @@ from crosstime.runs.stages.baselines import BASELINES
 from crosstime.runs.stages.evolve import FOLDER
 from crosstime.runs.stages.null import NULLS
 from crosstime.runs.stages.stage import Stage
+from crosstime.suites.checkpoints import Checkpoint
 from crosstime.suites.similarity import similarity_table
 from crosstime.suites.similarity_measures import MEASURES
 from crosstime.suites.text_sample import TextSample
@@ -79,8 +81,9 @@ class Report(Stage):
         nulls = folder.table(NULLS) if recipe.null.kinds else None
 
         # The findings in words
-        sentences = summary(accuracy, effects, ablation, revisions)
-        findings = [*emergence(evolution["life_cycles"], nulls), *_dip_sentences(folder)]
+        ordered = inputs.compared.ordered
+        sentences = summary(accuracy, effects, ablation, revisions, ordered=ordered)
+        findings = [*emergence(evolution["life_cycles"], nulls, ordered=ordered), *_dip_sentences(folder)]
         folder.write_table("summary", pd.DataFrame({"text": [sentences, *findings]}))
 
         # The page
@@ -112,6 +115,7 @@ class Report(Stage):
             findings=findings,
             facts=_facts(evolution["facts"], text),
             logit_effects=_logit_effects(inputs, folder, features),
+            ordered=ordered,
             languages={task.name: task.language for task in inputs.tasks},
         )
         write_report(report, folder.path)
@@ -187,6 +191,12 @@ def _logit_effects(inputs: Inputs, folder: RunFolder, features: list[int]) -> pd
     return logit_effects(inputs.compared, folder.crosscoder, features, compute=inputs.compute)
 
 
+def _place(checkpoint: Checkpoint) -> str:
+    """Where a model comes from, in words."""
+    at = "" if checkpoint.hub_revision is None else f"@{checkpoint.hub_revision}"
+    return f"{checkpoint.source}{at}"
+
+
 def _estimator(effects: EffectsRecipe) -> str:
     """How effects are estimated, in words."""
     method = effects.method or "ig"
@@ -202,15 +212,20 @@ def _setup(inputs: Inputs, folder: RunFolder, text: DecomposedText | None) -> di
     suite = inputs.suite
     completeness = folder.table("completeness").completeness_error.max()
     start = suite.tokenizer.convert_ids_to_tokens(list(folder.crosscoder.origin.text_start))
+    noun = "checkpoints" if suite.ordered else "models"
+    gate = crosscoder.activation().gate()
+    gate = gate if suite.ordered else about_models(gate)
+    places = "; ".join(f"{checkpoint.revision}: {_place(checkpoint)}" for checkpoint in suite)
     equal = [str(group) for group in suite.equal_weights()] if suite.allow_equal_weights else []
     return {
-        "suite": f"{suite.name}: {len(suite)} checkpoints, d_model {suite.d_model}, {suite.n_layers} layers",
+        "suite": f"{suite.name}: {len(suite)} {noun}, d_model {suite.d_model}, {suite.n_layers} layers",
+        **({} if suite.ordered else {"models": places}),
         **({"equal weights": "; ".join(equal)} if equal else {}),
         **({"code of the checkpoints": "run (trust_remote_code)"} if suite.trust_remote_code else {}),
         **({"documents begin with": " ".join(start)} if start else {}),
         "compared": ", ".join(inputs.compared.revisions),
         "site": recipe.compare.site,
-        "crosscoder": f"{crosscoder.n_features:,} features, {crosscoder.summary()}, {crosscoder.activation().gate()}, "
+        "crosscoder": f"{crosscoder.n_features:,} features, {crosscoder.summary()}, {gate}, "
         f"{crosscoder.steps:,} steps of "
         f"{crosscoder.batch_size:,} tokens, learning rate {crosscoder.lr:g}, seed {crosscoder.seed}",
         "effects": _estimator(effects),
