@@ -8,9 +8,12 @@ weights are not.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from interventions.errors import InterventionError
 from user_input.reason import reason
@@ -42,12 +45,17 @@ def with_shared_weights(model: PreTrainedModel) -> PreTrainedModel:
     memo: dict[int, Any] = {}
     for tensor in (*model.parameters(), *model.buffers()):
         memo[id(tensor)] = tensor
-    for parameter in model.parameters():
-        # Quantised weights are of classes of their own, which never require gradients
-        if parameter.requires_grad or type(parameter) is nn.Parameter:
-            memo[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
+    twins = {parameter: _twin(parameter) for parameter in model.parameters()}
+    for parameter, twin in twins.items():
+        memo[id(parameter)] = twin
         if parameter.grad is not None:
             memo[id(parameter.grad)] = parameter.grad
+        memo |= {id(value): value for value in vars(parameter).values() if isinstance(value, Tensor)}
+
+    # Layers of quantised weights keep tensors in objects of their own
+    for holder in (*twins, *model.modules()):
+        for value in vars(holder).values():
+            memo |= {id(tensor): tensor for tensor in _tensors_in(value)}
 
     # Hooks are those of the model, and hooks of accelerate hold the weights that are moved when they are needed
     for module in model.modules():
@@ -59,8 +67,33 @@ def with_shared_weights(model: PreTrainedModel) -> PreTrainedModel:
                     memo[id(weights)] = weights
 
     try:
-        return copy.deepcopy(model, memo).eval()
+        copied = copy.deepcopy(model, memo).eval()
+        for parameter, twin in twins.items():
+            if twin is not parameter:
+                twin.__dict__.update(copy.deepcopy(parameter.__dict__, memo))
     except Exception as error:  # whatever an attribute of somebody's module raises when it is copied
         raise InterventionError(
             f"The modules of this {type(model).__name__} cannot be copied around its weights: {reason(error)}."
         ) from error
+    return copied
+
+
+def _twin(parameter: nn.Parameter) -> nn.Parameter:
+    """A parameter with the same numbers and no gradient, which gets attributes of its own.
+
+    The classes of quantised weights keep their scales in attributes, and change them when a layer first runs.
+    """
+    if type(parameter) is nn.Parameter:
+        return nn.Parameter(parameter.detach(), requires_grad=False)
+    if is_traceable_wrapper_subclass(parameter):
+        return parameter
+    return torch.Tensor._make_subclass(type(parameter), parameter.data, False)
+
+
+def _tensors_in(value: object, depth: int = 3) -> Iterator[Tensor]:
+    """The tensors that an object holds, and the objects in it; modules are copied by themselves."""
+    for part in getattr(value, "__dict__", {}).values() if depth and not isinstance(value, nn.Module | Tensor) else ():
+        if isinstance(part, Tensor):
+            yield part
+        else:
+            yield from _tensors_in(part, depth - 1)

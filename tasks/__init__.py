@@ -13,7 +13,7 @@ it as an entry point in pyproject.toml.
 from tasks.errors import DataError, EmptyTaskError, NoSharedPromptError, TaskError, TokenizerError, UnknownTaskError
 from tasks.minimal_pair import MinimalPair
 from tasks.quotas import Quotas
-from tasks.registry import TaskFamily, as_task, describe, load, names, register
+from tasks.registry import TaskFamily, describe, load, names, register
 from tasks.task import Task
 from tasks.tokenized_task import TokenizedTask
 from tasks.whole_sentences import SentencePairs, whole_sentences
@@ -34,7 +34,6 @@ __all__ = [
     "TokenizedTask",
     "TokenizerError",
     "UnknownTaskError",
-    "as_task",
     "describe",
     "load",
     "names",

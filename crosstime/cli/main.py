@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from crosstime.cli import (
+    ablate,
     accuracy,
+    attribute,
     convert,
     demo,
     evaluate,
@@ -57,6 +59,8 @@ for name, verb, summary in (
     ("select", select.select, "Propose checkpoints to compare."),
     ("harvest", harvest.harvest, "Write the activations of checkpoints on a text to disk."),
     ("evaluate", evaluate.evaluate, "Measure what crosscoders explain."),
+    ("attribute", attribute.attribute, "Find the features that cause the answers to tasks."),
+    ("ablate", ablate.ablate, "Take features away, and measure what tasks lose."),
     ("evolve", evolve.evolve, "Follow the features of a crosscoder over training."),
     ("convert", convert.convert, "Convert a crosscoder between file formats."),
     ("serve", serve.serve, "Serve the report of a run on this machine."),

@@ -122,6 +122,26 @@ def evaluation_table(evaluation: pd.DataFrame) -> WideTable:
     return table
 
 
+def effects_table(effects: pd.DataFrame) -> WideTable:
+    """The indirect effect of the selected features of one task at every checkpoint, and their classes by RelIE."""
+    revisions = list(dict.fromkeys(effects.revision))
+    table = table_of(f"Indirect effects on {effects.task.iloc[0]}", ["feature", *revisions, "class by RelIE"])
+    for feature, rows in effects.groupby("feature", sort=False):
+        by_revision = rows.set_index("revision").ie
+        table.add_row(f"f{feature}", *(f"{by_revision[name]:+.3f}" for name in revisions), str(rows.class_ie.iloc[0]))
+    return table
+
+
+def ablation_table(ablation: pd.DataFrame) -> WideTable:
+    """The change in accuracy of one task at every checkpoint without each group of features."""
+    revisions = list(dict.fromkeys(ablation.revision))
+    table = table_of(f"Change in accuracy on {ablation.task.iloc[0]}", ["without", *revisions])
+    for name, rows in ablation.groupby("features", sort=False):
+        change = rows.set_index("revision").accuracy_change
+        table.add_row(escape(str(name)), *(f"{change[revision]:+.3f}" for revision in revisions))
+    return table
+
+
 def similarity_table(similarity: pd.DataFrame, site: str) -> WideTable:
     """The mean cosine between the activations of every two checkpoints."""
     table = table_of(f"Mean cosine at {site}", ["", *dict.fromkeys(similarity["revision"])])

@@ -41,7 +41,8 @@ from crosstime.suites.text_sample import TextSample
 from crosstime.suites.text_start import n_start_tokens, start_tokens
 from interventions import Baseline, Codes, Decomposition, Model, Prompts, Sequences, Site, fetch
 from interventions.option_names import BASELINES
-from tasks import Task, TokenizedTask, as_task
+from tasks import Task, TokenizedTask
+from tasks.registry import as_task
 from user_input.nearest import nearest
 
 

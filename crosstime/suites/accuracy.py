@@ -22,7 +22,8 @@ from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
 from interventions import Bootstrap, Model, Prompts, Sequences, bootstrap_interval, pair_log_likelihoods, score
 from interventions.metrics import answered_right
-from tasks import SentencePairs, Task, TokenizedTask, as_task, whole_sentences
+from tasks import SentencePairs, Task, TokenizedTask, whole_sentences
+from tasks.registry import as_task
 
 _CACHE_VERSION = 3
 """Part of every cache key; increase it when the same inputs would give other scores."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 from checkpoint_folders import TEXT, tokenizer, write_checkpoint
 from nnsight import LanguageModel, TransformersModel
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GPTNeoXForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GPTNeoXForCausalLM
 
 import crosstime as ct
 from crosstime.errors import SuiteError
@@ -227,6 +227,54 @@ def test_wrapping_takes_the_nnsight_model_alone_and_names_what_it_takes(base: Pa
         model = GPTNeoXForCausalLM(config)
     with pytest.raises(InterventionError, match="meta device"):
         Model.wrap(model)
+
+
+class ScaledWeight(torch.nn.Parameter):
+    """A weight as bitsandbytes keeps it: its scale is an attribute, which its layer takes when it first runs."""
+
+
+class ScaledLinear(torch.nn.Module):
+    def __init__(self, linear: torch.nn.Linear) -> None:
+        super().__init__()
+        scale = linear.weight.detach().abs().amax() / 127
+        self.weight = torch.Tensor._make_subclass(
+            ScaledWeight, (linear.weight.detach() / scale).round().to(torch.int8), False
+        )
+        self.weight.scale, self.scale, self.bias = scale, None, linear.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.scale is None:
+            self.scale, self.weight.scale = self.weight.scale, None
+        return torch.nn.functional.linear(x, self.weight.data.float() * self.scale, self.bias)
+
+
+def test_quantised_weights_keep_their_state_and_give_the_same_activations(base: Path):
+    models = [AutoModelForCausalLM.from_pretrained(base) for _ in range(2)]
+    for model in models:
+        for block in model.gpt_neox.layers:
+            block.mlp.dense_h_to_4h = ScaledLinear(block.mlp.dense_h_to_4h)
+    theirs, same = models
+    weights = [block.mlp.dense_h_to_4h.weight for block in theirs.gpt_neox.layers]
+    suite = ct.Suite.of({"base": base, "quantised": theirs})
+    suite.verify(distinct=True)
+    read = activations(suite, "quantised")
+    assert all(isinstance(weight, ScaledWeight) and weight.scale is not None for weight in weights)
+    torch.testing.assert_close(read, reference(same), rtol=1e-5, atol=1e-6)
+    assert not torch.equal(read, activations(suite, "base"))
+    torch.testing.assert_close(reference(theirs), read, rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_of_bitsandbytes_goes_in_and_stays_as_it_was(tmp_path: Path):
+    pytest.importorskip("bitsandbytes")
+    wide = write_checkpoint(tmp_path / "wide", 0, hidden_size=64, intermediate_size=128)
+    for bits in ({"load_in_8bit": True}, {"load_in_4bit": True}):
+        config = BitsAndBytesConfig(**bits)
+        theirs, same = (
+            AutoModelForCausalLM.from_pretrained(wide, quantization_config=config, device_map="cpu") for _ in range(2)
+        )
+        read = activations(ct.Suite.of({"quantised": theirs}), "quantised")
+        torch.testing.assert_close(read, reference(same))
+        torch.testing.assert_close(reference(theirs), read)
 
 
 def test_a_model_whose_weights_are_offloaded_goes_in(base: Path, tmp_path: Path):

@@ -1,0 +1,149 @@
+"""``crosstime attribute SUITE CROSSCODER TASK...``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from crosstime.cli.options import (
+    DataPath,
+    Device,
+    DType,
+    EqualWeights,
+    MaxTokens,
+    PairLimit,
+    RemoteHost,
+    Sandboxed,
+    Seed,
+    SuiteSource,
+    TaskNames,
+    TrustedCode,
+)
+
+if TYPE_CHECKING:
+    from crosstime.crosscoders.crosscoder import CrossCoder
+    from crosstime.suites.suite import Suite
+
+CrosscoderPath = Annotated[
+    str,
+    typer.Argument(help="A crosscoder: a file or folder in any format, the folder of a run, or ORG/NAME on the Hub."),
+]
+EstimatorName = Annotated[
+    str, typer.Option("--estimator", help="How effects are estimated: default, ctt-as-written or ctt-as-released.")
+]
+BaselineName = Annotated[
+    str | None, typer.Option("--baseline", help="What features move to: zero, mean, resample or patch.")
+]
+
+
+def attribute(
+    suite: SuiteSource,
+    crosscoder: CrosscoderPath,
+    names: TaskNames,
+    path: DataPath = None,
+    limit: PairLimit = None,
+    top: Annotated[int, typer.Option("--top", help="Features selected at each checkpoint and task, by |IE|.")] = 10,
+    estimator: EstimatorName = "default",
+    baseline: BaselineName = None,
+    allow_equal_weights: EqualWeights = False,
+    trust_remote_code: TrustedCode = False,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the tables.")] = Path("effects"),
+    seed: Seed = 0,
+    device: Device = None,
+    dtype: DType = "float32",
+    max_tokens: MaxTokens = None,
+    remote: RemoteHost = None,
+    sandboxed: Sandboxed = "auto",
+) -> None:
+    """Find which features of a crosscoder cause the answers to tasks, and at which checkpoints.
+
+    Writes effects.csv to OUT: indirect effect, RelIE and RelDec with intervals, and classes of the selected features;
+    and completeness.csv, how far the effects add up to the change of the metric.
+    """
+    from crosstime.cli.options import load_tasks, open_compute, refuse_missing_source
+
+    # Read the options, without PyTorch
+    compute = open_compute(device, dtype, max_tokens, remote, sandboxed=sandboxed, folder=out)
+    loaded_tasks = load_tasks(names, path, limit=limit, seed=seed)
+    refuse_missing_source(suite)
+    refuse_missing_path(crosscoder)
+
+    # Attribute each task
+    from dataclasses import replace
+
+    import pandas as pd
+
+    from crosstime.crosscoders.decompose import refuse_baseline
+    from crosstime.effects.attribute import attribute as attribute_task
+    from interventions import Bootstrap, Estimator
+
+    method = Estimator.named(estimator)
+    if baseline is not None:
+        for task in loaded_tasks:
+            refuse_baseline(baseline, task)
+        method = replace(method, baseline=baseline)
+    checkpoints, loaded = open_pair(
+        suite, crosscoder, allow_equal_weights=allow_equal_weights, trust_remote_code=trust_remote_code
+    )
+    attributions = [
+        attribute_task(checkpoints, loaded, task, method, seed=seed, compute=compute) for task in loaded_tasks
+    ]
+    bootstrap = Bootstrap(seed=seed)
+    tables = [attribution.table(attribution.top(top), bootstrap=bootstrap) for attribution in attributions]
+    effects = pd.concat(tables, ignore_index=True)
+    completeness = pd.DataFrame(
+        [
+            {"task": attribution.task, "revision": revision, "completeness_error": error}
+            for attribution in attributions
+            for revision, error in attribution.completeness().items()
+        ]
+    )
+
+    # Write and print
+    from rich.console import Console
+
+    from crosstime.cli.output import print_paths, print_traffic
+    from crosstime.cli.tables import effects_table
+    from crosstime.machine.storage import write_table
+
+    write_table(out / "effects.csv", effects)
+    write_table(out / "completeness.csv", completeness)
+    console = Console()
+    for table in tables:
+        console.print(effects_table(table))
+    print_traffic(console, compute)
+    print_paths(console, [out / "effects.csv", out / "completeness.csv"])
+
+
+def refuse_missing_path(crosscoder: str) -> None:
+    """Refuse a crosscoder that is neither a path nor in the form of a repository, before PyTorch is loaded for it.
+
+    Raises:
+        CrosscoderError: the sentence names it.
+    """
+    from crosstime.cli.options import refuse_missing_crosscoder
+    from crosstime.suites.checkpoints import is_repository_id
+
+    repository = crosscoder.partition("@")[0]
+    if not ("/" in repository and is_repository_id(repository)):
+        refuse_missing_crosscoder(crosscoder)
+
+
+def open_pair(
+    suite: str, crosscoder: str, *, allow_equal_weights: bool, trust_remote_code: bool
+) -> tuple[Suite, CrossCoder]:
+    """A crosscoder, and the checkpoints of a suite that it was trained on."""
+    from crosstime.cli.options import open_suite
+    from crosstime.crosscoders.decompose import trained_checkpoints
+    from crosstime.crosscoders.open_crosscoder import as_crosscoder
+
+    loaded = as_crosscoder(crosscoder)
+    opened = open_suite(
+        suite,
+        loaded.origin.revisions,
+        allow_equal_weights=allow_equal_weights,
+        trust_remote_code=trust_remote_code,
+    )
+    return trained_checkpoints(opened, loaded), loaded
