@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -84,3 +85,11 @@ def test_a_quick_run_measures_every_estimator_at_every_checkpoint():
     assert all(len(ranks) == 4 for ranks in by_method.values())
     assert by_method["exact"] == pytest.approx([1.0] * 4)
     assert min(by_method["atp"]) > 0.9
+
+
+def test_the_table_of_other_suites_needs_two_folders(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.cases.effects_quality"]
+    for arguments in ([], [str(tmp_path)], [str(tmp_path), str(tmp_path / "none")]):
+        done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.strip().startswith("effects_quality: give a folder of suites")

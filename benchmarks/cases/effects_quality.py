@@ -292,5 +292,10 @@ def table(qualities: Sequence[Quality]) -> str:
 
 
 if __name__ == "__main__":
-    suites_folder, data_folder = (Path(argument) for argument in sys.argv[1:3])
+    if len(sys.argv) != 3 or not all(Path(argument).is_dir() for argument in sys.argv[1:]):
+        print(
+            "effects_quality: give a folder of suites and a folder with corpus and pairs: SUITES DATA", file=sys.stderr
+        )
+        sys.exit(2)
+    suites_folder, data_folder = (Path(argument) for argument in sys.argv[1:])
     print(table([quality for problem in opened_problems(suites_folder, data_folder) for quality in measure(problem)]))

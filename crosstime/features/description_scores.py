@@ -148,7 +148,7 @@ def read_scores(
     Examples:
         >>> read_scores("replies.jsonl", "scores.key.jsonl")  # doctest: +SKIP
     """
-    truth = {row["id"]: row for row in _read_key(key)}
+    truth = _read_key(key)
     replies = read_replies(path, truth)
 
     # Collect right and wrong answers of each feature and kind
@@ -223,12 +223,13 @@ def _key(example: _Example) -> dict[str, Any]:
     return fields(example.context) | {"highlighted": list(example.mask), "activating": example.activating}
 
 
-def _read_key(path: str | Path) -> Iterator[dict[str, Any]]:
-    """The rows of a key.
+def _read_key(path: str | Path) -> dict[str, dict[str, Any]]:
+    """The rows of a key by the ids of their requests.
 
     Raises:
-        AnnotationError: a row has not the fields of a key.
+        AnnotationError: a row has not the fields of a key, or the id of another row.
     """
+    truth: dict[str, dict[str, Any]] = {}
     for place, row in read_rows(path):
         examples = row.get("examples")
         complete = (
@@ -238,9 +239,10 @@ def _read_key(path: str | Path) -> Iterator[dict[str, Any]]:
             and isinstance(examples, list)
             and all(isinstance(example, dict) and type(example.get("activating")) is bool for example in examples)
         )
-        if not complete:
+        if not complete or row["id"] in truth:
             raise AnnotationError(f"{place} is no row of a key: use the file that write_score_requests wrote.")
-        yield row
+        truth[row["id"]] = row
+    return truth
 
 
 def _answers(text: str, n: int) -> list[bool] | None:

@@ -16,6 +16,8 @@ from crosstime.crosscoders.origin import Origin
 from crosstime.effects.effects_file import read_effects, write_effects
 from crosstime.errors import SuiteError
 from crosstime.features.annotation import read_annotations
+from crosstime.features.description_requests import read_descriptions
+from crosstime.features.description_scores import read_scores
 from crosstime.machine.checksum import checksum_of
 from crosstime.machine.storage import read_table
 from crosstime.machine.tensors import read_tensors, write_tensors
@@ -43,6 +45,16 @@ SHEET = b"""feature,description,complexity,interpretable,note
 5,"commas, and ""quotes""\",4.0,partly,x
 f7,,,,
 """
+REPLIES = b"""{"id": "f3", "text": "{\\"description\\": \\"a plural\\", \\"complexity\\": 2}"}
+{"id": "f5", "text": "I cannot say."}
+"""
+ANSWERS = b"""{"id": "f3-detection-0", "text": "[1, 0]"}
+{"id": "f3-fuzzing-0", "text": "The answer is [1, 1, 0]."}
+"""
+KEY = [
+    {"id": "f3-detection-0", "feature": 3, "kind": "detection", "examples": [{"activating": True}] * 2},
+    {"id": "f3-fuzzing-0", "feature": 3, "kind": "fuzzing", "examples": [{"activating": False}] * 3},
+]
 JOBS = {"0123abcd": "7c9e6679-7425-40de-944b-e07fc1f90ae7", "4567cdef": "job-2"}
 INDEX = {
     "name": "mine", "tokens_per_step": 64,
@@ -144,6 +156,19 @@ def test_effects_files_with_other_tensors_and_facts(tmp_path: Path, effects_byte
             each.completeness_error()
 
     refuses_politely(use)
+
+
+@fuzzed
+@given(data=st.data())
+def test_replies_of_a_language_model(tmp_path: Path, data: st.DataObject):
+    path = written(tmp_path, "replies.jsonl", data.draw(edits(REPLIES)))
+    refuses_politely(lambda: read_descriptions(path, [3, 5, 7]))
+    key = written(tmp_path, "key.jsonl", "".join(json.dumps(row) + "\n" for row in KEY).encode())
+    answers = written(tmp_path, "answers.jsonl", data.draw(edits(ANSWERS)))
+    refuses_politely(lambda: read_scores(answers, key))
+    rows = [data.draw(replaced(KEY[0])), KEY[1]]
+    other = written(tmp_path, "other.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    refuses_politely(lambda: read_scores(written(tmp_path, "good.jsonl", ANSWERS), other))
 
 
 @fuzzed
