@@ -47,6 +47,14 @@ def open_crosscoder(path: str | Path) -> CrossCoder:
     return SlicedCrossCoder(path) if is_sharded(path) or too_large else CrossCoder.load(path)
 
 
+def path_of(source: str | os.PathLike[str]) -> Path | None:
+    """The path of a crosscoder: its own, or that in the folder of a run; None where there is nothing of this name."""
+    path = expanded(os.fspath(source))
+    if (path / IN_RUN).exists() or is_sharded(path / IN_RUN):
+        return path / IN_RUN
+    return path if path.exists() or is_sharded(path) else None
+
+
 @overload
 def as_crosscoder(source: str | os.PathLike[str]) -> CrossCoder: ...
 @overload
@@ -68,9 +76,7 @@ def as_crosscoder(source: object) -> object:
     """
     if not isinstance(source, str | os.PathLike):
         return source
-    path = expanded(os.fspath(source))
-    if path.exists() or is_sharded(path):
-        path = path / IN_RUN if (path / IN_RUN).exists() or is_sharded(path / IN_RUN) else path
+    if (path := path_of(source)) is not None:
         from crosstime.crosscoders.exchange import detect, read
 
         return open_crosscoder(path) if detect(path) == "crosstime" else read(path)

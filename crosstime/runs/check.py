@@ -71,10 +71,17 @@ def check(inputs: Inputs) -> None:
         names = tuple(recipe.compare.revisions or suite.revisions)
         read_autoencoder(recipe.baselines, Origin(suite.name, names, site, d_model))
 
+    # A crosscoder that exists is of the compared checkpoints, as far as these exist
+    if recipe.crosscoder.source is not None and not trained_here:
+        _ = inputs.given_crosscoder
+
     # The crosscoder fits the memory, and the texts are long enough
     table, revisions = recipe.crosscoder, recipe.compare.revisions
     n_checkpoints = recipe.select.k if revisions is None else len(revisions)
-    refuse_too_large(table.config(), n_checkpoints, d_model, recipe.compute.torch_device, recipe.compute.feature_shards)
+    if table.source is None:
+        refuse_too_large(
+            table.config(), n_checkpoints, d_model, recipe.compute.torch_device, recipe.compute.feature_shards
+        )
     _refuse_short_texts(inputs)
 
 
@@ -110,7 +117,7 @@ def _refuse_short_texts(inputs: Inputs) -> None:
 
     # Count the tokens up to one batch, and one sequence of the other texts; a stream is not read in advance
     check_length(inputs.suite, length)
-    if inputs.store is None:
+    if inputs.store is None and recipe.crosscoder.source is None:
         lines, in_memory = documents(inputs.corpus())
         if in_memory:
             check_tokens(without_held_out(lines, data.validation) if data.validation else lines, inputs.suite, data)

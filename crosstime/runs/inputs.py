@@ -13,6 +13,7 @@ from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.decompose import DecomposedTask, decompose_task
 from crosstime.machine.checksum import checksum_of
 from crosstime.runs.folder import RunFolder, read_selection
+from crosstime.runs.given_crosscoder import given_crosscoder
 from crosstime.runs.jobs import JobFile
 from crosstime.runs.recipe.corpus import GENERATED, CorpusRecipe
 from crosstime.runs.recipe.recipe import Recipe
@@ -77,6 +78,16 @@ class Inputs:
         if revisions is None:
             revisions = read_selection(self.folder.path / self.folder.SELECTION)
         return self.suite.select(revisions)
+
+    @cached_property
+    def given_crosscoder(self) -> CrossCoder | None:
+        """The crosscoder that the recipe names in place of a training; None where one is trained.
+
+        Raises:
+            CrosscoderError, RecipeError: it cannot be read, or is of other checkpoints or another site.
+        """
+        source = self.recipe.crosscoder.source
+        return None if source is None else given_crosscoder(source, self.compared, self.site)
 
     @cached_property
     def compute(self) -> Compute:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from crosstime.crosscoders.open_crosscoder import MEMORY_SHARE
+from crosstime.crosscoders.open_crosscoder import MEMORY_SHARE, as_crosscoder, path_of
 from crosstime.crosscoders.sliced_crosscoder import SLICE_BYTES
 from crosstime.machine.dtypes import torch_dtype
 from crosstime.runs.plan.model_size import ModelSize
@@ -101,9 +101,12 @@ class Sizes:
         crosscoder = self.recipe.crosscoder
         return int(getattr(crosscoder, "k", min(ACTIVE, crosscoder.n_features // SPARSITY)))
 
-    @property
+    @cached_property
     def n_features(self) -> int:
-        """F, the size of the dictionary."""
+        """F, the size of the dictionary; of a crosscoder on the Hub, that of the recipe."""
+        source = self.recipe.crosscoder.source
+        if source is not None and path_of(source) is not None:
+            return as_crosscoder(source).n_features
         return self.recipe.crosscoder.n_features
 
     @property

@@ -93,6 +93,10 @@ def crosscoder_table(table: Mapping[str, Any], overrides: Sequence[str] = ()) ->
     keys = copy_table(table)
     for assignment in overrides:
         override(keys, assignment)
+    if "source" in keys:
+        raise RecipeError(
+            "crosscoder: source names a crosscoder that is trained already, so there is nothing to train."
+        )
     return _build_crosscoder(keys, "crosscoder", "crosscoder")
 
 

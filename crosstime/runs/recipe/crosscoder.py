@@ -25,12 +25,16 @@ class CrosscoderRecipe(TrainerConfig):
     """Keys of every kind; the hyper-parameters are those of the kind's configuration.
 
     Attributes:
+        source: a crosscoder that exists, in place of a training: a file or folder in any format, the folder of a run,
+            or a repository of the Hub. It is of ``compare.revisions`` and ``compare.site``; the hyper-parameters have
+            no meaning then.
         batch_size, buffer_tokens, buffer_dtype, validation, max_activation_norm_multiple, scale_by: see `DataConfig`.
         save_every: steps after which the state of training is saved, to resume from; see `Checkpointing`.
         precision: dtype of the matrix products, float32 or bfloat16; default: bfloat16 on a GPU that supports it.
         loggers: where metrics are written, besides ``metrics.jsonl``: tensorboard, wandb.
     """
 
+    source: str | None = None
     batch_size: int = DataConfig.batch_size
     buffer_tokens: int = DataConfig.buffer_tokens
     buffer_dtype: str = DataConfig.buffer_dtype

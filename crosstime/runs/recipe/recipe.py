@@ -34,6 +34,7 @@ _PATHS = {
     "corpus": ("source", "held_out"),
     "evolve": ("languages",),
     "baselines": ("sae",),
+    "crosscoder": ("source",),
 }
 """Keys of tables that hold paths; so does ``path`` of every task."""
 _SERVER_IN_COMPUTE = "compute: a server has a table of its own, [remote], with the key 'host'."
@@ -93,6 +94,14 @@ class Recipe:
         self.dip.refuse_unknown(names, self.compare.revisions)
         self.baselines.refuse_unknown(self.compare.revisions, self.compute.feature_shards)
         self.null.refuse_unknown(self.compare.revisions)
+
+        # A crosscoder that exists is of checkpoints that have names, and is not trained again
+        if self.crosscoder.source is not None and self.compare.revisions is None:
+            raise RecipeError("crosscoder.source: name its checkpoints as compare.revisions, in its order.")
+        if self.crosscoder.source is not None and self.null.kinds:
+            raise RecipeError(
+                "null.kinds: null models train the crosscoder again, which crosscoder.source replaces: leave one out."
+            )
 
         # The features can be divided among the processes that hold them
         refuse_uneven_features(self.crosscoder.n_features, self.compute.feature_shards)

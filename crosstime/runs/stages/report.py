@@ -227,7 +227,9 @@ def _setup(inputs: Inputs, folder: RunFolder, text: DecomposedText | None) -> di
         "site": recipe.compare.site,
         "crosscoder": f"{crosscoder.n_features:,} features, {crosscoder.summary()}, {gate}, "
         f"{crosscoder.steps:,} steps of "
-        f"{crosscoder.batch_size:,} tokens, learning rate {crosscoder.lr:g}, seed {crosscoder.seed}",
+        f"{crosscoder.batch_size:,} tokens, learning rate {crosscoder.lr:g}, seed {crosscoder.seed}"
+        if crosscoder.source is None
+        else f"{folder.crosscoder.n_features:,} features, from {crosscoder.source}",
         "effects": _estimator(effects),
         "completeness error": f"at most {completeness:.2%}",
         "tasks": "; ".join(f"{task.name}: {task.summary()}" for task in inputs.tokenized),

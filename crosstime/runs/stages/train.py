@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import ClassVar
 
+import pandas as pd
+
 from crosstime.crosscoders.sliced_crosscoder import SlicedCrossCoder
+from crosstime.report.columns import COLUMNS
 from crosstime.runs.folder import RunFolder
+from crosstime.runs.given_crosscoder import source_identity
 from crosstime.runs.inputs import Inputs
 from crosstime.runs.ledger import Ledger
 from crosstime.runs.parts import Parts
@@ -28,7 +32,13 @@ class Train(Stage):
     def dependencies(self, inputs: Inputs, ledger: Ledger) -> object:
         """Checkpoints, site, text, and all hyper-parameters; not how often the state is saved, nor the loggers."""
         recipe, table = inputs.recipe, inputs.recipe.crosscoder
-        passed_over = {"save_every", "loggers", "max_activation_norm_multiple", "scale_by"}
+        if table.source is not None:
+            return {
+                "suite": inputs.compared.fingerprint,
+                "site": recipe.compare.site,
+                "source": source_identity(table.source),
+            }
+        passed_over = {"save_every", "loggers", "max_activation_norm_multiple", "scale_by", "source"}
         settings = {key: value for key, value in asdict(table).items() if key not in passed_over}
         # The settings about norms are there where they are not the defaults, as in runs made before there was a choice
         settings |= table.data_config().norm_settings()
@@ -54,6 +64,10 @@ class Train(Stage):
 
         Several processes share all of it.
         """
+        if sizes.recipe.crosscoder.source is not None:
+            held = 4 * sizes.cdf
+            what = f"F {sizes.n_features:,}, from {sizes.recipe.crosscoder.source}"
+            return sizes.cost(self.name, what, Work(moved=2 * held), device=0, host=2 * held, disk=2 * held)
         table, c, d, f = sizes.recipe.crosscoder, sizes.n_checkpoints, sizes.model.d_model, sizes.n_features
         batch, tokens = table.batch_size, table.steps * table.batch_size
         stored = sizes.recipe.corpus.store() is not None
@@ -85,6 +99,11 @@ class Train(Stage):
 
     def work(self, inputs: Inputs, folder: RunFolder, parts: Parts) -> None:
         """See `crosstime.train`; the state of training is kept among the parts."""
+        if (given := inputs.given_crosscoder) is not None:
+            if parts.processes.first:
+                folder.write_table("training", pd.DataFrame(columns=list(COLUMNS["training"])))
+                given.save(folder.path / folder.CROSSCODER)
+            return
         recipe, table = inputs.recipe, inputs.recipe.crosscoder
         data = table.data_config(sequence_length=recipe.corpus.sequence_length, seed=recipe.seed)
         trained = train(
