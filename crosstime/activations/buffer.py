@@ -14,13 +14,13 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int, Shaped, UInt8
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from crosstime.activations.buffer_state import BufferState
 from crosstime.activations.data_config import DataConfig
 from crosstime.activations.reading import Position, ReadAhead, Reading
 from crosstime.activations.row_format import RowFormat
@@ -33,34 +33,6 @@ from crosstime.suites.suite import Suite
 from crosstime.suites.token_norms import OUTLIER, is_outlier, token_norms, warn_of_outliers
 from interventions import Model, Sequences, Site, fetch
 from interventions.remote.pause import pause
-
-
-@dataclass(frozen=True, eq=False)
-class BufferState:
-    """Everything that a buffer needs to continue with the same batches in another process.
-
-    Attributes:
-        activations: activations that have not been served yet, in the order in which they will be, encoded as rows
-            of the buffer's format.
-        generator: state of the random generator that shuffles.
-        scales: ``s_c = sqrt(D) / E||x_c||``.
-        medians: median norm at each checkpoint, by which tokens of huge norm are left out; None if none are.
-        left_out: number of tokens that were left out so far.
-        tokens: number of tokens read so far, without those.
-        sequences: how far the source has been read: number of sequences of a text, or of blocks of a store.
-        digest: digest of the text read so far, or of the store.
-        exhausted: whether the source has nothing more to read.
-    """
-
-    activations: Shaped[Tensor, "T C E"]
-    generator: UInt8[Tensor, " G"]
-    scales: Float[Tensor, " C"]
-    tokens: int
-    sequences: int
-    digest: str
-    exhausted: bool
-    medians: Float[Tensor, " C"] | None = None
-    left_out: int = 0
 
 
 class ShuffledBuffer(ABC):

@@ -17,7 +17,8 @@ from jaxtyping import Float, Int, Shaped
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from crosstime.activations.buffer import BufferState, ShuffledBuffer
+from crosstime.activations.buffer import ShuffledBuffer
+from crosstime.activations.buffer_state import BufferState
 from crosstime.activations.data_config import DataConfig
 from crosstime.activations.manifest import (
     MANIFEST,

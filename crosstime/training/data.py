@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from crosstime.activations.buffer import ActivationBuffer, BufferState, ShuffledBuffer
+from crosstime.activations.buffer import ActivationBuffer, ShuffledBuffer
+from crosstime.activations.buffer_state import BufferState
 from crosstime.activations.data_config import DataConfig
 from crosstime.activations.row_format import RowFormat
 from crosstime.activations.store import ActivationStore

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from crosstime.activations.buffer import BufferState, ShuffledBuffer
+from crosstime.activations.buffer import ShuffledBuffer
+from crosstime.activations.buffer_state import BufferState
 from crosstime.crosscoders.crosscoder_file import FEATURE_AXES
 from crosstime.crosscoders.feature_shard import FeatureShard
 from crosstime.crosscoders.origin import Origin

@@ -13,7 +13,7 @@ from broken_input import edits, fuzzed, refuses_politely, replaced, tensors_like
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosstime.activations.buffer import BufferState
+from crosstime.activations.buffer_state import BufferState
 from crosstime.activations.data_config import DataConfig
 from crosstime.activations.store import ActivationStore, StoredBatches
 from crosstime.crosscoders.crosscoder import CrossCoder

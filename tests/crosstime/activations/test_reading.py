@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from crosstime.activations.buffer import ActivationBuffer, BufferState
+from crosstime.activations.buffer import ActivationBuffer
+from crosstime.activations.buffer_state import BufferState
 from crosstime.activations.data_config import DataConfig
 from crosstime.activations.harvest import harvest
 from crosstime.activations.reading import Position, ReadAhead, Reading
