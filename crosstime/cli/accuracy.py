@@ -86,23 +86,25 @@ def accuracy(
 
     write_table(out / "accuracy.csv", table)
     weights = save_equal_weights(out / "accuracy.csv", checkpoints)
-    charts = save_charts(out, accuracy_charts(table))
+    charts = save_charts(out, accuracy_charts(table, ordered=checkpoints.ordered))
     console = Console()
     for title, rows in _by_kind(table).items():
-        console.print(accuracy_table(rows, title=title))
+        console.print(accuracy_table(rows, title=title, ordered=checkpoints.ordered))
     console.print(pairs_table(table))
     print_traffic(console, compute)
     print_paths(console, [out / "accuracy.csv", *weights, *charts])
 
 
-def accuracy_charts(table: pd.DataFrame) -> dict[str, alt.LayerChart]:
-    """Charts of an accuracy table by file name; empty if the checkpoints' training tokens are unknown."""
+def accuracy_charts(table: pd.DataFrame, *, ordered: bool = True) -> dict[str, alt.LayerChart]:
+    """Charts of an accuracy table by file name; empty if the training tokens of checkpoints in order are unknown."""
     from crosstime.report.charts.accuracy import accuracy_chart
+    from crosstime.report.charts.accuracy_of_models import accuracy_of_models_chart
 
-    if table["tokens"].isna().any():
+    if ordered and table["tokens"].isna().any():
         return {}
     files = {"Accuracy at the answer token": "accuracy", "Accuracy of whole sentences": "sentence_accuracy"}
-    return {files[title]: accuracy_chart(rows) for title, rows in _by_kind(table).items()}
+    draw = accuracy_chart if ordered else accuracy_of_models_chart
+    return {files[title]: draw(rows) for title, rows in _by_kind(table).items()}
 
 
 def _by_kind(table: pd.DataFrame) -> dict[str, pd.DataFrame]:

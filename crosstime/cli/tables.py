@@ -82,20 +82,27 @@ def table_of(title: str, headings: Sequence[str]) -> WideTable:
     return WideTable(title, headings)
 
 
-def accuracy_table(accuracy: pd.DataFrame, compared: Sequence[str] = (), *, title: str = "Accuracy") -> WideTable:
-    """Accuracy of every checkpoint on every task; compared checkpoints carry a star."""
+def accuracy_table(
+    accuracy: pd.DataFrame, compared: Sequence[str] = (), *, title: str = "Accuracy", ordered: bool = True
+) -> WideTable:
+    """Accuracy of every checkpoint on every task; compared checkpoints carry a star.
+
+    Models side by side (`ordered` is false) have no training tokens.
+    """
     tasks = list(dict.fromkeys(accuracy.task))
-    table = table_of(f"{title} (* in the crosscoder)" if compared else title, ["checkpoint", "tokens", *tasks])
+    names = ["checkpoint", "tokens"] if ordered else ["model"]
+    table = table_of(f"{title} (* in the crosscoder)" if compared else title, [*names, *tasks])
     for revision, rows in accuracy.groupby("revision", sort=False):
         by_task = rows.set_index("task").accuracy
         tokens = rows.tokens.iloc[0]
         star = " *" if revision in compared else ""
         seen = "?" if pd.isna(tokens) else f"{int(tokens):,}"
-        table.add_row(f"{escape(str(revision))}{star}", seen, *(f"{by_task[task]:.3f}" for task in tasks))
+        cells = [f"{escape(str(revision))}{star}", *([seen] if ordered else [])]
+        table.add_row(*cells, *(f"{by_task[task]:.3f}" for task in tasks))
 
     # The number of pairs is the same at every checkpoint
     n = accuracy.drop_duplicates("task").set_index("task").n
-    table.add_row("pairs (n)", "", *(f"{int(n[task]):,}" for task in tasks))
+    table.add_row("pairs (n)", *([""] if ordered else []), *(f"{int(n[task]):,}" for task in tasks))
     return table
 
 

@@ -87,11 +87,14 @@ def test_mistakes_are_one_sentence_and_nothing_is_written(words, sentence, argum
 def test_models_side_by_side_are_named_in_place_of_a_suite(arguments, tmp_path: Path):
     folder = arguments[0]
     models = f"base={folder}/step0,chat={folder}/step40"
-    run("accuracy", models, TASK, "-n", "6", "--out", str(tmp_path))
+    said = run("accuracy", models, TASK, "-n", "6", "--out", str(tmp_path))
+    assert "model" in said
+    assert "checkpoint" not in said
     suite = ct.Suite.of({"base": f"{folder}/step0", "chat": f"{folder}/step40"})
     expected = ct.accuracy(suite, ct.tasks.load(TASK, limit=6, seed=0), bootstrap=Bootstrap(seed=0))
     written = pd.read_csv(tmp_path / "accuracy.csv")
     assert written.revision.tolist() == ["base", "chat"]
+    assert "training tokens" not in (tmp_path / "accuracy.svg").read_text()
     assert written.accuracy.tolist() == expected.accuracy.tolist()
 
 
