@@ -71,7 +71,7 @@ _COLUMNS = {
     "life_cycle_shares": ("source", "life_cycle", "count", "share", "low", "high"),
     "life_cycles": ("task", "feature", "life_cycle", "label", "first", "last", "support", "strongest"),
     "pairs": ("task", "feature", "revision", "other", "relie", "reldec"),
-    "specificity": ("task", "feature", "revision", "relie", "p", "q"),
+    "specificity": ("task", "feature", "revision", "relie", "p", "q", "p_max"),
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,8 @@ from crosstime.machine.long_table import long_table
 
 CHUNK = 1 << 22
 """Numbers of the one-hot permutations that are in memory at a time (32 MB in float64)."""
+ROUNDING, MAX_ROUNDING = 1e-12, 1e-9
+"""Differences of shares, and of shares in units of their spread, that count as rounding."""
 
 
 def specificity_test(
@@ -34,6 +36,11 @@ def specificity_test(
 
         p = (1 + #{permutations with RelIE_c >= the observed}) / (1 + permutations)
         q = p after the correction of Benjamini and Hochberg, over all features and checkpoints
+        p_max = p after the step-down max-T of Westfall and Young, over all features and checkpoints, of the shares
+                in units of their spread over the permutations
+
+    q bounds the share of false claims among those that are made. p_max bounds the probability that any is false, and
+    follows from the permutations themselves, whatever the correlation of the features.
 
     Args:
         per_prompt: effect of each of K features on each of P prompts at each checkpoint (`Attribution.per_prompt`).
@@ -43,7 +50,8 @@ def specificity_test(
         seed: of the permutations.
 
     Returns:
-        One row for each feature and checkpoint: feature, revision, relie, p, q; NaN for a feature without any effect.
+        One row for each feature and checkpoint: feature, revision, relie, p, q, p_max; NaN for a feature without any
+        effect.
 
     Raises:
         CrosstimeError: fewer than two checkpoints or prompts, revisions or features that do not fit the effects, or no
@@ -54,7 +62,8 @@ def specificity_test(
         >>> specificity_test(effects, ["step0", "main"], permutations=999).p.round(3).tolist()
         [1.0, 0.001]
 
-    Source: Fisher's permutation test; Benjamini and Hochberg 1995 for q.
+    Source: Fisher's permutation test; Benjamini and Hochberg 1995 for q; Westfall and Young 1993, "Resampling-Based
+    Multiple Testing", section 4.1, for p_max.
     """
     n_prompts, n_features, n_checkpoints = per_prompt.shape
     feature_numbers = list(range(n_features)) if features is None else list(features)
@@ -71,8 +80,29 @@ def specificity_test(
     values = per_prompt.double()
     observed = relative(values.mean(0))
 
-    # Count the permutations with a share at least as large, chunk by chunk
+    # Count the permutations with a share at least as large, and add up the moments of the shares
     at_least = torch.zeros_like(observed)
+    shift, square = torch.zeros_like(observed), torch.zeros_like(observed)
+    for shares in _permuted_shares(values, permutations, seed):
+        # Sums in another order differ by rounding, which must not decide between equal shares.
+        at_least += (shares >= observed - ROUNDING).sum(0)
+        shift += (shares - observed).sum(0)
+        square += (shares - observed).square().sum(0)
+
+    # Turn the counts into p and q, and both into p of the largest deviation
+    p = torch.where(observed.isnan(), torch.nan, (1 + at_least) / (1 + permutations))
+    q = benjamini_hochberg(p.flatten().numpy()).reshape(p.shape)
+    mean = shift / (1 + permutations)
+    deviation = (square / (1 + permutations) - mean.square()).clamp_min(0).sqrt()
+    p_max = _max_t(values, observed, observed + mean, deviation, permutations, seed)
+    return long_table(
+        {"feature": feature_numbers, "revision": revisions}, {"relie": observed, "p": p, "q": q, "p_max": p_max}
+    )
+
+
+def _permuted_shares(values: Float[Tensor, "P K C"], permutations: int, seed: int) -> Iterator[Float[Tensor, "R K C"]]:
+    """RelIE of every feature under each permutation, chunk by chunk; the same seed gives the same permutations."""
+    n_prompts, n_features, n_checkpoints = values.shape
     flat = values.permute(0, 2, 1).reshape(n_prompts * n_checkpoints, n_features)
     chunk = max(1, CHUNK // (n_prompts * n_checkpoints * n_checkpoints))
     generator = torch.Generator().manual_seed(seed)
@@ -82,14 +112,44 @@ def specificity_test(
         # Effects that a permutation moves to checkpoint c, summed over prompts: a product with one-hot rows
         one_hot = torch.nn.functional.one_hot(orders, n_checkpoints).permute(0, 2, 1, 3).double()
         means = one_hot.reshape(size * n_checkpoints, -1) @ flat / n_prompts
-        shares = relative(means.reshape(size, n_checkpoints, n_features).transpose(1, 2))
-        # Sums in another order differ by rounding, which must not decide between equal shares.
-        at_least += (shares >= observed - 1e-12).sum(0)
+        yield relative(means.reshape(size, n_checkpoints, n_features).transpose(1, 2))
 
-    # Turn the counts into p and q
-    p = torch.where(observed.isnan(), torch.nan, (1 + at_least) / (1 + permutations))
-    q = benjamini_hochberg(p.flatten().numpy()).reshape(p.shape)
-    return long_table({"feature": feature_numbers, "revision": revisions}, {"relie": observed, "p": p, "q": q})
+
+def _max_t(
+    values: Float[Tensor, "P K C"],
+    observed: Float[Tensor, "K C"],
+    mean: Float[Tensor, "K C"],
+    deviation: Float[Tensor, "K C"],
+    permutations: int,
+    seed: int,
+) -> Float[Tensor, "K C"]:
+    """The step-down max-T of Westfall and Young, of shares in units of their spread over the permutations.
+
+    Hypotheses are taken in order of their T. Each is compared with the largest T*, in the same permutation, of those
+    that are not larger than it, so that the correlation of features and checkpoints is taken into account.
+    """
+
+    def standardised(shares: Float[Tensor, "... K C"]) -> Float[Tensor, "... K C"]:
+        return torch.where(deviation > ROUNDING, (shares - mean) / deviation, 0.0)
+
+    # Order the hypotheses that can be tested
+    tested = (~observed.isnan()).flatten().nonzero().squeeze(1)
+    t = standardised(observed).flatten()[tested]
+    order = torch.argsort(t, descending=True, stable=True)
+    place, t = tested[order], t[order]
+
+    # Count the permutations whose largest T* is at least as large; RelIE is 0/0 where effects cancel in all of them
+    at_least = torch.zeros_like(t)
+    for shares in _permuted_shares(values, permutations, seed):
+        permuted = standardised(shares).flatten(1)[:, place].nan_to_num(-torch.inf)
+        largest = permuted.flip(1).cummax(1).values.flip(1) if len(place) else permuted
+        at_least += (largest >= t - MAX_ROUNDING).sum(0)
+
+    # A hypothesis is not rejected before one with a larger T
+    p_max = torch.full_like(observed, torch.nan).flatten()
+    ordered = (1 + at_least) / (1 + permutations)
+    p_max[place] = ordered.cummax(0).values if len(place) else ordered
+    return p_max.reshape(observed.shape)
 
 
 def benjamini_hochberg(p: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:

@@ -61,9 +61,9 @@ class Evolve(Stage):
         tokens = 4 * n_sequences * text.length
         work = c * (text.blocks(sizes.layer + 1, tokens) + sizes.decode(tokens)) + sizes.encode(tokens)
 
-        # Decoder directions with one another; permutations of every effect of every prompt; bootstrap
+        # Decoder directions with one another; permutations of every effect of every prompt, twice; bootstrap
         work += Work(2 * sizes.cdf * sizes.model.d_model, 4 * sizes.cdf)
-        work += Work(4 * table.resamples * n_prompts * c * c * sizes.n_selected)
+        work += Work(8 * table.resamples * n_prompts * c * c * sizes.n_selected)
         work += 2 * n_prompts * sizes.bootstrap(1, c * sizes.n_selected, table.resamples)
         return sizes.cost(
             self.name,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
-from small_run import contents, finished_run, home_of, recipe
+from small_run import contents, finished_run, home_of, recipe, together
 
 import crosstime as ct
 from crosstime.cli.main import main
@@ -123,6 +124,23 @@ def test_an_autoencoder_from_a_file(home, finished):
     with pytest.raises(CrosscoderError):
         ct.run(folder / "small.toml", folder / "fresh")
     assert not list((folder / "fresh").glob("*/*.csv"))
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_autoencoders_together(tmp_path, forks, finished):
+    home = home_of(tmp_path / "two", with_baselines(names=["sae-raw", "sae-chain"], sizes=[1, 3], prompts=8))
+    for process in together(forks, home, home / "runs", 2):
+        process.join(240)
+        assert process.exitcode == 0, (home / "said-0").read_text()
+    table = RunFolder(home / "runs" / "small").table("baselines")
+    alone = RunFolder(finished).table("baselines")
+    alone = alone[alone.dictionary.isin(table.dictionary)].reset_index(drop=True)
+    axes = ["task", "revision", "dictionary", "size", "n"]
+    assert table[axes].equals(alone[axes])
+    # Two processes add gradients up in another order, so that the last digits of the autoencoders differ
+    raw, raw_alone = (each[each.dictionary == "sae-raw"] for each in (table, alone))
+    np.testing.assert_allclose(raw.l0, raw_alone.l0, rtol=0.05)
+    np.testing.assert_allclose(raw.effect_share, raw_alone.effect_share, atol=0.02)
 
 
 def test_the_plan_has_a_line_with_the_trainings(home):
