@@ -29,6 +29,7 @@ from torch import Tensor
 from crosstime.crosscoders.baselines.decompose_by import decompose_by
 from crosstime.crosscoders.decompose import DecomposedTask, TaskInput, prepare_task
 from crosstime.crosscoders.dictionary import Dictionary
+from crosstime.crosscoders.open_crosscoder import DictionarySource, as_crosscoder
 from crosstime.crosscoders.select_prompts import select_prompts
 from crosstime.effects.circuit_areas import areas
 from crosstime.effects.halves import halves, mean_effect
@@ -75,7 +76,7 @@ COLUMNS = (
 
 def baselines(
     suite: Suite,
-    crosscoder: Dictionary,
+    crosscoder: DictionarySource,
     task: TaskInput,
     dictionaries: Mapping[str, Dictionary],
     *,
@@ -90,7 +91,7 @@ def baselines(
 
     Args:
         suite: a suite with at least the checkpoints of the crosscoder.
-        crosscoder: the crosscoder.
+        crosscoder: the crosscoder, or its path or repository.
         task: a task in any form, of at least four prompts.
         dictionaries: by name, as `baseline_dictionaries` returns them.
         sizes: the n, in ascending order; the largest is the upper end of the areas. A dictionary with fewer features
@@ -117,6 +118,7 @@ def baselines(
         >>> table = baselines(suite, crosscoder, task, dictionaries)  # doctest: +SKIP
         >>> table.drop_duplicates(["revision", "dictionary"])[["revision", "dictionary", "cpr"]]  # doctest: +SKIP
     """
+    crosscoder = as_crosscoder(crosscoder)
     sizes = _checked(crosscoder, dictionaries, sizes)
     if isinstance(estimator.baseline, Baseline):
         raise CrosscoderError("The baseline of a comparison is given by name, because every dictionary has its own.")

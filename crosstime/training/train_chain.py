@@ -17,7 +17,7 @@ from interventions import Site
 
 def train_chain(
     suite: Suite,
-    site: Site,
+    site: Site | str,
     corpus: TextSource | Iterable[str],
     config: TrainerConfig,
     *,

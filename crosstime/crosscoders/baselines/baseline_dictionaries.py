@@ -35,6 +35,7 @@ from crosstime.crosscoders.baselines.random_directions import RandomDirections
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.decompose import decompose_text
 from crosstime.crosscoders.dictionary import Dictionary
+from crosstime.crosscoders.open_crosscoder import CrosscoderSource, as_crosscoder
 from crosstime.errors import CrosscoderError
 from crosstime.suites.compute import Compute
 from crosstime.suites.read_lines import TextSource
@@ -46,11 +47,11 @@ from user_input.nearest import nearest
 
 def baseline_dictionaries(
     suite: Suite,
-    crosscoder: CrossCoder,
+    crosscoder: CrosscoderSource,
     corpus: TextSource | Iterable[str] | Sequences,
     names: Sequence[str] = DEFAULT_NAMES,
     *,
-    autoencoder: CrossCoder | None = None,
+    autoencoder: CrosscoderSource | None = None,
     chain: Sequence[CrossCoder] = (),
     seed: int = 0,
     sample: TextSample = TextSample(n_sequences=256),
@@ -70,11 +71,12 @@ def baseline_dictionaries(
 
     Args:
         suite: a suite with at least the checkpoints of the crosscoder.
-        crosscoder: the crosscoder.
+        crosscoder: the crosscoder, or its path or repository.
         corpus: text to which components, scales and rotations are fitted; not that of the tasks.
         names: which baselines, of the list above.
         autoencoder: sparse autoencoder of one of the checkpoints, such as `train` of this checkpoint alone or
-            `exchange.read` returns it; None takes the last checkpoint of the crosscoder, see `checkpoint_slice`.
+            `exchange.read` returns it, or its path or repository; None takes the last checkpoint of the crosscoder, see
+            `checkpoint_slice`.
         chain: what `train_chain` returns; needed for ``sae-chain`` only.
         seed: of the random directions.
         sample: how much of the corpus is read.
@@ -88,6 +90,7 @@ def baseline_dictionaries(
         >>> dictionaries = baseline_dictionaries(suite, crosscoder, "held-out.txt.gz")  # doctest: +SKIP
         >>> attribute(suite, dictionaries["neurons"], task)  # doctest: +SKIP
     """
+    crosscoder = as_crosscoder(crosscoder)
     origin = crosscoder.origin
     for name in names:
         if name not in BASELINE_NAMES:
@@ -96,8 +99,9 @@ def baseline_dictionaries(
         raise CrosscoderError(f"The baseline {CHAIN!r} needs chain, the autoencoders that train_chain returns.")
     if set(names) & set(TRANSFERRED) and autoencoder is None:
         autoencoder = checkpoint_slice(crosscoder, origin.revisions[-1])
-    if autoencoder is not None:
-        refuse_unfit(origin, autoencoder)
+    used = None if autoencoder is None else as_crosscoder(autoencoder)
+    if used is not None:
+        refuse_unfit(origin, used)
 
     # Read the text, if anything is fitted to it
     x = torch.empty(len(origin.revisions), 0, origin.d_model)
@@ -109,9 +113,9 @@ def baseline_dictionaries(
 
     # Make those that are asked for
     def of_one(align: Callable[[Float[Tensor, "C N D"], int], list[Alignment]] | None) -> Dictionary:
-        used = autoencoder or checkpoint_slice(crosscoder, origin.revisions[-1])
-        at = origin.revisions.index(used.origin.revisions[0])
-        return transferred(origin, used, None if align is None else align(x, at))
+        one = used or checkpoint_slice(crosscoder, origin.revisions[-1])
+        at = origin.revisions.index(one.origin.revisions[0])
+        return transferred(origin, one, None if align is None else align(x, at))
 
     make: dict[str, Callable[[], Dictionary]] = {
         NEURONS: lambda: neurons(origin),

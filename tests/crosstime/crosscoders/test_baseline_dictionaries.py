@@ -233,6 +233,19 @@ def test_every_baseline_of_a_suite_twice(learning_suite, learning_crosscoder):
             assert torch.equal(decomposition.reconstruction, repeated.reconstruction)
 
 
+def test_crosscoder_and_autoencoder_may_be_paths(learning_suite, learning_crosscoder, tmp_path):
+    autoencoder = checkpoint_slice(learning_crosscoder, "step10")
+    paths = tmp_path / "crosscoder.safetensors", tmp_path / "sae.safetensors"
+    learning_crosscoder.save(paths[0])
+    autoencoder.save(paths[1])
+    names = ["sae-raw"]
+    found = baseline_dictionaries(learning_suite, str(paths[0]), [], names, autoencoder=paths[1])["sae-raw"]
+    expected = baseline_dictionaries(learning_suite, learning_crosscoder, [], names, autoencoder=autoencoder)["sae-raw"]
+    x = drawn(3, 9, 16)
+    for own, other in zip(found.decompose(x), expected.decompose(x), strict=True):
+        assert torch.equal(own.codes.dense(), other.codes.dense())
+
+
 def test_bad_input_is_refused(x, learning_suite, learning_crosscoder):
     crosscoder = trained()
     text = list(sentences(50, seed=5))
