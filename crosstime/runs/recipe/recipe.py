@@ -98,6 +98,11 @@ class Recipe:
         # A crosscoder that exists is of checkpoints that have names, and is not trained again
         if self.crosscoder.source is not None and self.compare.revisions is None:
             raise RecipeError("crosscoder.source: name its checkpoints as compare.revisions, in its order.")
+        if self.crosscoder.source is not None and self.baselines.trains:
+            raise RecipeError(
+                "baselines: autoencoders are trained with the settings of [crosscoder], which crosscoder.source "
+                "replaces: set baselines.sae to 'crosscoder' or to a file, and leave out sae-chain."
+            )
         if self.crosscoder.source is not None and self.null.kinds:
             raise RecipeError(
                 "null.kinds: null models train the crosscoder again, which crosscoder.source replaces: leave one out."

@@ -167,6 +167,7 @@ def test_the_plan_has_a_line_with_the_trainings(home):
         ("baselines.checkpoint='step13'", "'step13' is not compared: did you mean 'step12'"),
         ("baselines.size=[1]", "did you mean 'sizes'"),
         ("compute.feature_shards=2", "feature_shards = 1"),
+        ("crosscoder.source='other.safetensors'", "which crosscoder.source replaces"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused(home, override, message):
