@@ -45,6 +45,10 @@ from .effects.baselines import baselines as baselines
 from .effects.circuit_areas import circuit_areas as circuit_areas
 from .namespaces import interventions as interventions
 
+# Features
+from .features.annotation import export_annotation_sheet as export_annotation_sheet
+from .features.annotation import read_annotations as read_annotations
+
 # Features over time
 from .evolution.evolve import evolve as evolve
 

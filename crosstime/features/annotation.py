@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def read_annotations(path: str | Path, features: Sequence[int]) -> pd.DataFrame:
     records = raw.reindex(columns=list(COLUMNS)).astype(object).fillna("").to_dict("records")
     rows: dict[int, dict[str, object]] = {}
     for line, record in enumerate(records, start=2):
-        cells = {str(column): str(cell).strip() for column, cell in record.items()}
+        cells = {str(column): plain_cell(str(cell)).strip() for column, cell in record.items()}
         location = f"{path}, line {line}"
         feature = _parse_feature(cells.pop("feature"), allowed, location)
         if feature in rows:
@@ -177,6 +178,16 @@ def annotator_agreement(
             row |= {"agreement": kappa.agreement, "kappa": kappa.kappa, "low": kappa.low, "high": kappa.high}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def plain_cell(text: str) -> str:
+    """A cell without the apostrophe by which the report's export keeps a spreadsheet from computing it.
+
+    Examples:
+        >>> plain_cell("'=SUM(A1)"), plain_cell("'s"), plain_cell("x")
+        ('=SUM(A1)', "'s", 'x')
+    """
+    return text[1:] if re.match(r"'+[=+\-@\t\r]", text) else text
 
 
 def _parse_feature(text: str, allowed: set[int], location: str) -> int:

@@ -1,8 +1,9 @@
 // What a reader writes about features: kept in this browser, given out and taken back as CSV.
 
 const FIELDS = ["description", "complexity", "interpretable", "note"];
+const CHOICES = { complexity: ["1", "2", "3", "4", "5"], interpretable: ["yes", "partly", "no"] };
 
-function annotations(key, changed) {
+function annotations(key, known, changed) {
   let store = {};
   let kept = true;
   try {
@@ -27,31 +28,51 @@ function annotations(key, changed) {
     save();
   }
 
+  // A spreadsheet would compute a cell that begins like a formula; an apostrophe in front makes it text.
+  const plain = (text) => (/^'*[=+\-@\t\r]/.test(text) ? `'${text}` : text);
+  const unplain = (text) => (/^'+[=+\-@\t\r]/.test(text) ? text.slice(1) : text);
+
   const quoted = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
 
   function toCsv() {
     const rows = Object.keys(store)
       .sort((one, two) => one - two)
-      .map((feature) => [feature, ...FIELDS.map((field) => store[feature][field] || "")]);
+      .map((feature) => [feature, ...FIELDS.map((field) => plain(store[feature][field] || ""))]);
     return [["feature", ...FIELDS], ...rows].map((row) => `${row.map(quoted).join(",")}\r\n`).join("");
   }
 
   function fromCsv(text) {
     const [head, ...rows] = parseCsv(text);
     if (!head || head[0] !== "feature") throw new Error("the first column of an annotation file is 'feature'");
-    for (const row of rows) {
-      if (!/^\d+$/.test(row[0])) throw new Error(`'${row[0]}' is not the number of a feature`);
+    const unknown = head.slice(1).find((name) => !FIELDS.includes(name));
+    if (unknown !== undefined) throw new Error(`there is no column '${unknown}': the columns are feature, ${FIELDS.join(", ")}`);
+
+    // Nothing is taken over before all rows are known to be sound
+    const entries = rows.map((row) => Object.fromEntries(head.map((name, column) => [name, unplain(row[column] || "").trim()])));
+    const once = new Set();
+    for (const [place, entry] of entries.entries()) {
+      const line = `row ${place + 2}`;
+      if (!/^\d+$/.test(entry.feature)) throw new Error(`${line}: '${entry.feature}' is not the number of a feature`);
+      if (!known.has(Number(entry.feature))) throw new Error(`${line}: this report has no feature ${entry.feature}`);
+      if (once.has(Number(entry.feature))) throw new Error(`${line}: feature ${entry.feature} is there twice`);
+      once.add(Number(entry.feature));
+      entry.complexity = (entry.complexity || "").replace(/\.0$/, "");
+      entry.interpretable = (entry.interpretable || "").toLowerCase();
+      for (const [field, allowed] of Object.entries(CHOICES)) {
+        if (entry[field] && !allowed.includes(entry[field])) {
+          throw new Error(`${line}: ${field} is ${allowed.join(", ")} or empty, not '${entry[field]}'`);
+        }
+      }
     }
-    for (const row of rows) {
-      const entry = Object.fromEntries(head.map((name, place) => [name, row[place] || ""]));
+    for (const entry of entries) {
       const written = Object.fromEntries(FIELDS.map((field) => [field, entry[field] || ""]));
-      if (FIELDS.some((field) => written[field])) store[row[0]] = written;
+      if (FIELDS.some((field) => written[field])) store[Number(entry.feature)] = written;
     }
     save();
     return rows.length;
   }
 
-  return { of: (feature) => store[feature] || {}, count: () => Object.keys(store).length, set, toCsv, fromCsv };
+  return { of: (feature) => store[feature] || {}, descriptions: () => new Map(Object.entries(store).filter(([, entry]) => entry.description).map(([feature, entry]) => [Number(feature), entry.description])), count: () => Object.keys(store).length, set, toCsv, fromCsv };
 }
 
 // RFC 4180: a quoted field may hold commas, line ends and doubled quotes.
@@ -87,8 +108,8 @@ function annotationForm(feature, notes) {
     { class: "annotation", "aria-label": `annotate feature ${feature.id}` },
     make("h4", {}, "Your annotation"),
     text("description", "Description"),
-    choice("complexity", "Complexity", ["1", "2", "3", "4", "5"]),
-    choice("interpretable", "Interpretable", ["yes", "no"]),
+    choice("complexity", "Complexity", CHOICES.complexity),
+    choice("interpretable", "Interpretable", CHOICES.interpretable),
     text("note", "Note"),
   );
   form.addEventListener("submit", (event) => event.preventDefault());

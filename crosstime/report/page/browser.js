@@ -11,10 +11,12 @@ function featureBrowser(place, data, picked) {
   let order = [];
   let current = null;
 
-  const notes = annotations(`crosstime:${data.id}`, (count, kept) => {
+  const notes = annotations(`crosstime:${data.id}`, byId, (count, kept) => {
     const said = kept ? "kept in this browser" : "not kept when this page closes: export them";
     fields.kept.textContent = count ? `${count} annotated, ${said}` : "";
+    picked.describe?.(notes.descriptions());
   });
+  picked.describe?.(notes.descriptions());
 
   const sorts = sortings(data);
   fillSelect(fields.sort, sorts.map(([name], index) => [String(index), name]));

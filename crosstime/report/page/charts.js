@@ -5,6 +5,7 @@ function interactiveCharts(specs, choose) {
   const places = [...document.querySelectorAll("[data-chart]")];
   const views = new Map();
   let picked = null;
+  let descriptions = new Map();
 
   function fitted(spec, room) {
     const copy = structuredClone(spec);
@@ -15,6 +16,7 @@ function interactiveCharts(specs, choose) {
     if (faceted) copy.columns = columns;
     if (!fixed) (faceted ? copy.spec : copy).width = Math.max(180, Math.floor(room / columns) - margin);
     if (room < 560) copy.config.legend.columns = 1;
+    if (descriptions.size) describeFeatures(copy, descriptions);
     return copy;
   }
 
@@ -29,7 +31,7 @@ function interactiveCharts(specs, choose) {
       ast: true, // evaluate expressions without eval, which the page's policy forbids
       actions: { export: true, source: false, compiled: false, editor: false },
       downloadFileName: name,
-      tooltip: { theme: "light" },
+      tooltip: { theme: matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light" },
     };
     try {
       const { view } = await vegaEmbed(next, fitted(specs[name], room), options);
@@ -62,8 +64,38 @@ function interactiveCharts(specs, choose) {
     clearTimeout(waiting);
     waiting = setTimeout(() => places.filter((place) => place.dataset.drawn).forEach(drawChart), 150);
   });
-  return (feature) => {
+  const choice = (feature) => {
     picked = feature;
     views.forEach(mark);
   };
+  // What the reader wrote about features is in the tooltips of the charts, which are drawn again for it
+  let later = 0;
+  choice.describe = (written) => {
+    const same = written.size === descriptions.size && [...written].every(([feature, text]) => descriptions.get(feature) === text);
+    if (same) return;
+    descriptions = written;
+    clearTimeout(later);
+    later = setTimeout(() => {
+      for (const place of places.filter((one) => one.dataset.drawn)) {
+        delete place.dataset.room;
+        drawChart(place);
+      }
+    }, 300);
+  };
+  return choice;
+}
+
+// Adds a description to the rows and tooltips of features in a specification.
+function describeFeatures(spec, descriptions) {
+  const ofFeatures = Object.values(spec.datasets || {}).flat().filter((row) => Number.isInteger(row.feature));
+  for (const row of ofFeatures) row.description = descriptions.get(row.feature) || "";
+  const visit = (part) => {
+    if (!part || typeof part !== "object") return;
+    for (const [name, value] of Object.entries(part)) {
+      if (name === "tooltip" && Array.isArray(value)) {
+        if (value.some((field) => field.field === "name")) value.push({ field: "description", type: "nominal", title: "description" });
+      } else if (name !== "datasets") visit(value);
+    }
+  };
+  if (ofFeatures.length) visit(spec);
 }

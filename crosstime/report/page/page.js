@@ -5,6 +5,7 @@ const toCard = (feature) => {
 };
 const specs = JSON.parse(document.getElementById("charts").textContent);
 const mark = Object.keys(specs).length ? interactiveCharts(specs, toCard) : () => {};
+markSection();
 document.querySelectorAll("table.sortable").forEach(sortable);
 const browser = document.getElementById("browser");
 if (browser) {
@@ -23,4 +24,25 @@ async function unpacked(place) {
   const bytes = Uint8Array.from(atob(place.textContent), (letter) => letter.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return JSON.parse(await new Response(stream).text());
+}
+
+// The navigation marks the section that is being read.
+function markSection() {
+  const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
+  const seen = new Set();
+  const watcher = new IntersectionObserver(
+    (entries) => {
+      for (const { target, isIntersecting } of entries) {
+        if (isIntersecting) seen.add(target.id);
+        else seen.delete(target.id);
+      }
+      const current = [...links.keys()].find((id) => seen.has(id));
+      for (const [id, link] of links) {
+        if (id === current) link.setAttribute("aria-current", "true");
+        else link.removeAttribute("aria-current");
+      }
+    },
+    { rootMargin: "-25% 0px -60% 0px" },
+  );
+  document.querySelectorAll("main > section").forEach((section) => watcher.observe(section));
 }

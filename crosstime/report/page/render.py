@@ -13,7 +13,7 @@ from crosstime.report.charts.vega import javascript, script_json
 from crosstime.report.page.browser_data import browser_data
 from crosstime.report.page.markup import Markup, element, inline, join
 from crosstime.report.page.report_input import ReportInput
-from crosstime.report.page.sections import sections
+from crosstime.report.page.sections import main_figure, sections
 
 SCRIPTS = ("elements", "tables", "charts", "cards", "annotations", "browser", "page")
 """The scripts of the page, each after those it depends on."""
@@ -45,17 +45,26 @@ def render(report: ReportInput, specs: Mapping[str, dict[str, Any]], pictures: M
     links = [element("li", element("a", part.title, href=f"#{part.anchor}")) for part in parts]
     header = element(
         "header",
-        element("h1", report.title),
-        element("p", report.summary, class_="summary"),
-        [element("p", finding) for finding in report.findings],
-        element("nav", element("ul", links), aria_label="Sections"),
+        element(
+            "div",
+            element(
+                "div",
+                element("h1", report.title),
+                element("p", report.summary, class_="summary"),
+                [element("p", finding) for finding in report.findings],
+            ),
+            main_figure(report, pictures),
+            class_="opening",
+        ),
     )
+    navigation = element("nav", element("ul", links), aria_label="Sections")
 
     # Assemble the page, with the data of charts and features as JSON
     body = element(
         "body",
         element("a", "Skip to the findings", href="#overview", class_="skip"),
         header,
+        navigation,
         element("main", [part.markup for part in parts]),
         inline("script", script_json(dict(specs)), type="application/json", id="charts"),
         _feature_data(script_json(browser_data(report))),

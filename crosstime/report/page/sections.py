@@ -66,6 +66,17 @@ def sections(report: ReportInput, pictures: Pictures) -> list[Section]:
     ]
 
 
+def main_figure(report: ReportInput, pictures: Pictures) -> Markup:
+    """The chart that stands beside the finding at the head of the page: accuracy over training, or of each model."""
+    caption = (
+        "Accuracy on minimal pairs against training tokens. Bands are intervals over the pairs; dotted rules "
+        "and large points mark the checkpoints that were compared."
+        if report.ordered
+        else "Accuracy of each model on minimal pairs, with intervals over the pairs."
+    )
+    return _figure("accuracy", pictures, caption, "No accuracy was measured.")
+
+
 def _section(anchor: str, title: str, *content: Child) -> Section:
     return Section(anchor, title, element("section", element("h2", title), *content, id=anchor))
 
@@ -111,12 +122,6 @@ def _overview(report: ReportInput, pictures: Pictures) -> list[Child]:
     columns = ["task", report.words("checkpoint"), *time, "accuracy", "logit difference", "pairs"]
 
     # Captions of the charts
-    accuracy_caption = (
-        "Accuracy on minimal pairs against training tokens. Bands are intervals over the pairs; dotted rules "
-        "and large points mark the checkpoints that were compared."
-        if report.ordered
-        else "Accuracy of each model on minimal pairs, with intervals over the pairs."
-    )
     similarity_caption = report.words(
         "Mean cosine between the activations of two checkpoints on the same text, at the crosscoder's site: how far "
         "the representation moves between them."
@@ -128,7 +133,6 @@ def _overview(report: ReportInput, pictures: Pictures) -> list[Child]:
 
     return [
         definitions(report.setup) if report.setup else None,
-        _figure("accuracy", pictures, accuracy_caption, "No accuracy was measured."),
         table(columns, cells, caption=report.words("Accuracy at the compared checkpoints")) if cells else None,
         _optional_figure("similarity", pictures, similarity_caption),
         _optional_figure("ngrams", pictures, ngrams_caption),
