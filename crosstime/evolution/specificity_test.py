@@ -42,6 +42,11 @@ def specificity_test(
     q bounds the share of false claims among those that are made. p_max bounds the probability that any is false, and
     follows from the permutations themselves, whatever the correlation of the features.
 
+    The hypothesis that is rejected is that the effects on each prompt are exchangeable between checkpoints: their whole
+    distribution is the same, not only their mean size. Effects that differ only in spread or sign can reject it too.
+    A small p says that the share is larger than chance would make it, not that it is large, nor that the feature is
+    absent elsewhere; read it beside RelIE and its interval.
+
     Args:
         per_prompt: effect of each of K features on each of P prompts at each checkpoint (`Attribution.per_prompt`).
         revisions: names of the C checkpoints.
