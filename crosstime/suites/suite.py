@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,16 +23,13 @@ from crosstime.suites.checkpoints import (
     warn_of_counts_that_start_again,
 )
 from crosstime.suites.equal_weights import EqualWeights, find_equal_weights
-from crosstime.suites.fingerprint import checkpoint_content, tokenizer_hash
+from crosstime.suites.fingerprint import checkpoint_content
 from crosstime.suites.named_models import named_models
 from crosstime.suites.pretrained import (
     check_weight_names,
     read_config,
-    read_tokenizer,
-    tokenizer_checkpoint,
-    tokenizer_digest,
 )
-from crosstime.suites.shared_tokenizer import shared_tokenizer
+from crosstime.suites.suite_tokenizer import suite_tokenizer
 from crosstime.suites.text_start import check_text_start, start_tokens
 from crosstime.suites.verify import (
     SHAPE,
@@ -364,23 +360,7 @@ class Suite(Shown):
         Raises:
             SuiteError: a tokenizer is missing or differs (the message names both revisions), or has no EOS token.
         """
-        # Read it
-        if isinstance(self.tokenizer_source, str):
-            tokenizer = read_tokenizer(
-                tokenizer_checkpoint(self.tokenizer_source), trust_remote_code=self.trust_remote_code
-            )
-        elif self.tokenizer_source is not None:
-            tokenizer = copy.deepcopy(self.tokenizer_source)
-        else:
-            tokenizer = self._common_tokenizer()
-
-        # Prepare it for left padding
-        if tokenizer.pad_token is None:
-            if tokenizer.eos_token is None:
-                raise SuiteError(f"the tokenizer of suite {self.name!r} has neither a pad nor an eos token")
-            tokenizer.pad_token = tokenizer.eos_token
-        tokenizer.padding_side = "left"
-        return tokenizer
+        return suite_tokenizer(self.name, self.checkpoints, self.tokenizer_source, self.ordered, self.trust_remote_code)
 
     @property
     def start_tokens(self) -> tuple[int, ...]:
@@ -477,53 +457,6 @@ class Suite(Shown):
         for checkpoint, read in zip(unread, weights, strict=True):
             self._weights[checkpoint.revision] = read
             self._folder_states[checkpoint.revision] = states[checkpoint.revision]
-
-    def _common_tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer of the first checkpoint, compared with all others; or what models side by side share."""
-        if not self.ordered:
-            return self._tokenizer_of_models()
-        first, *later = self.checkpoints
-        tokenizer = read_tokenizer(first, trust_remote_code=self.trust_remote_code)
-        expected, digest = tokenizer_hash(tokenizer), tokenizer_digest(first)
-        for checkpoint in later:
-            # The same tokenizer.json gives the same ids, whatever class transformers chooses for it.
-            if digest is not None and tokenizer_digest(checkpoint) == digest:
-                continue
-            other = read_tokenizer(checkpoint, trust_remote_code=self.trust_remote_code)
-            if tokenizer_hash(other) != expected:
-                raise self._other_tokenizer(first.revision, checkpoint.revision)
-        return tokenizer
-
-    def _tokenizer_of_models(self) -> PreTrainedTokenizerBase:
-        """The tokenizer that models side by side share; one in memory that brings none takes that of the others."""
-        # Read them
-        tokenizers: dict[str, PreTrainedTokenizerBase] = {}
-        for checkpoint in self.checkpoints:
-            if checkpoint.tokenizer is not None:
-                tokenizers[checkpoint.revision] = copy.deepcopy(checkpoint.tokenizer)
-            elif checkpoint.model is None:
-                tokenizers[checkpoint.revision] = read_tokenizer(checkpoint, trust_remote_code=self.trust_remote_code)
-        origins = {model.revision: model.model.name_or_path for model in self.checkpoints if model.model is not None}
-        for revision, origin in {} if tokenizers else origins.items():
-            if not origin:
-                raise SuiteError(f"model {revision!r} is in memory, and its tokenizer is unknown: give tokenizer=...")
-            tokenizers[revision] = read_tokenizer(
-                replace(tokenizer_checkpoint(origin), revision=revision), trust_remote_code=self.trust_remote_code
-            )
-
-        # Find what they share
-        shared = shared_tokenizer(list(tokenizers.values()))
-        if isinstance(shared, int):
-            names = list(tokenizers)
-            raise self._other_tokenizer(names[0], names[shared])
-        return shared
-
-    def _other_tokenizer(self, first: str, other: str) -> SuiteError:
-        """The error about two tokenizers that differ."""
-        return SuiteError(
-            f"the tokenizers of revisions {first!r} and {other!r} of suite {self.name!r} differ: one suite needs one "
-            "tokenizer, given as tokenizer=..."
-        )
 
     def _common_value(self, attribute: str, label: str) -> int:
         """A number in the configurations that must be the same at every checkpoint."""
