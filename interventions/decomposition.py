@@ -22,8 +22,8 @@ _UNITS = 1 << 22
 
 
 @runtime_checkable
-class Dictionary(Protocol):
-    """What encodes activations into codes of F features, and decodes them by directions and a bias."""
+class Autoencoder(Protocol):
+    """A dictionary of one model: it encodes activations into codes of F features, and decodes them by directions and a bias."""
 
     def encode(self, x: Tensor, /) -> Tensor:
         """Codes ``T F`` of activations ``T D``."""
@@ -79,7 +79,7 @@ class Decomposition:
     @classmethod
     @torch.no_grad()
     def of(
-        cls, dictionary: Dictionary, x: Float[Tensor, "T D"], *, fixed: Bool[Tensor, " T"] | None = None
+        cls, dictionary: Autoencoder, x: Float[Tensor, "T D"], *, fixed: Bool[Tensor, " T"] | None = None
     ) -> Decomposition:
         """Decompose activations by any dictionary that encodes and decodes, of dictionary_learning or SAELens too.
 
