@@ -23,7 +23,7 @@ _UNITS = 1 << 22
 
 @runtime_checkable
 class Autoencoder(Protocol):
-    """A dictionary of one model: it encodes activations into codes of F features, and decodes them by directions and a bias."""
+    """A dictionary of one model: it encodes activations into codes, and decodes them by directions and a bias."""
 
     def encode(self, x: Tensor, /) -> Tensor:
         """Codes ``T F`` of activations ``T D``."""
