@@ -43,11 +43,14 @@ from interventions.decomposition import Decomposition
 from interventions.errors import InterventionError, NoGradientsError
 from interventions.estimator import Estimator
 from interventions.model import Model
-from interventions.path import Path, Progress
+from interventions.path import MOST_STEPS, Path, Progress
 from interventions.prompts import Prompts
 from interventions.replacement import replace
 from interventions.site import Site
 from interventions.upward import Upward
+
+_ROUNDING = 1e-3
+"""Completeness error, as a share of the metric at both ends, below which it is one of rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,6 +230,10 @@ def indirect_effects(
         else:
             change = baseline_metric - clean_metric
             gradient = path.adaptive_mean_gradient(estimator.quadrature, estimator.tolerance, change, progress)
+            missed = path.completeness_errors(gradient, change).sum()
+            _warn_of_missed_tolerance(
+                missed, change.abs().sum(), (clean_metric.abs() + baseline_metric.abs()).sum(), upward, estimator
+            )
 
         entries = _gradient_effects(prompts, clean, baseline, gradient)
 
@@ -243,6 +250,24 @@ def indirect_effects(
         method=method,
         aggregation=estimator.aggregation,
     )
+
+
+def _warn_of_missed_tolerance(
+    error: Float[Tensor, ""], change: Float[Tensor, ""], size: Float[Tensor, ""], upward: Upward, estimator: Estimator
+) -> None:
+    """Say where the largest number of nodes does not bring the effects near enough to the metric's change.
+
+    Where the metric hardly changes compared with its size, the error is that of rounding, and means nothing.
+    """
+    if error > estimator.tolerance * change and error > _ROUNDING * size:
+        warnings.warn(
+            f"integrated gradients of {upward.model.name} at {upward.site} miss their tolerance: with {MOST_STEPS} "
+            f"nodes, the effects differ from the metric's change by {float(error / change):.2g} of it, and "
+            f"{estimator.tolerance:g} was asked for; the metric may jump on the path, as where experts are chosen: the "
+            "method 'exact' takes no gradients",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -88,7 +88,7 @@ class Path:
         allowed_error = tolerance * change.abs().sum()
         while True:
             # Compare the sum of the effects with the known change.
-            errors = self._completeness_errors(gradient, change)
+            errors = self.completeness_errors(gradient, change)
             if errors.sum() <= allowed_error:
                 return gradient
 
@@ -110,7 +110,7 @@ class Path:
                 tokens = torch.isin(prompts.sequence_of_token, rows)
                 gradient[tokens] = finer_gradient[tokens]
 
-    def _completeness_errors(self, gradient: Float[Tensor, "T D"], change: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
+    def completeness_errors(self, gradient: Float[Tensor, "T D"], change: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
         """``|<gradient, end - start> - change|`` of each prompt: how far its effects are from adding up."""
         by_token = (gradient * (self.end - self.start).to(gradient)).sum(1)
         total = torch.zeros_like(change).index_add(0, self.upward.prompts.sequence_of_token, by_token)

@@ -116,6 +116,22 @@ def test_every_metric_has_its_own_effects(tiny, prompts, dictionary, decompose, 
     assert_close(effects.clean, score(model, prompts, metric), 1e-4)
 
 
+def test_a_tolerance_that_is_missed_is_said(tiny, prompts, decompose):
+    """A metric with a jump has no gradient where it jumps, so that no number of nodes gives its change."""
+
+    def with_a_jump(logits: torch.Tensor, right: torch.Tensor, wrong: torch.Tensor) -> torch.Tensor:
+        difference = (logits.gather(1, right[:, None]) - logits.gather(1, wrong[:, None])).squeeze(1)
+        return difference * 1e-3 + (difference * 1e4).floor()
+
+    model, _ = tiny("gpt2")
+    clean = decompose(model, prompts)
+    with pytest.warns(
+        RuntimeWarning, match=r"at resid\.1 miss their tolerance: with 96 nodes, .* by 1 of it, and 0\.02"
+    ):
+        effects = indirect_effects(model, prompts, Site(1), clean, Estimator(metric=with_a_jump))
+    assert effects.completeness_error() > 0.9
+
+
 def test_the_metric_may_be_a_function_of_the_caller(tiny, prompts, decompose):
     model, _ = tiny("gpt2")
     clean = decompose(model, prompts)
