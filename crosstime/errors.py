@@ -43,6 +43,10 @@ class AnnotationError(CrosstimeError):
     """A sheet of annotations that does not fit the features, or holds what is not allowed."""
 
 
+class EndpointError(CrosstimeError):
+    """An endpoint of a language model that cannot be used, or does not answer."""
+
+
 class ReportError(CrosstimeError):
     """A table or feature that a report cannot be made from."""
 

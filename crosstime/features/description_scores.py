@@ -43,6 +43,10 @@ QUESTIONS = {
     ),
 }
 FORM = "Answer with one JSON list and nothing else, with a 1 or a 0 for each text in their order, such as [1, 0, 1]."
+SCORE_COLUMNS = (
+    "feature", "kind", "n", "unanswered", "score", "low", "high", "accuracy", "precision", "recall", "f1",
+)  # fmt: skip
+"""Columns of `read_scores`."""
 _LIST = re.compile(r"\[[^\[\]]*\]")
 
 
@@ -130,6 +134,8 @@ def read_scores(
 
         score = (share of right answers on activating texts + share of right answers on the others) / 2
 
+        precision = TP / (TP + FP)      recall = TP / (TP + FN)      F1 = 2 TP / (2 TP + FP + FN)
+
     The text of a reply has one JSON list with a 1 or 0 (or true or false) for each text. Texts of a reply with another
     list, or of a request without a reply, count as unanswered.
 
@@ -140,7 +146,8 @@ def read_scores(
 
     Returns:
         A row for each feature and kind: feature, kind, n (answered texts), unanswered, score, low, high; NaN where
-        either half has no answer.
+        either half has no answer; then accuracy (share of right answers), precision, recall and f1, NaN where their
+        denominator is 0.
 
     Raises:
         AnnotationError: a line is no reply or no row of a key, or a reply answers no request.
@@ -168,8 +175,9 @@ def read_scores(
         score, low, high = _balanced(halves["activating"], halves["other"], bootstrap)
         n = sum(map(len, halves.values()))
         row = {"feature": feature, "kind": kind, "n": n, "unanswered": unanswered[feature, kind]}
-        rows.append(row | {"score": score, "low": low, "high": high})
-    return pd.DataFrame(rows, columns=["feature", "kind", "n", "unanswered", "score", "low", "high"])
+        interval_of_score = {"score": score, "low": low, "high": high}
+        rows.append(row | interval_of_score | _rates(halves["activating"], halves["other"]))
+    return pd.DataFrame(rows, columns=list(SCORE_COLUMNS))
 
 
 def _check_texts(
@@ -269,3 +277,20 @@ def _balanced(first: Sequence[bool], second: Sequence[bool], bootstrap: Bootstra
     ]
     low, high = interval(torch.from_numpy((draws[0] + draws[1]) / 2), bootstrap)
     return sum(shares) / 2, float(low), float(high)
+
+
+def _rates(activating: Sequence[bool], other: Sequence[bool]) -> dict[str, float]:
+    """Accuracy, precision, recall and F1, from right and wrong answers on activating and on other texts."""
+    found, missed = sum(activating), len(activating) - sum(activating)
+    false_alarms = len(other) - sum(other)
+    right, n = found + sum(other), len(activating) + len(other)
+    return {
+        "accuracy": _ratio(right, n),
+        "precision": _ratio(found, found + false_alarms),
+        "recall": _ratio(found, found + missed),
+        "f1": _ratio(2 * found, 2 * found + false_alarms + missed),
+    }
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else float("nan")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import re
 from pathlib import Path
 
@@ -185,6 +186,25 @@ def test_the_score_is_the_mean_of_both_halves_with_its_interval(tmp_path):
     assert row.high - row.low == pytest.approx(2 * 1.96 * deviation, rel=0.15)
 
 
+def test_accuracy_and_f1_are_those_of_a_count_of_all_four_outcomes(tmp_path):
+    generator = random.Random(0)
+    key, replies, outcomes = [], [], []
+    for i in range(4):
+        truth = [generator.random() < 0.5 for _ in range(5)]
+        answers = [generator.random() < 0.5 for _ in truth]
+        examples = [{"activating": right} for right in truth]
+        key.append({"id": f"f3-fuzzing-{i}", "feature": 3, "kind": "fuzzing", "examples": examples})
+        replies.append({"id": f"f3-fuzzing-{i}", "text": json.dumps([int(answer) for answer in answers])})
+        outcomes += zip(truth, answers, strict=True)
+    written(tmp_path / "key.jsonl", key)
+    row = read_scores(written(tmp_path / "replies.jsonl", replies), tmp_path / "key.jsonl").iloc[0]
+    true_positives, positives = outcomes.count((True, True)), sum(answer for _, answer in outcomes)
+    precision, recall = true_positives / positives, true_positives / sum(truth for truth, _ in outcomes)
+    assert row.accuracy == pytest.approx(sum(truth == answer for truth, answer in outcomes) / 20)
+    assert (row.precision, row.recall) == pytest.approx((precision, recall))
+    assert row.f1 == pytest.approx(2 * precision * recall / (precision + recall))
+
+
 @pytest.mark.parametrize("text", ["", "no", "[1, 0]", "[1, 0, 2]", "[1, 0, null]", '["1", "0", "1"]', "[1, 0, 1, 1]"])
 def test_replies_without_a_list_of_answers_count_as_unanswered(tmp_path, text):
     examples = [{"activating": True}, {"activating": False}, {"activating": True}]
@@ -198,6 +218,7 @@ def test_replies_without_a_list_of_answers_count_as_unanswered(tmp_path, text):
     assert (none.n, none.unanswered) == (0, 9)
     assert math.isnan(none.score)
     assert math.isnan(none.low)
+    assert none[["accuracy", "precision", "recall", "f1"]].isna().all()
 
 
 def test_wrong_highlights_are_on_tokens_that_do_not_fire(tmp_path):
