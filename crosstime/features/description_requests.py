@@ -5,7 +5,7 @@
 3. `read_descriptions` makes the table of `read_annotations`, which `annotate` joins to any other and
    `onset_correlation` compares with onsets.
 
-Do the same with the crosscoder of a null model (`ct.null_models`, kind ``weights``): what a model says about the
+Do the same with the crosscoder of a null model (`ct.null_models`, kind ``random-weights``): what a model says about the
 features of random networks shows how much its descriptions mean.
 
 Sources: *Evolution of Concepts* (arXiv 2509.17196) for complexity from 1 to 5 by a language model; Paulo et al. 2024
