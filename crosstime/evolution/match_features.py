@@ -35,13 +35,22 @@ def match_features(
     Examples:
         >>> match_features(seed_124, seed_153).cosine.describe()  # doctest: +SKIP
     """
+    refuse_other_origin(first, second)
+    return match_directions(first.directions()[:], second.directions()[:], minimum=minimum, candidates=candidates)
+
+
+def refuse_other_origin(first: CrossCoder, second: CrossCoder) -> None:
+    """Refuse two crosscoders whose decoders cannot be compared.
+
+    Raises:
+        CrosscoderError: the crosscoders were trained on different checkpoints or sites.
+    """
     a, b = first.origin, second.origin
     if (a.revisions, a.site, a.d_model) != (b.revisions, b.site, b.d_model):
         raise CrosscoderError(
             f"Crosscoders of {', '.join(a.revisions)} at {a.site} and of {', '.join(b.revisions)} at {b.site} have no "
             "features in common."
         )
-    return match_directions(first.directions()[:], second.directions()[:], minimum=minimum, candidates=candidates)
 
 
 @torch.no_grad()
@@ -83,7 +92,7 @@ def match_directions(
         )
     if candidates < 1:
         raise CrosscoderError(f"Matching needs at least one candidate a feature, not {candidates}.")
-    first_unit, second_unit = _unit(first), _unit(second)
+    first_unit, second_unit = unit_decoders(first), unit_decoders(second)
     n_columns = len(second_unit)
     k, k_back = min(candidates, n_columns), min(candidates, len(first_unit))
 
@@ -119,7 +128,7 @@ def match_directions(
     return table
 
 
-def _unit(directions: Float[Tensor, "F C D"]) -> Float[Tensor, "F E"]:
+def unit_decoders(directions: Float[Tensor, "F C D"]) -> Float[Tensor, "F E"]:
     """Decoders as vectors of length one, all checkpoints in a row; of length zero for a decoder of zeros."""
     flat = directions.reshape(len(directions), -1).float()
     norms = flat.norm(dim=1, keepdim=True)

@@ -48,7 +48,7 @@ def seed_agreement(
     if len(crosscoders) < 2:
         raise CrosscoderError(f"Agreement needs at least two crosscoders, not {len(crosscoders)}.")
     if labels is None:
-        labels = [_decoder_life_cycles(crosscoder, fraction) for crosscoder in crosscoders]
+        labels = [decoder_life_cycles(crosscoder, fraction) for crosscoder in crosscoders]
     if [len(names) for names in labels] != [crosscoder.n_features for crosscoder in crosscoders]:
         raise CrosscoderError("Labels are needed for every feature of every crosscoder.")
 
@@ -80,6 +80,7 @@ def seed_agreement(
     return pd.DataFrame(rows)
 
 
-def _decoder_life_cycles(crosscoder: CrossCoder, fraction: float) -> list[str]:
+def decoder_life_cycles(crosscoder: CrossCoder, fraction: float) -> list[str]:
+    """The life cycle of each feature by its decoder norms; see `present` for the fraction."""
     numbers = life_cycle_numbers(present(crosscoder.decoder_norms().T, fraction))
     return [LIFE_CYCLES[number] for number in numbers]
