@@ -155,7 +155,7 @@ def _run_stages(
         with explain_resource_errors(f"stage {stage.name!r}"):
             done_now = run_stage(stage, inputs, folder, ledger)
             if first:
-                announce(f"{'made' if done_now else 'kept'} {stage.title}")
+                announce(f"{'made' if done_now else 'kept'} {stage.title_of(recipe)}")
                 if (remote := inputs.compute.remote) is not None:
                     ledger.note(remote={"traffic": str(remote.traffic), "facts": remote.facts})
 

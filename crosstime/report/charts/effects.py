@@ -18,7 +18,11 @@ HEIGHT = 320
 
 
 def effects_chart(
-    effects: pd.DataFrame, compared: Sequence[str] | None = None, *, labelled: int = LABELLED
+    effects: pd.DataFrame,
+    compared: Sequence[str] | None = None,
+    *,
+    labelled: int = LABELLED,
+    ordered: bool = True,
 ) -> alt.FacetChart:
     """Indirect effect of each feature across the compared checkpoints, one panel per task.
 
@@ -31,6 +35,8 @@ def effects_chart(
         effects: task, feature (-1 is the error term), revision, ie, low, high.
         compared: revisions in order; by default in order of first appearance.
         labelled: number of features per task to label.
+        ordered: whether the checkpoints are points of one training; models side by side have no order, and their
+            effects are points that no lines join, with the intervals as rules.
 
     Raises:
         ReportError: when the table is empty or lacks a column.
@@ -66,22 +72,28 @@ def effects_chart(
     labelled_ends = base.transform_filter("datum.label != ''")
 
     # Draw the grey features below the coloured ones
+    encoding = {"x": x, "y": y, "color": colour, "detail": "name:N"}
     layers = [
         alt.Chart(one_row()).mark_rule(color=theme.FAINT).encode(y=alt.datum(0)),
-        main.mark_area(opacity=0.1).encode(
+        (main.mark_area(opacity=0.1) if ordered else main.mark_rule(opacity=0.35)).encode(
             x=x, y=alt.Y("low:Q", scale=y_scale), y2="high:Q", color=colour, detail="name:N"
         ),
-        context.mark_line(strokeWidth=1, cursor="pointer").encode(x=x, y=y, color=colour, detail="name:N"),
         context.mark_point(filled=True, opacity=1, size=12, cursor="pointer").encode(
             x=x, y=y, color=colour, tooltip=tooltip
         ),
-        error.mark_line(strokeDash=[5, 3]).encode(x=x, y=y, color=colour, detail="name:N"),
-        main.mark_line(cursor="pointer").encode(x=x, y=y, color=colour, detail="name:N"),
         emphasised.mark_point(filled=True, opacity=1, size=34, cursor="pointer").encode(
             x=x, y=y, color=colour, tooltip=tooltip
         ),
         ring_picked(base).encode(x=x, y=y),
     ]
+
+    # Join the points of each feature below the points, where the checkpoints have an order
+    if ordered:
+        layers[2:2] = [context.mark_line(strokeWidth=1, cursor="pointer").encode(**encoding)]
+        layers[4:4] = [
+            error.mark_line(strokeDash=[5, 3]).encode(**encoding),
+            main.mark_line(cursor="pointer").encode(**encoding),
+        ]
 
     # Label the ends of the lines
     layers += [

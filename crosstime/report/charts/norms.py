@@ -27,7 +27,11 @@ HEIGHT = 300
 
 
 def norms_chart(
-    temporal: pd.DataFrame, compared: Sequence[str] | None = None, *, coloured: Sequence[int] = ()
+    temporal: pd.DataFrame,
+    compared: Sequence[str] | None = None,
+    *,
+    coloured: Sequence[int] = (),
+    ordered: bool = True,
 ) -> alt.LayerChart:
     """Decoder norm of every feature at each checkpoint, a few of them coloured and labelled.
 
@@ -37,6 +41,8 @@ def norms_chart(
         compared: revisions in order; by default in order of first appearance.
         coloured: features to colour, at most as many as the palette has colours; by default those with the largest
             norm.
+        ordered: whether the checkpoints are points of one training; models side by side have no order, and their
+            norms are points that no lines join.
 
     Raises:
         ReportError: when the table lacks a column or holds no norm.
@@ -78,13 +84,16 @@ def norms_chart(
 
     # Draw the grey lines below the coloured ones, and the labels on top
     base, end = alt.Chart(table), alt.Chart(ends)
-    layers = [
+    lines = [
         base.transform_filter("datum.main == false")
         .mark_line(strokeWidth=1, cursor="pointer")
         .encode(x=x, y=y, color=colour, detail="name:N"),
         base.transform_filter("datum.main == true")
         .mark_line(strokeWidth=2, cursor="pointer")
         .encode(x=x, y=y, color=colour, detail="name:N"),
+    ]
+    layers = [
+        *(lines if ordered else ()),
         base.mark_point(filled=True, opacity=1, cursor="pointer").encode(
             x=x, y=y, color=colour, tooltip=tooltip, size=size
         ),

@@ -19,11 +19,12 @@ CAPTION = (
 """Caption of the chart."""
 
 
-def baselines_section(baselines: pd.DataFrame) -> list[Child]:
+def baselines_section(baselines: pd.DataFrame, *, ordered: bool = True) -> list[Child]:
     """Return an introduction, and a table of the areas under the curves of each dictionary.
 
     Args:
         baselines: the table of baselines, see `crosstime.report.columns`.
+        ordered: whether the checkpoints are points of one training, rather than models side by side.
     """
     introduction = (
         "The crosscoder beside simpler dictionaries of the same activations. Features are ranked by their effects on "
@@ -52,7 +53,17 @@ def baselines_section(baselines: pd.DataFrame) -> list[Child]:
                 *areas,
             ]
         )
-    columns = ["task", "checkpoint", "dictionary", "features", "per token", "CPR", "CMD", "Δ CPR", "Δ CMD"]
+    columns = [
+        "task",
+        "checkpoint" if ordered else "model",
+        "dictionary",
+        "features",
+        "per token",
+        "CPR",
+        "CMD",
+        "Δ CPR",
+        "Δ CMD",
+    ]
     caption = "Areas of the curves of faithfulness"
     return [
         element("p", introduction),

@@ -431,8 +431,8 @@ def _dips(report: ReportInput) -> list[Child]:
 
 
 def _baselines(report: ReportInput, pictures: Pictures) -> list[Child]:
-    introduction, *tables = baselines_section(report.baselines)
-    return [introduction, _optional_figure("baselines", pictures, BASELINES_CAPTION), *tables]
+    introduction, *tables = baselines_section(report.baselines, ordered=report.ordered)
+    return [introduction, _optional_figure("baselines", pictures, report.words(BASELINES_CAPTION)), *tables]
 
 
 def _interval_cell(value: float, low: float, high: float, decimals: int = 3) -> Cell:

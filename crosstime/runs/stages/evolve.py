@@ -41,6 +41,10 @@ class Evolve(Stage):
     name: ClassVar[str] = "evolve"
     title: ClassVar[str] = "features over time"
 
+    def title_of(self, recipe: Recipe) -> str:
+        """Models side by side are not points in time."""
+        return "features across models" if recipe.suite.models else self.title
+
     def dependencies(self, inputs: Inputs, ledger: Ledger) -> object:
         """The effects, and how features are followed."""
         table = inputs.recipe.evolve

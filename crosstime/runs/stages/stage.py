@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+from crosstime.report.about_models import about_models
 from crosstime.runs.folder import RunFolder
 from crosstime.runs.inputs import Inputs
 from crosstime.runs.ledger import Ledger
@@ -22,13 +23,17 @@ class Stage(ABC):
 
     Attributes:
         name: name in the manifest and for ``--force``.
-        title: what it makes, in words.
+        title: what it makes, in words about checkpoints.
         collective: whether all processes of ``torchrun`` work on it; otherwise the first does, and the others wait.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     collective: ClassVar[bool] = False
+
+    def title_of(self, recipe: Recipe) -> str:
+        """What it makes, in the words of a recipe, whose models may stand side by side."""
+        return about_models(self.title) if recipe.suite.models else self.title
 
     def is_part_of(self, recipe: Recipe) -> bool:
         """Whether a recipe has this stage."""

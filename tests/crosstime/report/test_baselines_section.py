@@ -39,6 +39,15 @@ def test_the_section_has_a_row_for_each_checkpoint_and_dictionary(baselines):
     assert page.count("–") >= 4
 
 
+def test_the_section_speaks_of_models_side_by_side(baselines):
+    checkpoints, models = (
+        "".join(str(part) for part in baselines_section(baselines, ordered=ordered)) for ordered in (True, False)
+    )
+    assert "checkpoint" in checkpoints
+    assert "checkpoint" not in models
+    assert models == checkpoints.replace("checkpoint", "model")
+
+
 def test_the_chart_draws_nothing_where_nothing_is_known(baselines):
     specification = baselines_chart(baselines).to_dict()
     rows = [row for values in specification["datasets"].values() for row in values if "panel" in row]

@@ -250,6 +250,20 @@ def test_an_error_term_that_would_flatten_the_features_is_left_out_and_said_to_b
     assert -1 in set(rows(CHARTS["effects"](), "ie")["feature"])
 
 
+@pytest.mark.parametrize(
+    ("chart", "table", "value"), [(effects_chart, sample.effects, "ie"), (norms_chart, sample.temporal, "decoder_norm")]
+)
+def test_no_line_joins_models_side_by_side(chart: Any, table: Any, value: str) -> None:
+    joined, apart = (chart(table(), sample.COMPARED, ordered=ordered) for ordered in (True, False))
+    written = [script_json(specification(drawn)) for drawn in (joined, apart)]
+    for kind in ("line", "area"):
+        assert f'"type":"{kind}"' not in written[1].replace(" ", "")
+    assert '"type":"line"' in written[0].replace(" ", "")
+    columns = ["feature", "revision", value]
+    assert rows(apart, value)[columns].equals(rows(joined, value)[columns])
+    assert to_svg(specification(apart)).count("mark-symbol") == to_svg(specification(joined)).count("mark-symbol")
+
+
 def test_two_checkpoints_show_the_later_one_only_and_three_show_all() -> None:
     two = relie_chart(sample.temporal(("step64", "main")), ("step64", "main"))
     assert set(rows(two, "relie")["revision"]) == {"main"}

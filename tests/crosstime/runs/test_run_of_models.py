@@ -56,7 +56,19 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def result(folder: Path) -> RunResult:
     models = {name: str(folder / name) for name in ("base", "chat", "other")}
-    return ct.run(Recipe.of(tables(models, folder / "text.txt")), folder / "runs")
+    lines: list[str] = []
+    result = ct.run(Recipe.of(tables(models, folder / "text.txt")), folder / "runs", announce=lines.append)
+    (folder / "progress.txt").write_text("\n".join(lines))
+    return result
+
+
+@pytest.mark.slow
+def test_lines_of_progress_speak_of_models(result: RunResult, folder: Path):
+    said = (folder / "progress.txt").read_text()
+    assert "made accuracy of every model" in said
+    assert "made features across models" in said
+    assert "checkpoint" not in said
+    assert "over time" not in said
 
 
 @pytest.mark.slow
