@@ -6,12 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from dictionary_learning.dictionary import AutoEncoder, AutoEncoderNew, GatedAutoEncoder, JumpReluAutoEncoder
-from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
-from dictionary_learning.trainers.top_k import AutoEncoderTopK
 
 from interventions import Decomposition, decomposition
 from interventions.errors import InterventionError, ShapeError
+
+pytest.importorskip("dictionary_learning", reason="dictionary-learning is not installed")
+from dictionary_learning.dictionary import AutoEncoder, AutoEncoderNew, GatedAutoEncoder, JumpReluAutoEncoder
+from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
+from dictionary_learning.trainers.top_k import AutoEncoderTopK
 
 T, D, F = 50, 6, 11
 

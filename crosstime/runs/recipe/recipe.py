@@ -49,8 +49,8 @@ class Recipe:
         title: title of the report; default: the name.
         description: a sentence about the run.
         seed: seed of every random draw that has no seed of its own.
-        suite, compare, select, ngrams, corpus, crosscoder, tasks, effects, evolve, dip, baselines, null, compute,
-            remote: the tables of the file.
+        suite, compare, select, ngrams, corpus, crosscoder, tasks: the tables of the file.
+        effects, evolve, dip, baselines, null, compute, remote: the tables of the file.
 
     Examples:
         >>> Recipe.named("demo").compare.site

@@ -8,10 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from dictionary_learning.dictionary import AutoEncoder, AutoEncoderNew, JumpReluAutoEncoder
-from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
-from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
-from dictionary_learning.trainers.top_k import AutoEncoderTopK
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -21,6 +17,12 @@ from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
 from interventions import Site
+
+pytest.importorskip("dictionary_learning", reason="dictionary-learning is not installed")
+from dictionary_learning.dictionary import AutoEncoder, AutoEncoderNew, JumpReluAutoEncoder
+from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
+from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
+from dictionary_learning.trainers.top_k import AutoEncoderTopK
 
 C, D, F, T = 3, 6, 10, 40
 
