@@ -137,7 +137,8 @@ def add_adapter(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
             warnings.simplefilter("ignore")
             wrapped = peft.PeftModel(model, config, low_cpu_mem_usage=meta)
             names = set(peft.get_peft_model_state_dict(wrapped, save_embedding_layers=False))
-            loaded = peft.set_peft_model_state_dict(wrapped, weights, low_cpu_mem_usage=meta)
+            # What it returns is typed by a named tuple that type checkers do not understand
+            loaded: Any = peft.set_peft_model_state_dict(wrapped, weights, low_cpu_mem_usage=meta)
         merged = model if meta else wrapped.merge_and_unload()
     except Exception as error:  # peft raises many kinds of errors for an adapter of another model
         message = f"Cannot open adapter {adapter.name} on its base model {adapter.base}: {reason(error)}"
