@@ -42,14 +42,14 @@ lint: $(VENV)/.dev  ## ruff (lint and format), mypy
 # The tensors of the tests are tiny: one single-threaded process per core is faster than threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
 
-test: lint  ## lint, then all tests but those that take minutes
+test: lint  ## lint, then all tests but the long ones
 	$(PYTEST) -m 'not long'
 
 quick: lint  ## lint, then the tests that take seconds
-	$(PYTEST) -m 'not slow'
+	$(PYTEST) -m 'not slow and not long'
 
-long: $(VENV)/.dev  ## the tests that take minutes: the recipes of the papers in their small form
-	$(PYTEST) --dist load -m long
+long: $(VENV)/.dev  ## the long tests: whole runs, killed and sharded training, servers, a browser, the papers' recipes in their small form
+	$(PYTEST) -m long
 
 # The wheel is installed, not the working tree, so that a file that is missing from the package is missed here. torch
 # stays that of constraints.txt: its newest release on PyPI brings gigabytes of CUDA libraries.
@@ -68,7 +68,7 @@ newest: $(NEWEST)/.installed  ## the demo and the quick tests from a wheel, with
 		"$$(ls $(NEWEST)/wheel/*.whl)[dev]"
 	$(NEWEST)/bin/python -m pip install --quiet --no-deps --force-reinstall $(NEWEST)/wheel/*.whl
 	cd $(NEWEST)/demo && ../bin/crosstime demo
-	OMP_NUM_THREADS=1 $(NEWEST)/bin/pytest -q -o pythonpath= -n auto --maxprocesses 8 --dist loadfile -m 'not slow' \
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/pytest -q -o pythonpath= -n auto --maxprocesses 8 --dist loadfile -m 'not slow and not long' \
 		tests/user_input tests/tasks tests/interventions tests/crosstime
 
 fuzz: $(VENV)/.dev  ## feed thousands of broken inputs to every reader

@@ -55,7 +55,11 @@ FAMILIES = [
 ]
 
 
-@pytest.fixture(scope="module", params=KNOWN)
+# One family is in every run of the tests; the others are in that of the long ones.
+SUITES_OF_TEST = [pytest.param(name, marks=[] if name == "tiny-pythia" else [pytest.mark.long]) for name in KNOWN]
+
+
+@pytest.fixture(scope="module", params=SUITES_OF_TEST)
 def suite(request: pytest.FixtureRequest) -> ct.Suite:
     if not (SUITES / request.param).is_dir():
         pytest.skip(f"the shared suite {request.param} is not beside the checkout")

@@ -70,7 +70,7 @@ def test_where_the_tools_are_not_installed_the_result_says_so(monkeypatch):
     assert not {"SAELens", "llamascopium"} & {str(row.other_name).partition(" ")[0] for row in result.rows}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(environment() is None, reason=MISSING)
 def test_the_tools_take_steps_of_their_own():
     rows = training.compare_with_tools(SMALL, environment())

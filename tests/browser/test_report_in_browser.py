@@ -16,7 +16,7 @@ from crosstime.report.page.context import Context
 from crosstime.report.page.features import selected_features
 from crosstime.report.page.write_report import write_report
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 ROWS = "#feature-list [role=option]"
 CARD = "#browser article.card"

@@ -58,6 +58,7 @@ def test_a_site_may_be_a_text(learning_suite: ct.Suite, tmp_path: Path):
         ct.train(learning_suite, "block 1", text, config)
 
 
+@pytest.mark.long
 def test_a_crosscoder_may_be_a_path_and_a_task_a_name(learning_suite, learning_crosscoder, saved: Path):
     few = ct.tasks.load(TASK, limit=10)
     by_object = ct.attribute(learning_suite, learning_crosscoder, few)

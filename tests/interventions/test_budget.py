@@ -99,6 +99,7 @@ RUNS: dict[str, Callable] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("run", RUNS)
 def test_running_out_of_memory_inside_a_pass_does_not_change_results(cramped, tiny, prompts: Prompts, decompose, run):
     model, refused = cramped

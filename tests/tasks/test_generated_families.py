@@ -174,7 +174,7 @@ PAPER = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", PAPER)
 def test_a_selection_holds_of_each_part_what_the_paper_took_or_all_that_can_be_kept(name: str, data, pythia):
     task = load(name, data)
@@ -190,7 +190,7 @@ def test_a_selection_holds_of_each_part_what_the_paper_took_or_all_that_can_be_k
         assert counts[part] == can_be_kept <= most, part
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_tokenizer_that_knows_both_languages_keeps_pairs_of_both(data, bloom):
     counts = Counter(pair.labels["part"].split("/")[1] for pair in load("ctt/clams-en-fr", data).tokenize(bloom).pairs)
     assert set(counts) == {"en", "fr"}

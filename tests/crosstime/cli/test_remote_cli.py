@@ -22,7 +22,7 @@ from crosstime.suites.train_tiny_suite import train_tiny_suite
 from interventions import Site
 from tasks.agreement import sentences
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).resolve().parents[3]
 NAME, REVISIONS = "somebody/tiny", ("step0", "step6")

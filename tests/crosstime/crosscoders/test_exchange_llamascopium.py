@@ -275,7 +275,7 @@ def test_llamascopium_computes_the_same_from_what_is_written(tmp_path: Path, n: 
 
 
 @needs_tools
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("function", "norm"), [("jumprelu", "dataset-wise"), ("jumprelu", "inference"), ("relu", "dataset-wise")]
 )

@@ -85,7 +85,7 @@ RECIPE = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_explains_the_dip_that_its_recipe_names_once(tmp_path):
     result = ct.run(Recipe.of(RECIPE), tmp_path)
     (finding,) = read_json(result.folder / "dips.json")

@@ -10,7 +10,7 @@ from crosstime.suites.text_sample import TextSample
 from interventions import Remote
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_effects_and_ablations_through_the_simulation_equal_local_ones(learning_suite, learning_crosscoder):
     task = ct.tasks.load("agreement/simple", limit=6)
     local = ct.attribute(learning_suite, learning_crosscoder, task)

@@ -35,6 +35,7 @@ def sliced(learning_crosscoder: CrossCoder, tmp_path_factory: pytest.TempPathFac
     return opened
 
 
+@pytest.mark.long
 def test_every_stage_gives_the_tables_of_the_loaded_crosscoder(
     learning_suite: Suite, learning_crosscoder: CrossCoder, sliced: CrossCoder
 ):

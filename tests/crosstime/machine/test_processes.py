@@ -84,7 +84,7 @@ def test_a_process_that_has_lost_another_says_so_in_one_sentence(wait, monkeypat
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_give_the_losses_and_weights_of_one(suite: Suite, tmp_path):
     root = Path(__file__).parents[3]
     command = [

@@ -107,6 +107,7 @@ def test_annotations_are_kept_under_a_name_that_only_a_report_of_other_features_
     assert browser_data(sample.sample(effects=fewer, contexts={}, **others))["id"] != data["id"]
 
 
+@pytest.mark.long
 def test_a_thousand_features_are_small_and_charts_draw_the_strongest_only() -> None:
     report = sample.large(1000)
     assert len(selected_features(report.effects, report.temporal, contexts={})) == 1000

@@ -140,6 +140,7 @@ def test_right_to_left_text_and_emoji_are_kept_whole_and_what_reorders_text_is_n
     assert "\u202e" not in "".join(tokens)
 
 
+@pytest.mark.long
 def test_the_features_of_a_large_report_are_packed_and_are_the_same(tmp_path: Path) -> None:
     report = sample.large(400)
     page = Page(write_report(report, tmp_path).read_text(encoding="utf-8"))

@@ -69,6 +69,7 @@ def whole(home: Path, forks) -> tuple[Path, float]:
     return home / "whole" / "small", time.perf_counter() - started
 
 
+@pytest.mark.long
 def test_a_run_that_is_killed_again_and_again_gives_what_a_whole_run_gives(home: Path, whole, forks):
     """SIGKILL at random moments; whenever a run comes through, another begins from nothing."""
     folder, seconds = whole

@@ -62,7 +62,7 @@ def result(folder: Path) -> RunResult:
     return result
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_lines_of_progress_speak_of_models(result: RunResult, folder: Path):
     said = (folder / "progress.txt").read_text()
     assert "made accuracy of every model" in said

@@ -111,6 +111,7 @@ def test_the_free_memory_of_this_machine_is_some_of_it():
     assert 0 < free <= memory.main_memory()
 
 
+@pytest.mark.long
 def test_a_training_opens_its_checkpoints_once_and_gives_the_same_bits(learning_suite: ct.Suite, opened: list[str]):
     data = ct.DataConfig(batch_size=32, sequence_length=12, buffer_tokens=100, validation=0.1)
     config = ct.L1Config(n_features=16, steps=12, lr=1e-2)

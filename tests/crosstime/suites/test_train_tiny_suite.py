@@ -191,7 +191,7 @@ def accuracy(suite: Suite, revision: str, variant: str) -> float:
     return right / len(task)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_demo_first_agrees_with_the_nearest_noun_and_then_with_the_subject(tmp_path: Path):
     text = sentences(DEMO_SENTENCES, seed=0, attractor_share=DEMO_ATTRACTOR_SHARE)
     suite = train_tiny_suite(tmp_path / "demo", text, DEMO)

@@ -27,7 +27,7 @@ from interventions import Site
 FEATURE_AXIS = {"W_dec": 0, "W_enc": 2, "b_enc": 0, "activation.log_threshold": 0, "tokens_since_fired": 0, "codes": -1}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("n_processes", "feature_shards"), [(2, 2), (4, 4), (4, 2)])
 def test_losses_weights_and_codes_are_those_of_one_process(n_processes: int, feature_shards: int, tmp_path: Path):
     program = [str(Path(__file__).with_name("sharded_steps.py")), str(tmp_path), str(feature_shards)]
@@ -87,7 +87,7 @@ def torchrun(program: Path, *arguments: object, n_processes: int) -> None:
     assert finished.returncode == 0, finished.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_training_run_is_saved_in_parts_and_resumed_by_another_number_of_shards(brief_suite: Suite, tmp_path: Path):
     program, suite = Path(trained_kinds.__file__), Path(brief_suite[brief_suite.revisions[0]].source).parent
     alone = trained_kinds.all_kinds(brief_suite, tmp_path / "alone")
@@ -116,7 +116,7 @@ def check_crosscoder(actual: CrossCoder, expected: CrossCoder) -> None:
         torch.testing.assert_close(actual.state_dict()[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["L1", "BatchTopK 32"])
 def test_memory_of_a_shard_is_that_of_one_process_divided_by_their_number(kind: str):
     rows = sharding.measure(kind, sharding.Dictionary(24_576, 2, 128, 64), (1, 2))

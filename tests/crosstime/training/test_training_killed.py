@@ -35,7 +35,7 @@ def trained(suite: Suite, checkpointing: Checkpointing = Checkpointing()) -> Cro
         torch.set_num_threads(threads)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_kill_9_and_resume_gives_bit_identical_weights(brief_suite: Suite, tmp_path: Path):
     tests = Path(__file__).parents[1]
     environment = os.environ | {"PYTHONPATH": f"{tests}:{tests.parents[1]}", "OMP_NUM_THREADS": "1"}

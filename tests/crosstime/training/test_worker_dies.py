@@ -75,6 +75,7 @@ def test_the_other_process_says_that_one_is_gone_and_a_new_start_resumes(
     assert half_written(runs) == []
 
 
+@pytest.mark.long
 def test_torchrun_ends_with_an_error_and_resumes_when_it_is_started_again(home: Path, uninterrupted: dict[str, object]):
     runs, pause = home / "torchrun", home / "pause-torchrun"
     pause.mkdir()
