@@ -42,7 +42,7 @@ class Ablation:
 def ablate(
     model: Model,
     prompts: Prompts,
-    site: Site,
+    site: Site | str,
     clean: Decomposition,
     groups: Sequence[int | Sequence[int]],
     *,

@@ -56,7 +56,7 @@ class Circuit:
 def circuit(
     model: Model,
     prompts: Prompts,
-    site: Site,
+    site: Site | str,
     clean: Decomposition,
     ranked: Sequence[int],
     *,

@@ -19,7 +19,7 @@ from interventions.upward import Upward
 def clamp(
     model: Model,
     prompts: Prompts,
-    site: Site,
+    site: Site | str,
     clean: Decomposition,
     values: Mapping[int, float],
     *,

@@ -20,16 +20,17 @@ from interventions.site import Site
 def cross_entropy(
     model: Model,
     sequences: Sequences,
-    edits: Mapping[Site, Edit] | None = None,
+    edits: Mapping[Site, Edit] | Mapping[str, Edit] | None = None,
     *,
-    replacement: tuple[Site, Float[Tensor, "T D"]] | None = None,
+    replacement: tuple[Site | str, Float[Tensor, "T D"]] | None = None,
 ) -> float:
     """Compute the mean next-token cross-entropy over all tokens but each sequence's first, in nats.
 
     Args:
         model: the model to run.
         sequences: the text, in sequences of which at least one has two tokens.
-        edits: for each site to edit, a function that takes its activation ``B S D`` and returns the replacement.
+        edits: for each site to edit, or its text, a function that takes its activation ``B S D`` and returns the
+            replacement.
         replacement: a site, and the activations of every token to put there, such as a reconstruction; only the
             model above the site runs.
 
@@ -54,7 +55,7 @@ def cross_entropy(
         else:
             site, x = replacement
             padded = batch.pad(x).to(model.device, model.dtype)
-            end = resume(model, on_device, site, padded, all_positions=True, reduce=reduce)
+            end = resume(model, on_device, Site.of(site), padded, all_positions=True, reduce=reduce)
 
         # Sum the losses of the tokens that have a next token
         predicts = on_device.mask[:, :-1]

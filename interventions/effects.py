@@ -165,7 +165,7 @@ class Effects:
 def indirect_effects(
     model: Model,
     prompts: Prompts,
-    site: Site,
+    site: Site | str,
     clean: Decomposition,
     estimator: Estimator = Estimator(),
     *,
@@ -185,7 +185,7 @@ def indirect_effects(
     Args:
         model: the checkpoint.
         prompts: P prompts with right and wrong answers.
-        site: the site whose activations the dictionary decomposes.
+        site: the site whose activations the dictionary decomposes, or its text, such as ``"resid.1"``.
         clean: decomposition of the prompts' activations at `site`.
         estimator: method, baseline, metric and quadrature, see `Estimator`. `exact` costs one forward pass for each
             feature and each prompt in which it fires. The method None is `ig`; on a server without gradients it is

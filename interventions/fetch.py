@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -15,15 +16,18 @@ from interventions.model import Model
 from interventions.prompts import Batch, Sequences
 from interventions.site import Site
 
+Place = TypeVar("Place", Site, str)
+"""A site, or the text that names it."""
+
 
 def fetch(
     model: Model,
     sequences: Sequences,
-    sites: Iterable[Site],
+    sites: Iterable[Place],
     *,
     positions: str | Iterable[tuple[int, int]] = "all",
     device: torch.device | str = "cpu",
-) -> dict[Site, Float[Tensor, "T D"]]:
+) -> dict[Place, Float[Tensor, "T D"]]:
     """Read the activations at each site, flat and without padding, from one forward pass for each batch.
 
     The model stops at the last of the sites.
@@ -31,12 +35,12 @@ def fetch(
     Args:
         model: the model to run.
         sequences: the token sequences.
-        sites: where to read.
+        sites: where to read; sites, or texts such as ``"resid.1"``.
         positions: ``all`` tokens, the ``last`` of each sequence, or a span (first, end) for each sequence.
         device: device of the result.
 
     Returns:
-        For each site, one row for each token at `positions`, in the model's dtype.
+        For each of `sites`, one row for each token at `positions`, in the model's dtype.
 
     Raises:
         SiteError: the model has no such site.
@@ -47,23 +51,23 @@ def fetch(
         >>> x.shape  # doctest: +SKIP
         torch.Size([4, 64])
     """
-    sites = list(sites)
+    places = {place: Site.of(place).resolve(model.n_layers) for place in sites}
     model.check_tokens(sequences)
-    flat = {site: torch.zeros(sequences.n_tokens, model.d_model, dtype=model.dtype, device=device) for site in sites}
+    flat = {place: torch.zeros(sequences.n_tokens, model.d_model, dtype=model.dtype, device=device) for place in places}
     selected = sequences.at(positions if isinstance(positions, str) else list(positions))
 
     def work(batch: Batch, budget: int) -> None:
         slots = batch.pad(selected.float().unsqueeze(1)).squeeze(-1).bool().to(model.device)
-        activations = read(model, batch.to(model.device), sites, slots=slots)
-        for site, x in flat.items():
-            batch.unpad(activations[site.resolve(model.n_layers)], x)
+        activations = read(model, batch.to(model.device), places.values(), slots=slots)
+        for place, x in flat.items():
+            batch.unpad(activations[places[place]], x)
 
     for_each_batch(sequences, model.max_tokens, work, equal_lengths=model.equal_lengths)
-    for site, x in flat.items():
-        _reject_nan(x, sequences, model, site)
+    for place, x in flat.items():
+        _reject_nan(x, sequences, model, Site.of(place))
     if selected.all():
         return flat
-    return {site: x[selected.to(x.device)] for site, x in flat.items()}
+    return {place: x[selected.to(x.device)] for place, x in flat.items()}
 
 
 def _reject_nan(x: Tensor, sequences: Sequences, model: Model, site: Site) -> None:

@@ -234,7 +234,7 @@ def gradient(
 def run(
     model: BareModel,
     batch: Batch,
-    edits: Mapping[Site, Edit] | None = None,
+    edits: Mapping[Site, Edit] | Mapping[str, Edit] | None = None,
     *,
     all_positions: bool = False,
     reduce: Reduction | None = None,
@@ -246,7 +246,7 @@ def run(
     Args:
         model: the model to run.
         batch: the sequences.
-        edits: a function for each site to edit.
+        edits: a function for each site to edit, or for its text.
         all_positions: return all positions instead of the last.
         reduce: applied to the logits where the model runs.
         cache: keys and values of the batch's first slots, which then do not run. An empty cache is filled with those of
@@ -260,8 +260,8 @@ def run(
     Examples:
         >>> logits(model, run(model, batch, {Site(1): lambda x: x * 0}))  # doctest: +SKIP
     """
-    edits = {site.resolve(model.n_layers): edit for site, edit in (edits or {}).items()}
-    steps = [(model.envoy(site), edits[site]) for site in sorted(edits, key=lambda site: site.order)]
+    edited = {Site.of(site).resolve(model.n_layers): edit for site, edit in (edits or {}).items()}
+    steps = [(model.envoy(site), edited[site]) for site in sorted(edited, key=lambda site: site.order)]
     linear, last_module, remote = model.head_is_linear, _last_module(model), model.remote is not None
     options: dict[str, object] = {"use_cache": cache is not None, **model.trace_options}
     if cache is not None:

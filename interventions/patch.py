@@ -23,7 +23,7 @@ from interventions.upward import Upward
 def patch(
     model: Model,
     prompts: Prompts,
-    activations: Mapping[Site, Float[Tensor, "T D"]],
+    activations: Mapping[Site, Float[Tensor, "T D"]] | Mapping[str, Float[Tensor, "T D"]],
     metric: AnyMetric = LOGIT_DIFFERENCE,
     *,
     positions: str | Sequence[tuple[int, int]] = "all",
@@ -33,8 +33,8 @@ def patch(
     Args:
         model: the checkpoint.
         prompts: P prompts with right and wrong answers.
-        activations: site -> flat activations, one row for every token of the prompts. Rows of tokens that `positions`
-            leaves out are not used.
+        activations: site, or its text, -> flat activations, one row for every token of the prompts. Rows of tokens
+            that `positions` leaves out are not used.
         metric: what is read at the last token.
         positions: ``all``, ``last``, or a token span (first, end) for each prompt.
 
@@ -68,7 +68,8 @@ def patch(
     def work(batch: Batch, budget: int) -> None:
         mask = batch.pad(position_mask.float()).bool().to(model.device)
         edits = {
-            site: _replacement(batch.pad(x).to(model.device, model.dtype), mask) for site, x in activations.items()
+            Site.of(site): _replacement(batch.pad(x).to(model.device, model.dtype), mask)
+            for site, x in activations.items()
         }
         forward = partial(run, model, batch.to(model.device), edits)
         scores[batch.rows] = score_batch(model, prompts, batch.rows, metric, forward).float().cpu()

@@ -31,7 +31,7 @@ def score(
     prompts: Prompts,
     metric: AnyMetric = LOGIT_DIFFERENCE,
     *,
-    edits: Mapping[Site, Edit] | None = None,
+    edits: Mapping[Site, Edit] | Mapping[str, Edit] | None = None,
 ) -> Float[Tensor, " P"]:
     """Compute the metric of every prompt, optionally with sites edited on the way.
 
@@ -41,7 +41,8 @@ def score(
         model: the model to run.
         prompts: P prompts with right and wrong answers.
         metric: what is computed from the logits of the last token.
-        edits: for each site to edit, a function that takes its activation ``B S D`` and returns the replacement.
+        edits: for each site to edit, or its text, a function that takes its activation ``B S D`` and returns the
+            replacement.
 
     Examples:
         >>> accuracy = (score(model, prompts) < 0).float().mean()  # doctest: +SKIP

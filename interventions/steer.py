@@ -44,7 +44,7 @@ class Steered:
 def steer(
     model: Model,
     prompts: Prompts,
-    site: Site,
+    site: Site | str,
     clean: Decomposition,
     amounts: Mapping[int, float],
     *,

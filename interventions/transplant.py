@@ -17,7 +17,7 @@ from interventions.upward import Upward
 def transplant(
     model: Model,
     prompts: Prompts,
-    site: Site,
+    site: Site | str,
     target: Decomposition,
     source: Decomposition,
     features: Sequence[int],

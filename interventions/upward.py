@@ -39,8 +39,8 @@ class Upward:
         >>> upward.score(decomposition.reconstruction)  # doctest: +SKIP
     """
 
-    def __init__(self, model: Model, prompts: Prompts, site: Site, metric: AnyMetric) -> None:
-        self.model, self.prompts, self.site = model, prompts, site.resolve(model.n_layers)
+    def __init__(self, model: Model, prompts: Prompts, site: Site | str, metric: AnyMetric) -> None:
+        self.model, self.prompts, self.site = model, prompts, Site.of(site).resolve(model.n_layers)
         self.metric = metric_named(metric)
         model.envoy(self.site)
         model.check_tokens(prompts)
