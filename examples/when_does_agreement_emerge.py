@@ -41,13 +41,16 @@ def main(folder: Path) -> ct.Attribution:
     print(ct.evaluate(suite, trained.crosscoder, text[:500])[["revision", "fve", "l0"]].to_string(index=False))
 
     # 4. Indirect effects: how much would the answer change if one feature were set to zero? RelIE is a checkpoint's
-    #    share of the feature's effects, RelDec its share of the feature's decoder norms.
+    #    share of the feature's effects, RelDec its share of the feature's decoder norms. Features are selected on one
+    #    half of the prompts, and everything that is said about them is measured on the other.
     attribution = ct.attribute(suite, trained.crosscoder, task)
-    table = attribution.table(attribution.top(5))
+    selection, held_out = attribution.halves()
+    top = selection.top(5)
+    table = held_out.table(top)
     print(table[["feature", "revision", "ie", "low", "high", "relie", "reldec", "class_ie"]].to_string(index=False))
 
     # 5. A test of the claim: without these features, is the model worse at the task?
-    print(ct.ablate(suite, trained.crosscoder, task, {"top": attribution.top(5)}).to_string(index=False))
+    print(ct.ablate(suite, trained.crosscoder, held_out.decomposed, {"top": top}).to_string(index=False))
 
     # 6. Charts for a paper or a slide. In a notebook, an attribution or a chart displays itself.
     save_chart(accuracy_chart(accuracy, suite.revisions), folder / "accuracy")

@@ -31,6 +31,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from dataclasses import replace as replace_fields
 
 import torch
 from jaxtyping import Float, Int
@@ -131,6 +132,37 @@ class Effects:
         sums = torch.zeros(len(self.clean), len(unique_features), dtype=torch.float64)
         sums.index_put_((prompt[mask], column[mask]), value[mask], accumulate=True)
         return sums[:, columns]
+
+    def select(self, rows: Sequence[int]) -> Effects:
+        """The effects on some prompts, numbered from 0 in the given order, as if these were all prompts.
+
+        Args:
+            rows: indices of prompts, each once.
+
+        Raises:
+            InterventionError: no prompt is selected, one that does not exist, or one of them twice.
+
+        Examples:
+            >>> effects.select(range(len(effects.clean) // 2)).per_feature()  # doctest: +SKIP
+        """
+        n_prompts = len(self.clean)
+        if not len(rows) or len(set(rows)) != len(rows) or not all(0 <= row < n_prompts for row in rows):
+            raise InterventionError(f"There are effects on prompts 0 to {n_prompts - 1}; select some, each once.")
+        chosen = torch.tensor(list(rows))
+        number = torch.full((n_prompts,), -1)
+        number[chosen] = torch.arange(len(rows))
+        entries = number[self.prompt] >= 0
+        return replace_fields(
+            self,
+            prompt=number[self.prompt[entries]],
+            position=None if self.position is None else self.position[entries],
+            feature=self.feature[entries],
+            value=self.value[entries],
+            error=self.error[chosen],
+            clean=self.clean[chosen],
+            baseline=self.baseline[chosen],
+            lengths=self.lengths[chosen],
+        )
 
     def completeness_error(self) -> float:
         """How far the effects of all features and the error term are from adding up to the metric's change.

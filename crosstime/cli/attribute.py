@@ -15,6 +15,7 @@ from crosstime.cli.options import (
     MaxTokens,
     PairLimit,
     RemoteHost,
+    SamePrompts,
     Sandboxed,
     Seed,
     SuiteSource,
@@ -24,6 +25,7 @@ from crosstime.cli.options import (
 
 if TYPE_CHECKING:
     from crosstime.crosscoders.crosscoder import CrossCoder
+    from crosstime.effects.attribution import Attribution
     from crosstime.suites.suite import Suite
 
 CrosscoderPath = Annotated[
@@ -47,6 +49,7 @@ def attribute(
     top: Annotated[int, typer.Option("--top", help="Features selected at each checkpoint and task, by |IE|.")] = 10,
     estimator: EstimatorName = "default",
     baseline: BaselineName = None,
+    same_prompts: SamePrompts = False,
     allow_equal_weights: EqualWeights = False,
     trust_remote_code: TrustedCode = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the tables.")] = Path("effects"),
@@ -60,13 +63,15 @@ def attribute(
     """Find which features of a crosscoder cause the answers to tasks, and at which checkpoints.
 
     Writes effects.csv to OUT: indirect effect, RelIE and RelDec with intervals, and classes of the selected features;
-    and completeness.csv, how far the effects add up to the change of the metric.
+    and completeness.csv, how far the effects add up to the change of the metric. Features are selected on one half of
+    the prompts, and effects.csv has their effects on the other.
     """
-    from crosstime.cli.options import load_tasks, open_compute, refuse_missing_source
+    from crosstime.cli.options import load_tasks, open_compute, refuse_few_pairs, refuse_missing_source
 
     # Read the options, without PyTorch
     compute = open_compute(device, dtype, max_tokens, remote, sandboxed=sandboxed, folder=out)
     loaded_tasks = load_tasks(names, path, limit=limit, seed=seed)
+    refuse_few_pairs(loaded_tasks, same_prompts=same_prompts)
     refuse_missing_source(suite)
     refuse_missing_path(crosscoder)
 
@@ -90,8 +95,9 @@ def attribute(
     attributions = [
         attribute_task(checkpoints, loaded, task, method, seed=seed, compute=compute) for task in loaded_tasks
     ]
+    halves = [pair_of_halves(attribution, same_prompts=same_prompts, seed=seed) for attribution in attributions]
     bootstrap = Bootstrap(seed=seed)
-    tables = [attribution.table(attribution.top(top), bootstrap=bootstrap) for attribution in attributions]
+    tables = [held_out.table(selection.top(top), bootstrap=bootstrap) for selection, held_out in halves]
     effects = pd.concat(tables, ignore_index=True)
     completeness = pd.DataFrame(
         [
@@ -129,6 +135,11 @@ def refuse_missing_path(crosscoder: str) -> None:
     repository = crosscoder.partition("@")[0]
     if not ("/" in repository and is_repository_id(repository)):
         refuse_missing_crosscoder(crosscoder)
+
+
+def pair_of_halves(attribution: Attribution, *, same_prompts: bool, seed: int) -> tuple[Attribution, Attribution]:
+    """The effects by which features are selected, and those that are shown; twice the same for ``--same-prompts``."""
+    return (attribution, attribution) if same_prompts else attribution.halves(seed=seed)
 
 
 def open_pair(

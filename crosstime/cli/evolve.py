@@ -16,6 +16,7 @@ from crosstime.cli.options import (
     MaxTokens,
     PairLimit,
     RemoteHost,
+    SamePrompts,
     Sandboxed,
     Seed,
     Sequences,
@@ -43,6 +44,7 @@ def evolve(
         typer.Option("--dip", help="AT,OTHER: do features that matter at AT and not at OTHER explain a dip at AT?"),
     ] = None,
     top: Annotated[int, typer.Option("--top", help="Features selected at each checkpoint and task, by |IE|.")] = 10,
+    same_prompts: SamePrompts = False,
     sequences: Sequences = 128,
     length: Length = 64,
     allow_equal_weights: EqualWeights = False,
@@ -60,11 +62,13 @@ def evolve(
     Computes the indirect effects of all features on each task, and writes one CSV file per table to OUT: onsets and
     life cycles by decoder norm and by effect, rotation, dimensionality, tests of specificity; with --text also latent
     scaling and kinds of features; with --dip what the features that are discontinued, or that emerged, do to a dip.
+    Features are selected on one half of the prompts, and tested on the other.
     """
     from crosstime.cli.options import (
         load_tasks,
         open_compute,
         open_suite,
+        refuse_few_pairs,
         refuse_missing_crosscoder,
         refuse_missing_source,
         refuse_missing_text,
@@ -79,9 +83,11 @@ def evolve(
     refuse_missing_text(*texts.values(), *([] if text is None else [text]))
     refuse_missing_crosscoder(crosscoder)
     loaded_tasks = load_tasks(names, path, limit=limit, seed=seed)
+    refuse_few_pairs(loaded_tasks, same_prompts=same_prompts)
     refuse_missing_source(suite)
 
     # Open the crosscoder, attribute each task, and follow the features
+    from crosstime.cli.attribute import pair_of_halves
     from crosstime.crosscoders.decompose import trained_checkpoints
     from crosstime.crosscoders.open_crosscoder import open_crosscoder
     from crosstime.effects.attribute import attribute
@@ -98,11 +104,12 @@ def evolve(
     )
     checkpoints = trained_checkpoints(opened, loaded)
     attributions = [attribute(checkpoints, loaded, task, seed=seed, compute=compute) for task in loaded_tasks]
+    halves = [pair_of_halves(attribution, same_prompts=same_prompts, seed=seed) for attribution in attributions]
     tables = follow_features(
         checkpoints,
         loaded,
-        attributions,
-        top=top,
+        [held_out for _, held_out in halves],
+        features={selection.task: selection.top(top) for selection, _ in halves},
         text=TextEvidence(text, texts or None, sample),
         bootstrap=Bootstrap(resamples=1_000, seed=seed),
         compute=compute,

@@ -54,6 +54,13 @@ TaskNames = Annotated[
 DataPath = Annotated[Path | None, typer.Option("--path", "-p", help="Where the tasks' data are; default: the Hub.")]
 PairLimit = Annotated[int | None, typer.Option("--limit", "-n", help="Upper bound of the pairs of a task.")]
 
+SamePrompts = Annotated[
+    bool,
+    typer.Option(
+        "--same-prompts", help="Select features on the prompts on which they are shown, instead of two halves."
+    ),
+]
+
 # Where results go
 SurveyFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder of the survey: tables, charts, cache.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of samples and of the bootstrap.")]
@@ -187,6 +194,24 @@ def load_tasks(names: Sequence[str], path: Path | None, *, limit: int | None, se
                 f"such as {name}-2=PATH"
             )
     return loaded
+
+
+def refuse_few_pairs(tasks: Sequence[Task], *, same_prompts: bool) -> None:
+    """Refuse tasks that have too few pairs for two halves, unless features are selected on the same prompts.
+
+    Raises:
+        CrosstimeError: the sentence names the task and ``--same-prompts``.
+    """
+    from crosstime.effects.least_prompts import LEAST_PROMPTS
+    from crosstime.errors import CrosstimeError
+
+    for task in tasks:
+        if len(task.pairs) < LEAST_PROMPTS and not same_prompts:
+            raise CrosstimeError(
+                f"task {task.name} has {len(task.pairs)} pairs, and two halves of its prompts need at least "
+                f"{LEAST_PROMPTS}: give more, or select features on the prompts on which they are shown, with "
+                "--same-prompts"
+            )
 
 
 def refuse_missing_text(*sources: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from crosstime.crosscoders.decompose import DecomposedTask
+from crosstime.crosscoders.select_prompts import select_prompts
+from crosstime.effects.halves import halves
 from crosstime.effects.relie import ABSENT, SPECIFIC, classify, relative
 from crosstime.effects.select_top import select_top
 from crosstime.errors import CrosscoderError
@@ -65,6 +67,39 @@ class Attribution(Shown):
         """RelDec, the same share of decoder norms."""
         return relative(self.decoder_norms.T)
 
+    def select(self, rows: Sequence[int]) -> Attribution:
+        """The effects on some of the prompts, and the decomposition of these, as if they were the whole task.
+
+        Raises:
+            CrosscoderError: no prompt is selected, or one that does not exist.
+        """
+        decomposed = select_prompts(self.decomposed, rows)
+        return replace(self, effects=tuple(effects.select(rows) for effects in self.effects), decomposed=decomposed)
+
+    def halves(self, *, seed: int = 0) -> tuple[Attribution, Attribution]:
+        """Two random halves of the prompts: one to select features on, the other to test and to show them on.
+
+        A feature that is selected because its effect is large has an effect on the same prompts that is too large, its
+        share of noise included. On other prompts of the same task it has not. `explain_dip` and the stages of a run
+        split in the same way, by the same seed.
+
+        Args:
+            seed: of the split.
+
+        Returns:
+            The effects on the prompts of the selection, and those on the prompts of the test, each in the task's order.
+
+        Raises:
+            CrosscoderError: there are fewer than four prompts.
+
+        Examples:
+            >>> selection, held_out = attribution.halves()  # doctest: +SKIP
+            >>> held_out.table(selection.top(10))  # doctest: +SKIP
+            >>> ct.ablate(suite, crosscoder, held_out.decomposed, selection.top(10))  # doctest: +SKIP
+        """
+        selection, held_out = halves(self.decomposed, None, torch.Generator().manual_seed(seed))
+        return self.select(selection.sort().values.tolist()), self.select(held_out.tolist())
+
     def top(self, k: int = 10, *, by: str = "magnitude") -> list[int]:
         """Union over checkpoints of the k features with the largest effects at each; see `select_top`."""
         return select_top(self.ie(), k, by=by)
@@ -81,7 +116,8 @@ class Attribution(Shown):
         """Make a table of effects with bootstrap intervals over prompts.
 
         Args:
-            features: the features to list; by default those of `top`.
+            features: the features to list; by default those of `top`, which are then selected on the prompts on which
+                they are shown; see `halves`.
             bootstrap: of the intervals. Checkpoints share their resamples, since they share their prompts.
             absent, specific: thresholds of the classes, see `crosstime.effects.relie.classify`.
             undefined: RelIE of a feature without any effect, 0/0; CTT's code writes .5.

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from crosstime.crosscoders.decompose import DecomposedTask
+from crosstime.effects.least_prompts import LEAST_PROMPTS
 from crosstime.errors import CrosscoderError
 from interventions import Effects
 
@@ -20,8 +21,10 @@ def halves(
         CrosscoderError: there are fewer than four prompts.
     """
     n_prompts = len(decomposed.prompts)
-    if n_prompts < 4:
-        raise CrosscoderError(f"Task {decomposed.task.name} has {n_prompts} prompts; two halves need at least 4.")
+    if n_prompts < LEAST_PROMPTS:
+        raise CrosscoderError(
+            f"Task {decomposed.task.name} has {n_prompts} prompts; two halves need at least {LEAST_PROMPTS}."
+        )
     order = torch.randperm(n_prompts, generator=generator)
     return order[: n_prompts // 2], order[n_prompts // 2 :][:most].sort().values
 

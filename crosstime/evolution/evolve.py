@@ -62,6 +62,7 @@ from crosstime.suites.read_lines import TextSource
 from crosstime.suites.suite import Suite
 from crosstime.suites.text_sample import TextSample
 from interventions import Bootstrap
+from user_input.nearest import nearest
 
 DECODER = "decoder norm"
 """Source of the life cycles that are named by decoder norms."""
@@ -99,7 +100,7 @@ def evolve(
     crosscoder: CrosscoderSource,
     effects: TaskInput | Sequence[Attribution | TaskInput] | Mapping[str, Float[Tensor, "C F"]] = (),
     *,
-    features: Sequence[int] | None = None,
+    features: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
     top: int = 10,
     fraction: float = PRESENT,
     text: TextEvidence | None = None,
@@ -116,7 +117,10 @@ def evolve(
             checkpoints by the name of the task, in which case everything that needs single prompts (support, intervals,
             tests) is left out or NaN.
         features: features to list in the tables of selected features; by default the union over tasks and checkpoints
-            of the `top` features with the largest |IE|.
+            of the `top` features with the largest |IE|. By the name of each task, the features that were selected on
+            it: those of ``selection.top()``, where `effects` are ``held_out`` of
+            ``selection, held_out = attribution.halves()``. Without that, the tests of features that are selected here
+            are on the prompts that selected them, and so biased by the selection.
         top: see `features`.
         fraction: share of its maximum from which a feature counts as present, see `present`.
         text: text to read, for latent scaling, the test of presence, kinds of features and languages.
@@ -166,7 +170,7 @@ def evolve(
     for task, (mean_effects, attribution) in task_effects.items():
         ie = mean_effects.T[selected].double()
         per_prompt = attribution.per_prompt(selected) if attribution is not None and selected else None
-        strongest = set(selected if features is not None else select_top(mean_effects, top))
+        strongest = _selected_on(task, mean_effects, features, selected, top)
         is_strongest = torch.tensor([feature in strongest for feature in selected], dtype=torch.bool)
 
         table = life_cycles(ie, revisions, features=selected, fraction=fraction, ordered=ordered)
@@ -258,10 +262,17 @@ def _effects_by_task(
 def _select(
     crosscoder: CrossCoder,
     task_effects: Mapping[str, tuple[Float[Tensor, "C F"], Attribution | None]],
-    features: Sequence[int] | None,
+    features: Sequence[int] | Mapping[str, Sequence[int]] | None,
     top: int,
 ) -> list[int]:
     """The given features, or those with the largest effects on any task; each once."""
+    if isinstance(features, Mapping):
+        for task in features:
+            if task not in task_effects:
+                raise CrosscoderError(
+                    f"There are features that were selected on {task!r}, but no effects: {nearest(task, task_effects)}"
+                )
+        features = [feature for task in task_effects for feature in features.get(task, ())]
     if features is None:
         largest = [select_top(mean_effects, top) for mean_effects, _ in task_effects.values()]
         return list(dict.fromkeys(feature for task_features in largest for feature in task_features))
@@ -271,6 +282,19 @@ def _select(
                 f"There is no feature {feature}: the crosscoder has 0 to {crosscoder.n_features - 1}."
             )
     return list(dict.fromkeys(features))
+
+
+def _selected_on(
+    task: str,
+    mean_effects: Float[Tensor, "C F"],
+    features: Sequence[int] | Mapping[str, Sequence[int]] | None,
+    selected: Sequence[int],
+    top: int,
+) -> set[int]:
+    """The features that were selected on one task: all of them, where they are given without a task."""
+    if features is None:
+        return set(select_top(mean_effects, top))
+    return set(features.get(task, ())) if isinstance(features, Mapping) else set(selected)
 
 
 def _pairs_table(

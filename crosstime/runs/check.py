@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from crosstime.activations.store import ActivationStore, store_at
 from crosstime.crosscoders.decompose import refuse_baseline
 from crosstime.crosscoders.origin import Origin
+from crosstime.effects.least_prompts import LEAST_PROMPTS
 from crosstime.errors import CrosscoderError, RecipeError, SuiteError
 from crosstime.evolution.null_names import NOISE, RANDOM, SAME
 from crosstime.runs.inputs import Inputs
@@ -44,6 +47,9 @@ def check(inputs: Inputs) -> None:
     for task in inputs.tasks:
         refuse_baseline(str(recipe.effects.baseline), task)
 
+    # Every task has prompts for two halves
+    _refuse_few_prompts(recipe, [len(task.pairs) for task in inputs.tasks])
+
     # Every text can be opened
     trained_on = recipe.corpus.source if store is None else None
     for source in (trained_on, recipe.corpus.held_out, *recipe.evolve.languages.values()):
@@ -64,7 +70,8 @@ def check(inputs: Inputs) -> None:
         if not trained_here:
             inputs.compute.verify(compared, distinct=True)
             n_layers = compared.n_layers
-            _ = inputs.tokenized  # which raises where a task has nothing for this tokenizer
+            # Raises where a task has nothing for this tokenizer
+            _refuse_few_prompts(recipe, [len(task) for task in inputs.tokenized])
 
     site = inputs.site.resolve(n_layers)
     if recipe.baselines.sae_file is not None:
@@ -124,6 +131,25 @@ def _refuse_short_texts(inputs: Inputs) -> None:
     for text in (held_out or (source if inputs.store is None else None), *recipe.evolve.languages.values()):
         if text is not None and text != GENERATED and documents(text)[1]:
             read_text(inputs.suite, text, TextSample(1, length))
+
+
+def _refuse_few_prompts(recipe: Recipe, counts: Sequence[int]) -> None:
+    """Refuse tasks with too few prompts to select features on one half and test them on the other.
+
+    Args:
+        recipe: the recipe.
+        counts: number of prompts of each task, or of pairs, of which some may turn out to have no prompt.
+    """
+    if not recipe.effects.halves:
+        return
+    for table, count in zip(recipe.tasks, counts, strict=True):
+        n_prompts = min(count, table.limit or count)
+        if n_prompts < LEAST_PROMPTS:
+            raise RecipeError(
+                f"effects.halves: task {table.name} has {n_prompts} prompts, and two halves need at least "
+                f"{LEAST_PROMPTS}: give more, or set effects.halves = false to select and test features on the same "
+                "prompts."
+            )
 
 
 def _refuse_null(inputs: Inputs) -> None:

@@ -48,7 +48,8 @@ def ablation_groups(effects: pd.DataFrame, decomposed: DecomposedTask, *, seed: 
     A control has as many features as a set, drawn from those that fire on the task's prompts and were not selected.
 
     Args:
-        effects: a table as `Attribution.table` gives it, of any number of tasks.
+        effects: the table ``effects`` of a run, of any number of tasks; the classes are those of ``selection_class``,
+            so that they do not depend on the prompts on which the groups are ablated.
         decomposed: the decomposed prompts of the task.
         seed: seed of the controls.
 
@@ -59,7 +60,7 @@ def ablation_groups(effects: pd.DataFrame, decomposed: DecomposedTask, *, seed: 
     selected = effects[effects.task == decomposed.task.name].drop_duplicates("feature")
     groups = {str(feature): Group("single", [feature]) for feature in selected.feature}
     sets = {ALL: selected.feature.tolist()}
-    for label, members in selected.groupby("class_ie", sort=False):
+    for label, members in selected.groupby("selection_class", sort=False):
         if label not in ("shared", "undefined", "spread"):
             sets[str(label)] = members.feature.tolist()
 
@@ -91,7 +92,7 @@ def summary(
         revisions: the compared checkpoints.
         ordered: whether they are points of one training, rather than models side by side.
     """
-    sentences = [sentence for sentence in [_strongest_ablation(ablation)] if sentence]
+    sentences = [sentence for sentence in [_strongest_ablation(ablation, effects)] if sentence]
     for task, rows in accuracy[accuracy.revision.isin(revisions)].groupby("task", sort=False):
         by_revision = rows.set_index("revision").accuracy
         values = ", ".join(f"{by_revision[revision]:.2f} at {revision}" for revision in revisions)
@@ -152,14 +153,24 @@ def _clause(rows: pd.DataFrame, singular: str, plural: str, *, expected: str = "
     return f"{len(rows)} {singular if len(rows) == 1 else plural} ({'; '.join(labels)})"
 
 
-def _strongest_ablation(ablation: pd.DataFrame) -> str | None:
-    """The class of features whose ablation changes accuracy most at one checkpoint, and its control."""
+def _strongest_ablation(ablation: pd.DataFrame, effects: pd.DataFrame) -> str | None:
+    """The ablation of the class of features whose effects at one checkpoint add up to the most, and its control.
+
+    The effects are those on the prompts of the selection. To take the class whose ablation changes accuracy most would
+    be a selection by the number that the sentence reports.
+    """
     sets = ablation[(ablation.kind == "set") & ~ablation.features.str.startswith(ALL)]
     if sets.empty:
         return None
 
     # The class
-    row = sets.iloc[int(np.nanargmax(sets.accuracy_change.abs()))]
+    axes = ["task", "revision", "selection_class"]
+    totals = effects.groupby(axes, sort=False).selection_ie.sum().abs()
+    classes = sets.features.str.rpartition(" (")[0]
+    strengths = totals.reindex(pd.MultiIndex.from_arrays([sets.task, sets.revision, classes], names=axes))
+    if strengths.isna().all():
+        return None
+    row = sets.iloc[int(np.nanargmax(strengths.to_numpy()))]
     label, _, count = str(row.features).rpartition(" (")
     size = count.rstrip(")")
     before = row.accuracy - row.accuracy_change

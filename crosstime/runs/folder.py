@@ -22,6 +22,7 @@ TEXT_COLUMNS = dict.fromkeys(
         "kind",
         "revision",
         "class_ie",
+        "selection_class",
         "class_dec",
         "text",
         "dip",

@@ -26,12 +26,15 @@ class EffectsRecipe(Estimator):
     Attributes:
         top: features that are selected at each checkpoint and task, by |IE|.
         resamples: number of resamples of the bootstrap over prompts.
+        halves: whether features are selected on one half of each task's prompts and tested on the other, rather than
+            both on all prompts.
         undefined: RelIE of a feature without any effect, 0/0, from 0 to 1; None leaves it undefined. CTT's code writes
             .5.
     """
 
     top: int = 10
     resamples: int = 10_000
+    halves: bool = True
     undefined: float | None = None
 
     def __post_init__(self) -> None:

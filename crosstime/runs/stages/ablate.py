@@ -1,4 +1,7 @@
-"""Ablate the selected features, one at a time and together, and measure what the model loses."""
+"""Ablate the selected features, one at a time and together, and measure what the model loses.
+
+Features are selected, classed and ranked by their effects on one half of the prompts, and ablated on the other.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import pandas as pd
 
 from crosstime.effects.ablate import ablate
 from crosstime.effects.faithfulness import ranking, sufficiency_curves
+from crosstime.runs.effect_halves import effect_halves
 from crosstime.runs.findings import ablation_groups
 from crosstime.runs.folder import RunFolder
 from crosstime.runs.inputs import Inputs
@@ -48,9 +52,10 @@ class Ablate(Stage):
 
     def cost(self, sizes: Sizes) -> Cost:
         """Passes from the site upwards: of single features, of sets, and of the first n of each ranking."""
-        c, n_tasks, n_prompts = sizes.n_checkpoints, len(sizes.prompts), sum(sizes.prompts)
+        c, n_tasks, share = sizes.n_checkpoints, len(sizes.prompts), 0.5 if sizes.recipe.effects.halves else 1
+        n_prompts = round(share * sum(sizes.prompts))
         passes = sizes.n_selected * FIRING + SETS + RANKINGS * 2 * (len(SIZES) + 1)
-        work = c * sizes.prompt_pass.blocks(sizes.blocks_above, passes * sizes.prompt_tokens)
+        work = c * sizes.prompt_pass.blocks(sizes.blocks_above, share * passes * sizes.prompt_tokens)
         work += 3 * c * n_tasks * sizes.bootstrap(n_prompts / n_tasks, 4 * len(SIZES), RESAMPLES)
         # All features that are not restored are set to their means.
         means = max(sizes.prompts) * PROMPT_TOKENS * sizes.n_features
@@ -75,7 +80,7 @@ def _ablations(inputs: Inputs, folder: RunFolder, parts: Parts, effects: pd.Data
     """What ablating each group of features does to a task."""
 
     def compute() -> pd.DataFrame:
-        seed, decomposed = inputs.recipe.seed, inputs.decomposed(task, folder.crosscoder)
+        seed, decomposed = inputs.recipe.seed, effect_halves(inputs, folder, task)[1].decomposed
         groups = ablation_groups(effects, decomposed, seed=seed)
         table = ablate(
             inputs.compared,
@@ -95,12 +100,12 @@ def _sufficiency(inputs: Inputs, folder: RunFolder, parts: Parts, task: int) -> 
     """How much of a task's metric the first n features restore, and how much is left without them."""
 
     def compute() -> pd.DataFrame:
-        attribution = folder.attribution(task, inputs.decomposed(task, folder.crosscoder))
+        selection, held_out = effect_halves(inputs, folder, task)
         return sufficiency_curves(
             inputs.compared,
             folder.crosscoder,
-            attribution.decomposed,
-            ranking(attribution),
+            held_out.decomposed,
+            ranking(selection),
             bootstrap=Bootstrap(RESAMPLES, inputs.recipe.seed),
             compute=inputs.compute,
         )

@@ -11,8 +11,10 @@ import pandas as pd
 from crosstime.effects.attribute import attribute
 from crosstime.effects.attribution import Attribution
 from crosstime.effects.effects_file import read_effects, write_effects
+from crosstime.effects.relie import classify
 from crosstime.errors import RunError
 from crosstime.machine.tensors import write_tensors
+from crosstime.runs.effect_halves import effect_halves
 from crosstime.runs.folder import RunFolder
 from crosstime.runs.inputs import Inputs
 from crosstime.runs.ledger import Ledger
@@ -92,7 +94,7 @@ class Attribute(Stage):
 
         # Select features, and write the tables
         attributions = [folder.attribution(task, inputs.decomposed(task, folder.crosscoder)) for task in tasks]
-        _write_tables(inputs, folder, attributions)
+        _write_tables(inputs, folder, attributions, [effect_halves(inputs, folder, task) for task in tasks])
 
 
 def _blocks(inputs: Inputs, task: int) -> list[range]:
@@ -121,10 +123,20 @@ def _effects_on_block(inputs: Inputs, folder: RunFolder, parts: Parts, task: int
     return parts.file(f"{task}-{rows.start}.safetensors", write)
 
 
-def _write_tables(inputs: Inputs, folder: RunFolder, attributions: Sequence[Attribution]) -> None:
-    """Write the tables of the selected features, and the effects of all features as tensors."""
+def _write_tables(
+    inputs: Inputs,
+    folder: RunFolder,
+    attributions: Sequence[Attribution],
+    halves: Sequence[tuple[Attribution, Attribution]],
+) -> None:
+    """Write the tables of the selected features, and the effects of all features as tensors.
+
+    Features are selected on the first half of the prompts of each task, and their effects in the table are those on the
+    second.
+    """
     recipe = inputs.recipe
-    selected = list(dict.fromkeys(feature for task in attributions for feature in task.top(recipe.effects.top)))
+    tops = [selection.top(recipe.effects.top) for selection, _ in halves]
+    selected = list(dict.fromkeys(feature for top in tops for feature in top))
     if not selected:
         raise RunError(
             "no feature has an effect on any task: the crosscoder learned nothing that fires there; train it "
@@ -134,7 +146,10 @@ def _write_tables(inputs: Inputs, folder: RunFolder, attributions: Sequence[Attr
     # Effects of the selected features and of the error term
     bootstrap = recipe.effects.bootstrap(recipe.seed)
     undefined = float("nan") if recipe.effects.undefined is None else recipe.effects.undefined
-    effects = [task.table(selected, bootstrap=bootstrap, undefined=undefined) for task in attributions]
+    effects = [
+        _with_selection(held_out.table(selected, bootstrap=bootstrap, undefined=undefined), selection, undefined)
+        for selection, held_out in halves
+    ]
     error_terms = [task.error_table(bootstrap=bootstrap) for task in attributions]
     folder.write_table("effects", pd.concat(effects, ignore_index=True))
     folder.write_table("error_term", pd.concat(error_terms, ignore_index=True))
@@ -150,3 +165,13 @@ def _write_tables(inputs: Inputs, folder: RunFolder, attributions: Sequence[Attr
     # Effects of all features
     tensors = {task.task: task.ie().float() for task in attributions}
     write_tensors(folder.path / "effects.safetensors", tensors, {"rows": "checkpoints", "columns": "features"})
+
+
+def _with_selection(table: pd.DataFrame, selection: Attribution, undefined: float) -> pd.DataFrame:
+    """A table of effects, with the effects and classes on the prompts by which features were selected."""
+    features = table.feature.drop_duplicates().tolist()
+    relie = selection.relie(undefined=undefined)[features]
+    labels = dict(zip(features, classify(relie, selection.revisions), strict=True))
+    # Rows are feature by feature, and of each feature checkpoint by checkpoint
+    ie = selection.ie().T[features].flatten().numpy()
+    return table.assign(selection_ie=ie, selection_class=table.feature.map(labels))

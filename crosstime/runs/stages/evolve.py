@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from crosstime.evolution.evolve import TextEvidence, evolve
 from crosstime.machine.checksum import checksum_of
+from crosstime.runs.effect_halves import effect_halves
 from crosstime.runs.folder import RunFolder
 from crosstime.runs.inputs import Inputs
 from crosstime.runs.ledger import Ledger
@@ -80,7 +81,7 @@ class Evolve(Stage):
     def work(self, inputs: Inputs, folder: RunFolder, parts: Parts) -> None:
         """See `crosstime.evolve`."""
         recipe, table, crosscoder = inputs.recipe, inputs.recipe.evolve, folder.crosscoder
-        tasks = range(len(inputs.tasks))
+        halves = [effect_halves(inputs, folder, task) for task in range(len(inputs.tasks))]
         text = TextEvidence(
             corpus=inputs.corpus(held_out=True) if table.text else None,
             languages=table.languages or None,
@@ -89,8 +90,8 @@ class Evolve(Stage):
         tables = evolve(
             inputs.compared,
             crosscoder,
-            [folder.attribution(task, inputs.decomposed(task, crosscoder)) for task in tasks],
-            top=recipe.effects.top,
+            [held_out for _, held_out in halves],
+            features={selection.task: selection.top(recipe.effects.top) for selection, _ in halves},
             text=text,
             bootstrap=Bootstrap(table.resamples, recipe.seed),
             compute=inputs.compute,

@@ -231,6 +231,9 @@ def _setup(inputs: Inputs, folder: RunFolder, text: DecomposedText | None) -> di
         if crosscoder.source is None
         else f"{folder.crosscoder.n_features:,} features, from {crosscoder.source}",
         "effects": _estimator(effects),
+        "selected features": "selected on one half of each task's prompts, and tested and shown on the other"
+        if effects.halves
+        else "selected, tested and shown on the same prompts",
         "completeness error": f"at most {completeness:.2%}",
         "tasks": "; ".join(f"{task.name}: {task.summary()}" for task in inputs.tokenized),
         "corpus contexts": "none" if text is None else f"from {text.codes.n_tokens:,} tokens of held-out text",

@@ -35,7 +35,8 @@ def test_attribute_writes_the_table_of_the_function(arguments, learning_suite, l
     said = run("attribute", *arguments, "--top", "2", "--out", str(tmp_path))
     task = ct.tasks.load(TASK, limit=6, seed=0)
     attribution = ct.attribute(learning_suite, learning_crosscoder, task)
-    expected = attribution.table(attribution.top(2), bootstrap=Bootstrap())
+    selection, held_out = attribution.halves(seed=0)
+    expected = held_out.table(selection.top(2), bootstrap=Bootstrap())
     written = pd.read_csv(tmp_path / "effects.csv")
     assert written.feature.tolist() == expected.feature.tolist()
     for column in ("ie", "low", "high", "reldec"):
@@ -106,3 +107,24 @@ def test_places_are_read_by_name(tmp_path: Path):
     for text, sentence in (("a=b,c", "NAME=PLACE,NAME=PLACE"), ("=b", "NAME=PLACE"), ("a=b,a=c", "given twice")):
         with pytest.raises(SuiteError, match=sentence):
             named_places(text)
+
+
+def test_features_can_be_selected_on_the_prompts_on_which_they_are_shown(
+    arguments, learning_suite, learning_crosscoder, tmp_path: Path
+):
+    run("attribute", *arguments, "--top", "2", "--out", str(tmp_path), "--same-prompts")
+    attribution = ct.attribute(learning_suite, learning_crosscoder, ct.tasks.load(TASK, limit=6, seed=0))
+    written = pd.read_csv(tmp_path / "effects.csv")
+    assert written.ie.to_numpy() == pytest.approx(attribution.table(attribution.top(2)).ie.to_numpy(), abs=1e-9)
+
+
+@pytest.mark.parametrize("verb", ["attribute", "evolve"])
+def test_three_pairs_are_too_few_for_halves(arguments, verb: str, tmp_path: Path):
+    suite, crosscoder = arguments[0], str(Path(arguments[1]) / "crosscoder.safetensors")
+    words = [verb, suite, crosscoder, TASK, "-n", "3", "--out", str(tmp_path / "out")]
+    result = CliRunner(env={"COLUMNS": "400"}).invoke(app, words)
+    said = str(result.exception) + result.output
+    assert result.exit_code != 0
+    assert "agreement/simple has 3 pairs" in said
+    assert "--same-prompts" in said
+    assert not (tmp_path / "out").exists()

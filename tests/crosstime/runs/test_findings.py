@@ -22,9 +22,19 @@ def decomposed(firing: list[int], name: str = "mine") -> DecomposedTask:
     return DecomposedTask(task, Prompts.of(task), (one, one), None)
 
 
+IE = {3: (0.1, 0.6), 5: (2.0, 2.0), 8: (0.0, 0.5), 11: (0.9, -0.1), 20: (0.0, 0.0)}
+"""Effects at both checkpoints on the prompts of the selection."""
+
+
 def effects(task: str = "mine", classes: dict[int, str] = CLASSES) -> pd.DataFrame:
     return pd.DataFrame(
-        {"task": task, "feature": feature, "revision": revision, "class_ie": label}
+        {
+            "task": task,
+            "feature": feature,
+            "revision": revision,
+            "selection_class": label,
+            "selection_ie": IE.get(feature, (0.0, 0.0))[revision == "late"],
+        }
         for feature, label in classes.items()
         for revision in ("early", "late")
     )
@@ -105,6 +115,18 @@ def test_the_summary_says_the_strongest_class_beside_its_control_and_the_accurac
         "(-0.40 [-0.47, -0.33]); without 2 random features, to 0.94 (-0.01 [-0.03, +0.01]). "
         "Accuracy on mine: 0.50 at early, 0.95 at late. "
         "5 features were selected by their indirect effect at any of 2 checkpoints."
+    )
+
+
+def test_the_sentence_is_chosen_by_the_prompts_of_the_selection_and_not_by_the_change_that_it_reports():
+    # By IE on the selection, "late only" at late comes first: 0.6 + 0.5, against 0.1 of the others.
+    changed = ABLATION.assign(accuracy_change=[-0.85, -0.02, -0.01, -0.9, 0, 0, 0], accuracy=0.5)
+    assert summary(ACCURACY, effects(), changed, ["early", "late"]).startswith(
+        "Without the 2 features of class 'late only', accuracy on mine at late goes from 0.51 to 0.50 (-0.01 "
+    )
+    strongest_at_late = effects().assign(selection_ie=lambda table: table.selection_ie - 9 * (table.feature == 11))
+    assert summary(ACCURACY, strongest_at_late, ABLATION, ["late"]).startswith(
+        "Without the 1 feature of class 'early only', accuracy on mine at late goes from 0.95 to 0.99"
     )
 
 

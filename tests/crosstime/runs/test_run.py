@@ -144,7 +144,10 @@ def test_effects_have_a_row_for_each_task_feature_and_checkpoint(first: RunResul
     tensors, _ = read_tensors(first.folder / "effects.safetensors")
     for row in effects.itertuples():
         c = ["step0", "step40"].index(row.revision)
-        assert tensors[row.task][c, row.feature].item() == pytest.approx(row.ie, rel=1e-4, abs=1e-7)
+        # The tensor is of all prompts: of the half that selects features, and of the half that tests them
+        n = int(first.accuracy[first.accuracy.task == row.task].n.iloc[0])
+        of_all = (n // 2 * row.selection_ie + (n - n // 2) * row.ie) / n
+        assert tensors[row.task][c, row.feature].item() == pytest.approx(of_all, rel=1e-4, abs=1e-7)
 
 
 def test_effects_of_a_run_are_those_of_the_verbs_by_hand(first: RunResult):
@@ -152,8 +155,23 @@ def test_effects_of_a_run_are_those_of_the_verbs_by_hand(first: RunResult):
     task = ct.tasks.load("agreement/attractor").tokenize(suite.tokenizer, limit=10, seed=3)
     found = ct.attribute(suite, CrossCoder.load(first.folder / "crosscoder.safetensors"), task)
     own = first.effects[first.effects.task == "agreement/attractor"]
-    table = found.table(own.feature.unique().tolist(), bootstrap=Bootstrap(50, 3))
-    pd.testing.assert_frame_equal(own.reset_index(drop=True), table, rtol=1e-4, check_dtype=False)
+    selection, held_out = found.halves(seed=3)
+    features = own.feature.unique().tolist()
+    assert set(selection.top(2)) <= set(features)
+    table = held_out.table(features, bootstrap=Bootstrap(50, 3))
+    measured = own.drop(columns=["selection_ie", "selection_class"]).reset_index(drop=True)
+    pd.testing.assert_frame_equal(measured, table, rtol=1e-4, check_dtype=False)
+
+    # The classes are those of the groups, which are ablated on the half that did not class them
+    selected = selection.table(features, bootstrap=Bootstrap(2))
+    assert own.selection_ie.tolist() == pytest.approx(selected.ie.tolist(), rel=1e-4, abs=1e-7)
+    assert own.selection_class.tolist() == selected.class_ie.tolist()
+    crosscoder = CrossCoder.load(first.folder / "crosscoder.safetensors")
+    by_hand = ct.ablate(suite, crosscoder, held_out.decomposed, features, bootstrap=Bootstrap(2_000, 3))
+    written = first.ablation[(first.ablation.task == task.name) & (first.ablation.kind == "single")]
+    assert written.logit_difference_change.tolist() == pytest.approx(
+        by_hand.logit_difference_change.tolist(), rel=1e-3, abs=1e-6
+    )
 
 
 def test_the_manifest_says_what_was_done_with_what(first: RunResult):
