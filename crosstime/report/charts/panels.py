@@ -8,12 +8,15 @@ from collections.abc import Sequence
 import altair as alt
 import pandas as pd
 
-from crosstime.report.charts import theme
+from crosstime.report.charts import notebook, theme
 from crosstime.report.columns import distinct
 from crosstime.report.numbers import interval
 
 ABSENT_BELOW, SPECIFIC_ABOVE = 0.3, 0.7
 """Bounds of the classes of a relative value: absent from a checkpoint below, specific to it above."""
+
+# Every chart is fitted by this module, so that none is displayed before its renderer is there
+notebook.enable()
 
 PICKED = alt.VariableParameter(name="picked", value=None)
 """Chart parameter with the feature whose card is open. `charts.js` sets it; it has no effect in a notebook."""

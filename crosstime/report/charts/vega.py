@@ -25,7 +25,11 @@ def specification(chart: alt.TopLevelMixin) -> dict[str, Any]:
     The data are part of the specification, rounded to six significant digits to keep the page small.
     """
     with alt.theme.enable(theme.NAME), alt.data_transformers.disable_max_rows():
-        spec = chart.to_dict()
+        return rounded(chart.to_dict())
+
+
+def rounded(spec: dict[str, Any]) -> dict[str, Any]:
+    """Round the numbers of a specification's data in place, to keep pages small."""
     for rows in spec.get("datasets", {}).values():
         for row in rows:
             row.update({name: _rounded(value) for name, value in row.items() if isinstance(value, float)})
@@ -61,9 +65,9 @@ def data_uri(svg: str) -> str:
 
 
 @cache
-def javascript() -> str:
-    """Return vega, vega-lite and vega-embed as one script that sets ``window.vegaEmbed`` (0.9 MB)."""
-    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=_VERSION)
+def javascript(name: str = "vegaEmbed") -> str:
+    """Return vega, vega-lite and vega-embed as one script that sets ``window.NAME`` to vega-embed (0.9 MB)."""
+    return vl_convert.javascript_bundle(f"window.{name} = vegaEmbed;", vl_version=_VERSION)
 
 
 def script_json(value: Any) -> str:
