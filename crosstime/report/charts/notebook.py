@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import altair as alt
+from altair.utils.display import MimeBundleType
 
 from crosstime.report.charts import theme
 
@@ -52,7 +53,7 @@ def enable() -> None:
         alt.renderers.enable(NAME, **alt.renderers.options)
 
 
-def render(spec: dict[str, Any], **options: Any) -> dict[str, Any]:
+def render(spec: dict[str, Any], **options: Any) -> MimeBundleType:
     """Return the output of a chart as HTML that needs no network; charts of others are drawn by altair's renderer.
 
     Args:
@@ -63,8 +64,9 @@ def render(spec: dict[str, Any], **options: Any) -> dict[str, Any]:
 
     if not spec.get("usermeta", {}).keys() >= _OWN:
         with alt.renderers.enable("default", **options):
-            output: dict[str, Any] = alt.renderers.get()(spec, **options)
-        return output
+            altairs = alt.renderers.get()
+        assert altairs is not None  # it is always registered
+        return altairs(spec, **options)
 
     in_theme = rounded(_themed(spec))
     scripts = _bundle() if _SCRIPTS.are_missing(*_running_cell()) else ""
@@ -80,7 +82,8 @@ def _themed(spec: dict[str, Any]) -> dict[str, Any]:
         return spec
 
     # What altair's default theme has set is not a choice of the chart
-    default: Mapping[str, Any] = alt.theme.get()().get("config", {}) if alt.theme.get() else {}
+    enabled = alt.theme.get()
+    default: Mapping[str, Any] = enabled().get("config", {}) if enabled is not None else {}
     chosen: dict[str, Any] = {}
     for name, value in spec.get("config", {}).items():
         if name in default and isinstance(value, dict):

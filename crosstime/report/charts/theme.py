@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import altair as alt
 
 NAME = "crosstime"
-"""Name of the theme in altair: ``altair.theme.enable("crosstime")`` applies it in a notebook."""
+"""Name of the theme in altair: ``altair.theme.enable("crosstime")`` applies it to charts of others."""
 
 PALETTE = ("#1b56d6", "#c74e0d", "#0f7f5f", "#b0359f", "#1e161c", "#6a1c00")
 """Six colours with a contrast of at least 4.5:1 on white, so that a label can have the colour of its line.
