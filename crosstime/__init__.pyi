@@ -14,6 +14,7 @@ from .suites.train_tiny_suite import train_tiny_suite as train_tiny_suite
 # Crosscoders
 from .namespaces import Site as Site
 from .training.train import train as train
+from .training.train_several import train_several as train_several
 from .training.l1_config import L1Config as L1Config
 from .training.topk_config import TopKConfig as TopKConfig
 from .training.topk_config import BatchTopKConfig as BatchTopKConfig

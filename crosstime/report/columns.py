@@ -38,6 +38,7 @@ _COLUMNS = {
         "cmd cmd_low cmd_high cpr_difference cpr_difference_low cpr_difference_high "
         "cmd_difference cmd_difference_low cmd_difference_high"
     ),
+    "replication": "task feature others matches cosine selected same_class same_life",
     "logit_effects": "feature revision side rank token effect",
 }
 COLUMNS: dict[str, tuple[str, ...]] = {table: tuple(columns.split()) for table, columns in _COLUMNS.items()}
@@ -64,6 +65,7 @@ FACTS = {
     "sharing_presence": "models by the test of presence",
     "sharing": "models by effect",
     "spurious": "there by latent scaling at",
+    "replicates": "in most seeds",
     "corpus_density": "share of corpus tokens",
 }
 """Titles of the facts about features whose column names do not explain themselves."""

@@ -87,7 +87,7 @@ def check(inputs: Inputs) -> None:
     n_checkpoints = recipe.select.k if revisions is None else len(revisions)
     if table.source is None:
         refuse_too_large(
-            table.config(), n_checkpoints, d_model, recipe.compute.torch_device, recipe.compute.feature_shards
+            table.configs(), n_checkpoints, d_model, recipe.compute.torch_device, recipe.compute.feature_shards
         )
     _refuse_short_texts(inputs)
 

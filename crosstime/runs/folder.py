@@ -52,6 +52,7 @@ class RunFolder:
     SUITE = "suite"
     CROSSCODER = "crosscoder.safetensors"
     SELECTION = "selection.json"
+    SEEDS = "seeds"
     REPORT = "report.html"
     JOBS = "jobs.json"
 
@@ -78,6 +79,11 @@ class RunFolder:
     def crosscoder(self) -> CrossCoder:
         """The crosscoder that the stage `train` wrote."""
         return open_crosscoder(self.path / self.CROSSCODER)
+
+    @classmethod
+    def seed_file(cls, seed: int) -> str:
+        """Name of the file with the crosscoder of another seed, see ``crosscoder.seeds``."""
+        return f"{cls.SEEDS}/{seed}.safetensors"
 
     @staticmethod
     def effects_file(task: int) -> str:

@@ -46,6 +46,7 @@ class NullModel:
             recipe.crosscoder,
             seed=recipe.crosscoder.seed + self.seed,
             frozen=_FROZEN.get(self.kind, recipe.crosscoder.frozen),
+            seeds=[],
             loggers=[],
         )
         return replace(recipe, crosscoder=crosscoder, evolve=replace(recipe.evolve, text=False, languages={}))

@@ -1,10 +1,10 @@
-"""The training loop of a crosscoder.
+"""The training loop of a crosscoder, or of several on the same batches.
 
 For every step of the configuration:
 
 1. Take the next batch of activations ``B C D``, shuffled over the text; each process keeps its rows of the batch.
-2. Take one optimiser step on it (`Trainer.update`): forward pass, loss of the crosscoder's kind, backward pass, mean of
-   the gradients over processes, gradient clipping, Adam, learning-rate schedule.
+2. Take one optimiser step of each crosscoder on it (`Trainer.update`): forward pass, loss of the crosscoder's kind,
+   backward pass, mean of the gradients over processes, gradient clipping, Adam, learning-rate schedule.
 3. Stop if training has diverged: the loss is not finite, or the reconstruction error is a million times that of
    predicting zero.
 4. About a hundred times in all, log the losses, and those on the validation batch if there is one.
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import torch
@@ -42,74 +43,77 @@ Log: TypeAlias = list[dict[str, int | float]]
 
 
 def run_loop(
-    trainer: Trainer,
+    trainers: Sequence[Trainer],
     batches: ShuffledBuffer,
     checkpointer: Checkpointer,
-    metrics: MetricsWriter,
+    metrics: Sequence[MetricsWriter],
     *,
     start: int = 0,
-    log: Log | None = None,
+    earlier: Sequence[Log] | None = None,
     validation: ValidationBatch | None = None,
     bar: Bar | None = None,
-) -> Log:
-    """Train from step `start` to the last step of the configuration.
+) -> list[Log]:
+    """Train from step `start` to the last step of the configurations, which have the same number of steps.
 
     Args:
-        trainer: takes the optimiser steps, alone or as one of several processes.
+        trainers: take the optimiser steps, alone or as one of several processes; one for each crosscoder.
         batches: whole batches, of which each process takes its rows.
         checkpointer: saves the state of the run at regular intervals.
-        metrics: receives every log row, with learning rate, number of tokens and seconds since `start`.
+        metrics: for each crosscoder, receives every log row, with learning rate, number of tokens and seconds since
+            `start`.
         start: number of steps that have been taken already.
-        log: log rows of those steps.
+        earlier: for each crosscoder, the log rows of those steps.
         validation: batch of held-out activations whose losses are logged as well.
         bar: progress bar.
 
     Returns:
-        About a hundred rows, evenly spaced over the steps.
+        For each crosscoder about a hundred rows, evenly spaced over the steps.
 
     Raises:
         CrosscoderError: the corpus has too few tokens for all steps, or training diverged.
     """
-    config, processes, bar = trainer.settings, trainer.processes, bar or Bar()
-    device = trainer.crosscoder.W_dec.device
-    log_every = max(1, config.steps // LOG_ROWS)
-    log = list(log or [])
+    n_steps, processes, bar = trainers[0].settings.steps, trainers[0].processes, bar or Bar()
+    device = trainers[0].crosscoder.W_dec.device
+    log_every = max(1, n_steps // LOG_ROWS)
+    logs = [list(log) for log in earlier] if earlier else [[] for _ in trainers]
     began = time.perf_counter()
     bar.start_at(start)
 
-    for step in range(start, config.steps):
-        # Take an optimiser step on the next batch.
-        x = _next_batch(batches, config.steps)
-        trainer.update(step, _to_device(processes.rows(x), device))
+    for step in range(start, n_steps):
+        # Take an optimiser step of each crosscoder on the next batch.
+        x = _to_device(processes.rows(_next_batch(batches, n_steps)), device)
+        for trainer in trainers:
+            trainer.update(step, x)
 
         # Check for divergence, on a GPU only where the device is waited for anyway.
-        saving = checkpointer.is_due(step, config.steps)
-        logging = step % log_every == 0 or step == config.steps - 1
+        saving = checkpointer.is_due(step, n_steps)
+        logging = step % log_every == 0 or step == n_steps - 1
         if saving or logging or device.type == "cpu":
-            _check_divergence(trainer, step, checkpointer)
+            for index, trainer in enumerate(trainers):
+                _check_divergence(trainer, step, checkpointer, index if len(trainers) > 1 else None)
 
         # Log the losses.
         if logging:
-            row: dict[str, int | float] = {"step": step, **trainer.get_logging_parameters()}
-            if validation is not None:
-                row |= validation.losses(trainer, step)
-            log.append(row)
-            progress = {
-                "lr": config.lr * config.lr_factor(step),
-                "tokens": (step + 1) * batches.batch_size,
-                "seconds": time.perf_counter() - began,
-            }
-            metrics.write(row | progress)
-        if (logging or bar.needs_note) and trainer.last_losses is not None:
-            losses = trainer.last_losses
+            for trainer, log, writer in zip(trainers, logs, metrics, strict=True):
+                row: dict[str, int | float] = {"step": step, **trainer.get_logging_parameters()}
+                if validation is not None:
+                    row |= validation.losses(trainer, step)
+                log.append(row)
+                progress = {
+                    "lr": trainer.settings.lr * trainer.settings.lr_factor(step),
+                    "tokens": (step + 1) * batches.batch_size,
+                    "seconds": time.perf_counter() - began,
+                }
+                writer.write(row | progress)
+        if (logging or bar.needs_note) and (losses := trainers[0].last_losses) is not None:
             bar.note(f"loss {losses.loss.item():.3g}, {losses.l0.item():.0f} features per token")
 
         # Save the state, from which the run resumes at the next step.
         if saving:
-            checkpointer.save(trainer, batches, step + 1, log)
+            checkpointer.save(trainers, batches, step + 1, logs)
         bar.advance()
 
-    return log
+    return logs
 
 
 def _next_batch(batches: ShuffledBuffer, n_steps: int) -> Tensor:
@@ -127,7 +131,7 @@ def _to_device(x: Tensor, device: torch.device) -> Tensor:
     return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
 
 
-def _check_divergence(trainer: Trainer, step: int, checkpointer: Checkpointer) -> None:
+def _check_divergence(trainer: Trainer, step: int, checkpointer: Checkpointer, index: int | None) -> None:
     losses, crosscoder = trainer.last_losses, trainer.crosscoder
     if losses is None:
         return
@@ -135,7 +139,8 @@ def _check_divergence(trainer: Trainer, step: int, checkpointer: Checkpointer) -
     if math.isfinite(loss) and l2 < DIVERGED * crosscoder.n_checkpoints * crosscoder.origin.d_model:
         return
     last_state = f" The last good state is in {checkpointer.path}." if checkpointer.has_state else ""
+    name = "Training" if index is None else f"Training of crosscoder {index}"
     raise CrosscoderError(
-        f"Training diverged at step {step}: the loss is {loss:.3g}. Take a smaller learning rate than "
+        f"{name} diverged at step {step}: the loss is {loss:.3g}. Take a smaller learning rate than "
         f"{trainer.settings.lr:g}, or a longer warm-up.{last_state}"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from crosstime.errors import CrosscoderError
@@ -49,9 +51,9 @@ def batch_bytes(
 
 
 def refuse_too_large(
-    config: TrainerConfig, n_checkpoints: int, d_model: int, device: torch.device, feature_shards: int = 1
+    configs: Sequence[TrainerConfig], n_checkpoints: int, d_model: int, device: torch.device, feature_shards: int = 1
 ) -> None:
-    """Refuse a dictionary whose weights, gradients and moments alone exceed the memory of the device.
+    """Refuse dictionaries whose weights, gradients and moments alone exceed the memory of the device.
 
     With feature shards, every process needs memory for its own features; on a CPU, the processes of one machine share
     its memory, which is not compared, since they may run on several machines.
@@ -59,11 +61,14 @@ def refuse_too_large(
     Raises:
         CrosscoderError: says how much it needs, and how much there is.
     """
-    needed = training_bytes(config.n_features // feature_shards, n_checkpoints, d_model)
+    n_features = sum(config.n_features for config in configs)
+    needed = training_bytes(n_features // feature_shards, n_checkpoints, d_model)
     available = device_memory(device)
     if needed > available:
         largest = available // training_bytes(1, n_checkpoints, d_model)
+        together = f" in {len(configs)} crosscoders" if len(configs) > 1 else ""
         raise CrosscoderError(
-            f"n_features: training {config.n_features:,} features of {n_checkpoints} checkpoints of width {d_model:,} "
-            f"takes {in_bytes(needed)}, and {device} has {in_bytes(available)}: take {largest:,} features or fewer."
+            f"n_features: training {n_features:,} features{together} of {n_checkpoints} checkpoints of width "
+            f"{d_model:,} takes {in_bytes(needed)}, and {device} has {in_bytes(available)}: take {largest:,} features "
+            "or fewer."
         )

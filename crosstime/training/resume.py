@@ -1,9 +1,9 @@
-"""Saved states of a training run: weights, optimiser, counters and position in the data, in one file."""
+"""Saved states of a training run: weights, optimisers, counters and position in the data, in one file."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,6 +29,8 @@ from user_input.parse_json import parse_json
 from user_input.reason import reason
 
 FORMAT = "crosstime-training-1"
+SEVERAL = "crosstime-trainings-1"
+"""Format of the state of several crosscoders that are trained together."""
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 _BUFFER_COUNTS = {"tokens": int, "sequences": int, "digest": str, "exhausted": bool}
 _FACTS = {"step": int, "identity": dict, "log": list, "buffer": dict}
@@ -41,64 +43,64 @@ class TrainingState:
 
     Attributes:
         step: the next step to take.
-        identity: configuration, checkpoints, site and buffer; a run resumes only if its own are the same.
-        log: rows logged so far.
-        tensors: tensors of crosscoder, optimiser and trainer, by name.
-        buffer: position in the data.
+        identities: for each crosscoder, its configuration, checkpoints, site and buffer; a run resumes only if its own
+            are the same.
+        logs: for each crosscoder, the rows logged so far.
+        tensors: tensors of crosscoder, optimiser and trainer, by name; of several crosscoders, the index of a
+            crosscoder comes first.
+        buffer: position in the data, which all crosscoders share.
     """
 
     step: int
-    identity: dict[str, object]
-    log: list[dict[str, int | float]]
+    identities: tuple[dict[str, object], ...]
+    logs: tuple[list[dict[str, int | float]], ...]
     tensors: dict[str, Shaped[Tensor, ...]]
     buffer: BufferState
 
     @classmethod
     def of(
         cls,
-        trainer: Trainer,
+        trainers: Sequence[Trainer],
         buffer: BufferState,
         step: int,
-        log: list[dict[str, int | float]],
+        logs: Sequence[list[dict[str, int | float]]],
         settings: Mapping[str, object],
     ) -> TrainingState:
         """The state of a run after `step` steps.
 
         Args:
-            trainer: the trainer with its crosscoder and optimiser.
+            trainers: the trainers with their crosscoders and optimisers.
             buffer: state of the training batches.
             step: number of steps taken.
-            log: rows logged so far.
-            settings: plain values that decide about the result, apart from those in the crosscoder's origin.
+            logs: rows logged so far, for each crosscoder.
+            settings: plain values that decide about the result, apart from those in the crosscoders' origins.
 
         Raises:
             CrosscoderError: a weight is not finite, so that the state must not replace the last good one.
         """
-        crosscoder = trainer.crosscoder
-        for name, parameter in crosscoder.named_parameters():
-            if not parameter.isfinite().all():
-                raise CrosscoderError(f"Training diverged by step {step}: {name} has numbers that are not finite.")
+        tensors: dict[str, Tensor] = {}
+        for index, trainer in enumerate(trainers):
+            prefix = _prefix(index, len(trainers))
+            tensors |= {f"{prefix}{name}": tensor for name, tensor in _tensors_of_trainer(trainer, step).items()}
+        identities = tuple(_identity(trainer.crosscoder.origin, settings) for trainer in trainers)
+        return cls(step, identities, tuple(list(log) for log in logs), tensors, buffer)
 
-        # Weights, optimiser moments and the trainer's own counters.
-        tensors = {f"crosscoder.{name}": tensor for name, tensor in crosscoder.state_dict().items()}
-        for name, parameter in crosscoder.named_parameters():
-            moments = trainer.optimizer.state[parameter]
-            tensors |= {f"optimizer.{name}.{moment}": moments[moment] for moment in _MOMENTS}
-        tensors |= {f"trainer.{name}": counter for name, counter in trainer.counters().items()}
-        return cls(step, _identity(crosscoder.origin, settings), list(log), tensors, buffer)
-
-    def restore(self, trainer: Trainer) -> None:
-        """Put the saved weights, moments and counters into a new trainer of the same configuration.
+    def restore(self, trainers: Sequence[Trainer]) -> None:
+        """Put the saved weights, moments and counters into new trainers of the same configurations.
 
         Raises:
             CrosscoderError: a tensor is missing, or has another shape or dtype.
         """
+        for index, trainer in enumerate(trainers):
+            self._restore(trainer, _prefix(index, len(trainers)))
+
+    def _restore(self, trainer: Trainer, prefix: str) -> None:
         crosscoder = trainer.crosscoder
-        crosscoder.load_state_dict(self._tensors_of("crosscoder", crosscoder.state_dict()))
+        crosscoder.load_state_dict(self._tensors_of(f"{prefix}crosscoder", crosscoder.state_dict()))
 
         for name, parameter in crosscoder.named_parameters():
             expected = {moment: torch.tensor(0.0) if moment == "step" else parameter for moment in _MOMENTS}
-            moments = self._tensors_of(f"optimizer.{name}", expected)
+            moments = self._tensors_of(f"{prefix}optimizer.{name}", expected)
             # The fused optimiser walks through memory, so the moments need the parameter's strides.
             trainer.optimizer.state[parameter] = {
                 "step": moments.pop("step").clone().to(parameter.device),
@@ -106,7 +108,7 @@ class TrainingState:
             }
 
         device = crosscoder.W_dec.device
-        counters = self._tensors_of("trainer", trainer.counters())
+        counters = self._tensors_of(f"{prefix}trainer", trainer.counters())
         trainer.resume(self.step, {name: counter.to(device) for name, counter in counters.items()})
 
     def _tensors_of(self, part: str, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -124,18 +126,26 @@ class TrainingState:
                 "train from the beginning."
             ) from error
 
-    def refuse_other(self, origin: Origin, settings: Mapping[str, object]) -> None:
-        """Make sure that a run with the same configuration saved the state.
+    def refuse_other(self, origins: Sequence[Origin], settings: Mapping[str, object]) -> None:
+        """Make sure that a run with the same configurations saved the state.
 
         Raises:
             CrosscoderError: the configuration differs; the message lists the differences.
         """
-        identity = _identity(origin, settings)
-        differences = [
-            f"{name} was {self.identity.get(name)!r} and is now {identity.get(name)!r}"
-            for name in sorted(identity.keys() | self.identity.keys())
-            if identity.get(name) != self.identity.get(name)
-        ]
+        if len(origins) != len(self.identities):
+            raise CrosscoderError(
+                f"The training that was interrupted at step {self.step} was of {len(self.identities)} crosscoders, and "
+                f"this one is of {len(origins)}. Use the same configurations, or delete the saved state to train from "
+                "the beginning."
+            )
+        differences = []
+        for origin, saved in zip(origins, self.identities, strict=True):
+            identity = _identity(origin, settings)
+            differences += [
+                f"{name} was {saved.get(name)!r} and is now {identity.get(name)!r}"
+                for name in sorted(identity.keys() | saved.keys())
+                if identity.get(name) != saved.get(name)
+            ]
         if differences:
             raise CrosscoderError(
                 f"The training that was interrupted at step {self.step} had another configuration: "
@@ -161,13 +171,14 @@ class TrainingState:
         if self.buffer.medians is not None:
             buffer["buffer.medians"] = self.buffer.medians
         counts = {name: getattr(self.buffer, name) for name in _BUFFER_COUNTS}
+        several = len(self.identities) > 1
         facts = {
             "step": self.step,
-            "identity": self.identity,
-            "log": self.log,
+            "identity": list(self.identities) if several else self.identities[0],
+            "log": list(self.logs) if several else self.logs[0],
             "buffer": counts | {"left_out": self.buffer.left_out},
         }
-        metadata = {"format": FORMAT, "facts": json.dumps(facts)}
+        metadata = {"format": SEVERAL if several else FORMAT, "facts": json.dumps(facts)}
 
         # A run that resumes with another number of shards leaves no state of the earlier number behind.
         if shards.size == 1:
@@ -193,10 +204,14 @@ class TrainingState:
         """
         try:
             tensors, metadata = _read(path, shard)
-            if metadata.get("format") != FORMAT:
+            if metadata.get("format") not in (FORMAT, SEVERAL):
                 raise RunError(f"{path} is not the state of a training: its format is {metadata.get('format')!r}")
+            several = metadata["format"] == SEVERAL
             facts = parse_json(metadata["facts"])
-            _check_types(path, facts, _FACTS)
+            _check_types(path, facts, _FACTS | {"identity": list if several else dict})
+            identities, logs = (facts["identity"], facts["log"]) if several else ([facts["identity"]], [facts["log"]])
+            if len(identities) != len(logs) or not all(isinstance(identity, dict) for identity in identities):
+                raise TypeError(f"{path} is damaged at 'identity'")
             _check_types(path, facts["buffer"], _BUFFER_COUNTS)
             buffer = BufferState(
                 activations=tensors.pop("buffer.held"),
@@ -209,7 +224,7 @@ class TrainingState:
                 medians=tensors.pop("buffer.medians", None),
                 left_out=int(facts["buffer"].get("left_out", 0)),
             )
-            return cls(facts["step"], facts["identity"], facts["log"], tensors, buffer)
+            return cls(facts["step"], tuple(identities), tuple(logs), tensors, buffer)
         except (RunError, KeyError, TypeError, ValueError) as error:
             raise CrosscoderError(f"Cannot resume training: {reason(error)}") from error
 
@@ -247,8 +262,12 @@ class Checkpointer:
         lock = self.path.with_name(f"{self.path.name}.lock")
         return exclusive(lock, work="a training run", instead="choose another folder")
 
-    def load(self, origin: Origin, shard: FeatureShard | None = None) -> TrainingState | None:
+    def load(self, origins: Sequence[Origin], shard: FeatureShard | None = None) -> TrainingState | None:
         """The state that an interrupted run saved, of all features or those of a shard; None if there is none.
+
+        Args:
+            origins: of each crosscoder that is trained.
+            shard: the features that this process holds.
 
         Raises:
             CrosscoderError: the file is damaged, or was saved by a run with another configuration.
@@ -256,17 +275,46 @@ class Checkpointer:
         if self.path is None or not self.has_state:
             return None
         state = TrainingState.load(self.path, shard)
-        state.refuse_other(origin, self.settings)
+        state.refuse_other(origins, self.settings)
         return state
 
     def is_due(self, step: int, n_steps: int) -> bool:
         """Whether to save after a step. The last step is never saved, because training ends there."""
         return self.path is not None and (step + 1) % self.checkpointing.every == 0 and step + 1 < n_steps
 
-    def save(self, trainer: Trainer, batches: ShuffledBuffer, step: int, log: list[dict[str, int | float]]) -> None:
+    def save(
+        self,
+        trainers: Sequence[Trainer],
+        batches: ShuffledBuffer,
+        step: int,
+        logs: Sequence[list[dict[str, int | float]]],
+    ) -> None:
         """Save the state after `step` steps; of the processes that hold the same features, the first one saves."""
-        if self.path is not None and trainer.processes.first:
-            TrainingState.of(trainer, batches.state(), step, log, self.settings).save(self.path, trainer.shards)
+        if self.path is not None and trainers[0].processes.first:
+            state = TrainingState.of(trainers, batches.state(), step, logs, self.settings)
+            state.save(self.path, trainers[0].shards)
+
+
+def _prefix(index: int, n_trainers: int) -> str:
+    """What the names of a crosscoder's tensors begin with: nothing for one that is trained alone."""
+    return f"{index}." if n_trainers > 1 else ""
+
+
+def _tensors_of_trainer(trainer: Trainer, step: int) -> dict[str, Tensor]:
+    """Weights, optimiser moments and the trainer's own counters.
+
+    Raises:
+        CrosscoderError: a weight is not finite.
+    """
+    crosscoder = trainer.crosscoder
+    for name, parameter in crosscoder.named_parameters():
+        if not parameter.isfinite().all():
+            raise CrosscoderError(f"Training diverged by step {step}: {name} has numbers that are not finite.")
+    tensors = {f"crosscoder.{name}": tensor for name, tensor in crosscoder.state_dict().items()}
+    for name, parameter in crosscoder.named_parameters():
+        moments = trainer.optimizer.state[parameter]
+        tensors |= {f"optimizer.{name}.{moment}": moments[moment] for moment in _MOMENTS}
+    return tensors | {f"trainer.{name}": counter for name, counter in trainer.counters().items()}
 
 
 def _read(path: str | Path, shard: FeatureShard | None) -> tuple[dict[str, Tensor], Mapping[str, str]]:

@@ -25,7 +25,8 @@ from crosstime.training.jumprelu_per_checkpoint_config import PerCheckpointJumpR
 from crosstime.training.l1_config import L1Config
 from crosstime.training.loggers import Logging
 from crosstime.training.topk_config import BatchTopKConfig
-from crosstime.training.train import TrainingResult, train
+from crosstime.training.train import train
+from crosstime.training.training_result import TrainingResult
 from interventions import Site
 from tasks.agreement import sentences
 

@@ -69,7 +69,7 @@ def state_bytes(tmp_path_factory) -> bytes:
         torch.zeros(2, C, D), torch.Generator().get_state(), torch.ones(C), tokens=8, sequences=2, digest="00",
         exhausted=False,
     )  # fmt: skip
-    TrainingState.of(trainer, buffer, 1, [{"step": 0, "loss": 1.5}], {"precision": "float32"}).save(path)
+    TrainingState.of([trainer], buffer, 1, [[{"step": 0, "loss": 1.5}]], {"precision": "float32"}).save(path)
     return path.read_bytes()
 
 
@@ -140,9 +140,9 @@ def test_shards_that_are_not_what_was_written(good: tuple[Path, dict], tmp_path:
 
 def resume(path: Path) -> None:
     """Go on from a state for a step, as a training does."""
-    state = Checkpointer(Checkpointing(path, 5), {"precision": "float32"}).load(ORIGIN)
+    state = Checkpointer(Checkpointing(path, 5), {"precision": "float32"}).load([ORIGIN])
     trainer = trainer_of(CONFIG, CrossCoder(ORIGIN, 4))
-    state.restore(trainer)
+    state.restore([trainer])
     trainer.update(state.step, torch.randn(6, C, D))
 
 

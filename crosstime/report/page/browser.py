@@ -71,6 +71,7 @@ def _controls(report: ReportInput) -> Markup:
         _filter("language", "Language", languages, shown=len(set(languages)) > 1),
         _filter("by_ie", "Class by RelIE", report.classes["class_ie"]),
         _filter("by_dec", "by RelDec", report.classes["class_dec"]),
+        *_replication_filter(report),
         _choice("shade", "Shade tokens by", shades, shown=len(shades) > 1),
         # Number of features that match
         element("output", "", aria_live="polite"),
@@ -86,10 +87,26 @@ def _controls(report: ReportInput) -> Markup:
     )
 
 
+REPLICATES = "replicates"
+"""The column of facts that says whether most seeds have a feature."""
+
+
+def _replication_filter(report: ReportInput) -> list[Markup]:
+    """Return the filter of features that most seeds have, which is set at first if there are any."""
+    if REPLICATES not in report.facts:
+        return []
+    texts = {value for value in report.facts[REPLICATES] if isinstance(value, str) and value}
+    index = list(report.facts.columns.drop("feature")).index(REPLICATES)
+    entries = [("yes", "yes"), ("no", "no"), ("", "all")] if "yes" in texts else [("", "all"), ("no", "no")]
+    return [_choice(f"fact-{index}", fact_title(REPLICATES), entries, data_fact=str(index))]
+
+
 def _fact_filters(report: ReportInput) -> Markup | None:
     """Return a filter for each column of facts with few distinct texts, folded so that the list stays in view."""
     filters = []
     for index, name in enumerate(report.facts.columns.drop("feature")):
+        if name == REPLICATES:
+            continue
         texts = [value for value in report.facts[name] if isinstance(value, str) and value]
         if FEWEST <= len(set(texts)) <= MOST:
             filters.append(_filter(f"fact-{index}", fact_title(name), texts, data_fact=str(index)))

@@ -13,6 +13,7 @@ from crosstime.report.numbers import MISSING, UNDEFINED, decimals_for
 from crosstime.report.page.context import Context
 from crosstime.report.page.markup import Markup, element
 from crosstime.report.page.tables import Cell, number_cell, table
+from crosstime.report.replicates import replicates
 
 if TYPE_CHECKING:
     from crosstime.report.page.report_input import ReportInput
@@ -34,14 +35,35 @@ def selected_features(*tables: pd.DataFrame, contexts: Mapping[int, Sequence[Con
 
 
 def strongest_rows(frame: pd.DataFrame, report: ReportInput) -> pd.DataFrame:
-    """Return the rows of the `DRAWN` features with the largest |IE|, and of the error term."""
-    features = selected_features(report.effects, report.temporal, contexts={})[:DRAWN]
+    """Return the rows of the `DRAWN` features with the largest |IE|, of those that replicate, and of the error term."""
+    features = shown_features(report)[:DRAWN]
     return frame[frame["feature"].isin([*features, ERROR_TERM])]
+
+
+def shown_features(report: ReportInput) -> list[int]:
+    """Return the features that charts and tables show: with several seeds, those that most seeds have; if none, all."""
+    features = selected_features(report.effects, report.temporal, contexts={})
+    replicated = set(report.replication["feature"][replicates(report.replication)].astype("int64"))
+    return [feature for feature in features if not replicated or feature in replicated]
+
+
+def replication_note(report: ReportInput) -> str:
+    """Return a sentence that says which features charts and tables omit because few seeds have them, or nothing."""
+    if report.replication.empty:
+        return ""
+    n_all = len(selected_features(report.effects, report.temporal, contexts={}))
+    n_shown, n_seeds = len(shown_features(report)), int(report.replication["others"].iloc[0]) + 1
+    if not replicates(report.replication).any():
+        return f"No selected feature is in more than half of the {n_seeds} seeds; all {n_all} are shown."
+    return (
+        f"Charts and tables show the {n_shown} of {n_all} selected features that are in more than half of the "
+        f"{n_seeds} seeds; the browser below has all of them, and so do the CSV tables."
+    )
 
 
 def strongest_note(report: ReportInput) -> str:
     """Return a sentence that says that the charts omit features, or the empty string if they do not."""
-    count = len(selected_features(report.effects, report.temporal, contexts={}))
+    count = len(shown_features(report))
     if count <= DRAWN:
         return ""
     return f"Charts with a line or a point for each feature show the {DRAWN} with the largest |IE| of {count:,}."
@@ -51,6 +73,12 @@ def feature_link(feature: int) -> Markup:
     """Link to the card of a feature; the error term has none, so it is only named."""
     name = feature_name(feature)
     return element("span", name) if feature == ERROR_TERM else element("a", name, href=f"#{name}")
+
+
+def shown_ablations(report: ReportInput) -> pd.DataFrame:
+    """Return the ablations without those of single features that are not shown."""
+    single = single_ablations(report.ablation)
+    return report.ablation.drop(single.index[~single["feature"].isin(shown_features(report))])
 
 
 def single_ablations(ablation: pd.DataFrame) -> pd.DataFrame:
@@ -83,7 +111,8 @@ def feature_table(report: ReportInput, *, rows: int = 100) -> Markup:
     for task, feature, value in zip(*(report.effects[name] for name in ("task", "feature", "ie")), strict=True):
         if (task, feature) in strength and not math.isnan(value):
             strength[task, feature] = max(strength[task, feature], abs(value))
-    strongest = sorted(strength, key=lambda pair: -strength[pair])[:rows]
+    shown = set(shown_features(report))
+    strongest = sorted((pair for pair in strength if pair[1] in shown), key=lambda pair: -strength[pair])[:rows]
 
     # One row per pair
     decimals = decimals_for(strength.values())

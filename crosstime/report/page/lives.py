@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pandas as pd
 
 from crosstime.report.expected import expected_number, expected_under_null
@@ -14,22 +16,28 @@ LISTED = 12
 """Features of one life cycle that are listed; the browser has a card of every feature."""
 
 
-def lives_table(lives: pd.DataFrame, nulls: pd.DataFrame, *, ordered: bool = True) -> Markup | None:
+def lives_table(
+    lives: pd.DataFrame, nulls: pd.DataFrame, *, ordered: bool = True, replicated: Collection[int] | None = None
+) -> Markup | None:
     """Return a table of the life cycles of the selected features by their effects, with the features that have them.
 
     Args:
         lives: task, feature, life_cycle, label and support, the features of a task in order of importance.
         nulls: the table of null models; empty without any.
         ordered: whether the checkpoints are points of one training, rather than models side by side.
+        replicated: the features that most seeds have, which alone are listed; None without seeds.
 
     Returns:
         A table of task, life cycle, number of features, their mean support, and the features; with null models, also of
-        how many features of the life cycle are expected under the null. None if `lives` is empty.
+        how many features of the life cycle are expected under the null; with seeds, of how many are in most of them.
+        None if `lives` is empty.
     """
     rows: list[list[Cell | str]] = []
     for (task, label), group in lives.groupby(["task", "label"], sort=False):
         share = len(group) / int((lives["task"] == task).sum())
         support = float(group["support"].mean())
+        features = group["feature"].tolist()
+        listed = features if replicated is None else [feature for feature in features if feature in replicated]
         rows.append(
             [
                 str(task),
@@ -37,11 +45,13 @@ def lives_table(lives: pd.DataFrame, nulls: pd.DataFrame, *, ordered: bool = Tru
                 Cell(f"{len(group)} ({number(share, 2)})", float(len(group))),
                 Cell(number(support, 2), support),
                 *([] if nulls.empty else [_expected(nulls, str(task), str(group["life_cycle"].iloc[0]))]),
-                Cell(_links(group["feature"].tolist()), width="long"),
+                *([] if replicated is None else [Cell(str(len(listed)), float(len(listed)))]),
+                Cell(_links(listed), width="long"),
             ]
         )
     columns = ["task", "life by effect" if ordered else "models by effect", "features (share)", "support"]
-    columns += ["which"] if nulls.empty else ["expected under the null", "which"]
+    columns += [] if nulls.empty else ["expected under the null"]
+    columns += ["which"] if replicated is None else ["in most seeds", "which of them"]
     caption = "What became of the selected features" if ordered else "Which models have the selected features"
     return table(columns, rows, caption=caption) if rows else None
 

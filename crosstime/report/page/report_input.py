@@ -62,6 +62,9 @@ class ReportInput:
             null, source, claim, false ("True" or "False": whether the claim is false by construction), count, n, seeds,
             null_count, null_n, and rate, expected and fdr with their bounds.
         baselines: the crosscoder beside other dictionaries, as `crosstime.baselines` returns it.
+        replication: for each selected feature, how many other seeds have it and the same claims about it, as
+            `crosstime.evolution.replicated_claims.replicated_claims` returns it. Charts and tables with a mark or a row
+            for each feature then show those that most seeds have.
         findings: sentences below the summary.
         logit_effects: tokens that each decoder direction promotes, from
             `crosstime.features.logit_effects.logit_effects`.
@@ -99,6 +102,7 @@ class ReportInput:
     dips: pd.DataFrame = field(default_factory=_table("dips"))
     nulls: pd.DataFrame = field(default_factory=_table("nulls"))
     baselines: pd.DataFrame = field(default_factory=_table("baselines"))
+    replication: pd.DataFrame = field(default_factory=_table("replication"))
     findings: Sequence[str] = ()
     logit_effects: pd.DataFrame = field(default_factory=_table("logit_effects"))
     facts: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=["feature"]))

@@ -17,7 +17,13 @@ from crosstime.report.outlier_note import outlier_note
 from crosstime.report.page.baselines import CAPTION as BASELINES_CAPTION
 from crosstime.report.page.baselines import baselines_section
 from crosstime.report.page.browser import feature_browser
-from crosstime.report.page.features import feature_link, strongest_note
+from crosstime.report.page.features import (
+    feature_link,
+    replication_note,
+    shown_ablations,
+    shown_features,
+    strongest_note,
+)
 from crosstime.report.page.lives import lives_table
 from crosstime.report.page.markup import Child, Markup, element
 from crosstime.report.page.nulls import nulls_section
@@ -198,12 +204,12 @@ def _effects(report: ReportInput, pictures: Pictures) -> list[Child]:
         "baseline value and all else stayed. Far from zero, the feature matters to the answer. The error term "
         "is what the crosscoder does not explain. A click on a feature in a chart shows its card."
     )
-    note = strongest_note(report)
+    notes = [note for note in (replication_note(report), strongest_note(report)) if note]
 
     return [
         element("p", introduction),
         _figure("effects", pictures, caption, "No indirect effects were measured."),
-        _remark(note) if note else None,
+        [_remark(note) for note in notes],
         table(["task", report.words("checkpoint"), "IE"], cells, caption="Indirect effect of the error term")
         if cells
         else None,
@@ -341,7 +347,7 @@ def _ablation(report: ReportInput, pictures: Pictures) -> list[Child]:
             number_cell(row.number("logit_difference"), logit_decimals),
             number_cell(row.number("logit_difference_change"), logit_decimals, sign=True),
         ]
-        for row in rows(_sets_first(report.ablation))
+        for row in rows(_sets_first(shown_ablations(report)))
     ]
     columns = ["ablated", "kind", "task", report.words("checkpoint"), "accuracy", "change"]
     columns += ["logit difference", "change in logit difference"]
@@ -387,7 +393,12 @@ def _lives(report: ReportInput) -> list[Child]:
             "By its effect on a task a feature is present where it reaches 3/7 of its maximum. Support is the share of "
             f"resamples of the prompts in which it {same}.",
         ),
-        lives_table(report.lives, report.nulls, ordered=report.ordered),
+        lives_table(
+            report.lives,
+            report.nulls,
+            ordered=report.ordered,
+            replicated=None if report.replication.empty else shown_features(report),
+        ),
     ]
 
 

@@ -38,6 +38,7 @@ CAPTIONS = {
     "similarity": "Likeness of activations.",
     "lives": "Lives of the selected features by their effects.",
     "baselines": "The crosscoder beside other dictionaries.",
+    "replication": "Selected features in other seeds.",
     "nulls": "Classes, life cycles and explained dips under null models.",
     "dips": "Ablation of features that are given up, or have emerged, where a task dips.",
 }

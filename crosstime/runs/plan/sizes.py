@@ -115,6 +115,11 @@ class Sizes:
         return self.n_checkpoints if self.recipe.crosscoder.activation().gate_per_checkpoint else 1
 
     @property
+    def n_seeds(self) -> int:
+        """Crosscoders that are trained together."""
+        return len(self.recipe.crosscoder.seeds) or 1
+
+    @property
     def cdf(self) -> int:
         """C D F, the size of the encoder and of the decoder."""
         return self.n_checkpoints * self.model.d_model * self.n_features

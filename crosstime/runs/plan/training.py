@@ -2,7 +2,7 @@
 
 With P data-parallel groups of R feature shards, ``N = P R`` processes::
 
-    crosscoder     16 bytes x 2 C D F / R                       weights, gradients, two moments of Adam
+    crosscoder     16 bytes x 2 C D F / R                       weights, gradients, two moments of Adam, of every seed
     batch          4 bytes x B / P x (4 F / R + 8 C D)          `crosstime.training.memory.batch_bytes`
     checkpoints    those that stay open, as many as fit half of the memory that is left (`crosstime.suites.resident`)
     buffer         buffer_tokens x C x the bytes of a row, in the main memory of each machine; twice while the first
@@ -48,7 +48,7 @@ class TrainingMemory:
         table, c, d = sizes.recipe.crosscoder, sizes.n_checkpoints, sizes.model.d_model
         held = min(max(table.buffer_tokens, table.batch_size), table.steps * table.batch_size)
         return cls(
-            crosscoder=32 * sizes.cdf / sizes.feature_shards,
+            crosscoder=32 * sizes.n_seeds * sizes.cdf / sizes.feature_shards,
             batch=batch_bytes(table.config(), c, d, table.batch_size / sizes.groups, sizes.feature_shards),
             buffer=held * c * RowFormat(table.buffer_dtype).row_bytes(d),
         )

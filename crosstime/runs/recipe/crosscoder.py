@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,9 @@ class CrosscoderRecipe(TrainerConfig):
         source: a crosscoder that exists, in place of a training: a file or folder in any format, the folder of a run,
             or a repository of the Hub. It is of ``compare.revisions`` and ``compare.site``; the hyper-parameters have
             no meaning then.
+        seeds: seeds of several crosscoders that are trained together, on one pass over the activations. The first,
+            which takes the place of `seed`, is the run's crosscoder; the others say what replicates, see
+            docs/guides/seeds.md.
         batch_size, buffer_tokens, buffer_dtype, validation, max_activation_norm_multiple, scale_by: see `DataConfig`.
         save_every: steps after which the state of training is saved, to resume from; see `Checkpointing`.
         precision: dtype of the matrix products, float32 or bfloat16; default: bfloat16 on a GPU that supports it.
@@ -35,6 +38,7 @@ class CrosscoderRecipe(TrainerConfig):
     """
 
     source: str | None = None
+    seeds: list[int] = field(default_factory=list)
     batch_size: int = DataConfig.batch_size
     buffer_tokens: int = DataConfig.buffer_tokens
     buffer_dtype: str = DataConfig.buffer_dtype
@@ -47,6 +51,7 @@ class CrosscoderRecipe(TrainerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_seeds()
         self.data_config()  # which refuses what it cannot use
         if self.save_every < 1:
             raise CrosscoderError(f"save_every must be at least 1, not {self.save_every}.")
@@ -60,6 +65,28 @@ class CrosscoderRecipe(TrainerConfig):
         """The hyper-parameters alone, for `crosstime.train`."""
         kind = KINDS[self.kind]
         return kind(**{field.name: getattr(self, field.name) for field in fields(kind)})
+
+    def configs(self) -> list[TrainerConfig]:
+        """The hyper-parameters of every seed, for `crosstime.train_several`."""
+        return [replace(self.config(), seed=seed) for seed in self.seeds or [self.seed]]
+
+    @property
+    def other_seeds(self) -> list[int]:
+        """The seeds of the crosscoders beside that of the run."""
+        return self.seeds[1:]
+
+    def _check_seeds(self) -> None:
+        for seed in self.seeds:
+            if seed < 0:
+                raise CrosscoderError(f"seeds must be at least 0, not {seed}.")
+            if self.seeds.count(seed) > 1:
+                raise CrosscoderError(f"seeds: {seed} is there twice.")
+        if len(self.seeds) == 1:
+            raise CrosscoderError(f"seeds names several crosscoders; for one, write seed = {self.seeds[0]}.")
+        if self.seeds and self.source is not None:
+            raise CrosscoderError("seeds are those of a training, and source names a crosscoder that exists.")
+        if self.seeds:
+            object.__setattr__(self, "seed", self.seeds[0])
 
     def data_config(
         self, *, sequence_length: int = DataConfig.sequence_length, seed: int = DataConfig.seed

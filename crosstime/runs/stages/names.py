@@ -17,6 +17,7 @@ NAMES = (
     "ablate",
     "evolve",
     "explain",
+    "replicate",
     "baselines",
     "null",
     "report",

@@ -21,7 +21,7 @@ from crosstime.runs.parts import Parts
 from crosstime.runs.plan.sizes import Sizes
 from crosstime.runs.plan.work import Cost
 from crosstime.runs.recipe.recipe import Recipe
-from crosstime.runs.run_stage import run_stage
+from crosstime.runs.repeat import repeat
 from crosstime.runs.stages.attribute import Attribute
 from crosstime.runs.stages.evaluate import evaluation_sample
 from crosstime.runs.stages.evolve import FOLDER, Evolve
@@ -102,26 +102,8 @@ class Null(Stage):
 def _repeat(inputs: Inputs, folder: RunFolder, null: NullModel, processes: Processes) -> tuple[NullInputs, RunFolder]:
     """Run the repeated stages of one null model in a folder of its own."""
     null_folder = RunFolder(folder.path / NULLS / null.name)
-    ledger = Ledger(null_folder.path, processes)
     null_inputs = NullInputs(inputs, null, null_folder)
-    if processes.first:
-        ledger.start(null_inputs.recipe.to_dict(), null=asdict(null))
-        # Dips are those of the run: their checkpoints come from its accuracy
-        accuracy = folder.table("accuracy")
-        ledger.stage(
-            "select",
-            accuracy.to_dict("list"),
-            ["accuracy.csv"],
-            lambda parts: null_folder.write_table("accuracy", accuracy),
-        )
-        _ = null_inputs.compared  # which the first process writes where weights are re-randomised
-    processes.barrier()
-
-    for stage in REPEATED:
-        try:
-            run_stage(stage, null_inputs, null_folder, ledger)
-        except RunError as error:
-            raise RunError(f"null model {null.name}: {error}") from error
+    repeat(null_inputs, folder, REPEATED, processes, f"null model {null.name}", null=asdict(null))
     return null_inputs, null_folder
 
 

@@ -13,6 +13,7 @@ from crosstime.runs.stages.make_suite import MakeSuite
 from crosstime.runs.stages.names import NAMES
 from crosstime.runs.stages.ngrams import Ngrams
 from crosstime.runs.stages.null import Null
+from crosstime.runs.stages.replicate import Replicate
 from crosstime.runs.stages.report import Report
 from crosstime.runs.stages.select import Select
 from crosstime.runs.stages.stage import Stage
@@ -30,6 +31,7 @@ _BY_NAME: dict[str, Stage] = {
         Ablate(),
         Evolve(),
         Explain(),
+        Replicate(),
         Baselines(),
         Null(),
         Report(),

@@ -8,6 +8,7 @@ from typing import ClassVar
 import pandas as pd
 
 from crosstime.crosscoders.decompose import DecomposedText, decompose_text
+from crosstime.evolution.replicated_claims import replication_sentences
 from crosstime.features.activation_statistics import density
 from crosstime.features.contexts import contexts, corpus_contexts
 from crosstime.features.logit_effects import logit_effects
@@ -15,6 +16,7 @@ from crosstime.report.about_models import about_models
 from crosstime.report.page.context import Context
 from crosstime.report.page.report_input import ReportInput
 from crosstime.report.page.write_report import write_report
+from crosstime.report.replicates import replicates
 from crosstime.runs.findings import emergence, summary
 from crosstime.runs.folder import RunFolder
 from crosstime.runs.inputs import Inputs
@@ -23,11 +25,13 @@ from crosstime.runs.parts import Parts
 from crosstime.runs.plan.sizes import Sizes
 from crosstime.runs.plan.work import Cost, Work
 from crosstime.runs.provenance import versions
+from crosstime.runs.recipe.crosscoder import CrosscoderRecipe
 from crosstime.runs.recipe.effects import EffectsRecipe
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.stages.baselines import BASELINES
 from crosstime.runs.stages.evolve import FOLDER
 from crosstime.runs.stages.null import NULLS
+from crosstime.runs.stages.replicate import AGREEMENT, REPLICATION
 from crosstime.runs.stages.stage import Stage
 from crosstime.suites.checkpoints import Checkpoint
 from crosstime.suites.similarity import similarity_table
@@ -53,6 +57,7 @@ class Report(Stage):
         names = ["select", "evaluate", "attribute", "ablate", "evolve", "explain"]
         names += ["ngrams"] if inputs.recipe.ngrams.sequences else []
         names += ["baselines"] if inputs.recipe.baselines.names else []
+        names += ["replicate"] if inputs.recipe.crosscoder.other_seeds else []
         names += ["null"] if inputs.recipe.null.kinds else []
         return [[ledger.key(name) for name in names], version("crosstime"), CORPUS_TOKENS]
 
@@ -83,7 +88,11 @@ class Report(Stage):
         # The findings in words
         ordered = inputs.compared.ordered
         sentences = summary(accuracy, effects, ablation, revisions, ordered=ordered)
+        replication = folder.table(REPLICATION) if recipe.crosscoder.other_seeds else None
         findings = [*emergence(evolution["life_cycles"], nulls, ordered=ordered), *_dip_sentences(folder)]
+        if replication is not None:
+            mcc = float(folder.table(AGREEMENT).mcc.mean())
+            findings += replication_sentences(replication, recipe.crosscoder.seeds, mcc)
         folder.write_table("summary", pd.DataFrame({"text": [sentences, *findings]}))
 
         # The page
@@ -111,15 +120,18 @@ class Report(Stage):
             lives=evolution["life_cycles"][evolution["life_cycles"].strongest],
             dips=folder.table("dips"),
             **({} if nulls is None else {"nulls": nulls}),
+            **({} if replication is None else {"replication": replication}),
             **({"baselines": folder.table(BASELINES)} if recipe.baselines.names else {}),
             findings=findings,
-            facts=_facts(evolution["facts"], text),
+            facts=_facts(evolution["facts"], text, replication),
             logit_effects=_logit_effects(inputs, folder, features),
             ordered=ordered,
             languages={task.name: task.language for task in inputs.tasks},
         )
         write_report(report, folder.path)
 
+
+_YES_OR_NO = {True: "yes", False: "no", None: ""}
 
 _EVOLUTION = ("facts", "life_cycles", "life_cycle_shares", "rotation", "rotation_steps", "dimensionality")
 """Tables of the stage `evolve` that the report shows."""
@@ -163,11 +175,14 @@ def _similarity(inputs: Inputs, folder: RunFolder, text: DecomposedText | None) 
     return similarity_table(dict(zip(inputs.compared.revisions, activations, strict=True)))
 
 
-def _facts(facts: pd.DataFrame, text: DecomposedText | None) -> pd.DataFrame:
-    """Facts about each feature, with how often it fires on the text."""
-    if text is None:
-        return facts
-    return facts.assign(corpus_density=density(text.codes)[facts.feature.tolist()].tolist())
+def _facts(facts: pd.DataFrame, text: DecomposedText | None, replication: pd.DataFrame | None) -> pd.DataFrame:
+    """Facts about each feature, with how often it fires on the text, and whether other seeds have it."""
+    if text is not None:
+        facts = facts.assign(corpus_density=density(text.codes)[facts.feature.tolist()].tolist())
+    if replication is not None:
+        by_feature = dict(zip(replication.feature, replicates(replication), strict=True))
+        facts = facts.assign(replicates=[_YES_OR_NO[by_feature.get(feature)] for feature in facts.feature])
+    return facts
 
 
 def _contexts(
@@ -189,6 +204,13 @@ def _logit_effects(inputs: Inputs, folder: RunFolder, features: list[int]) -> pd
     if inputs.compute.hosted:
         return pd.DataFrame(columns=["feature", "revision", "side", "rank", "token", "effect"])
     return logit_effects(inputs.compared, folder.crosscoder, features, compute=inputs.compute)
+
+
+def _seeds(crosscoder: CrosscoderRecipe) -> str:
+    """The seed, or all of them, that of the run first."""
+    if not crosscoder.seeds:
+        return f"seed {crosscoder.seed}"
+    return f"seed {crosscoder.seed} (other seeds: {', '.join(map(str, crosscoder.other_seeds))})"
 
 
 def _place(checkpoint: Checkpoint) -> str:
@@ -227,7 +249,7 @@ def _setup(inputs: Inputs, folder: RunFolder, text: DecomposedText | None) -> di
         "site": recipe.compare.site,
         "crosscoder": f"{crosscoder.n_features:,} features, {crosscoder.summary()}, {gate}, "
         f"{crosscoder.steps:,} steps of "
-        f"{crosscoder.batch_size:,} tokens, learning rate {crosscoder.lr:g}, seed {crosscoder.seed}"
+        f"{crosscoder.batch_size:,} tokens, learning rate {crosscoder.lr:g}, {_seeds(crosscoder)}"
         if crosscoder.source is None
         else f"{folder.crosscoder.n_features:,} features, from {crosscoder.source}",
         "effects": _estimator(effects),

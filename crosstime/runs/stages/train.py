@@ -19,11 +19,11 @@ from crosstime.runs.plan.training import TrainingMemory
 from crosstime.runs.plan.work import ADAM_BYTES, Cost, Work
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.stages.stage import Stage
-from crosstime.training.train import train
+from crosstime.training.train_several import train_several
 
 
 class Train(Stage):
-    """Writes crosscoder.safetensors and training.csv."""
+    """Writes crosscoder.safetensors and training.csv; with several seeds also seeds/, those of the others."""
 
     name: ClassVar[str] = "train"
     title: ClassVar[str] = "the crosscoder"
@@ -44,6 +44,8 @@ class Train(Stage):
         settings |= table.data_config().norm_settings()
         if table.frozen is None:
             del settings["frozen"]
+        if not table.seeds:
+            del settings["seeds"]
         null = {} if inputs.null_batches is None else {"null": asdict(inputs.null_batches)}
         return {
             "suite": inputs.compared.fingerprint,
@@ -57,10 +59,14 @@ class Train(Stage):
 
     def files(self, recipe: Recipe) -> list[str]:
         """Weights and log."""
-        return [RunFolder.CROSSCODER, "training.csv"]
+        others = recipe.crosscoder.other_seeds
+        logs = [f"{RunFolder.SEEDS}/{seed}.csv" for seed in others]
+        return [RunFolder.CROSSCODER, "training.csv", *(RunFolder.seed_file(seed) for seed in others), *logs]
 
     def cost(self, sizes: Sizes) -> Cost:
         """Five products of B x C D x F a step, Adam on 2 C D F weights, and the activations of every token.
+
+        Several seeds share the activations.
 
         Several processes share all of it.
         """
@@ -75,7 +81,7 @@ class Train(Stage):
         # Steps
         codes = sizes.n_gates * f
         product = Work(2 * batch * sizes.cdf, 4 * (sizes.cdf + batch * (c * d + codes)))
-        work = table.steps * (5 * product + Work(moved=2 * ADAM_BYTES * sizes.cdf))
+        work = sizes.n_seeds * table.steps * (5 * product + Work(moved=2 * ADAM_BYTES * sizes.cdf))
 
         # Activations; the first token of a sequence is read and not trained on
         if not stored:
@@ -92,13 +98,14 @@ class Train(Stage):
             host += (sizes.processes - 1) * device
 
         # The crosscoder, and its state, which is there twice while it is replaced
-        state = 24 * sizes.cdf + memory.buffer
-        disk = 8 * sizes.cdf + min((table.steps - 1) // table.save_every, 2) * state
+        state = 24 * sizes.n_seeds * sizes.cdf + memory.buffer
+        disk = 8 * sizes.n_seeds * sizes.cdf + min((table.steps - 1) // table.save_every, 2) * state
         what = f"{tokens:,} tokens, C {c}, D {d:,}, F {f:,}" + (", from a store" if stored else "")
+        what += f", {sizes.n_seeds} seeds" if sizes.n_seeds > 1 else ""
         return sizes.cost(self.name, what, work, device, host, disk)
 
     def work(self, inputs: Inputs, folder: RunFolder, parts: Parts) -> None:
-        """See `crosstime.train`; the state of training is kept among the parts."""
+        """See `crosstime.train_several`; the state of training is kept among the parts."""
         if (given := inputs.given_crosscoder) is not None:
             if parts.processes.first:
                 folder.write_table("training", pd.DataFrame(columns=list(COLUMNS["training"])))
@@ -106,17 +113,25 @@ class Train(Stage):
             return
         recipe, table = inputs.recipe, inputs.recipe.crosscoder
         data = table.data_config(sequence_length=recipe.corpus.sequence_length, seed=recipe.seed)
-        trained = train(
+        results = train_several(
             inputs.compared,
             inputs.site,
             inputs.store or inputs.corpus(),
-            table.config(),
+            table.configs(),
             data=replace(data, null=inputs.null_batches),
             precision=table.precision,
             checkpointing=table.checkpointing(parts.path("state.safetensors")),
             logging=table.logging(folder.path),
             compute=inputs.compute,
         )
+
+        # Other seeds are saved beside the crosscoder of the run
+        trained = results[0]
+        if parts.processes.first:
+            (folder.path / folder.SEEDS).mkdir(exist_ok=True)
+            for seed, result in zip(table.other_seeds, results[1:], strict=True):
+                folder.write_table(f"{folder.SEEDS}/{seed}", result.log)
+                result.crosscoder.save(folder.path / folder.seed_file(seed))
 
         # Shards are saved by all processes; the first one joins them, a block at a time
         crosscoder = trained.crosscoder

@@ -1,0 +1,130 @@
+"""Which claims about the selected features other seeds make as well."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.errors import CrosscoderError
+from crosstime.evolution.match_features import match_features
+from crosstime.report.replicates import replicates
+
+COLUMNS = ("task", "feature", "others", "matches", "cosine", "selected", "same_class", "same_life")
+MINIMUM = 0.7
+"""Smallest cosine of the decoders of a feature and its match."""
+
+
+def replicated_claims(
+    crosscoders: Sequence[CrossCoder],
+    effects: Sequence[pd.DataFrame],
+    lives: Sequence[pd.DataFrame],
+    *,
+    minimum: float = MINIMUM,
+) -> pd.DataFrame:
+    """For each selected feature of the first crosscoder, in how many others its match supports the same claims.
+
+    Features are matched one to one by the cosine of their decoders, see `match_features`. A claim replicates in another
+    crosscoder if the match makes it there: it is among the features with the largest effects on the task, has the same
+    class by RelIE, or the same life cycle by its effects.
+
+    Args:
+        crosscoders: at least two, of the same checkpoints and site, such as seeds of one training.
+        effects: for each crosscoder, a table as `Attribution.table` gives it, of any number of tasks.
+        lives: for each crosscoder, the table ``life_cycles`` of `crosstime.evolve`.
+        minimum: smallest cosine of a match.
+
+    Returns:
+        One row for each task and selected feature: task, feature, others (number of other crosscoders), matches (in how
+        many of them the feature has a match), cosine (mean over its matches, NaN without one), selected, same_class and
+        same_life (in how many of them the match is selected on the task, has the same class, and the same life cycle).
+
+    Raises:
+        CrosscoderError: fewer than two crosscoders, tables that are not one for each, or crosscoders of different
+            checkpoints or sites.
+
+    Examples:
+        >>> table = replicated_claims(crosscoders, effects, lives)  # doctest: +SKIP
+        >>> table[replicates(table)].feature.tolist()  # doctest: +SKIP
+        [3, 17]
+    """
+    if len(crosscoders) < 2:
+        raise CrosscoderError(f"Replication needs at least two crosscoders, not {len(crosscoders)}.")
+    if not len(crosscoders) == len(effects) == len(lives):
+        raise CrosscoderError("Replication needs a table of effects and one of life cycles for each crosscoder.")
+
+    # The matches of each feature, and what every crosscoder claims about it
+    matches = []
+    for other in crosscoders[1:]:
+        pairs = match_features(crosscoders[0], other, minimum=minimum)
+        matches.append(
+            {
+                feature: (partner, cosine)
+                for feature, partner, cosine in zip(pairs.feature, pairs.other, pairs.cosine, strict=True)
+            }
+        )
+    classes = [_labels(table, "class_ie") for table in effects]
+    cycles = [_labels(table, "life_cycle") for table in lives]
+
+    # Count, for each selected feature, the crosscoders that agree
+    rows = []
+    for (task, feature), own_class in classes[0].items():
+        found = [(index, *match[feature]) for index, match in enumerate(matches, start=1) if feature in match]
+        rows.append(
+            {
+                "task": task,
+                "feature": feature,
+                "others": len(matches),
+                "matches": len(found),
+                "cosine": sum(cosine for *_, cosine in found) / len(found) if found else float("nan"),
+                "selected": sum((task, partner) in classes[index] for index, partner, _ in found),
+                "same_class": sum(classes[index].get((task, partner)) == own_class for index, partner, _ in found),
+                "same_life": sum(
+                    (task, feature) in cycles[0] and cycles[index].get((task, partner)) == cycles[0][task, feature]
+                    for index, partner, _ in found
+                ),
+            }
+        )
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def replication_sentences(table: pd.DataFrame, seeds: Sequence[int], mcc: float) -> list[str]:
+    """The findings about seeds in words: PW-MCC, and for each task how many features and claims replicate.
+
+    Args:
+        table: what `replicated_claims` returns.
+        seeds: the seeds, that of the run first.
+        mcc: the mean of `pairwise_mcc`.
+
+    Examples:
+        >>> row = {"task": "mine", "feature": 3, "others": 1, "matches": 1, "selected": 1}
+        >>> for line in replication_sentences(pd.DataFrame([row | {"same_class": 1, "same_life": 0}]), [0, 1], 0.5):
+        ...     print(line)
+        Crosscoders of seeds 0 and 1 have a PW-MCC of 0.50.
+        On mine, 1 of 1 selected features is in more than half of the seeds; of these, 1 is selected there, 1 has the same class and 0 the same life cycle in more than half.
+    """
+    named = ", ".join(map(str, seeds[:-1])) + f" and {seeds[-1]}"
+    sentences = [f"Crosscoders of seeds {named} have a PW-MCC of {mcc:.2f}."]
+    for task, rows in table.groupby("task", sort=False):
+        shown = rows[replicates(rows)]
+        counts = {
+            name: int((2 * (shown[name] + 1) > shown.others + 1).sum())
+            for name in ("selected", "same_class", "same_life")
+        }
+        sentences.append(
+            f"On {task}, {len(shown)} of {len(rows)} selected features {'is' if len(shown) == 1 else 'are'} in more "
+            f"than half of the seeds; of these, {counts['selected']} {'is' if counts['selected'] == 1 else 'are'} "
+            f"selected there, {counts['same_class']} {'has' if counts['same_class'] == 1 else 'have'} the same class "
+            f"and {counts['same_life']} the same life cycle in more than half."
+        )
+    return sentences
+
+
+def _labels(table: pd.DataFrame, column: str) -> dict[tuple[str, int], str]:
+    """A column of text by task and feature."""
+    rows = table.drop_duplicates(["task", "feature"])
+    return {
+        (str(task), int(feature)): str(label)
+        for task, feature, label in zip(rows.task, rows.feature, rows[column], strict=True)
+    }

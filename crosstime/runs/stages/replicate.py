@@ -1,0 +1,86 @@
+"""Find out which features and claims of the run other seeds have as well."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from crosstime.evolution.replicated_claims import replicated_claims
+from crosstime.evolution.replication import pairwise_mcc
+from crosstime.evolution.seed_agreement import seed_agreement
+from crosstime.runs.folder import RunFolder
+from crosstime.runs.inputs import Inputs
+from crosstime.runs.ledger import Ledger
+from crosstime.runs.parts import Parts
+from crosstime.runs.plan.sizes import Sizes
+from crosstime.runs.plan.work import Cost
+from crosstime.runs.recipe.recipe import Recipe
+from crosstime.runs.repeat import repeat
+from crosstime.runs.seed_inputs import SeedInputs
+from crosstime.runs.stages.attribute import Attribute
+from crosstime.runs.stages.evolve import FOLDER, Evolve
+from crosstime.runs.stages.stage import Stage
+from crosstime.runs.stages.train import Train
+from interventions import Bootstrap
+
+REPLICATION, AGREEMENT = "replication", "seeds"
+"""Names of the tables."""
+REPEATED: tuple[Stage, ...] = (Train(), Attribute(), Evolve())
+"""The stages that run for every other seed; its crosscoder is there already."""
+
+
+class Replicate(Stage):
+    """Writes replication.csv and seeds.csv, and seeds/, a folder for each other seed; part of recipes with seeds."""
+
+    name: ClassVar[str] = "replicate"
+    title: ClassVar[str] = "other seeds"
+    collective: ClassVar[bool] = True
+
+    def is_part_of(self, recipe: Recipe) -> bool:
+        """Whether there are several seeds."""
+        return bool(recipe.crosscoder.other_seeds)
+
+    def dependencies(self, inputs: Inputs, ledger: Ledger) -> object:
+        """The crosscoders of all seeds, the effects, and the life cycles."""
+        return [ledger.key(name) for name in ("train", "attribute", "evolve")]
+
+    def files(self, recipe: Recipe) -> list[str]:
+        """The tables."""
+        return [f"{REPLICATION}.csv", f"{AGREEMENT}.csv"]
+
+    def cost(self, sizes: Sizes) -> Cost:
+        """Effects and life cycles, for every other seed."""
+        costs = [stage.cost(sizes) for stage in REPEATED[1:]]
+        n_seeds = len(sizes.recipe.crosscoder.other_seeds)
+        return Cost(
+            self.name,
+            f"{n_seeds} other seed{'s' if n_seeds > 1 else ''}",
+            n_seeds * (costs[0].work + costs[1].work),
+            max(cost.memory for cost in costs),
+            max(cost.host for cost in costs),
+            n_seeds * (sum(cost.disk for cost in costs) + 8 * sizes.cdf),
+        )
+
+    def work(self, inputs: Inputs, folder: RunFolder, parts: Parts) -> None:
+        """Attribute and evolve with the crosscoder of each other seed, and compare it with that of the run."""
+        recipe, processes = inputs.recipe, parts.processes
+        folders = [folder]
+        for seed in recipe.crosscoder.other_seeds:
+            seed_inputs = SeedInputs(inputs, seed, folder)
+            repeat(seed_inputs, folder, REPEATED, processes, f"seed {seed}", seed=seed)
+            folders.append(seed_inputs.folder)
+        if not processes.first:
+            return
+
+        # Which claims about the selected features come back
+        crosscoders = [other.crosscoder for other in folders]
+        effects = [other.table("effects") for other in folders]
+        lives = [other.table(f"{FOLDER}/life_cycles") for other in folders]
+        folder.write_table(REPLICATION, replicated_claims(crosscoders, effects, lives))
+
+        # How far whole dictionaries agree
+        bootstrap = Bootstrap(recipe.evolve.resamples, recipe.seed)
+        table = seed_agreement(crosscoders, bootstrap=bootstrap).merge(
+            pairwise_mcc(crosscoders), on=["first", "second"]
+        )
+        names = dict(enumerate(recipe.crosscoder.seeds))
+        folder.write_table(AGREEMENT, table.assign(first=table["first"].map(names), second=table["second"].map(names)))
