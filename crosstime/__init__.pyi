@@ -52,6 +52,10 @@ from .features.annotation import read_annotations as read_annotations
 
 # Features over time
 from .evolution.evolve import evolve as evolve
+from .evolution.replication import pairwise_mcc as pairwise_mcc
+from .evolution.replication import replication as replication
+from .evolution.replicated_claims import replicated_claims as replicated_claims
+from .evolution.seed_agreement import seed_agreement as seed_agreement
 
 # Whole experiments
 from .runs.recipe.recipe import Recipe as Recipe

@@ -99,10 +99,11 @@ def replication_sentences(table: pd.DataFrame, seeds: Sequence[int], mcc: float)
 
     Examples:
         >>> row = {"task": "mine", "feature": 3, "others": 1, "matches": 1, "selected": 1}
-        >>> for line in replication_sentences(pd.DataFrame([row | {"same_class": 1, "same_life": 0}]), [0, 1], 0.5):
-        ...     print(line)
-        Crosscoders of seeds 0 and 1 have a PW-MCC of 0.50.
-        On mine, 1 of 1 selected features is in more than half of the seeds; of these, 1 is selected there, 1 has the same class and 0 the same life cycle in more than half.
+        >>> sentences = replication_sentences(pd.DataFrame([row | {"same_class": 1, "same_life": 0}]), [0, 1], 0.5)
+        >>> sentences[0]
+        'Crosscoders of seeds 0 and 1 have a PW-MCC of 0.50.'
+        >>> sentences[1].partition("; ")[0]
+        'On mine, 1 of 1 selected features is in more than half of the seeds'
     """
     named = ", ".join(map(str, seeds[:-1])) + f" and {seeds[-1]}"
     sentences = [f"Crosscoders of seeds {named} have a PW-MCC of {mcc:.2f}."]

@@ -139,8 +139,8 @@ def _check_divergence(trainer: Trainer, step: int, checkpointer: Checkpointer, i
     if math.isfinite(loss) and l2 < DIVERGED * crosscoder.n_checkpoints * crosscoder.origin.d_model:
         return
     last_state = f" The last good state is in {checkpointer.path}." if checkpointer.has_state else ""
-    name = "Training" if index is None else f"Training of crosscoder {index}"
+    of = "" if index is None else f" in crosscoder {index}"
     raise CrosscoderError(
-        f"{name} diverged at step {step}: the loss is {loss:.3g}. Take a smaller learning rate than "
+        f"Training diverged at step {step}{of}: the loss is {loss:.3g}. Take a smaller learning rate than "
         f"{trainer.settings.lr:g}, or a longer warm-up.{last_state}"
     )

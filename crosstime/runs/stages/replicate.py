@@ -78,9 +78,8 @@ class Replicate(Stage):
         folder.write_table(REPLICATION, replicated_claims(crosscoders, effects, lives))
 
         # How far whole dictionaries agree
-        bootstrap = Bootstrap(recipe.evolve.resamples, recipe.seed)
-        table = seed_agreement(crosscoders, bootstrap=bootstrap).merge(
-            pairwise_mcc(crosscoders), on=["first", "second"]
-        )
+        agreement = seed_agreement(crosscoders, bootstrap=Bootstrap(recipe.evolve.resamples, recipe.seed))
+        agreement = agreement.merge(pairwise_mcc(crosscoders), on=["first", "second"])
         names = dict(enumerate(recipe.crosscoder.seeds))
-        folder.write_table(AGREEMENT, table.assign(first=table["first"].map(names), second=table["second"].map(names)))
+        named = {column: agreement[column].map(names) for column in ("first", "second")}
+        folder.write_table(AGREEMENT, agreement.assign(**named))

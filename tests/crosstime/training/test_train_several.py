@@ -61,9 +61,10 @@ def test_an_interrupted_training_of_several_resumes_to_the_same_bits(
         if step == 4:
             raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Checkpointer, "save", save_and_stop)
+    monkeypatch.setattr(Checkpointer, "save", save_and_stop)
+    with pytest.raises(KeyboardInterrupt):
         ct.train_several(learning_suite, "resid.1", text, configs, data=DATA, checkpointing=checkpointing)
+    monkeypatch.undo()
     folders = [ct.Logging(tmp_path / str(index)) for index in range(2)]
     resumed = ct.train_several(
         learning_suite, "resid.1", text, configs, data=DATA, checkpointing=checkpointing, logging=folders
@@ -99,7 +100,7 @@ def test_what_cannot_be_trained_together_is_refused(learning_suite, text, config
 
 def test_memory_of_all_is_counted(learning_suite, text):
     huge = replace(CONFIGS[3], n_features=1 << 40, n_shared=0)
-    with pytest.raises(CrosscoderError, match="in 2 crosscoders of .* checkpoints"):
+    with pytest.raises(CrosscoderError, match=r"in 2 crosscoders of .* checkpoints"):
         ct.train_several(learning_suite, "resid.1", text, [huge, replace(huge, seed=5)], data=DATA)
 
 
