@@ -285,6 +285,12 @@ def nulls() -> pd.DataFrame:
     return table.assign(**numbers, fdr_high=0.625)
 
 
+def replication(matches: int = 1) -> pd.DataFrame:
+    rows = [(task, feature) for task in TASKS for feature in FEATURES]
+    counts = {"others": 2, "matches": matches, "cosine": 0.9, "selected": 1, "same_class": 1, "same_life": 0}
+    return pd.DataFrame(rows, columns=["task", "feature"]).assign(**counts)
+
+
 def baselines(compared=COMPARED) -> pd.DataFrame:
     rows = [
         (TASKS[0], revision, name, 64, 12.5, n, place + 0.1 * n / (n + 3), place + 0.8 * n / (n + 5), 0.7 - place)
@@ -367,6 +373,7 @@ def sample(compared: tuple[str, ...] = COMPARED, **changes: object) -> ReportInp
         "lives": lives(compared),
         "dips": dips(compared),
         "nulls": nulls(),
+        "replication": replication(),
         "baselines": baselines(compared),
         "findings": [FINDING],
         "logit_effects": logit_effects(compared),
@@ -391,6 +398,7 @@ def large(n_features: int = 1000) -> ReportInput:
         classes=repeated(classes()),
         logit_effects=repeated(logit_effects()),
         facts=repeated(facts()),
+        replication=repeated(replication()),
         contexts={feature + 20_000 * i: _long_contexts(i) for i in range(rounds) for feature in FEATURES},
     )
 
