@@ -26,9 +26,11 @@ def mean_matched_cosine(first: Float[Tensor, "F C D"], second: Float[Tensor, "G 
 
         MCC = max over one-to-one assignments a of  mean_i cos(W_i, V_a(i))
 
-    The cosine is that of the C D numbers of a feature's decoder, with its sign, because codes are never negative. The
-    features of the smaller dictionary are all assigned. The F x G cosines are in memory, and the assignment takes time
-    of the order of F² G.
+    The cosine is that of the C D numbers of a feature's decoder, with its sign, because codes are never negative: the
+    opposite direction is another feature. The code that was published with the paper (its two functions ``MCC``) takes
+    the cosine with its sign as well, unlike measures of recovery in which the sign of a component is arbitrary and
+    absolute values are taken. It compares dictionaries of the same size; here, all features of the smaller dictionary
+    are assigned. The F x G cosines are in memory, and the assignment takes time of the order of F² G.
 
     Args:
         first, second: decoder directions of two crosscoders at the same checkpoints.
@@ -41,7 +43,8 @@ def mean_matched_cosine(first: Float[Tensor, "F C D"], second: Float[Tensor, "G 
         >>> mean_matched_cosine(directions, 3 * directions.flip(0))
         1.0
 
-    Source: Song et al., arXiv 2505.20254 (MCC by the Hungarian algorithm).
+    Source: Song et al., arXiv 2505.20254 (MCC by the Hungarian algorithm), and its code,
+    github.com/xiangchensong/sae-feature-consistency.
     """
     if first.shape[1:] != second.shape[1:]:
         raise CrosscoderError(

@@ -56,6 +56,13 @@ def test_an_opposite_direction_is_no_replication():
     assert replication([crosscoder(directions, ("a",)), crosscoder(-directions, ("a",))]).matches.tolist() == [0]
 
 
+def test_the_assignment_is_by_cosines_with_their_sign():
+    """By hand: cosines (-1, .7071) and (0, .7071), of which .7071 and 0 are assigned; absolute ones would give .8536."""
+    first = torch.tensor([[1.0, 0], [0, 1]]).reshape(2, 1, 2)
+    second = torch.tensor([[-2.0, 0], [1, 1]]).reshape(2, 1, 2)
+    assert mean_matched_cosine(first, second) == pytest.approx(0.5**0.5 / 2, abs=1e-6)
+
+
 def test_pairwise_mcc_has_a_row_for_any_two():
     directions = [random(5, 2, 4, seed=seed) for seed in range(3)]
     table = pairwise_mcc([crosscoder(each) for each in directions])
