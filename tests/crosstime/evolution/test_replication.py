@@ -57,7 +57,7 @@ def test_an_opposite_direction_is_no_replication():
 
 
 def test_the_assignment_is_by_cosines_with_their_sign():
-    """By hand: cosines (-1, .7071) and (0, .7071), of which .7071 and 0 are assigned; absolute ones would give .8536."""
+    """By hand: of the cosines (-1, .7071) and (0, .7071), .7071 and 0 are assigned; absolute ones give .8536."""
     first = torch.tensor([[1.0, 0], [0, 1]]).reshape(2, 1, 2)
     second = torch.tensor([[-2.0, 0], [1, 1]]).reshape(2, 1, 2)
     assert mean_matched_cosine(first, second) == pytest.approx(0.5**0.5 / 2, abs=1e-6)
