@@ -36,13 +36,26 @@ def _python_blocks() -> list[str]:
 def test_python_of_the_readme_runs_as_written(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     blocks = _python_blocks()
-    assert len(blocks) == 1
+    pretraining, diffing = blocks
     names: dict[str, object] = {}
-    exec(compile(blocks[0], "README.md", "exec"), names)
+    exec(compile(pretraining, "README.md", "exec"), names)
     printed = capsys.readouterr().out
     assert "agreement/attractor" in printed
     assert set(names["attribution"].table(names["top"]).revision) == {"step0", "step64", "step256"}
     assert len(names["top"]) >= 5
+
+    # The second block continues the first
+    exec(compile(diffing, "README.md", "exec"), names)
+    assert "base" in capsys.readouterr().out
+    table = names["held_out"].table(names["selection"].top(5))
+    assert set(table.revision) == {"base", "chat"}
+    assert set(table.class_ie) <= {"base only", "chat only", "shared"}
+
+
+def test_the_first_screen_of_the_readme_shows_both_uses():
+    first_screen = README.splitlines()[:45]
+    for call in ("ct.Suite.open(", "ct.Suite.of(", "ct.attribute(", "ct.ablate("):
+        assert any(call in line for line in first_screen), call
 
 
 def test_blocks_that_are_not_run_here_compile_at_least():
