@@ -35,6 +35,10 @@ class RunError(CrosstimeError):
     """A run folder that is missing, busy, or holds something that this run cannot use."""
 
 
+class NothingSelectedError(RunError):
+    """No feature has an effect on any task."""
+
+
 class ProcessError(CrosstimeError):
     """Processes of ``torchrun`` that cannot be joined, or one that is gone while others wait for it."""
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from crosstime.errors import RunError
+from crosstime.errors import NothingSelectedError, RunError
 from crosstime.machine.processes import Processes
 from crosstime.runs.folder import RunFolder
 from crosstime.runs.inputs import Inputs
 from crosstime.runs.ledger import Ledger
 from crosstime.runs.run_stage import run_stage
 from crosstime.runs.stages.stage import Stage
+from crosstime.runs.work_shares import broadcast
 
 
 def repeat(
     inputs: Inputs, original: RunFolder, stages: Sequence[Stage], processes: Processes, name: str, **facts: object
-) -> None:
+) -> bool:
     """Run stages with other inputs; those that are done already are kept.
+
+    If no feature has an effect with these inputs, which ends a run of its own, the stages that follow are left out:
+    then no feature is selected, and nothing is claimed about any.
 
     The accuracy, on which dips rest, is that of the run.
 
@@ -27,6 +31,9 @@ def repeat(
         processes: the processes of the run.
         name: what the inputs are, for errors.
         facts: plain values for the manifest.
+
+    Returns:
+        Whether features were selected, and all stages done.
 
     Raises:
         RunError: a stage cannot be done.
@@ -45,7 +52,15 @@ def repeat(
     processes.barrier()
 
     for stage in stages:
+        selected = True
         try:
             run_stage(stage, inputs, inputs.folder, ledger)
+        except NothingSelectedError:
+            # The first process alone finds out, and the others wait for it
+            selected = False
+            processes.barrier()
         except RunError as error:
             raise RunError(f"{name}: {error}") from error
+        if not broadcast(selected, processes):
+            return False
+    return True

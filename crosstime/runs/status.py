@@ -63,6 +63,7 @@ def status(folder: Path) -> RunStatus:
     asked_for = {
         "suite": _value(recipe, "suite", "source") == TINY,
         "ngrams": bool(_value(recipe, "ngrams", "sequences")),
+        "replicate": bool(_value(recipe, "crosscoder", "seeds")),
         "baselines": bool(_value(recipe, "baselines", "names")),
         "null": bool(_value(recipe, "null", "kinds")),
     }

@@ -12,7 +12,7 @@ from crosstime.effects.attribute import attribute
 from crosstime.effects.attribution import Attribution
 from crosstime.effects.effects_file import read_effects, write_effects
 from crosstime.effects.relie import classify
-from crosstime.errors import RunError
+from crosstime.errors import NothingSelectedError
 from crosstime.machine.tensors import write_tensors
 from crosstime.runs.effect_halves import effect_halves
 from crosstime.runs.folder import RunFolder
@@ -138,7 +138,7 @@ def _write_tables(
     tops = [selection.top(recipe.effects.top) for selection, _ in halves]
     selected = list(dict.fromkeys(feature for top in tops for feature in top))
     if not selected:
-        raise RunError(
+        raise NothingSelectedError(
             "no feature has an effect on any task: the crosscoder learned nothing that fires there; train it "
             "for more steps, or with a smaller l1"
         )

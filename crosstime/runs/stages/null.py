@@ -10,7 +10,7 @@ import torch
 
 from crosstime.crosscoders.decompose import decompose_text
 from crosstime.errors import RunError
-from crosstime.evolution.claims import decoder_claims, dip_claims, effect_claims
+from crosstime.evolution.claims import DECODER, RELDEC, decoder_claims, dip_claims, effect_claims
 from crosstime.evolution.false_discoveries import false_discoveries
 from crosstime.machine.processes import Processes
 from crosstime.runs.folder import RunFolder
@@ -82,7 +82,7 @@ class Null(Stage):
             )
 
         # Repeat the run
-        repeated: dict[str, list[tuple[NullInputs, RunFolder]]] = {}
+        repeated: dict[str, list[tuple[NullInputs, RunFolder, bool]]] = {}
         for kind in table.kinds:
             for seed in range(table.seeds):
                 null = NullModel(kind, seed, table.checkpoint)
@@ -93,25 +93,40 @@ class Null(Stage):
         # Count the claims of each, and compare them with those of the run
         claims = _claims(inputs, folder)
         tables = [
-            false_discoveries(claims, [_claims(*null) for null in nulls], kind, level=table.level)
+            false_discoveries(claims, [_null_claims(claims, *null) for null in nulls], kind, level=table.level)
             for kind, nulls in repeated.items()
         ]
         folder.write_table(NULLS, pd.concat(tables, ignore_index=True))
 
 
-def _repeat(inputs: Inputs, folder: RunFolder, null: NullModel, processes: Processes) -> tuple[NullInputs, RunFolder]:
-    """Run the repeated stages of one null model in a folder of its own."""
+def _repeat(
+    inputs: Inputs, folder: RunFolder, null: NullModel, processes: Processes
+) -> tuple[NullInputs, RunFolder, bool]:
+    """Run the repeated stages of one null model in a folder of its own; also whether it selected features."""
     null_folder = RunFolder(folder.path / NULLS / null.name)
     null_inputs = NullInputs(inputs, null, null_folder)
-    repeat(null_inputs, folder, REPEATED, processes, f"null model {null.name}", null=asdict(null))
-    return null_inputs, null_folder
+    selected = repeat(null_inputs, folder, REPEATED, processes, f"null model {null.name}", null=asdict(null))
+    return null_inputs, null_folder, selected
+
+
+def _null_claims(claims: pd.DataFrame, inputs: Inputs, folder: RunFolder, selected: bool) -> pd.DataFrame:
+    """The claims of a null model; where it selects no feature, none of as many as the run could make about effects."""
+    if selected:
+        return _claims(inputs, folder)
+    by_effect = claims[~claims.source.isin([RELDEC, DECODER])]
+    return pd.concat([_decoder_claims(inputs, folder), by_effect.assign(count=0)], ignore_index=True)
+
+
+def _decoder_claims(inputs: Inputs, folder: RunFolder) -> pd.DataFrame:
+    """Classes and life cycles by the decoders of the features that fire on the text of the evaluation."""
+    crosscoder = folder.crosscoder
+    ordered, norms = crosscoder.origin.ordered, crosscoder.decoder_norms().T[_live(inputs, folder)]
+    return decoder_claims(norms, crosscoder.origin.revisions, ordered=ordered)
 
 
 def _claims(inputs: Inputs, folder: RunFolder) -> pd.DataFrame:
     """The claims of a run or of a null model: classes and life cycles of features, and explained dips."""
-    crosscoder = folder.crosscoder
-    ordered, norms = crosscoder.origin.ordered, crosscoder.decoder_norms().T[_live(inputs, folder)]
-    by_decoder = decoder_claims(norms, crosscoder.origin.revisions, ordered=ordered)
+    ordered, by_decoder = folder.crosscoder.origin.ordered, _decoder_claims(inputs, folder)
     by_effect = effect_claims(folder.table("effects"), folder.table(f"{FOLDER}/life_cycles"), ordered=ordered)
     dips = folder.json("dips")
     explained = [bool(dip["explained"]) for dip in dips] if isinstance(dips, list) else []

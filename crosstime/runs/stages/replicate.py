@@ -63,23 +63,30 @@ class Replicate(Stage):
     def work(self, inputs: Inputs, folder: RunFolder, parts: Parts) -> None:
         """Attribute and evolve with the crosscoder of each other seed, and compare it with that of the run."""
         recipe, processes = inputs.recipe, parts.processes
-        folders = [folder]
+        folders, selected = [folder], [True]
         for seed in recipe.crosscoder.other_seeds:
             seed_inputs = SeedInputs(inputs, seed, folder)
-            repeat(seed_inputs, folder, REPEATED, processes, f"seed {seed}", seed=seed)
+            selected.append(repeat(seed_inputs, folder, REPEATED, processes, f"seed {seed}", seed=seed))
             folders.append(seed_inputs.folder)
         if not processes.first:
             return
 
         # Which claims about the selected features come back
         crosscoders = [other.crosscoder for other in folders]
-        effects = [other.table("effects") for other in folders]
-        lives = [other.table(f"{FOLDER}/life_cycles") for other in folders]
+        names = ("effects", f"{FOLDER}/life_cycles")
+        effects, lives = (
+            [
+                # A seed that selects no feature makes no claim
+                other.table(name) if has_any else folder.table(name).iloc[:0]
+                for other, has_any in zip(folders, selected, strict=True)
+            ]
+            for name in names
+        )
         folder.write_table(REPLICATION, replicated_claims(crosscoders, effects, lives))
 
         # How far whole dictionaries agree
         agreement = seed_agreement(crosscoders, bootstrap=Bootstrap(recipe.evolve.resamples, recipe.seed))
         agreement = agreement.merge(pairwise_mcc(crosscoders), on=["first", "second"])
-        names = dict(enumerate(recipe.crosscoder.seeds))
-        named = {column: agreement[column].map(names) for column in ("first", "second")}
+        seeds = dict(enumerate(recipe.crosscoder.seeds))
+        named = {column: agreement[column].map(seeds) for column in ("first", "second")}
         folder.write_table(AGREEMENT, agreement.assign(**named))
