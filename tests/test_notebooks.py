@@ -60,7 +60,6 @@ def test_files_that_a_notebook_links_exist(path: Path) -> None:
         assert (path.parent / link).exists(), link
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_five_minutes_runs_and_its_text_is_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     claims = """
@@ -88,7 +87,6 @@ assert set(ablation.features) == set(groups)
 """
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_crosscoding_through_time_runs_on_its_own_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CROSSTIME_SUITE", "CROSSTIME_DATA"):
@@ -98,7 +96,6 @@ def test_crosscoding_through_time_runs_on_its_own_suite(tmp_path: Path, monkeypa
     assert charts_drawn(notebook) == charts_called("crosscoding_through_time.ipynb") == 10
 
 
-@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared suites and data are not beside the checkout")
 def test_crosscoding_through_time_runs_on_a_suite_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
