@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from crosstime.crosscoders.decompose import DecomposedTask
+from crosstime.evolution.claims import DIPS, EXPLAINED
 from crosstime.report.expected import expected_words
 
 ALL = "all selected"
@@ -82,6 +83,7 @@ def summary(
     effects: pd.DataFrame,
     ablation: pd.DataFrame,
     revisions: Sequence[str],
+    nulls: pd.DataFrame | None = None,
     *,
     ordered: bool = True,
 ) -> str:
@@ -90,9 +92,10 @@ def summary(
     Args:
         accuracy, effects, ablation: tables of a run.
         revisions: the compared checkpoints.
+        nulls: the table of null models of the run, which gives the number that is expected beside that of a class.
         ordered: whether they are points of one training, rather than models side by side.
     """
-    sentences = [sentence for sentence in [_strongest_ablation(ablation, effects)] if sentence]
+    sentences = [sentence for sentence in [_strongest_ablation(ablation, effects, nulls)] if sentence]
     for task, rows in accuracy[accuracy.revision.isin(revisions)].groupby("task", sort=False):
         by_revision = rows.set_index("revision").accuracy
         values = ", ".join(f"{by_revision[revision]:.2f} at {revision}" for revision in revisions)
@@ -153,7 +156,23 @@ def _clause(rows: pd.DataFrame, singular: str, plural: str, *, expected: str = "
     return f"{len(rows)} {singular if len(rows) == 1 else plural} ({'; '.join(labels)})"
 
 
-def _strongest_ablation(ablation: pd.DataFrame, effects: pd.DataFrame) -> str | None:
+def dip_count(explained: Sequence[bool], nulls: pd.DataFrame) -> list[str]:
+    """A sentence: how many of the tested dips are explained, and how many are expected to be; none without a dip.
+
+    Args:
+        explained: whether each tested dip is explained.
+        nulls: the table of null models of the run.
+
+    Examples:
+        >>> claim = {"source": ["dips"], "claim": "explained", "false": "True"}
+        >>> dip_count([True, False], pd.DataFrame(claim | {"expected": 0.0, "low": 0.0, "high": 1.95}))
+        ['Explained dips: 1 of 2 (0 [0, 1.9] expected under the null).']
+    """
+    words = expected_words(nulls, DIPS, EXPLAINED)
+    return [f"Explained dips: {sum(explained)} of {len(explained)} ({words})."] if explained and words else []
+
+
+def _strongest_ablation(ablation: pd.DataFrame, effects: pd.DataFrame, nulls: pd.DataFrame | None) -> str | None:
     """The ablation of the class of features whose effects at one checkpoint add up to the most, and its control.
 
     The effects are those on the prompts of the selection. To take the class whose ablation changes accuracy most would
@@ -175,9 +194,11 @@ def _strongest_ablation(ablation: pd.DataFrame, effects: pd.DataFrame) -> str | 
     size = count.rstrip(")")
     before = row.accuracy - row.accuracy_change
     features = "feature" if size == "1" else "features"
+    words = "" if nulls is None else expected_words(nulls, f"RelIE: {row.task}", label)
+    expected = f" ({words})" if words else ""
     sentence = (
-        f"Without the {size} {features} of class {label!r}, accuracy on {row.task} at {row.revision} goes from "
-        f"{before:.2f} to {row.accuracy:.2f}{_change(row)}"
+        f"Without the {size} {features} of class {label!r}{expected}, accuracy on {row.task} at {row.revision} goes "
+        f"from {before:.2f} to {row.accuracy:.2f}{_change(row)}"
     )
 
     # Its control

@@ -17,7 +17,7 @@ from crosstime.report.page.context import Context
 from crosstime.report.page.report_input import ReportInput
 from crosstime.report.page.write_report import write_report
 from crosstime.report.replicates import replicates
-from crosstime.runs.findings import emergence, summary
+from crosstime.runs.findings import dip_count, emergence, summary
 from crosstime.runs.folder import RunFolder
 from crosstime.runs.inputs import Inputs
 from crosstime.runs.ledger import Ledger
@@ -87,9 +87,9 @@ class Report(Stage):
 
         # The findings in words
         ordered = inputs.compared.ordered
-        sentences = summary(accuracy, effects, ablation, revisions, ordered=ordered)
+        sentences = summary(accuracy, effects, ablation, revisions, nulls, ordered=ordered)
         replication = folder.table(REPLICATION) if recipe.crosscoder.other_seeds else None
-        findings = [*emergence(evolution["life_cycles"], nulls, ordered=ordered), *_dip_sentences(folder)]
+        findings = [*emergence(evolution["life_cycles"], nulls, ordered=ordered), *_dip_sentences(folder, nulls)]
         if replication is not None:
             mcc = float(folder.table(AGREEMENT).mcc.mean())
             findings += replication_sentences(replication, recipe.crosscoder.seeds, mcc)
@@ -159,10 +159,13 @@ def _onsets(inputs: Inputs, folder: RunFolder) -> pd.DataFrame:
     return onsets.merge(folder.table(f"{FOLDER}/kinds")[["feature", "kind"]], on="feature")
 
 
-def _dip_sentences(folder: RunFolder) -> list[str]:
-    """The findings about dips."""
+def _dip_sentences(folder: RunFolder, nulls: pd.DataFrame | None) -> list[str]:
+    """The findings about dips, and with null models how many are explained beside how many are expected to be."""
     dips = folder.json("dips")
-    return [dip["sentence"] for dip in dips] if isinstance(dips, list) else []
+    if not isinstance(dips, list):
+        return []
+    counts = [] if nulls is None else dip_count([bool(dip["explained"]) for dip in dips], nulls)
+    return [*(dip["sentence"] for dip in dips), *counts]
 
 
 def _similarity(inputs: Inputs, folder: RunFolder, text: DecomposedText | None) -> pd.DataFrame:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from crosstime.crosscoders.decompose import DecomposedTask
-from crosstime.runs.findings import ablation_groups, emergence, summary
+from crosstime.runs.findings import ablation_groups, dip_count, emergence, summary
 from interventions import Codes, Decomposition, Prompts
 from tasks import TokenizedTask
 
@@ -128,6 +128,26 @@ def test_the_sentence_is_chosen_by_the_prompts_of_the_selection_and_not_by_the_c
     assert summary(ACCURACY, strongest_at_late, ABLATION, ["late"]).startswith(
         "Without the 1 feature of class 'early only', accuracy on mine at late goes from 0.95 to 0.99"
     )
+
+
+def null_rows(*rows: tuple[str, str, float, float, float]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["source", "claim", "expected", "low", "high"]).assign(false=True)
+
+
+def test_the_size_of_the_ablated_class_has_the_number_that_is_expected_beside_it():
+    nulls = null_rows(("RelIE: mine", "late only", 0.41, 0.0, 2.2), ("RelIE: other", "late only", 5.0, 4.0, 6.0))
+    assert summary(ACCURACY, effects(), ABLATION, ["early", "late"], nulls).startswith(
+        "Without the 2 features of class 'late only' (0.4 [0, 2] expected under the null), accuracy on mine at late "
+    )
+    # Under none of the null models of another task is the claim false
+    assert "expected under" not in summary(ACCURACY, effects(), ABLATION, ["early", "late"], nulls.iloc[1:])
+
+
+def test_explained_dips_are_counted_beside_the_number_that_is_expected():
+    nulls = null_rows(("dips", "explained", 0.5, 0.1, 1.8))
+    assert dip_count([True, True, False], nulls) == ["Explained dips: 2 of 3 (0.5 [0.1, 1.8] expected under the null)."]
+    assert dip_count([], nulls) == []
+    assert dip_count([True], nulls.iloc[:0]) == []
 
 
 def test_without_a_control_the_summary_names_the_class_alone():
