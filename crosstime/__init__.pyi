@@ -61,6 +61,7 @@ from .evolution.seed_agreement import seed_agreement as seed_agreement
 from .runs.recipe.recipe import Recipe as Recipe
 from .runs.run import run as run
 from .runs.null_models import null_models as null_models
+from .runs.descriptions.describe import describe as describe
 from .machine.progress import show_progress as show_progress
 
 # Errors

@@ -220,6 +220,26 @@ def null_table(nulls: pd.DataFrame) -> WideTable:
     return table
 
 
+def description_table(sources: pd.DataFrame) -> WideTable:
+    """What descriptions by a language model say about the run and its null models."""
+    headings = ("features of", "described", "complexity", "detection", "fuzzing", "complexity against onset: r", "p")
+    table = table_of("Features that were drawn at random", headings)
+    for row in sources.to_dict("records"):
+        means = [_bounded(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in ("complexity", *_SCORES)]
+        correlation = _bounded(row["onset_r"], row["onset_low"], row["onset_high"])
+        p = "-" if pd.isna(row["onset_p"]) else f"{row['onset_p']:.2g}"
+        described = f"{row['described']:.0f} of {row['asked']:.0f}"
+        table.add_row(*(escape(text) for text in (row["source"], described, *means, correlation, p)))
+    return table
+
+
+_SCORES = ("detection", "fuzzing")
+
+
+def _bounded(value: float, low: float, high: float) -> str:
+    return "-" if pd.isna(value) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
 def store_table(store: ActivationStore) -> WideTable:
     """What a store of activations holds."""
     origin = store.made_from

@@ -39,6 +39,12 @@ _COLUMNS = {
         "cmd_difference cmd_difference_low cmd_difference_high"
     ),
     "replication": "task feature others matches cosine selected same_class same_life",
+    "descriptions": (
+        "source asked described complexity complexity_low complexity_high detection detection_low detection_high "
+        "fuzzing fuzzing_low fuzzing_high detection_f1 fuzzing_f1 onset_n onset_r onset_low onset_high onset_p "
+        "peak_n peak_r peak_low peak_high peak_p"
+    ),
+    "complexity": "source feature drawn selected description complexity onset detection fuzzing",
     "logit_effects": "feature revision side rank token effect",
 }
 COLUMNS: dict[str, tuple[str, ...]] = {table: tuple(columns.split()) for table, columns in _COLUMNS.items()}
@@ -46,7 +52,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {table: tuple(columns.split()) for table, 
 
 CHECKPOINTS = ("revision", "other", "previous", "at", "onset")
 LABELS = ("task", "dip", "features", "kind", "group", "class_ie", "class_dec", "source", "life_cycle", "label")
-NAMES = ("dictionary",)
+NAMES = ("dictionary", "description")
 CLAIMS = ("null", "claim", "false")
 TEXT = frozenset({*CHECKPOINTS, *LABELS, *CLAIMS, *NAMES, "side", "token"})
 """Columns of text. A revision named 143000 or a feature set named 7 is still text."""

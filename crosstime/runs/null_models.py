@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from crosstime.errors import CrosstimeError, RunError
+from crosstime.errors import RunError
 from crosstime.evolution.null_names import DEFAULT_KINDS
 from crosstime.runs.folder import RunFolder
-from crosstime.runs.manifest import read_manifest
 from crosstime.runs.recipe.null import NullRecipe
-from crosstime.runs.recipe.recipe import Recipe
+from crosstime.runs.recorded_recipe import recorded_recipe, refuse_unfinished
 from crosstime.runs.run import run
 from crosstime.runs.stages.null import NULLS
-from crosstime.runs.status import status
 from user_input.home import expanded
 
 
@@ -58,48 +54,8 @@ def null_models(
         raise RunError("name at least one null model")
     table = NullRecipe(list(kinds), seeds, checkpoint)
     path = expanded(folder)
-    recipe = replace(_recorded_recipe(path), null=table)
-    _refuse_unfinished(path)
+    recipe = replace(recorded_recipe(path, advice="add the table [null] to its recipe, and run that"), null=table)
+    # Null models of an earlier command may be unfinished
+    refuse_unfinished(path, ("null", "report"))
     result = run(replace(recipe, name=path.resolve().name), path.resolve().parent, announce=announce)
     return RunFolder(result.folder).table(NULLS)
-
-
-def _recorded_recipe(folder: Path) -> Recipe:
-    """The recipe of a run, from its manifest.
-
-    Raises:
-        RunError: there is no run, or its recipe is not one of this version.
-    """
-    recorded = read_manifest(folder).get("recipe")
-    advice = "add the table [null] to its recipe, and run that"
-    if not isinstance(recorded, dict):
-        raise RunError(f"the manifest of {folder} has no recipe: {advice}")
-    try:
-        recipe = Recipe.of(_without_none(recorded), where=f"the recipe of {folder}")
-    except CrosstimeError as error:
-        raise RunError(f"{error} It was recorded by another version: {advice}") from error
-    # The same recipe, or stages of the run would be repeated
-    if not _agrees(recorded, json.loads(json.dumps(recipe.to_dict(), default=str))):
-        raise RunError(f"the recipe of {folder} cannot be read back from its manifest: {advice}")
-    return recipe
-
-
-def _refuse_unfinished(folder: Path) -> None:
-    """Refuse a run of which a stage is not done; null models of an earlier command may be unfinished."""
-    for stage in status(folder).stages:
-        if stage.state != "done" and stage.name not in ("null", "report"):
-            raise RunError(f"run {folder} is not finished, its stage {stage.name} is {stage.state}: finish it first")
-
-
-def _without_none(value: Any) -> Any:
-    """Plain values without the keys whose value is None, which TOML does not have."""
-    if isinstance(value, dict):
-        return {name: _without_none(item) for name, item in value.items() if item is not None}
-    return [_without_none(item) for item in value] if isinstance(value, list) else value
-
-
-def _agrees(recorded: object, rebuilt: object) -> bool:
-    """Whether every recorded value is that of the recipe; keys that a newer version added may be missing."""
-    if isinstance(recorded, dict) and isinstance(rebuilt, dict):
-        return all(name in rebuilt and _agrees(value, rebuilt[name]) for name, value in recorded.items())
-    return recorded == rebuilt

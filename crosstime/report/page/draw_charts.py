@@ -13,6 +13,7 @@ from crosstime.report.charts.ablation import ablation_chart
 from crosstime.report.charts.accuracy import accuracy_chart
 from crosstime.report.charts.accuracy_of_models import accuracy_of_models_chart
 from crosstime.report.charts.baselines import baselines_chart
+from crosstime.report.charts.complexity import complexity_chart
 from crosstime.report.charts.decoder_steps import decoder_steps_chart
 from crosstime.report.charts.effect_lines import coloured_features
 from crosstime.report.charts.effects import effects_chart
@@ -63,6 +64,7 @@ def draw_charts(report: ReportInput) -> dict[str, alt.TopLevelMixin]:
         "ablation": partial(ablation_chart, report.ablation),
         "faithfulness": partial(faithfulness_chart, report.faithfulness),
         "baselines": partial(baselines_chart, report.baselines),
+        "complexity": partial(complexity_chart, report.complexity, compared),
     }
 
     # Draw those that have data

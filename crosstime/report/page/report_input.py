@@ -65,6 +65,10 @@ class ReportInput:
         replication: for each selected feature, how many other seeds have it and the same claims about it, as
             `crosstime.evolution.replicated_claims.replicated_claims` returns it. Charts and tables with a mark or a row
             for each feature then show those that most seeds have.
+        descriptions: one row for the run and for each null model whose features a language model described: source,
+            asked, described, and means and correlations with their bounds, as `crosstime.describe` returns it.
+        complexity: source, feature, drawn (at random), selected (by effects), description, complexity, onset,
+            detection, fuzzing: features that a language model described.
         findings: sentences below the summary.
         logit_effects: tokens that each decoder direction promotes, from
             `crosstime.features.logit_effects.logit_effects`.
@@ -103,6 +107,8 @@ class ReportInput:
     nulls: pd.DataFrame = field(default_factory=_table("nulls"))
     baselines: pd.DataFrame = field(default_factory=_table("baselines"))
     replication: pd.DataFrame = field(default_factory=_table("replication"))
+    descriptions: pd.DataFrame = field(default_factory=_table("descriptions"))
+    complexity: pd.DataFrame = field(default_factory=_table("complexity"))
     findings: Sequence[str] = ()
     logit_effects: pd.DataFrame = field(default_factory=_table("logit_effects"))
     facts: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=["feature"]))

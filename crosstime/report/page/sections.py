@@ -17,6 +17,8 @@ from crosstime.report.outlier_note import outlier_note
 from crosstime.report.page.baselines import CAPTION as BASELINES_CAPTION
 from crosstime.report.page.baselines import baselines_section
 from crosstime.report.page.browser import feature_browser
+from crosstime.report.page.descriptions import CAPTION as COMPLEXITY_CAPTION
+from crosstime.report.page.descriptions import descriptions_section
 from crosstime.report.page.features import (
     feature_link,
     replication_note,
@@ -68,6 +70,7 @@ def sections(report: ReportInput, pictures: Pictures) -> list[Section]:
         *([] if report.dips.empty else [_section("dips", "Dips", *_dips(report))]),
         *([] if report.baselines.empty else [_section("baselines", BASELINES_TITLE, *_baselines(report, pictures))]),
         *([] if report.nulls.empty else [_section("nulls", "Null models", *_nulls(report))]),
+        *_descriptions_section(report, pictures),
         _section("features", "Features", *feature_browser(report)),
     ]
 
@@ -379,6 +382,14 @@ def _ablation(report: ReportInput, pictures: Pictures) -> list[Child]:
 
 def _nulls(report: ReportInput) -> list[Child]:
     return nulls_section(report.nulls, ordered=report.ordered)
+
+
+def _descriptions_section(report: ReportInput, pictures: Pictures) -> list[Section]:
+    if report.descriptions.empty:
+        return []
+    chart = _optional_figure("complexity", pictures, COMPLEXITY_CAPTION)
+    content = descriptions_section(report.descriptions, report.complexity, chart, ordered=report.ordered)
+    return [_section("descriptions", "Descriptions", *content)]
 
 
 def _lives_title(report: ReportInput) -> str:

@@ -40,6 +40,7 @@ CAPTIONS = {
     "baselines": "The crosscoder beside other dictionaries.",
     "replication": "Selected features in other seeds.",
     "nulls": "Classes, life cycles and explained dips under null models.",
+    "descriptions": "Descriptions of features by a language model.",
     "dips": "Ablation of features that are given up, or have emerged, where a task dips.",
 }
 """Caption in LaTeX of each table that is short enough for a paper; the other tables are written as CSV only."""

@@ -17,6 +17,8 @@ from crosstime.report.page.context import Context
 from crosstime.report.page.report_input import ReportInput
 from crosstime.report.page.write_report import write_report
 from crosstime.report.replicates import replicates
+from crosstime.runs.descriptions.report_tables import described_facts, described_input, description_checksums
+from crosstime.runs.descriptions.sentences import description_sentences
 from crosstime.runs.findings import dip_count, emergence, summary
 from crosstime.runs.folder import RunFolder
 from crosstime.runs.inputs import Inputs
@@ -59,7 +61,8 @@ class Report(Stage):
         names += ["baselines"] if inputs.recipe.baselines.names else []
         names += ["replicate"] if inputs.recipe.crosscoder.other_seeds else []
         names += ["null"] if inputs.recipe.null.kinds else []
-        return [[ledger.key(name) for name in names], version("crosstime"), CORPUS_TOKENS]
+        keys: list[object] = [[ledger.key(name) for name in names], version("crosstime"), CORPUS_TOKENS]
+        return [*keys, *description_checksums(inputs.folder.path)]
 
     def files(self, recipe: Recipe) -> list[str]:
         """The page, and the findings in words."""
@@ -93,6 +96,7 @@ class Report(Stage):
         if replication is not None:
             mcc = float(folder.table(AGREEMENT).mcc.mean())
             findings += replication_sentences(replication, recipe.crosscoder.seeds, mcc)
+        findings += description_sentences(folder.path)
         folder.write_table("summary", pd.DataFrame({"text": [sentences, *findings]}))
 
         # The page
@@ -122,8 +126,9 @@ class Report(Stage):
             **({} if nulls is None else {"nulls": nulls}),
             **({} if replication is None else {"replication": replication}),
             **({"baselines": folder.table(BASELINES)} if recipe.baselines.names else {}),
+            **described_input(folder.path),
             findings=findings,
-            facts=_facts(evolution["facts"], text, replication),
+            facts=described_facts(_facts(evolution["facts"], text, replication), folder.path),
             logit_effects=_logit_effects(inputs, folder, features),
             ordered=ordered,
             languages={task.name: task.language for task in inputs.tasks},

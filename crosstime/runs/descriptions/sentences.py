@@ -1,0 +1,67 @@
+"""The findings about descriptions in a few sentences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from crosstime.machine.storage import read_table
+from crosstime.runs.descriptions.options import FOLDER
+from crosstime.runs.descriptions.sources import RUN
+
+FEATURES, SOURCES = "complexity", "sources"
+"""Names of the tables in the folder of descriptions."""
+_TEXT = dict.fromkeys(("source", "description", "onset", "peak", "note"), "str")
+
+
+def description_tables(folder: Path) -> dict[str, pd.DataFrame]:
+    """The tables of the descriptions of a run, by their names; empty if there are none.
+
+    Args:
+        folder: of the run.
+    """
+    paths = {name: folder / FOLDER / f"{name}.csv" for name in (FEATURES, SOURCES)}
+    if not all(path.exists() for path in paths.values()):
+        return {}
+    return {name: read_table(path, dtypes=_TEXT) for name, path in paths.items()}
+
+
+def description_sentences(folder: Path) -> list[str]:
+    """What a language model's descriptions say about the run, beside its null models; no sentences without any.
+
+    Args:
+        folder: of the run.
+    """
+    tables = description_tables(folder)
+    if not tables:
+        return []
+    nulls = {str(row["source"]): pd.Series(row) for row in tables[SOURCES].to_dict("records")}
+    run = nulls.pop(RUN)
+
+    # Complexity against onset
+    beside = [f"{_correlation(row)} under {name}" for name, row in nulls.items()]
+    sentences: list[str] = []
+    if pd.notna(run.onset_r):
+        fit = f"r = {_correlation(run)}, p = {run.onset_p:.2g}, n = {run.onset_n:.0f} features drawn at random"
+        sentences.append(f"Complexity against onset: {'; '.join([fit, *beside])}.")
+
+    # Scores
+    for kind in ("detection", "fuzzing"):
+        if pd.notna(run[kind]):
+            beside = [f"{_mean(row, kind)} under {name}" for name, row in nulls.items()]
+            first = f"Descriptions score {_mean(run, kind)} in {kind}, where guessing gives 0.50"
+            sentences.append(f"{'; '.join([first, *beside])}.")
+    if sentences and not nulls:
+        sentences.append("No null model was described: what descriptions of random features score is not known.")
+    return sentences
+
+
+def _correlation(row: pd.Series) -> str:
+    return "undefined" if pd.isna(row.onset_r) else f"{row.onset_r:.2f} [{row.onset_low:.2f}, {row.onset_high:.2f}]"
+
+
+def _mean(row: pd.Series, kind: str) -> str:
+    if pd.isna(row[kind]):
+        return "no score"
+    return f"{row[kind]:.2f} [{row[f'{kind}_low']:.2f}, {row[f'{kind}_high']:.2f}]"
