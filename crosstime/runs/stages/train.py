@@ -127,7 +127,7 @@ class Train(Stage):
 
         # Other seeds are saved beside the crosscoder of the run
         trained = results[0]
-        if parts.processes.first:
+        if parts.processes.first and table.other_seeds:
             (folder.path / folder.SEEDS).mkdir(exist_ok=True)
             for seed, result in zip(table.other_seeds, results[1:], strict=True):
                 folder.write_table(f"{folder.SEEDS}/{seed}", result.log)
