@@ -38,7 +38,7 @@ def draw_all(page: Any) -> list[str]:
 def test_every_chart_draws_nothing_complains_and_nothing_is_loaded(tab: Any, sample_report: Path) -> None:
     page = tab.open(sample_report)
     names = draw_all(page)
-    assert len(names) == 16
+    assert len(names) == 17
     for name in names:
         marks = page.locator(f"[data-chart={name}] svg .mark-group path, [data-chart={name}] svg path").count()
         assert marks > 3, name

@@ -40,6 +40,9 @@ n_features = 8
 steps = 4
 batch_size = 16
 
+[effects]
+halves = false
+
 [[tasks]]
 name = "pairs/mine"
 path = "mine.jsonl"

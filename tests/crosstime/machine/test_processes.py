@@ -60,7 +60,7 @@ def test_each_process_takes_the_gpu_that_torchrun_gave_it(monkeypatch):
 
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused(suite: Suite, monkeypatch):
-    monkeypatch.setattr("crosstime.training.train.join_processes", lambda device: Processes(0, 3))
+    monkeypatch.setattr("crosstime.training.train_several.join_processes", lambda device: Processes(0, 3))
     with pytest.raises(CrosscoderError, match=r"3 processes cannot share a batch of 32 tokens evenly"):
         train(suite, Site(0), ["text ."], CONFIGS["l1"], data=DataConfig(batch_size=32, sequence_length=8))
 

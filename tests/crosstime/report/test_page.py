@@ -156,7 +156,7 @@ def test_findings_stand_below_the_summary_and_dips_have_a_section(page: Page) ->
     assert sample.FINDING in written
     assert written.index("emerge by step 256") < written.index(sample.FINDING) < written.index("Overview")
     anchors = [attributes.get("id") for tag, attributes in page.tags if tag == "section"]
-    assert anchors[-5:] == ["lives", "dips", "baselines", "nulls", "features"]
+    assert anchors[-6:] == ["lives", "dips", "baselines", "nulls", "descriptions", "features"]
     assert f"The dip on {sample.TASKS[0]} at step256, beside main" in written
     assert "1.83 [1.51, 2.15]" in written
     assert f"emerges at main{len(sample.FEATURES[::3])} (0.35)" in written
@@ -175,7 +175,7 @@ def test_missing_values_are_words_or_dashes_and_never_nan_or_a_half(page: Page) 
 def test_every_chart_is_a_file_a_picture_and_a_specification(folder: Path, page: Page) -> None:
     names = {
         *("accuracy", "training", "effects", "shares", "ternary", "temporal", "norms", "rotation", "ablation"),
-        *("faithfulness", "similarity", "decoder-steps", "lives", "onsets", "ngrams", "baselines"),
+        *("faithfulness", "similarity", "decoder-steps", "lives", "onsets", "ngrams", "baselines", "complexity"),
     }
     files = {path.name: path.read_bytes() for path in (folder / "charts").iterdir()}
     assert set(files) == {f"{name}.{kind}" for name in names for kind in ("svg", "png", "pdf")}

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
+from crosstime.report.columns import COLUMNS
 from crosstime.report.page.context import Context
 from crosstime.report.page.report_input import ReportInput
 
@@ -291,6 +292,16 @@ def replication(matches: int = 1) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["task", "feature"]).assign(**counts)
 
 
+def descriptions() -> pd.DataFrame:
+    numbers = dict.fromkeys(COLUMNS["descriptions"], 0.25) | {"asked": 4, "described": 3, "detection": 0.875}
+    return pd.DataFrame([numbers | {"source": source} for source in ("run", "random-weights-0")])
+
+
+def complexity() -> pd.DataFrame:
+    rows = [("run", feature, True, True, "a noun", 2.0, COMPARED[0], 0.75, 0.5) for feature in FEATURES]
+    return pd.DataFrame(rows, columns=list(COLUMNS["complexity"]))
+
+
 def baselines(compared=COMPARED) -> pd.DataFrame:
     rows = [
         (TASKS[0], revision, name, 64, 12.5, n, place + 0.1 * n / (n + 3), place + 0.8 * n / (n + 5), 0.7 - place)
@@ -374,6 +385,8 @@ def sample(compared: tuple[str, ...] = COMPARED, **changes: object) -> ReportInp
         "dips": dips(compared),
         "nulls": nulls(),
         "replication": replication(),
+        "descriptions": descriptions(),
+        "complexity": complexity(),
         "baselines": baselines(compared),
         "findings": [FINDING],
         "logit_effects": logit_effects(compared),

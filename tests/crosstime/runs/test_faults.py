@@ -180,7 +180,7 @@ def test_an_interrupted_command_ends_in_one_sentence(home: Path, whole, tmp_path
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("crosstime.runs.stages.train.train", interrupt)
+    monkeypatch.setattr("crosstime.runs.stages.train.train_several", interrupt)
     arguments = ["run", str(home / "small.toml"), "--runs", str(tmp_path), "--force", "train"]
     said = CliRunner().invoke(app, arguments)
     assert said.exit_code == 130
