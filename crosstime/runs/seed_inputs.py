@@ -8,6 +8,8 @@ from functools import cached_property
 from crosstime.crosscoders.decompose import DecomposedTask
 from crosstime.runs.folder import RunFolder
 from crosstime.runs.inputs import Inputs
+from crosstime.runs.recipe.baselines import BaselinesRecipe
+from crosstime.runs.recipe.null import NullRecipe
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
 from tasks import TokenizedTask
@@ -27,7 +29,11 @@ class SeedInputs(Inputs):
         crosscoder = replace(
             recipe.crosscoder, seeds=[], seed=seed, source=str(folder.path / folder.seed_file(seed)), loggers=[]
         )
-        self.recipe = replace(recipe, crosscoder=crosscoder, evolve=replace(recipe.evolve, text=False, languages={}))
+        # Null models and baselines are those of the run, and cannot stand beside a crosscoder that exists
+        evolve = replace(recipe.evolve, text=False, languages={})
+        self.recipe = replace(
+            recipe, crosscoder=crosscoder, evolve=evolve, null=NullRecipe(), baselines=BaselinesRecipe()
+        )
         self.original, self.folder = original, RunFolder(folder.path / folder.SEEDS / str(seed))
         self.tasks = original.tasks
         self._decomposed: dict[int, DecomposedTask] = {}

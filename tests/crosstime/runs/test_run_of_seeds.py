@@ -13,10 +13,13 @@ import crosstime as ct
 from crosstime.errors import CrosstimeError
 from crosstime.evolution.replicated_claims import replicated_claims
 from crosstime.report.replicates import replicates
+from crosstime.runs.folder import RunFolder
+from crosstime.runs.inputs import Inputs
 from crosstime.runs.manifest import read_manifest
 from crosstime.runs.plan.machine import Machine
 from crosstime.runs.plan.plan import plan
 from crosstime.runs.recipe.recipe import Recipe
+from crosstime.runs.seed_inputs import SeedInputs
 from crosstime.runs.status import status
 
 pytestmark = pytest.mark.slow
@@ -111,3 +114,13 @@ def test_seeds_that_cannot_be_are_refused_by_their_key(tmp_path, crosscoder, sen
     with pytest.raises(CrosstimeError, match=sentence) as error:
         Recipe.load(path)
     assert "crosscoder" in str(error.value)
+
+
+def test_other_seeds_of_the_demo_have_no_null_models_and_no_baselines_of_their_own(tmp_path):
+    recipe = Recipe.named("demo", ["crosscoder.seeds=[124, 153]"])
+    assert recipe.null.kinds
+    assert recipe.baselines.names
+    inputs = SeedInputs(Inputs(recipe, RunFolder(tmp_path)), 153, RunFolder(tmp_path))
+    assert inputs.recipe.crosscoder.source == str(tmp_path / "seeds/153.safetensors")
+    assert not inputs.recipe.null.kinds
+    assert not inputs.recipe.baselines.names
