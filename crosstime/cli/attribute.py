@@ -25,7 +25,6 @@ from crosstime.cli.options import (
 
 if TYPE_CHECKING:
     from crosstime.crosscoders.crosscoder import CrossCoder
-    from crosstime.effects.attribution import Attribution
     from crosstime.suites.suite import Suite
 
 CrosscoderPath = Annotated[
@@ -95,7 +94,7 @@ def attribute(
     attributions = [
         attribute_task(checkpoints, loaded, task, method, seed=seed, compute=compute) for task in loaded_tasks
     ]
-    halves = [pair_of_halves(attribution, same_prompts=same_prompts, seed=seed) for attribution in attributions]
+    halves = [attribution.selection_and_test(halves=not same_prompts, seed=seed) for attribution in attributions]
     bootstrap = Bootstrap(seed=seed)
     tables = [held_out.table(selection.top(top), bootstrap=bootstrap) for selection, held_out in halves]
     effects = pd.concat(tables, ignore_index=True)
@@ -135,11 +134,6 @@ def refuse_missing_path(crosscoder: str) -> None:
     repository = crosscoder.partition("@")[0]
     if not ("/" in repository and is_repository_id(repository)):
         refuse_missing_crosscoder(crosscoder)
-
-
-def pair_of_halves(attribution: Attribution, *, same_prompts: bool, seed: int) -> tuple[Attribution, Attribution]:
-    """The effects by which features are selected, and those that are shown; twice the same for ``--same-prompts``."""
-    return (attribution, attribution) if same_prompts else attribution.halves(seed=seed)
 
 
 def open_pair(

@@ -87,7 +87,6 @@ def evolve(
     refuse_missing_source(suite)
 
     # Open the crosscoder, attribute each task, and follow the features
-    from crosstime.cli.attribute import pair_of_halves
     from crosstime.crosscoders.decompose import trained_checkpoints
     from crosstime.crosscoders.open_crosscoder import open_crosscoder
     from crosstime.effects.attribute import attribute
@@ -104,7 +103,7 @@ def evolve(
     )
     checkpoints = trained_checkpoints(opened, loaded)
     attributions = [attribute(checkpoints, loaded, task, seed=seed, compute=compute) for task in loaded_tasks]
-    halves = [pair_of_halves(attribution, same_prompts=same_prompts, seed=seed) for attribution in attributions]
+    halves = [attribution.selection_and_test(halves=not same_prompts, seed=seed) for attribution in attributions]
     tables = follow_features(
         checkpoints,
         loaded,

@@ -213,7 +213,7 @@ def null_table(nulls: pd.DataFrame) -> WideTable:
     table = table_of(title, ["claim", "observed", "expected", "FDR"])
     rows = nulls[nulls["false"] & ((nulls["count"] > 0) | (nulls["null_count"] > 0))]
     for row in rows.to_dict("records"):
-        fdr = "-" if pd.isna(row["fdr"]) else f"{row['fdr']:.2f} [{row['fdr_low']:.2f}, {row['fdr_high']:.2f}]"
+        fdr = _bounded(row["fdr"], row["fdr_low"], row["fdr_high"])
         expected = expected_number(row["expected"], row["low"], row["high"])
         claim, observed = f"{row['source']}: {row['claim']}", f"{row['count']} of {row['n']}"
         table.add_row(*(escape(text) for text in (claim, observed, expected, fdr)))

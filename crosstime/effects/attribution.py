@@ -100,6 +100,10 @@ class Attribution(Shown):
         selection, held_out = halves(self.decomposed, None, torch.Generator().manual_seed(seed))
         return self.select(selection.sort().values.tolist()), self.select(held_out.tolist())
 
+    def selection_and_test(self, *, halves: bool, seed: int = 0) -> tuple[Attribution, Attribution]:
+        """The effects by which features are selected, and those that are shown: two `halves`, or twice all prompts."""
+        return self.halves(seed=seed) if halves else (self, self)
+
     def top(self, k: int = 10, *, by: str = "magnitude") -> list[int]:
         """Union over checkpoints of the k features with the largest effects at each; see `select_top`."""
         return select_top(self.ie(), k, by=by)

@@ -9,6 +9,7 @@ import pandas as pd
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.errors import CrosscoderError
 from crosstime.evolution.match_features import match_features
+from crosstime.evolution.replication import refuse_unfit
 from crosstime.report.replicates import replicates
 
 COLUMNS = ("task", "feature", "others", "matches", "cosine", "selected", "same_class", "same_life")
@@ -49,8 +50,7 @@ def replicated_claims(
         >>> table[replicates(table)].feature.tolist()  # doctest: +SKIP
         [3, 17]
     """
-    if len(crosscoders) < 2:
-        raise CrosscoderError(f"Replication needs at least two crosscoders, not {len(crosscoders)}.")
+    refuse_unfit(crosscoders)
     if not len(crosscoders) == len(effects) == len(lives):
         raise CrosscoderError("Replication needs a table of effects and one of life cycles for each crosscoder.")
 
@@ -109,10 +109,7 @@ def replication_sentences(table: pd.DataFrame, seeds: Sequence[int], mcc: float)
     sentences = [f"Crosscoders of seeds {named} have a PW-MCC of {mcc:.2f}."]
     for task, rows in table.groupby("task", sort=False):
         shown = rows[replicates(rows)]
-        counts = {
-            name: int((2 * (shown[name] + 1) > shown.others + 1).sum())
-            for name in ("selected", "same_class", "same_life")
-        }
+        counts = {name: int(replicates(shown, name).sum()) for name in ("selected", "same_class", "same_life")}
         sentences.append(
             f"On {task}, {len(shown)} of {len(rows)} selected features {'is' if len(shown) == 1 else 'are'} in more "
             f"than half of the seeds; of these, {counts['selected']} {'is' if counts['selected'] == 1 else 'are'} "

@@ -76,7 +76,7 @@ def pairwise_mcc(crosscoders: Sequence[CrossCoder]) -> pd.DataFrame:
 
     Source: Song et al., arXiv 2505.20254.
     """
-    _refuse_unfit(crosscoders)
+    refuse_unfit(crosscoders)
     rows = [
         {"first": i, "second": j, "mcc": mean_matched_cosine(first.directions()[:], second.directions()[:])}
         for (i, first), (j, second) in combinations(enumerate(crosscoders), 2)
@@ -115,7 +115,7 @@ def replication(
         >>> table = replication([seed_124, seed_153, seed_6582])  # doctest: +SKIP
         >>> table[table.same_label == table.others]  # doctest: +SKIP
     """
-    _refuse_unfit(crosscoders)
+    refuse_unfit(crosscoders)
     if labels is None:
         labels = [decoder_life_cycles(crosscoder, fraction) for crosscoder in crosscoders]
     if [len(names) for names in labels] != [crosscoder.n_features for crosscoder in crosscoders]:
@@ -171,7 +171,12 @@ def replication_shares(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _refuse_unfit(crosscoders: Sequence[CrossCoder]) -> None:
+def refuse_unfit(crosscoders: Sequence[CrossCoder]) -> None:
+    """Refuse fewer than two crosscoders, and crosscoders whose features cannot be matched.
+
+    Raises:
+        CrosscoderError: there are fewer than two, or they are of different checkpoints or sites.
+    """
     if len(crosscoders) < 2:
         raise CrosscoderError(f"Replication needs at least two crosscoders, not {len(crosscoders)}.")
     for other in crosscoders[1:]:

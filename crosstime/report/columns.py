@@ -60,6 +60,9 @@ TEXT = frozenset({*CHECKPOINTS, *LABELS, *CLAIMS, *NAMES, "side", "token"})
 TOP = "top"
 """Value of the column ``features`` of the faithfulness table for the top features, as opposed to a control."""
 
+RUN = "run"
+"""Value of the column ``source`` of descriptions for the run's own dictionary; others are null models."""
+
 ERROR_TERM = -1
 """Value of the column ``feature`` for the crosscoder's error term."""
 

@@ -18,6 +18,4 @@ def effect_halves(inputs: Inputs, folder: RunFolder, task: int) -> tuple[Attribu
         task: index of the task in the recipe.
     """
     attribution = folder.attribution(task, inputs.decomposed(task, folder.crosscoder))
-    if not inputs.recipe.effects.halves:
-        return attribution, attribution
-    return attribution.halves(seed=inputs.recipe.seed)
+    return attribution.selection_and_test(halves=inputs.recipe.effects.halves, seed=inputs.recipe.seed)

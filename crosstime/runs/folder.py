@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -74,6 +75,12 @@ class RunFolder:
     def write_json(self, name: str, value: object) -> None:
         """Write the file ``NAME.json``."""
         write_json(self.path / f"{name}.json", value)
+
+    @property
+    def dips(self) -> list[dict[str, Any]]:
+        """The dips that the stage `explain` tested, each as plain values."""
+        dips = self.json("dips")
+        return dips if isinstance(dips, list) else []
 
     @cached_property
     def crosscoder(self) -> CrossCoder:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from crosstime.activations.null_batches import NullBatches
 from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.crosscoders.decompose import DecomposedTask
 from crosstime.evolution.null_names import DECODERS, ENCODER, NOISE, PERMUTED, RANDOM, SAME
 from crosstime.machine.dtypes import torch_dtype
 from crosstime.runs.folder import RunFolder
 from crosstime.runs.inputs import Inputs
 from crosstime.runs.recipe.recipe import Recipe
-from crosstime.suites.compute import Compute
+from crosstime.runs.repeated_inputs import RepeatedInputs, repeated_recipe
 from crosstime.suites.null_suites import randomised_suite, same_checkpoint
 from crosstime.suites.suite import Suite
-from tasks import TokenizedTask
 
 _FROZEN = {ENCODER: "encoder", DECODERS: "decoder"}
 
@@ -42,17 +40,11 @@ class NullModel:
 
     def recipe(self, recipe: Recipe) -> Recipe:
         """The recipe of a run with the changes of this null model; no text is read for kinds of features."""
-        crosscoder = replace(
-            recipe.crosscoder,
-            seed=recipe.crosscoder.seed + self.seed,
-            frozen=_FROZEN.get(self.kind, recipe.crosscoder.frozen),
-            seeds=[],
-            loggers=[],
-        )
-        return replace(recipe, crosscoder=crosscoder, evolve=replace(recipe.evolve, text=False, languages={}))
+        table = recipe.crosscoder
+        return repeated_recipe(recipe, {"seed": table.seed + self.seed, "frozen": _FROZEN.get(self.kind, table.frozen)})
 
 
-class NullInputs(Inputs):
+class NullInputs(RepeatedInputs):
     """The inputs of a null model.
 
     Args:
@@ -62,15 +54,8 @@ class NullInputs(Inputs):
     """
 
     def __init__(self, original: Inputs, null: NullModel, folder: RunFolder) -> None:
-        self.original, self.null = original, null
-        self.recipe, self.folder = null.recipe(original.recipe), folder
-        self.tasks = original.tasks
-        self._decomposed: dict[int, DecomposedTask] = {}
-
-    @cached_property
-    def suite(self) -> Suite:
-        """The suite of the run."""
-        return self.original.suite
+        super().__init__(original, null.recipe(original.recipe), folder)
+        self.null = null
 
     @cached_property
     def compared(self) -> Suite:
@@ -86,16 +71,6 @@ class NullInputs(Inputs):
             seed=self.recipe.seed + self.null.seed,
             dtype=torch_dtype(self.compute.dtype),
         )
-
-    @cached_property
-    def compute(self) -> Compute:
-        """Where the checkpoints of the run are run."""
-        return self.original.compute
-
-    @cached_property
-    def tokenized(self) -> list[TokenizedTask]:
-        """The prompts of the run."""
-        return self.original.tokenized
 
     @property
     def null_batches(self) -> NullBatches | None:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import cached_property
-
-from crosstime.crosscoders.decompose import DecomposedTask
 from crosstime.runs.folder import RunFolder
 from crosstime.runs.inputs import Inputs
 from crosstime.runs.recipe.baselines import BaselinesRecipe
 from crosstime.runs.recipe.null import NullRecipe
-from crosstime.suites.compute import Compute
-from crosstime.suites.suite import Suite
-from tasks import TokenizedTask
+from crosstime.runs.repeated_inputs import RepeatedInputs, repeated_recipe
 
 
-class SeedInputs(Inputs):
-    """The inputs of another seed; no text is read for kinds of features.
+class SeedInputs(RepeatedInputs):
+    """The inputs of another seed.
 
     Args:
         original: the inputs of the run.
@@ -25,35 +19,9 @@ class SeedInputs(Inputs):
     """
 
     def __init__(self, original: Inputs, seed: int, folder: RunFolder) -> None:
-        recipe = original.recipe
-        crosscoder = replace(
-            recipe.crosscoder, seeds=[], seed=seed, source=str(folder.path / folder.seed_file(seed)), loggers=[]
-        )
         # Null models and baselines are those of the run, and cannot stand beside a crosscoder that exists
-        evolve = replace(recipe.evolve, text=False, languages={})
-        self.recipe = replace(
-            recipe, crosscoder=crosscoder, evolve=evolve, null=NullRecipe(), baselines=BaselinesRecipe()
+        source = str(folder.path / folder.seed_file(seed))
+        recipe = repeated_recipe(
+            original.recipe, {"seed": seed, "source": source}, null=NullRecipe(), baselines=BaselinesRecipe()
         )
-        self.original, self.folder = original, RunFolder(folder.path / folder.SEEDS / str(seed))
-        self.tasks = original.tasks
-        self._decomposed: dict[int, DecomposedTask] = {}
-
-    @cached_property
-    def suite(self) -> Suite:
-        """The suite of the run."""
-        return self.original.suite
-
-    @cached_property
-    def compared(self) -> Suite:
-        """The compared checkpoints of the run."""
-        return self.original.compared
-
-    @cached_property
-    def compute(self) -> Compute:
-        """Where the checkpoints of the run are run."""
-        return self.original.compute
-
-    @cached_property
-    def tokenized(self) -> list[TokenizedTask]:
-        """The prompts of the run."""
-        return self.original.tokenized
+        super().__init__(original, recipe, RunFolder(folder.path / folder.SEEDS / str(seed)))

@@ -5,15 +5,12 @@ from __future__ import annotations
 import pandas as pd
 
 from crosstime.report.about_models import about_models
-from crosstime.report.columns import feature_name
-from crosstime.report.numbers import with_interval
+from crosstime.report.columns import RUN, feature_name
 from crosstime.report.page.features import feature_link
 from crosstime.report.page.markup import Child, Markup, element
-from crosstime.report.page.tables import Cell, number_cell, table
+from crosstime.report.page.tables import Cell, interval_cell, number_cell, table
 from crosstime.report.rows import rows
 
-RUN = "run"
-"""Source of the run's own features."""
 CAPTION = (
     "Complexity of features against their onset: the area of a point is the number of features, and the line joins "
     "their means. One panel for the run and one for each null model."
@@ -46,7 +43,7 @@ def descriptions_section(
             cell
             for name in (("onset", "peak") if ordered else ())
             for cell in (
-                _bounded(*(row.number(f"{name}_{end}") for end in ("r", "low", "high"))),
+                interval_cell(row.number(f"{name}_r"), row.number(f"{name}_low"), row.number(f"{name}_high"), 2),
                 number_cell(row.number(f"{name}_p"), 4),
             )
         ]
@@ -54,7 +51,7 @@ def descriptions_section(
             [
                 row.text("source"),
                 Cell(f"{row.number('described'):,.0f} of {row.number('asked'):,.0f}", row.number("described")),
-                *(_bounded(*values) for values in bounded),
+                *(interval_cell(*values, 2) for values in bounded),
                 number_cell(row.number("detection_f1"), 2),
                 number_cell(row.number("fuzzing_f1"), 2),
                 *correlations,
@@ -92,7 +89,3 @@ def _described(features: pd.DataFrame, *, ordered: bool) -> Markup:
 def _name(feature: int, *, selected: bool) -> Cell:
     """The name of a feature; only those that the run selected have a card to link to."""
     return Cell(feature_link(feature) if selected else feature_name(feature), float(feature))
-
-
-def _bounded(value: float, low: float, high: float) -> Cell:
-    return Cell(with_interval(value, low, high, 2), value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
@@ -19,6 +18,7 @@ from crosstime.report.page.baselines import baselines_section
 from crosstime.report.page.browser import feature_browser
 from crosstime.report.page.descriptions import CAPTION as COMPLEXITY_CAPTION
 from crosstime.report.page.descriptions import descriptions_section
+from crosstime.report.page.dips import dips_section
 from crosstime.report.page.features import (
     feature_link,
     replication_note,
@@ -26,17 +26,15 @@ from crosstime.report.page.features import (
     shown_features,
     strongest_note,
 )
+from crosstime.report.page.figures import Pictures, figure, optional_figure, remark
 from crosstime.report.page.lives import lives_table
 from crosstime.report.page.markup import Child, Markup, element
 from crosstime.report.page.nulls import nulls_section
-from crosstime.report.page.tables import Cell, agreement, definitions, number_cell, table
+from crosstime.report.page.tables import Cell, agreement, definitions, interval_cell, number_cell, table
 from crosstime.report.rows import rows
 
 if TYPE_CHECKING:
     from crosstime.report.page.report_input import ReportInput
-
-Pictures = Mapping[str, str]
-"""Data URI of each chart, by name; a chart that had nothing to draw is absent."""
 
 FOLDED_FROM = 12
 """Rows of the ablation table above which it is folded."""
@@ -83,33 +81,11 @@ def main_figure(report: ReportInput, pictures: Pictures) -> Markup:
         if report.ordered
         else "Accuracy of each model on minimal pairs, with intervals over the pairs."
     )
-    return _figure("accuracy", pictures, caption, "No accuracy was measured.")
+    return figure("accuracy", pictures, caption, "No accuracy was measured.")
 
 
 def _section(anchor: str, title: str, *content: Child) -> Section:
     return Section(anchor, title, element("section", element("h2", title), *content, id=anchor))
-
-
-def _remark(sentence: str) -> Markup:
-    """Return a sentence in a muted colour, such as that there is nothing to show."""
-    return element("p", sentence, class_="none")
-
-
-def _figure(name: str, pictures: Pictures, caption: str, otherwise: str) -> Markup:
-    """Return a chart as a picture, which `charts.js` makes interactive, or the sentence `otherwise` without it."""
-    if name not in pictures:
-        return _remark(otherwise)
-    picture = element("img", src=pictures[name], alt=caption, loading="lazy")
-    return element(
-        "figure",
-        element("div", picture, class_="chart", data_chart=name),
-        element("figcaption", caption),
-    )
-
-
-def _optional_figure(name: str, pictures: Pictures, caption: str) -> Markup | None:
-    """Return a chart as `_figure` does, or nothing if there is none."""
-    return _figure(name, pictures, caption, "") if name in pictures else None
 
 
 def _overview(report: ReportInput, pictures: Pictures) -> list[Child]:
@@ -121,7 +97,7 @@ def _overview(report: ReportInput, pictures: Pictures) -> list[Child]:
             row.text("task"),
             row.text("revision"),
             *([Cell(count(row.number("tokens")), row.number("tokens"))] if report.ordered else []),
-            _interval_cell(row.number("accuracy"), row.number("low"), row.number("high")),
+            interval_cell(row.number("accuracy"), row.number("low"), row.number("high")),
             number_cell(row.number("logit_difference"), logit_decimals),
             number_cell(row.number("n"), 0),
         ]
@@ -143,8 +119,8 @@ def _overview(report: ReportInput, pictures: Pictures) -> list[Child]:
     return [
         definitions(report.setup) if report.setup else None,
         table(columns, cells, caption=report.words("Accuracy at the compared checkpoints")) if cells else None,
-        _optional_figure("similarity", pictures, similarity_caption),
-        _optional_figure("ngrams", pictures, ngrams_caption),
+        optional_figure("similarity", pictures, similarity_caption),
+        optional_figure("ngrams", pictures, ngrams_caption),
     ]
 
 
@@ -179,9 +155,9 @@ def _crosscoder(report: ReportInput, pictures: Pictures) -> list[Child]:
     )
     return [
         introduction,
-        table(columns, cells, caption=caption) if cells else _remark("The crosscoder was not evaluated."),
-        _remark(report.words(note)) if (note := outlier_note(report.evaluation)) else None,
-        _figure("training", pictures, "Training of the crosscoder.", "No training curves were kept."),
+        table(columns, cells, caption=caption) if cells else remark("The crosscoder was not evaluated."),
+        remark(report.words(note)) if (note := outlier_note(report.evaluation)) else None,
+        figure("training", pictures, "Training of the crosscoder.", "No training curves were kept."),
     ]
 
 
@@ -193,7 +169,7 @@ def _effects(report: ReportInput, pictures: Pictures) -> list[Child]:
         [
             row.text("task"),
             row.text("revision"),
-            _interval_cell(row.number("ie"), row.number("low"), row.number("high"), decimals),
+            interval_cell(row.number("ie"), row.number("low"), row.number("high"), decimals),
         ]
         for row in rows(error_term)
     ]
@@ -211,8 +187,8 @@ def _effects(report: ReportInput, pictures: Pictures) -> list[Child]:
 
     return [
         element("p", introduction),
-        _figure("effects", pictures, caption, "No indirect effects were measured."),
-        [_remark(note) for note in notes],
+        figure("effects", pictures, caption, "No indirect effects were measured."),
+        [remark(note) for note in notes],
         table(["task", report.words("checkpoint"), "IE"], cells, caption="Indirect effect of the error term")
         if cells
         else None,
@@ -239,7 +215,7 @@ def _temporal(report: ReportInput, pictures: Pictures) -> list[Child]:
     omitted: Markup | None = None
     if n and "temporal" in pictures:
         pairs = "One pair of feature and task has" if n == 1 else f"{n} pairs of feature and task have"
-        omitted = _remark(report.words(f"{pairs} an undefined value at some checkpoint, and no point there."))
+        omitted = remark(report.words(f"{pairs} an undefined value at some checkpoint, and no point there."))
 
     # Cross-tabulate the classes of each task
     classes = report.classes
@@ -261,12 +237,12 @@ def _temporal(report: ReportInput, pictures: Pictures) -> list[Child]:
             element("em", UNDEFINED),
             ".",
         ),
-        _figure("shares", pictures, shares, "No feature has a RelIE."),
-        _optional_figure("ternary", pictures, ternary),
-        _figure("temporal", pictures, temporal, "No feature has both a RelIE and a RelDec."),
+        figure("shares", pictures, shares, "No feature has a RelIE."),
+        optional_figure("ternary", pictures, ternary),
+        figure("temporal", pictures, temporal, "No feature has both a RelIE and a RelDec."),
         omitted,
         element("h3", "Classes"),
-        element("div", crossed, class_="beside") if crossed else _remark("No feature was classed."),
+        element("div", crossed, class_="beside") if crossed else remark("No feature was classed."),
         element("p", legend) if crossed else None,
     ]
 
@@ -305,11 +281,11 @@ def _decoders(report: ReportInput, pictures: Pictures) -> list[Child]:
 
     return [
         element("p", introduction),
-        _figure("norms", pictures, norms, "No decoder norms were kept."),
-        _optional_figure("rotation", pictures, rotation),
-        _optional_figure("decoder-steps", pictures, steps),
-        _optional_figure("onsets", pictures, onsets),
-        _optional_figure("lives", pictures, lives),
+        figure("norms", pictures, norms, "No decoder norms were kept."),
+        optional_figure("rotation", pictures, rotation),
+        optional_figure("decoder-steps", pictures, steps),
+        optional_figure("onsets", pictures, onsets),
+        optional_figure("lives", pictures, lives),
         _life_cycles(report),
     ]
 
@@ -374,8 +350,8 @@ def _ablation(report: ReportInput, pictures: Pictures) -> list[Child]:
     )
 
     return [
-        _figure("ablation", pictures, ablation, "Nothing was ablated."),
-        _optional_figure("faithfulness", pictures, faithfulness),
+        figure("ablation", pictures, ablation, "Nothing was ablated."),
+        optional_figure("faithfulness", pictures, faithfulness),
         listed,
     ]
 
@@ -387,7 +363,7 @@ def _nulls(report: ReportInput) -> list[Child]:
 def _descriptions_section(report: ReportInput, pictures: Pictures) -> list[Section]:
     if report.descriptions.empty:
         return []
-    chart = _optional_figure("complexity", pictures, COMPLEXITY_CAPTION)
+    chart = optional_figure("complexity", pictures, COMPLEXITY_CAPTION)
     content = descriptions_section(report.descriptions, report.complexity, chart, ordered=report.ordered)
     return [_section("descriptions", "Descriptions", *content)]
 
@@ -414,52 +390,12 @@ def _lives(report: ReportInput) -> list[Child]:
 
 
 def _dips(report: ReportInput) -> list[Child]:
-    columns = ["without", "features", "task", report.words("checkpoint"), "accuracy", "change"]
-    columns += ["change in logit difference", "p"]
-    tables: list[Child] = []
-
-    # One table per dip
-    for (task, at, other), dip in report.dips.groupby(["dip", "at", "other"], sort=False):
-        decimals = decimals_for(dip["accuracy"])
-        logit_decimals = decimals_for(dip["logit_difference_change"])
-
-        # One row per group of ablated features, task and checkpoint
-        cells: list[list[Cell | str]] = [
-            [
-                row.text("group"),
-                number_cell(row.number("n"), 0),
-                row.text("task"),
-                row.text("revision"),
-                number_cell(row.number("accuracy"), decimals),
-                number_cell(row.number("accuracy_change"), decimals, sign=True),
-                _interval_cell(
-                    row.number("logit_difference_change"), row.number("low"), row.number("high"), logit_decimals
-                ),
-                number_cell(row.number("p"), 3),
-            ]
-            for row in rows(dip)
-        ]
-        tables.append(table(columns, cells, caption=f"The dip on {task} at {at}, beside {other}"))
-
-    introduction = report.words(
-        "Where a task does worse at one checkpoint than at others, features that matter there and hardly elsewhere "
-        "may be what it suffers from: those that do harm are taken away together, on prompts that were not used to "
-        "choose them. Controls are sets of as many other features: matched ones add as much to the activation, "
-        "random ones are any that fire. Their intervals are over draws; p is the share of matched draws that do as "
-        "much or more."
-    )
-    words = expected_words(report.nulls, "dips", "explained")
-    return [element("p", introduction), _remark(f"Explained dips: {words}.") if words else None, *tables]
+    return dips_section(report.dips, report.nulls, ordered=report.ordered)
 
 
 def _baselines(report: ReportInput, pictures: Pictures) -> list[Child]:
     introduction, *tables = baselines_section(report.baselines, ordered=report.ordered)
-    return [introduction, _optional_figure("baselines", pictures, report.words(BASELINES_CAPTION)), *tables]
-
-
-def _interval_cell(value: float, low: float, high: float, decimals: int = 3) -> Cell:
-    """Return a cell of a number with its interval, sorted by the number."""
-    return Cell(with_interval(value, low, high, decimals), value)
+    return [introduction, optional_figure("baselines", pictures, report.words(BASELINES_CAPTION)), *tables]
 
 
 def _ablated(features: str, kind: str) -> Markup | str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from crosstime.report.numbers import number
+from crosstime.report.numbers import number, with_interval
 from crosstime.report.page.markup import Child, Markup, element, join
 
 SHORT = 16
@@ -37,6 +37,11 @@ class Cell:
 def number_cell(value: float | int, decimals: int = 3, *, missing: str = "–", sign: bool = False) -> Cell:
     """Return a cell that shows one number and is sorted by it."""
     return Cell(number(value, decimals, missing=missing, sign=sign), float(value))
+
+
+def interval_cell(value: float, low: float, high: float, decimals: int = 3) -> Cell:
+    """Return a cell of a number with its interval, sorted by the number."""
+    return Cell(with_interval(value, low, high, decimals), value)
 
 
 def text_cell(text: str) -> Cell:

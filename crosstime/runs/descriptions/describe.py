@@ -119,7 +119,7 @@ def describe(
             _take_steps(described, options, endpoint, announce)
         if (sentence := _missing_null(recipe, path)) is not None:
             announce(sentence)
-        complete = not any(unanswered(*_first(source)) for source in described)
+        complete = not any(unanswered(*source.first_files) for source in described)
         changed = complete and _write_tables(described, recipe, root)
     if changed:
         # The report shows them
@@ -161,17 +161,17 @@ def _take_steps(
 ) -> None:
     """Send requests, and write those that follow from the replies."""
     for source in described:
-        if endpoint is not None and (source.folder / source.DESCRIBE).exists():
-            send_requests(*_first(source), endpoint, announce=_named(source, announce))
+        if endpoint is not None and source.first_files[0].exists():
+            send_requests(*source.first_files, endpoint, announce=_named(source, announce))
     for source in described:
-        if unanswered(*_first(source)) or not (source.folder / source.DESCRIBE).exists():
+        if unanswered(*source.first_files) or not source.first_files[0].exists():
             continue
         features = read_table(source.folder / source.FEATURES).feature.tolist()
         notes = read_descriptions(source.folder / source.DESCRIPTIONS, features)
         if not keep_score_requests(source, notes, options.seed):
             announce(f"{source.name}: no feature has a description and texts to score it by")
         elif endpoint is not None:
-            send_requests(*_second(source), endpoint, announce=_named(source, announce))
+            send_requests(*source.second_files, endpoint, announce=_named(source, announce))
 
 
 def _write_tables(described: Sequence[Source], recipe: Recipe, root: Path) -> bool:
@@ -189,7 +189,7 @@ def _result(path: Path, described: Sequence[Source], *, complete: bool) -> Descr
     """The state of the descriptions."""
     waiting = {}
     for source in described:
-        for requests, replies in (_first(source), _second(source)):
+        for requests, replies in (source.first_files, source.second_files):
             if unanswered(requests, replies):
                 waiting[requests] = replies
     tables = description_tables(path) if complete else {}
@@ -214,16 +214,6 @@ def _missing_null(recipe: Recipe, path: Path) -> str | None:
         f"the run has no null model of random weights to compare with: 'crosstime null {path} {kinds}' makes it, and "
         "this command then describes its features as well"
     )
-
-
-def _first(source: Source) -> tuple[Path, Path]:
-    """The files of requests for descriptions, and of their replies."""
-    return source.folder / source.DESCRIBE, source.folder / source.DESCRIPTIONS
-
-
-def _second(source: Source) -> tuple[Path, Path]:
-    """The files of requests for scores, and of their replies."""
-    return source.folder / source.SCORE, source.folder / source.ANSWERS
 
 
 def _named(source: Source, announce: Callable[[str], None]) -> Callable[[str], None]:

@@ -48,11 +48,10 @@ def remaining_cost(sources: Sequence[Source], prices: TokenPrices | None, seed: 
 
 def _remaining(source: Source, seed: int) -> Iterator[Mapping[str, Any]]:
     """The requests of a source that are left."""
-    folder = source.folder
-    yield from unanswered(folder / source.DESCRIBE, folder / source.DESCRIPTIONS).values()
-    if (folder / source.SCORE).exists():
-        yield from unanswered(folder / source.SCORE, folder / source.ANSWERS).values()
+    yield from unanswered(*source.first_files).values()
+    if source.second_files[0].exists():
+        yield from unanswered(*source.second_files).values()
         return
-    features = read_table(folder / source.FEATURES).feature
+    features = read_table(source.folder / source.FEATURES).feature
     files = score_files(source, pd.DataFrame({"feature": features, "description": TYPICAL_DESCRIPTION}), seed)
     yield from (json.loads(line) for line in ([] if files is None else files[0].decode().splitlines()))

@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from crosstime.machine.checksum import checksum_of
+from crosstime.report.columns import RUN
 from crosstime.runs.descriptions.options import FOLDER
 from crosstime.runs.descriptions.sentences import FEATURES, SOURCES, description_tables
-from crosstime.runs.descriptions.sources import RUN
 
 
 def described_input(folder: Path) -> dict[str, pd.DataFrame]:

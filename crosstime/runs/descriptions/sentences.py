@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from crosstime.machine.storage import read_table
+from crosstime.report.columns import RUN
 from crosstime.runs.descriptions.options import FOLDER
-from crosstime.runs.descriptions.sources import RUN
 
 FEATURES, SOURCES = "complexity", "sources"
 """Names of the tables in the folder of descriptions."""
@@ -58,10 +58,12 @@ def description_sentences(folder: Path) -> list[str]:
 
 
 def _correlation(row: pd.Series) -> str:
-    return "undefined" if pd.isna(row.onset_r) else f"{row.onset_r:.2f} [{row.onset_low:.2f}, {row.onset_high:.2f}]"
+    return "undefined" if pd.isna(row.onset_r) else _bounded(row.onset_r, row.onset_low, row.onset_high)
 
 
 def _mean(row: pd.Series, kind: str) -> str:
-    if pd.isna(row[kind]):
-        return "no score"
-    return f"{row[kind]:.2f} [{row[f'{kind}_low']:.2f}, {row[f'{kind}_high']:.2f}]"
+    return "no score" if pd.isna(row[kind]) else _bounded(row[kind], row[f"{kind}_low"], row[f"{kind}_high"])
+
+
+def _bounded(value: float, low: float, high: float) -> str:
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"

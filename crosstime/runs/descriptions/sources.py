@@ -7,15 +7,13 @@ from pathlib import Path
 
 from crosstime.errors import AnnotationError, RunError
 from crosstime.machine.storage import read_json
+from crosstime.report.columns import RUN
 from crosstime.runs.descriptions.options import FOLDER
 from crosstime.runs.folder import RunFolder
 from crosstime.runs.inputs import Inputs
 from crosstime.runs.manifest import read_manifest
 from crosstime.runs.null_inputs import NullInputs, NullModel
 from crosstime.runs.stages.null import NULLS
-
-RUN = "run"
-"""Name of the run's own dictionary among the sources."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,16 @@ class Source:
     RECORD, FEATURES, CONTEXTS = "source.json", "features.csv", "contexts.jsonl"
     DESCRIBE, DESCRIPTIONS = "describe.jsonl", "descriptions.jsonl"
     SCORE, KEY, ANSWERS = "score.jsonl", "score.key.jsonl", "answers.jsonl"
+
+    @property
+    def first_files(self) -> tuple[Path, Path]:
+        """The requests for descriptions, and their replies."""
+        return self.folder / self.DESCRIBE, self.folder / self.DESCRIPTIONS
+
+    @property
+    def second_files(self) -> tuple[Path, Path]:
+        """The requests for scores, and their replies."""
+        return self.folder / self.SCORE, self.folder / self.ANSWERS
 
     @property
     def stage_key(self) -> str:

@@ -87,7 +87,7 @@ def source_table(features: pd.DataFrame, revisions: Sequence[str], *, bootstrap:
 
 
 def _mean(name: str, values: pd.Series, bootstrap: Bootstrap) -> dict[str, float]:
-    """The mean of the values that there are, with its interval."""
+    """The mean of the known values, with its interval."""
     numbers = torch.tensor(values.dropna().to_numpy(float))
     if not len(numbers):
         return dict.fromkeys((name, f"{name}_low", f"{name}_high"), float("nan"))

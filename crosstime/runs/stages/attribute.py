@@ -14,7 +14,6 @@ from crosstime.effects.effects_file import read_effects, write_effects
 from crosstime.effects.relie import classify
 from crosstime.errors import NothingSelectedError
 from crosstime.machine.tensors import write_tensors
-from crosstime.runs.effect_halves import effect_halves
 from crosstime.runs.folder import RunFolder
 from crosstime.runs.inputs import Inputs
 from crosstime.runs.ledger import Ledger
@@ -94,7 +93,7 @@ class Attribute(Stage):
 
         # Select features, and write the tables
         attributions = [folder.attribution(task, inputs.decomposed(task, folder.crosscoder)) for task in tasks]
-        _write_tables(inputs, folder, attributions, [effect_halves(inputs, folder, task) for task in tasks])
+        _write_tables(inputs, folder, attributions)
 
 
 def _blocks(inputs: Inputs, task: int) -> list[range]:
@@ -123,18 +122,14 @@ def _effects_on_block(inputs: Inputs, folder: RunFolder, parts: Parts, task: int
     return parts.file(f"{task}-{rows.start}.safetensors", write)
 
 
-def _write_tables(
-    inputs: Inputs,
-    folder: RunFolder,
-    attributions: Sequence[Attribution],
-    halves: Sequence[tuple[Attribution, Attribution]],
-) -> None:
+def _write_tables(inputs: Inputs, folder: RunFolder, attributions: Sequence[Attribution]) -> None:
     """Write the tables of the selected features, and the effects of all features as tensors.
 
     Features are selected on the first half of the prompts of each task, and their effects in the table are those on the
     second.
     """
     recipe = inputs.recipe
+    halves = [task.selection_and_test(halves=recipe.effects.halves, seed=recipe.seed) for task in attributions]
     tops = [selection.top(recipe.effects.top) for selection, _ in halves]
     selected = list(dict.fromkeys(feature for top in tops for feature in top))
     if not selected:

@@ -128,8 +128,7 @@ def _claims(inputs: Inputs, folder: RunFolder) -> pd.DataFrame:
     """The claims of a run or of a null model: classes and life cycles of features, and explained dips."""
     ordered, by_decoder = folder.crosscoder.origin.ordered, _decoder_claims(inputs, folder)
     by_effect = effect_claims(folder.table("effects"), folder.table(f"{FOLDER}/life_cycles"), ordered=ordered)
-    dips = folder.json("dips")
-    explained = [bool(dip["explained"]) for dip in dips] if isinstance(dips, list) else []
+    explained = [bool(dip["explained"]) for dip in folder.dips]
     claims = pd.concat([by_decoder, by_effect, dip_claims(explained)], ignore_index=True)
     return claims.astype({"count": "int64", "n": "int64"})
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import pandas as pd
+
 from crosstime.evolution.replicated_claims import replicated_claims
 from crosstime.evolution.replication import pairwise_mcc
 from crosstime.evolution.seed_agreement import seed_agreement
@@ -71,17 +73,14 @@ class Replicate(Stage):
         if not processes.first:
             return
 
+        def tables(name: str) -> list[pd.DataFrame]:
+            """A table of every seed; one that selects no feature makes no claim."""
+            none = folder.table(name).iloc[:0]
+            return [other.table(name) if any_ else none for other, any_ in zip(folders, selected, strict=True)]
+
         # Which claims about the selected features come back
         crosscoders = [other.crosscoder for other in folders]
-        names = ("effects", f"{FOLDER}/life_cycles")
-        effects, lives = (
-            [
-                # A seed that selects no feature makes no claim
-                other.table(name) if has_any else folder.table(name).iloc[:0]
-                for other, has_any in zip(folders, selected, strict=True)
-            ]
-            for name in names
-        )
+        effects, lives = tables("effects"), tables(f"{FOLDER}/life_cycles")
         folder.write_table(REPLICATION, replicated_claims(crosscoders, effects, lives))
 
         # How far whole dictionaries agree

@@ -166,11 +166,8 @@ def _onsets(inputs: Inputs, folder: RunFolder) -> pd.DataFrame:
 
 def _dip_sentences(folder: RunFolder, nulls: pd.DataFrame | None) -> list[str]:
     """The findings about dips, and with null models how many are explained beside how many are expected to be."""
-    dips = folder.json("dips")
-    if not isinstance(dips, list):
-        return []
-    counts = [] if nulls is None else dip_count([bool(dip["explained"]) for dip in dips], nulls)
-    return [*(dip["sentence"] for dip in dips), *counts]
+    counts = [] if nulls is None else dip_count([bool(dip["explained"]) for dip in folder.dips], nulls)
+    return [*(dip["sentence"] for dip in folder.dips), *counts]
 
 
 def _similarity(inputs: Inputs, folder: RunFolder, text: DecomposedText | None) -> pd.DataFrame:

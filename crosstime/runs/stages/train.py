@@ -66,9 +66,7 @@ class Train(Stage):
     def cost(self, sizes: Sizes) -> Cost:
         """Five products of B x C D x F a step, Adam on 2 C D F weights, and the activations of every token.
 
-        Several seeds share the activations.
-
-        Several processes share all of it.
+        Several seeds share the activations, and several processes all of it.
         """
         if sizes.recipe.crosscoder.source is not None:
             held = 4 * sizes.cdf

@@ -31,15 +31,16 @@ class Silent(Attribution):
 
 def without_effects(monkeypatch: pytest.MonkeyPatch, *kinds: type) -> None:
     """Let no feature have an effect with inputs of some kinds."""
-    halves = attributing.effect_halves
+    write_tables = attributing._write_tables
 
-    def none(inputs, folder, task):
-        selection, held_out = halves(inputs, folder, task)
+    def none(inputs, folder, attributions):
         if isinstance(inputs, kinds):
-            selection = Silent(**{field.name: getattr(selection, field.name) for field in fields(selection)})
-        return selection, held_out
+            attributions = [
+                Silent(**{field.name: getattr(task, field.name) for field in fields(task)}) for task in attributions
+            ]
+        write_tables(inputs, folder, attributions)
 
-    monkeypatch.setattr(attributing, "effect_halves", none)
+    monkeypatch.setattr(attributing, "_write_tables", none)
     monkeypatch.setattr(reporting, "write_report", short_page)
 
 
