@@ -41,6 +41,8 @@ from .effects.ablate import ablate as ablate
 from .effects.faithfulness import faithfulness as faithfulness
 from .effects.transplant import transplant as transplant
 from .effects.explain_dip import explain_dip as explain_dip
+from .effects.stability import effect_stability as effect_stability
+from .effects.stability_options import Stability as Stability
 from .crosscoders.baselines.baseline_dictionaries import baseline_dictionaries as baseline_dictionaries
 from .effects.baselines import baselines as baselines
 from .effects.circuit_areas import circuit_areas as circuit_areas

@@ -8,6 +8,7 @@ from crosstime.activations.store import ActivationStore, store_at
 from crosstime.crosscoders.decompose import refuse_baseline
 from crosstime.crosscoders.origin import Origin
 from crosstime.effects.least_prompts import LEAST_PROMPTS
+from crosstime.effects.stability_options import DTYPE
 from crosstime.errors import CrosscoderError, RecipeError, SuiteError
 from crosstime.evolution.null_names import NOISE, RANDOM, SAME
 from crosstime.runs.inputs import Inputs
@@ -41,6 +42,8 @@ def check(inputs: Inputs) -> None:
     if store is not None:
         _refuse_unfit(recipe, store)
     _refuse_null(inputs)
+    if DTYPE in recipe.stability.comparisons and inputs.compute.hosted:
+        raise RecipeError("stability.comparisons: a server has one dtype, so that dtype cannot be compared there.")
     _refuse_baselines(inputs)
 
     # Every task has what the baseline needs

@@ -34,6 +34,8 @@ TEXT_COLUMNS = dict.fromkeys(
         "source",
         "claim",
         "dictionary",
+        "comparison",
+        "variant",
     ),
     "str",
 )

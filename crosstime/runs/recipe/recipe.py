@@ -22,6 +22,7 @@ from crosstime.runs.recipe.null import NullRecipe
 from crosstime.runs.recipe.overlay import Table, copy_table, merge, override
 from crosstime.runs.recipe.remote import RemoteRecipe
 from crosstime.runs.recipe.shipped import parse_toml, shipped, shipped_table
+from crosstime.runs.recipe.stability import StabilityRecipe
 from crosstime.runs.recipe.suite import TINY, CompareRecipe, SelectRecipe, SuiteRecipe
 from crosstime.runs.recipe.task import TaskRecipe
 from crosstime.suites.compute import Compute
@@ -50,7 +51,7 @@ class Recipe:
         description: a sentence about the run.
         seed: seed of every random draw that has no seed of its own.
         suite, compare, select, ngrams, corpus, crosscoder, tasks: the tables of the file.
-        effects, evolve, dip, baselines, null, compute, remote: the tables of the file.
+        effects, evolve, dip, stability, baselines, null, compute, remote: the tables of the file.
 
     Examples:
         >>> Recipe.named("demo").compare.site
@@ -71,6 +72,7 @@ class Recipe:
     effects: EffectsRecipe = field(default_factory=EffectsRecipe)
     evolve: EvolveRecipe = field(default_factory=EvolveRecipe)
     dip: DipRecipe = field(default_factory=DipRecipe)
+    stability: StabilityRecipe = field(default_factory=StabilityRecipe)
     baselines: BaselinesRecipe = field(default_factory=BaselinesRecipe)
     null: NullRecipe = field(default_factory=NullRecipe)
     compute: Compute = field(default_factory=Compute)

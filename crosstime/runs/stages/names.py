@@ -18,6 +18,7 @@ NAMES = (
     "evolve",
     "explain",
     "replicate",
+    "stability",
     "baselines",
     "null",
     "report",

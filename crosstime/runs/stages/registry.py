@@ -16,6 +16,7 @@ from crosstime.runs.stages.null import Null
 from crosstime.runs.stages.replicate import Replicate
 from crosstime.runs.stages.report import Report
 from crosstime.runs.stages.select import Select
+from crosstime.runs.stages.stability import StabilityOfEffects
 from crosstime.runs.stages.stage import Stage
 from crosstime.runs.stages.train import Train
 
@@ -32,6 +33,7 @@ _BY_NAME: dict[str, Stage] = {
         Evolve(),
         Explain(),
         Replicate(),
+        StabilityOfEffects(),
         Baselines(),
         Null(),
         Report(),

@@ -30,10 +30,12 @@ from crosstime.runs.provenance import versions
 from crosstime.runs.recipe.crosscoder import CrosscoderRecipe
 from crosstime.runs.recipe.effects import EffectsRecipe
 from crosstime.runs.recipe.recipe import Recipe
+from crosstime.runs.stability_sentences import stability_sentences
 from crosstime.runs.stages.baselines import BASELINES
 from crosstime.runs.stages.evolve import FOLDER
 from crosstime.runs.stages.null import NULLS
 from crosstime.runs.stages.replicate import AGREEMENT, REPLICATION
+from crosstime.runs.stages.stability import STABILITY
 from crosstime.runs.stages.stage import Stage
 from crosstime.suites.checkpoints import Checkpoint
 from crosstime.suites.similarity import similarity_table
@@ -58,6 +60,7 @@ class Report(Stage):
         """All earlier stages, and the version of crosstime."""
         names = ["select", "evaluate", "attribute", "ablate", "evolve", "explain"]
         names += ["ngrams"] if inputs.recipe.ngrams.sequences else []
+        names += ["stability"] if inputs.recipe.stability.comparisons else []
         names += ["baselines"] if inputs.recipe.baselines.names else []
         names += ["replicate"] if inputs.recipe.crosscoder.other_seeds else []
         names += ["null"] if inputs.recipe.null.kinds else []
@@ -97,6 +100,7 @@ class Report(Stage):
             mcc = float(folder.table(AGREEMENT).mcc.mean())
             findings += replication_sentences(replication, recipe.crosscoder.seeds, mcc)
         findings += description_sentences(folder.path)
+        findings += stability_sentences(folder.table(STABILITY)) if recipe.stability.comparisons else []
         folder.write_table("summary", pd.DataFrame({"text": [sentences, *findings]}))
 
         # The page
