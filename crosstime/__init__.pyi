@@ -26,6 +26,10 @@ from .training.loggers import Logging as Logging
 from .activations.harvest import harvest as harvest
 from .activations.estimate_scales import estimate_scales as estimate_scales
 from .activations.store import ActivationStore as ActivationStore
+from .activations.row_source import RowSource as RowSource
+from .activations.row_source import Rows as Rows
+from .activations.parameter_rows import parameter_rows as parameter_rows
+from .training.train_rows import train_rows as train_rows
 from .crosscoders.crosscoder import CrossCoder as CrossCoder
 from .crosscoders.open_crosscoder import open_crosscoder as open_crosscoder
 from .crosscoders.evaluate import evaluate as evaluate

@@ -58,5 +58,6 @@ from .site import Site as Site
 from .steer import Steered as Steered
 from .steer import steer as steer
 from .transplant import transplant as transplant
+from .weight_rows import weight_rows as weight_rows
 
 __project__: str

@@ -283,11 +283,11 @@ def decompose_text(
         True
     """
     crosscoder = as_crosscoder(crosscoder)
+    checkpoints = trained_checkpoints(suite, crosscoder)
     if isinstance(corpus, Sequences):
         text = corpus
     else:
         text = read_text(suite, corpus, sample, start=trained_start(suite, crosscoder))
-    checkpoints = trained_checkpoints(suite, crosscoder)
     token_mask = text.position_of_token > 0
     site = crosscoder.origin.site
     (activations,) = _read_activations(checkpoints, site, [text], compute, "Reading text", token_mask)
@@ -322,9 +322,15 @@ def trained_checkpoints(suite: Suite, crosscoder: Dictionary) -> Suite:
     """The suite of the checkpoints that the crosscoder was trained on, in its order.
 
     Raises:
-        CrosscoderError: the suite lacks a checkpoint, or its activations have another width.
+        CrosscoderError: the suite lacks a checkpoint, its activations have another width, or the crosscoder was trained
+            on rows that are no activations.
     """
     origin = crosscoder.origin
+    if origin.rows is not None:
+        raise CrosscoderError(
+            f"This crosscoder was trained on rows of {origin.rows}, which are no activations, so that it cannot be "
+            "applied to those of a model: take one that was trained on a text."
+        )
     missing = [revision for revision in origin.revisions if revision not in suite.revisions]
     if missing:
         raise CrosscoderError(

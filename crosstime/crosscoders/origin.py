@@ -13,6 +13,9 @@ TEXT_START = "text_start"
 ORDERED = "ordered"
 """Key of `Origin.training`: false for models side by side (`Suite.of`); absent for checkpoints in order."""
 
+ROWS = "rows"
+"""Key of `Origin.training`: what the rows were that training took in place of activations; absent for activations."""
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -46,6 +49,12 @@ class Origin:
     def ordered(self) -> bool:
         """Whether the checkpoints are points of one training in order, rather than models side by side."""
         return self.training.get(ORDERED, True) is not False
+
+    @property
+    def rows(self) -> str | None:
+        """What the rows were that training took in place of activations, such as ``W_U``; None for activations."""
+        rows = self.training.get(ROWS)
+        return rows if isinstance(rows, str) else None
 
     def to_json(self) -> dict[str, Any]:
         """The origin as a JSON object."""

@@ -38,6 +38,11 @@ def given_crosscoder(source: str, compared: Suite, site: Site) -> CrossCoder:
 
     # Compare what it was trained on with the recipe
     origin, n_layers = crosscoder.origin, compared.n_layers
+    if origin.rows is not None:
+        raise RecipeError(
+            f"crosscoder.source: {source} was trained on rows of {origin.rows}, which are no activations: name "
+            "one that was trained on a text."
+        )
     if origin.revisions != compared.revisions:
         raise RecipeError(
             f"crosscoder.source: {source} was trained on {', '.join(origin.revisions)}, but compare.revisions are "

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -29,6 +29,7 @@ from crosstime.training.data import TrainingData
 from crosstime.training.loggers import Logging, MetricsWriter
 from crosstime.training.loop import run_loop
 from crosstime.training.memory import batch_bytes, refuse_too_large, training_bytes
+from crosstime.training.precision import best_precision, tensor_cores
 from crosstime.training.resume import Checkpointer
 from crosstime.training.trainer_config import TrainerConfig
 from crosstime.training.trainer_of import trainer_of
@@ -88,7 +89,7 @@ def train_several(
 
     # Resolve device, precision and the processes of torchrun, and check the checkpoints that are to be run.
     device = local_device(compute.torch_device)
-    precision = precision or _best_precision(device)
+    precision = precision or best_precision(device)
     start_from = checkpointing.start
     if start_from is not None:
         refuse_unfit_start(start_from, configs[0], len(suite), suite.d_model, compute.feature_shards)
@@ -162,7 +163,7 @@ def train_several(
 
             # Train.
             title = "Training the crosscoder" if len(trainers) == 1 else f"Training {len(trainers)} crosscoders"
-            with track(title, n_steps, "steps") as bar, _tensor_cores(device):
+            with track(title, n_steps, "steps") as bar, tensor_cores(device):
                 logs = run_loop(
                     trainers,
                     batches,
@@ -221,21 +222,3 @@ def _settings(config: TrainerConfig, data: DataConfig) -> dict[str, object]:
         **data.norm_settings(),
         **data.null_settings(),
     }
-
-
-def _best_precision(device: torch.device) -> str:
-    """The bfloat16 of a GPU's tensor cores if the GPU has them, else float32."""
-    return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
-
-
-@contextmanager
-def _tensor_cores(device: torch.device) -> Iterator[None]:
-    """Let float32 products on a GPU use TF32 during training, and restore the setting afterwards."""
-    before = torch.get_float32_matmul_precision()
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
-    try:
-        yield
-    finally:
-        if device.type == "cuda":
-            torch.set_float32_matmul_precision(before)
