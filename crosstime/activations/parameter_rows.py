@@ -63,7 +63,7 @@ def parameter_rows(suite: Suite, matrix: str, *, compute: Compute = Compute()) -
     # Name the rows
     values = torch.stack(matrices, dim=1)
     if layer is None:
-        labels = [suite.tokenizer.decode([token]) for token in range(len(values))]
+        labels = [str(suite.tokenizer.decode([token])) for token in range(len(values))]
     else:
         labels = [f"neuron {neuron}" for neuron in range(len(values))]
     return Rows(matrix, values, suite.revisions, site, labels, suite.name, suite.ordered)
