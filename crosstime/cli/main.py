@@ -13,6 +13,7 @@ import typer
 from crosstime.cli import (
     ablate,
     accuracy,
+    annotate,
     attribute,
     convert,
     demo,
@@ -23,6 +24,7 @@ from crosstime.cli import (
     ngrams,
     null,
     recipes,
+    report,
     run,
     select,
     serve,
@@ -65,6 +67,8 @@ for name, verb, summary in (
     ("ablate", ablate.ablate, "Take features away, and measure what tasks lose."),
     ("evolve", evolve.evolve, "Follow the features of a crosscoder over training."),
     ("convert", convert.convert, "Convert a crosscoder between file formats."),
+    ("report", report.report, "Draw the report of a run again, without a model."),
+    ("annotate", annotate.annotate, "Write or check sheets that describe features."),
     ("serve", serve.serve, "Serve the report of a run on this machine."),
 ):
     app.command(name, short_help=summary)(with_home(verb))

@@ -36,6 +36,7 @@ TEXT_COLUMNS = dict.fromkeys(
         "dictionary",
         "comparison",
         "variant",
+        "token",
     ),
     "str",
 )

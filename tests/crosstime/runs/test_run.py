@@ -43,7 +43,7 @@ TABLES = (
 )  # fmt: skip
 FILES = {f"{name}.csv" for name in TABLES} | {
     MANIFEST, "crosscoder.safetensors", "effects.safetensors", "report.html", "charts", "suite", "attribution",
-    "metrics.jsonl", "evolution", "tables", "dips.csv", "dips.json",
+    "metrics.jsonl", "evolution", "tables", "dips.csv", "dips.json", "report_data",
 }  # fmt: skip
 
 pytestmark = pytest.mark.slow
