@@ -62,7 +62,8 @@ def report_input(path: str | Path, annotations: pd.DataFrame | None = None) -> R
     # Facts about features
     facts = described_facts(_facts(folder, replication), folder.path)
     if annotations is not None:
-        facts = annotate(facts, annotations)
+        # What people write takes the place of what a language model wrote
+        facts = annotate(facts.drop(columns=annotations.columns.drop("feature"), errors="ignore"), annotations)
 
     return ReportInput(
         title=about["title"],
