@@ -174,9 +174,7 @@ def _onsets(folder: RunFolder, *, with_kinds: bool) -> pd.DataFrame:
 
 def _dip_sentences(folder: RunFolder, nulls: pd.DataFrame | None) -> list[str]:
     """The findings about dips, and with null models how many are explained beside how many are expected to be."""
-    dips = folder.json("dips")
-    if not isinstance(dips, list):
-        return []
+    dips = folder.dips
     counts = [] if nulls is None else dip_count([bool(dip["explained"]) for dip in dips], nulls)
     return [*(dip["sentence"] for dip in dips), *counts]
 

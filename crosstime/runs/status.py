@@ -7,8 +7,7 @@ from pathlib import Path
 
 from crosstime.machine.lock import lock_holder
 from crosstime.runs.manifest import LOCK, PARTIAL, damaged, read_manifest, recipe_digest
-from crosstime.runs.recipe.suite import TINY
-from crosstime.runs.stages.names import NAMES
+from crosstime.runs.stages.names import NAMES, asks_for
 
 
 @dataclass(frozen=True)
@@ -59,24 +58,10 @@ def status(folder: Path) -> RunStatus:
     """
     manifest = read_manifest(folder)
     recipe = manifest.get("recipe")
-    # Some stages are part of some recipes only
-    asked_for = {
-        "suite": _value(recipe, "suite", "source") == TINY,
-        "ngrams": bool(_value(recipe, "ngrams", "sequences")),
-        "replicate": bool(_value(recipe, "crosscoder", "seeds")),
-        "baselines": bool(_value(recipe, "baselines", "names")),
-        "null": bool(_value(recipe, "null", "kinds")),
-    }
-    names = [name for name in NAMES if asked_for.get(name, True)]
+    names = [name for name in NAMES if asks_for(recipe, name)]
     digest = recipe_digest(recipe)
     stages = tuple(_stage(folder, name, manifest["stages"].get(name), digest) for name in names)
     return RunStatus(folder, lock_holder(folder / LOCK), stages)
-
-
-def _value(recipe: object, table: str, key: str) -> object:
-    """A value of a recipe as the manifest records it; None if it has no such table or key."""
-    values = recipe.get(table) if isinstance(recipe, dict) else None
-    return values.get(key) if isinstance(values, dict) else None
 
 
 def _stage(folder: Path, name: str, entry: object, digest: str) -> StageStatus:

@@ -99,7 +99,7 @@ class Sizes:
     def n_active(self) -> int:
         """Active features of a token."""
         crosscoder = self.recipe.crosscoder
-        return int(getattr(crosscoder, "k", min(ACTIVE, crosscoder.n_features // SPARSITY)))
+        return int(getattr(crosscoder, "k", max(1, min(ACTIVE, crosscoder.n_features // SPARSITY))))
 
     @cached_property
     def n_features(self) -> int:

@@ -55,10 +55,6 @@ class Baselines(Stage):
     title: ClassVar[str] = "baselines"
     collective: ClassVar[bool] = True
 
-    def is_part_of(self, recipe: Recipe) -> bool:
-        """Whether a baseline is asked for."""
-        return bool(recipe.baselines.names)
-
     def dependencies(self, inputs: Inputs, ledger: Ledger) -> object:
         """The crosscoder, which knows text and checkpoints, the tasks, the estimator, and the baselines."""
         table = inputs.recipe.baselines

@@ -13,7 +13,6 @@ from crosstime.runs.parts import Parts
 from crosstime.runs.plan.sizes import Sizes
 from crosstime.runs.plan.work import ADAM_BYTES, Cost, ForwardPass, Work
 from crosstime.runs.recipe.recipe import Recipe
-from crosstime.runs.recipe.suite import TINY
 from crosstime.runs.stages.stage import Stage
 from crosstime.suites.corpus import documents
 from crosstime.suites.train_tiny_suite import train_tiny_suite
@@ -26,10 +25,6 @@ class MakeSuite(Stage):
 
     name: ClassVar[str] = "suite"
     title: ClassVar[str] = "a tiny suite of checkpoints"
-
-    def is_part_of(self, recipe: Recipe) -> bool:
-        """Only with ``source = "tiny"``."""
-        return recipe.suite.source == TINY
 
     def dependencies(self, inputs: Inputs, ledger: Ledger) -> object:
         """The suite's settings and its text."""

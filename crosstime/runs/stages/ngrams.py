@@ -23,10 +23,6 @@ class Ngrams(Stage):
     name: ClassVar[str] = "ngrams"
     title: ClassVar[str] = "unigrams and bigrams"
 
-    def is_part_of(self, recipe: Recipe) -> bool:
-        """Whether sequences are to be read."""
-        return recipe.ngrams.sequences > 0
-
     def dependencies(self, inputs: Inputs, ledger: Ledger) -> object:
         """Checkpoints, text, and how much of it is read."""
         return {

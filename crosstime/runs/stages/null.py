@@ -42,10 +42,6 @@ class Null(Stage):
     title: ClassVar[str] = "null models"
     collective: ClassVar[bool] = True
 
-    def is_part_of(self, recipe: Recipe) -> bool:
-        """Whether a null model is asked for."""
-        return bool(recipe.null.kinds)
-
     def dependencies(self, inputs: Inputs, ledger: Ledger) -> object:
         """All that the run claims, the size of its error term, and the null models."""
         return [*(ledger.key(name) for name in ("evaluate", "evolve", "explain")), asdict(inputs.recipe.null)]

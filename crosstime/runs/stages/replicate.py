@@ -37,10 +37,6 @@ class Replicate(Stage):
     title: ClassVar[str] = "other seeds"
     collective: ClassVar[bool] = True
 
-    def is_part_of(self, recipe: Recipe) -> bool:
-        """Whether there are several seeds."""
-        return bool(recipe.crosscoder.other_seeds)
-
     def dependencies(self, inputs: Inputs, ledger: Ledger) -> object:
         """The crosscoders of all seeds, the effects, and the life cycles."""
         return [ledger.key(name) for name in ("train", "attribute", "evolve")]

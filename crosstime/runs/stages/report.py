@@ -18,6 +18,7 @@ from crosstime.runs.plan.work import Cost, Work
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.report_data import CORPUS_TOKENS, REPORT_DATA, write_report_data
 from crosstime.runs.report_input import report_input
+from crosstime.runs.stages.names import NAMES, asks_for
 from crosstime.runs.stages.stage import Stage
 
 PAGE_BYTES = 5e6
@@ -32,12 +33,8 @@ class Report(Stage):
 
     def dependencies(self, inputs: Inputs, ledger: Ledger) -> object:
         """All earlier stages, and the version of crosstime."""
-        names = ["select", "evaluate", "attribute", "ablate", "evolve", "explain"]
-        names += ["ngrams"] if inputs.recipe.ngrams.sequences else []
-        names += ["stability"] if inputs.recipe.stability.comparisons else []
-        names += ["baselines"] if inputs.recipe.baselines.names else []
-        names += ["replicate"] if inputs.recipe.crosscoder.other_seeds else []
-        names += ["null"] if inputs.recipe.null.kinds else []
+        recipe = inputs.recipe.to_dict()
+        names = [name for name in NAMES if name != self.name and asks_for(recipe, name)]
         keys: list[object] = [[ledger.key(name) for name in names], version("crosstime"), CORPUS_TOKENS]
         return [*keys, *description_checksums(inputs.folder.path)]
 

@@ -33,10 +33,6 @@ class StabilityOfEffects(Stage):
     name: ClassVar[str] = "stability"
     title: ClassVar[str] = "stability of the effects"
 
-    def is_part_of(self, recipe: Recipe) -> bool:
-        """Whether a comparison is asked for."""
-        return bool(recipe.stability.comparisons)
-
     def dependencies(self, inputs: Inputs, ledger: Ledger) -> object:
         """The effects, and what they are compared over."""
         return [ledger.key("attribute"), asdict(inputs.recipe.stability)]

@@ -13,6 +13,7 @@ from crosstime.runs.parts import Parts
 from crosstime.runs.plan.sizes import Sizes
 from crosstime.runs.plan.work import Cost
 from crosstime.runs.recipe.recipe import Recipe
+from crosstime.runs.stages.names import asks_for
 
 
 class Stage(ABC):
@@ -37,7 +38,7 @@ class Stage(ABC):
 
     def is_part_of(self, recipe: Recipe) -> bool:
         """Whether a recipe has this stage."""
-        return True
+        return asks_for(recipe.to_dict(), self.name)
 
     @abstractmethod
     def dependencies(self, inputs: Inputs, ledger: Ledger) -> object:
