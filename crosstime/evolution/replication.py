@@ -29,8 +29,8 @@ def mean_matched_cosine(first: Float[Tensor, "F C D"], second: Float[Tensor, "G 
     The cosine is that of the C D numbers of a feature's decoder, with its sign, because codes are never negative: the
     opposite direction is another feature. The code that was published with the paper (its two functions ``MCC``) takes
     the cosine with its sign as well, unlike measures of recovery in which the sign of a component is arbitrary and
-    absolute values are taken. It compares dictionaries of the same size; here, all features of the smaller dictionary
-    are assigned. The F x G cosines are in memory, and the assignment takes time of the order of F² G.
+    absolute values are taken. Of two dictionaries of different sizes, all features of the smaller one are assigned. The
+    F x G cosines are in memory, and the assignment takes time of the order of F² G.
 
     Args:
         first, second: decoder directions of two crosscoders at the same checkpoints.
