@@ -203,6 +203,7 @@ def _halves(attribution: Attribution, bootstrap: Bootstrap) -> _Sample:
 def _templates(attribution: Attribution, bootstrap: Bootstrap) -> Iterator[_Sample]:
     """The prompts with one value of a label, against all others."""
     pairs = attribution.decomposed.task.pairs
+    splits: set[frozenset[tuple[int, ...]]] = set()
     for label in sorted({label for pair in pairs for label in pair.labels}):
         values = [pair.labels.get(label) for pair in pairs]
         distinct = sorted({value for value in values if value is not None})
@@ -211,9 +212,11 @@ def _templates(attribution: Attribution, bootstrap: Bootstrap) -> Iterator[_Samp
         for value in distinct:
             own = [row for row, other in enumerate(values) if other == value]
             others = [row for row, other in enumerate(values) if other != value]
-            # Of two values, the second comparison would be the first one again
-            if min(len(own), len(others)) < LEAST_PROMPTS or (len(distinct) == 2 and value == distinct[1]):
+            # The second of two values, and a label that says the same as another, split the prompts as before
+            split = frozenset((tuple(own), tuple(others)))
+            if min(len(own), len(others)) < LEAST_PROMPTS or split in splits:
                 continue
+            splits.add(split)
             yield _Sample(
                 TEMPLATES,
                 f"{label}={value}",

@@ -51,11 +51,13 @@ def render(report: ReportInput, specs: Mapping[str, dict[str, Any]], pictures: M
                 "div",
                 element("h1", report.title),
                 element("p", report.summary, class_="summary"),
-                [element("p", finding) for finding in report.findings],
             ),
             main_figure(report, pictures),
             class_="opening",
         ),
+        element("ul", [element("li", finding) for finding in report.findings], class_="findings")
+        if report.findings
+        else None,
     )
     navigation = element("nav", element("ul", links), aria_label="Sections")
 

@@ -141,8 +141,11 @@ def test_templates_are_values_of_labels_against_all_other_prompts(stability_of):
     # On template c, the features 10 to 14 take the places of 0 to 4, three times as strong as these
     values[16:, 10:15] += 3 * values[16:, :5]
     values[16:, :5] = 0.0
-    # "id" names single prompts, and "all" all of them
-    labels = [{"template": "abc"[row // 8], "half": "xy"[row % 2], "id": str(row), "all": "1"} for row in range(24)]
+    # "id" names single prompts, "all" all of them, and "parity" says the same as "half"
+    labels = [
+        {"template": "abc"[row // 8], "half": "xy"[row % 2], "id": str(row), "all": "1", "parity": "yx"[row % 2]}
+        for row in range(24)
+    ]
     table = stability_of(values, labels)
     rows = table[(table.comparison == "templates") & (table.revision == "step0")].set_index("variant")
     assert rows.index.tolist() == ["half=x", "template=a", "template=b", "template=c"]
@@ -203,23 +206,34 @@ def test_wrong_options_and_too_few_prompts_are_refused(stability_of):
             Recipe.named("demo", [f"stability.{key}"])
 
 
-def test_the_sentence_names_the_lowest_agreement():
-    row = {"task": "mine", "comparison": "prompts", "variant": "resampled", "revision": "step8", "k": 10}
-    row |= {"jaccard": 0.82, "jaccard_low": 0.7, "jaccard_high": 0.9}
+def test_the_sentences_name_the_range_of_the_agreement_and_the_least_stable_variants():
+    def row(comparison: str, variant: str, step: int, jaccard: float) -> dict[str, object]:
+        interval = {"jaccard_low": jaccard - 0.1, "jaccard_high": jaccard + 0.1}
+        values = {"task": "mine", "comparison": comparison, "variant": variant, "revision": f"step{step}", "k": 10}
+        return values | {"jaccard": jaccard} | interval
+
     rows = [
-        row,
-        row | {"revision": "step0", "jaccard": 0.91},
-        row | {"variant": "halves", "jaccard": 0.1},
-        row | {"comparison": "baseline", "variant": "mean", "jaccard": 0.333, "jaccard_low": 0.2, "jaccard_high": 0.4},
-        row | {"comparison": "dtype", "variant": "bfloat16", "jaccard": 1.0},
-        row | {"comparison": "metric", "variant": "cross_entropy", "jaccard": np.nan},
+        row("prompts", "resampled", 0, 0.3),
+        row("prompts", "resampled", 8, 0.82),
+        row("prompts", "halves", 8, 0.1),
+        # The lowest value is of another variant than the lowest mean over checkpoints
+        row("baseline", "mean", 0, 0.2),
+        row("baseline", "mean", 8, 0.9),
+        row("estimator", "atp", 0, 0.4),
+        row("estimator", "atp", 8, 0.4),
+        row("metric", "cross_entropy", 0, np.nan),
+        row("templates", "half=x", 8, 0.0),
     ]
-    agreement = (
-        "The 10 features with the largest effects on mine agree over resampled prompts with a Jaccard index of "
-        "0.82 [0.70, 0.90], at step8"
-    )
-    assert stability_sentences(pd.DataFrame(rows)) == [
-        f"{agreement}, and are least stable under baseline mean, with a Jaccard index of 0.33 [0.20, 0.40], at step8."
+    features = "the 10 features with the largest effects on mine"
+    sentences = [
+        f"Over resampled prompts, {features} agree: "
+        "Jaccard index 0.30 [0.20, 0.40] at step0 to 0.82 [0.72, 0.92] at step8.",
+        f"Under estimator atp, {features} change most: Jaccard index 0.40 [0.30, 0.50] at step0.",
+        f"Between prompts with half=x and all others, {features} differ most: "
+        "Jaccard index 0.00 [-0.10, 0.10] at step8.",
     ]
-    assert stability_sentences(pd.DataFrame(rows[:1])) == [f"{agreement}."]
-    assert stability_sentences(pd.DataFrame(rows)[5:]) == []
+    assert stability_sentences(pd.DataFrame(rows)) == sentences
+    assert stability_sentences(pd.DataFrame(rows[:1])) == [
+        f"Over resampled prompts, {features} agree: Jaccard index 0.30 [0.20, 0.40] at step0."
+    ]
+    assert stability_sentences(pd.DataFrame(rows)[7:8]) == []

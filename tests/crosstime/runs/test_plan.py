@@ -43,8 +43,14 @@ def test_every_shipped_recipe_has_a_plan(name: str, tmp_path: Path):
     found = plan(Recipe.named(name, overrides), NODE)
     stages = [cost.stage for cost in found.costs]
     assert ("ngrams" in stages) == (name == "eoc-tiny")
-    assert ("null" in stages) == ("stability" in stages) == ("baselines" in stages) == (name == "demo")
-    rest = [stage for stage in stages if stage not in ("ngrams", "stability", "baselines", "null")]
+    assert (
+        ("null" in stages)
+        == ("replicate" in stages)
+        == ("stability" in stages)
+        == ("baselines" in stages)
+        == (name == "demo")
+    )
+    rest = [stage for stage in stages if stage not in ("ngrams", "replicate", "stability", "baselines", "null")]
     assert rest[-8:] == ["select", "train", "evaluate", "attribute", "ablate", "evolve", "explain", "report"]
     assert (stages[0] == "suite") == (name in ("demo", "eoc-tiny"))
     for cost in found.costs:
