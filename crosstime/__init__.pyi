@@ -30,6 +30,8 @@ from .activations.row_source import RowSource as RowSource
 from .activations.row_source import Rows as Rows
 from .activations.parameter_rows import parameter_rows as parameter_rows
 from .training.train_rows import train_rows as train_rows
+from .training.evaluate_rows import evaluate_rows as evaluate_rows
+from .features.top_rows import top_rows as top_rows
 from .crosscoders.crosscoder import CrossCoder as CrossCoder
 from .crosscoders.open_crosscoder import open_crosscoder as open_crosscoder
 from .crosscoders.evaluate import evaluate as evaluate

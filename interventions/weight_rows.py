@@ -10,38 +10,10 @@ from torch import Tensor, nn
 
 from interventions import architectures
 from interventions.errors import ArchitectureError, InterventionError
+from interventions.matrix_names import parse_matrix
 from interventions.model import Model
-from user_input.nearest import nearest
-
-MATRICES = ("W_E", "W_U", "mlp_in", "mlp_gate", "mlp_out")
-"""Matrices with vectors of width D: two of a model, and three of each block, which are followed by a layer."""
 
 _ATTENTION = re.compile(r"att(n|ention)")
-
-
-def parse_matrix(name: str) -> tuple[str, int | None]:
-    """Read the name of a matrix, such as ``W_U`` or ``mlp_in.3``.
-
-    Returns:
-        The matrix, and the layer of one that each block has.
-
-    Raises:
-        InterventionError: there is no such matrix, or the layer is missing, out of place, or no number.
-
-    Examples:
-        >>> parse_matrix("W_U"), parse_matrix("mlp_out.3")
-        (('W_U', None), ('mlp_out', 3))
-    """
-    matrix, dot, layer = name.partition(".")
-    if matrix not in MATRICES:
-        raise InterventionError(f"There is no matrix {matrix!r}: {nearest(matrix, MATRICES)}")
-    if matrix.startswith("W_"):
-        if dot:
-            raise InterventionError(f"{matrix} is a matrix of the whole model and has no layer; got {name!r}.")
-        return matrix, None
-    if not re.fullmatch(r"-?[0-9]{1,9}", layer):
-        raise InterventionError(f"{matrix} is a matrix of a block and is written {matrix}.LAYER; got {name!r}.")
-    return matrix, int(layer)
 
 
 def weight_rows(model: Model, name: str) -> Float[Tensor, "T D"]:

@@ -138,7 +138,9 @@ def test_the_messages_of_troubleshooting_are_those_of_the_code():
 def test_stages_and_recipes_are_named_as_they_are():
     recipes = (DOCS / "guides" / "recipes.md").read_text()
     assert ", ".join(f"`{name}`" for name in NAMES[1:]) in recipes
-    guides = "".join((DOCS / "guides" / f"{name}.md").read_text() for name in ("ctt", "eoc", "diffing"))
+    guides = "".join(
+        (DOCS / "guides" / f"{name}.md").read_text() for name in ("ctt", "eoc", "diffing", "parameter-rows")
+    )
     for name in shipped():
         assert name == "demo" or name in guides
 

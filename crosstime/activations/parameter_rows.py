@@ -1,6 +1,8 @@
-"""Rows of a weight matrix of every checkpoint, to train a crosscoder of parameters on."""
+"""Rows of weight matrices of every checkpoint, to train a crosscoder of parameters on."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -10,30 +12,36 @@ from crosstime.activations.row_source import Rows
 from crosstime.errors import CrosscoderError
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
-from interventions import Model, Site, weight_rows
-from interventions.weight_rows import parse_matrix
+from interventions import Model, weight_rows
+from interventions.matrix_names import parse_matrix, site_of_matrix
+
+JOIN = "+"
+"""Between the names of several matrices, in the name of their rows."""
 
 
-def parameter_rows(suite: Suite, matrix: str, *, compute: Compute = Compute()) -> Rows:
-    """The rows of a weight matrix at every checkpoint of a suite, where row t is the same token or neuron at all.
+def parameter_rows(suite: Suite, matrices: str | Sequence[str], *, compute: Compute = Compute()) -> Rows:
+    """The rows of weight matrices at every checkpoint of a suite, where row t is the same token or neuron at all.
 
     A crosscoder of such rows (`crosstime.train_rows`) shows which directions of the weights appear, turn and disappear
     over training, without a text. Rows of ``W_E`` and ``W_U`` beyond the vocabulary of the tokenizer are left out: they
-    stand for no token.
+    stand for no token. Of several matrices, the rows of the first come first.
 
     Args:
         suite: the C checkpoints.
-        matrix: ``W_E``, ``W_U``, ``mlp_in.LAYER``, ``mlp_gate.LAYER`` or ``mlp_out.LAYER``; see
-            `interventions.weight_rows`.
+        matrices: one or several of ``W_E``, ``W_U``, ``mlp_in.LAYER``, ``mlp_gate.LAYER`` and ``mlp_out.LAYER``; see
+            `interventions.weight_rows`. Negative layers count from the last block.
         compute: where the checkpoints are opened; one is in memory at a time.
 
     Returns:
-        The rows, with tokens as labels, or ``neuron 0`` and so on. Their site is the residual stream after the last
-        block for ``W_U``, after the first block for ``W_E``, and the MLP of its block for the others.
+        The rows, named by their matrices (``W_U``, or ``mlp_in.0+mlp_in.1``). Their labels are tokens, with the matrix
+        in front if both embeddings are read (``W_E:  the``), and ``mlp_in.3 neuron 0`` and so on. Their site is that of
+        the first matrix: the residual stream after the last block for ``W_U``, after the first block for ``W_E``, and
+        the MLP of its block for the others.
 
     Raises:
         InterventionError: there is no such matrix or layer, or a model has not one such matrix.
-        CrosscoderError: a server runs the checkpoints, or the matrix is not finite or not the same size at all.
+        CrosscoderError: a server runs the checkpoints, a matrix is named twice or not at all, is not finite, or is not
+            of the same size at all checkpoints.
         SuiteError: a checkpoint cannot be used, or two do not fit together or have the same weights.
 
     Examples:
@@ -41,29 +49,61 @@ def parameter_rows(suite: Suite, matrix: str, *, compute: Compute = Compute()) -
         >>> trained = train_rows(rows, BatchTopKConfig(n_features=4096, k=16, steps=2000))  # doctest: +SKIP
     """
     # Refuse what cannot be read before a model is opened
-    kind, layer = parse_matrix(matrix)
+    given = [matrices] if isinstance(matrices, str) else list(matrices)
+    if not given:
+        raise CrosscoderError("Rows of parameters need the name of at least one matrix.")
     if compute.remote is not None:
+        for name in given:
+            parse_matrix(name)
         raise CrosscoderError("Rows of parameters are read on this machine: leave Compute.remote out.")
-    site = Site({"W_E": 0, "W_U": -1}.get(kind, layer or 0), "mlp" if layer is not None else "resid")
-    site = site.resolve(suite.n_layers)
+    names = [resolved_matrix(name, suite.n_layers) for name in given]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise CrosscoderError(f"{repeated[0]} is named twice, and its rows would be there twice.")
     compute.verify(suite, distinct=True)
 
-    # Read the matrix of one checkpoint after the other
+    # Read the matrices of one checkpoint after the other
     n_tokens = len(suite.tokenizer)
 
-    def read(index: int, model: Model) -> Float[Tensor, "T D"]:
-        rows = weight_rows(model, matrix)
-        return rows[:n_tokens] if layer is None else rows
+    def read(index: int, model: Model) -> list[Float[Tensor, "T D"]]:
+        rows = [weight_rows(model, name) for name in names]
+        return [part[:n_tokens] if _is_of_tokens(name) else part for name, part in zip(names, rows, strict=True)]
 
-    matrices = compute.each(suite, read)
-    if len({len(rows) for rows in matrices}) > 1:
-        numbers = ", ".join(f"{len(rows):,} at {name!r}" for name, rows in zip(suite.revisions, matrices, strict=True))
-        raise CrosscoderError(f"{matrix} has not the same number of rows at all checkpoints: {numbers}.")
+    by_checkpoint = compute.each(suite, read)
+    for index, name in enumerate(names):
+        sizes = [len(parts[index]) for parts in by_checkpoint]
+        if len(set(sizes)) > 1:
+            numbers = ", ".join(f"{size:,} at {at!r}" for at, size in zip(suite.revisions, sizes, strict=True))
+            raise CrosscoderError(f"{name} has not the same number of rows at all checkpoints: {numbers}.")
 
     # Name the rows
-    values = torch.stack(matrices, dim=1)
-    if layer is None:
-        labels = [str(suite.tokenizer.decode([token])) for token in range(len(values))]
-    else:
-        labels = [f"neuron {neuron}" for neuron in range(len(values))]
-    return Rows(matrix, values, suite.revisions, site, labels, suite.name, suite.ordered)
+    values = torch.stack([torch.cat(parts) for parts in by_checkpoint], dim=1)
+    one_vocabulary = sum(map(_is_of_tokens, names)) == 1
+    labels: list[str] = []
+    for name, part in zip(names, by_checkpoint[0], strict=True):
+        if _is_of_tokens(name):
+            prefix = "" if one_vocabulary else f"{name}: "
+            labels += [f"{prefix}{suite.tokenizer.decode([token])}" for token in range(len(part))]
+        else:
+            labels += [f"{name} neuron {neuron}" for neuron in range(len(part))]
+    site = site_of_matrix(names[0]).resolve(suite.n_layers)
+    return Rows(JOIN.join(names), values, suite.revisions, site, labels, suite.name, suite.ordered)
+
+
+def resolved_matrix(name: str, n_layers: int) -> str:
+    """The name of a matrix with its layer counted from the first block.
+
+    Raises:
+        InterventionError: there is no such matrix.
+        SiteError: the model does not have the layer.
+
+    Examples:
+        >>> resolved_matrix("mlp_in.-1", 4), resolved_matrix("W_U", 4)
+        ('mlp_in.3', 'W_U')
+    """
+    matrix, layer = parse_matrix(name)
+    return matrix if layer is None else f"{matrix}.{site_of_matrix(name).resolve(n_layers).layer}"
+
+
+def _is_of_tokens(name: str) -> bool:
+    """Whether the rows of a matrix stand for tokens."""
+    return parse_matrix(name)[1] is None

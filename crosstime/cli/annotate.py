@@ -35,8 +35,7 @@ def annotate(
 
     from crosstime.features.annotation import annotator_agreement, export_annotation_sheet, read_annotations
     from crosstime.runs.draw_report import require_finished
-    from crosstime.runs.folder import RunFolder
-    from crosstime.runs.report_input import report_input
+    from crosstime.runs.report_input import report_input, shown_features
 
     require_finished(run)
     if not sheets:
@@ -45,7 +44,7 @@ def annotate(
         print(f"wrote {', '.join(map(str, paths))}")
         return
 
-    features = RunFolder(run).table("effects").feature.unique().tolist()
+    features = shown_features(run)
     tables = [read_annotations(sheet, features) for sheet in sheets]
     for sheet, table in zip(sheets, tables, strict=True):
         print(f"{sheet}: {len(table)} of {len(features)} features are annotated")

@@ -114,7 +114,8 @@ def print_result(result: RunResult, console: Console, seconds: float) -> None:
     from crosstime.cli.tables import accuracy_table
 
     origin = result.crosscoder.origin
-    console.print(accuracy_table(result.accuracy, origin.revisions, ordered=origin.ordered))
+    if origin.rows is None:
+        console.print(accuracy_table(result.accuracy, origin.revisions, ordered=origin.ordered))
     console.print(result.summary, highlight=False, markup=False)
     print_line(console, f"\n{seconds:.0f} s. The report: {result.report}")
 

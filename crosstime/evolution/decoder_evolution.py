@@ -18,7 +18,9 @@ from crosstime.evolution.rotation import Rotation, rotation
 from crosstime.machine.long_table import long_table
 
 
-def decoder_evolution(crosscoder: CrossCoder, *, fraction: float = PRESENT) -> dict[str, pd.DataFrame]:
+def decoder_evolution(
+    crosscoder: CrossCoder, *, features: Sequence[int] | None = None, fraction: float = PRESENT
+) -> dict[str, pd.DataFrame]:
     """Describe how the decoder direction of every feature changes over training; only the weights are read.
 
     A feature is present where the norm of its decoder direction is at least `fraction` of its maximum. ::
@@ -31,6 +33,7 @@ def decoder_evolution(crosscoder: CrossCoder, *, fraction: float = PRESENT) -> d
 
     Args:
         crosscoder: of any number of checkpoints; norms are on the scale of training.
+        features: the features that are described and counted, such as those that fire; None for all.
         fraction: see `crosstime.evolution.presence.present`.
 
     Returns:
@@ -53,6 +56,10 @@ def decoder_evolution(crosscoder: CrossCoder, *, fraction: float = PRESENT) -> d
     """
     revisions = crosscoder.origin.revisions
     norms, directions = crosscoder.decoder_norms().T, crosscoder.directions()
+    numbers = torch.arange(len(norms))
+    if features is not None:
+        numbers = torch.tensor(list(features), dtype=torch.int64)
+        norms, directions = norms[numbers], directions[numbers]
 
     # Presence, rotation and dimensionality at every checkpoint
     presence = present(norms, fraction)
@@ -62,7 +69,7 @@ def decoder_evolution(crosscoder: CrossCoder, *, fraction: float = PRESENT) -> d
     lives = life_cycles(norms, revisions, fraction=fraction, ordered=ordered)
 
     # One number for each feature
-    features = torch.arange(len(norms))
+    index = torch.arange(len(norms))
     ever_present, onset, peak = presence.any(1), first_present(presence), norms.argmax(1)
     checkpoints_from_onset = (len(revisions) - onset).clamp(min=1)
     persistence = torch.where(ever_present, presence.sum(1) / checkpoints_from_onset, torch.nan)
@@ -71,12 +78,12 @@ def decoder_evolution(crosscoder: CrossCoder, *, fraction: float = PRESENT) -> d
     # The tables, of single features and of all together
     evolution = pd.DataFrame(
         {
-            "feature": features.numpy(),
+            "feature": numbers.numpy(),
             "onset": checkpoint_names(onset, revisions),
             "peak": checkpoint_names(torch.where(ever_present, peak, -1), revisions),
             "persistence": persistence.numpy(),
-            "norm": norms[features, peak].numpy(),
-            "dimensionality": dimensions[features, peak].numpy(),
+            "norm": norms[index, peak].numpy(),
+            "dimensionality": dimensions[index, peak].numpy(),
             "rotation": angles.total.numpy(),
             "turning_point": checkpoint_names(turning_point, revisions),
             "life_cycle": lives.life_cycle,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from crosstime.report.page.context import Context
+from crosstime.report.page.context import ROWS, Context
 from crosstime.report.page.markup import Markup, element, inline, join
 from crosstime.report.page.visible_parts import visible_parts
 
@@ -69,10 +69,13 @@ def _fact_text(value: object) -> str:
 def _context(context: Context) -> Markup:
     """A list item with the tokens of a context, its answers and where it is from."""
     peak = context.peak
-    tokens = [
+    tokens: list[Markup | str] = [
         _token(token, activation / peak if peak > 0 and math.isfinite(activation) else 0.0)
         for token, activation in zip(context.tokens, context.activations, strict=True)
     ]
+    if context.source == ROWS:
+        # Labels of rows are no text that runs on
+        tokens = [part for token in tokens for part in (token, " · ")][:-1]
     answers = f" {context.right.strip()} / {context.wrong.strip()}" if context.right or context.wrong else ""
     source = " · ".join(part for part in (context.task, context.label, f"at most {peak:.3g}") if part)
     return element("li", tokens, element("i", answers), " ", element("span", source, class_="from"))

@@ -8,6 +8,7 @@ _COLUMNS = {
     "accuracy": "revision step tokens task n accuracy low high logit_difference",
     "effects": "task feature revision ie low high",
     "temporal": "task feature revision relie relie_low relie_high reldec decoder_norm",
+    "decoders": "feature revision reldec decoder_norm",
     "classes": "task feature class_ie class_dec",
     "ablation": (
         "task features kind revision accuracy accuracy_change logit_difference logit_difference_change low high "
@@ -76,6 +77,8 @@ FACTS = {
     "spurious": "there by latent scaling at",
     "replicates": "in most seeds",
     "corpus_density": "share of corpus tokens",
+    "row_density": "share of rows",
+    "written": "squared norm it writes",
 }
 """Titles of the facts about features whose column names do not explain themselves."""
 

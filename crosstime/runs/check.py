@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from crosstime.activations.parameter_rows import resolved_matrix
 from crosstime.activations.store import ActivationStore, store_at
 from crosstime.crosscoders.decompose import refuse_baseline
 from crosstime.crosscoders.origin import Origin
@@ -39,6 +40,9 @@ def check(inputs: Inputs) -> None:
     """
     recipe, store = inputs.recipe, inputs.store
     refuse_broken(recipe)
+    if recipe.rows.matrices:
+        _check_rows(inputs)
+        return
     if store is not None:
         _refuse_unfit(recipe, store)
     _refuse_null(inputs)
@@ -93,6 +97,31 @@ def check(inputs: Inputs) -> None:
             table.configs(), n_checkpoints, d_model, recipe.compute.torch_device, recipe.compute.feature_shards
         )
     _refuse_short_texts(inputs)
+
+
+def _check_rows(inputs: Inputs) -> None:
+    """Check a recipe on rows of parameters: its checkpoints, its layers and its memory."""
+    recipe, trained_here = inputs.recipe, inputs.recipe.suite.source == TINY
+    if trained_here and inputs.store is not None:
+        raise RecipeError("corpus.source: a suite that is trained in the run needs a text, and no stored activations.")
+    if trained_here and recipe.corpus.source != GENERATED:
+        read_lines(recipe.corpus.source)
+
+    # The compared checkpoints exist; those of a suite that is trained here are known by their names only
+    suite = _planned(recipe) if trained_here else inputs.suite
+    compared = suite if recipe.compare.revisions is None else suite.select(recipe.compare.revisions)
+    if not trained_here:
+        inputs.compute.verify(compared, distinct=True)
+    tiny = recipe.suite.tiny
+    n_layers, d_model = (tiny.n_layers, tiny.d_model) if trained_here else (compared.n_layers, compared.d_model)
+    for name in recipe.rows.matrices:
+        resolved_matrix(name, n_layers)
+
+    # A crosscoder that exists is of these checkpoints and rows; one that is trained fits the memory
+    if recipe.crosscoder.source is None:
+        refuse_too_large(recipe.crosscoder.configs(), len(compared), d_model, recipe.compute.torch_device, 1)
+    elif not trained_here:
+        _ = inputs.given_crosscoder
 
 
 def refuse_broken(recipe: Recipe) -> None:

@@ -12,7 +12,7 @@ from crosstime.report.page.write_report import write_report
 from crosstime.runs.folder import RunFolder
 from crosstime.runs.ledger import Ledger
 from crosstime.runs.manifest import LOCK
-from crosstime.runs.report_input import report_input
+from crosstime.runs.report_input import report_input, shown_features
 from crosstime.runs.status import status
 
 
@@ -40,7 +40,7 @@ def draw_report(run: str | Path, *, annotations: str | Path | None = None, outpu
     require_finished(folder)
     notes = None
     if annotations is not None:
-        notes = read_annotations(annotations, RunFolder(folder).table("effects").feature.unique().tolist())
+        notes = read_annotations(annotations, shown_features(folder))
     report = report_input(folder, notes)
     if output is not None and Path(output).resolve() != folder.resolve():
         return write_report(report, Path(output))

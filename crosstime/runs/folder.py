@@ -37,6 +37,7 @@ TEXT_COLUMNS = dict.fromkeys(
         "comparison",
         "variant",
         "token",
+        "label",
     ),
     "str",
 )

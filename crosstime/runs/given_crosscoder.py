@@ -7,7 +7,7 @@ from dataclasses import replace
 from crosstime.crosscoders import exchange
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.open_crosscoder import as_crosscoder, path_of
-from crosstime.crosscoders.origin import ORDERED
+from crosstime.crosscoders.origin import ORDERED, ROWS
 from crosstime.errors import RecipeError
 from crosstime.machine.checksum import checksum_of
 from crosstime.machine.part_names import index_of, is_sharded
@@ -15,7 +15,7 @@ from crosstime.suites.suite import Suite
 from interventions import Site
 
 
-def given_crosscoder(source: str, compared: Suite, site: Site) -> CrossCoder:
+def given_crosscoder(source: str, compared: Suite, site: Site, rows: str | None = None) -> CrossCoder:
     """The crosscoder that ``crosscoder.source`` names, for the checkpoints and the site of a recipe.
 
     A file of another tool often does not say which checkpoints and which site it is of: it takes those of the recipe.
@@ -24,24 +24,33 @@ def given_crosscoder(source: str, compared: Suite, site: Site) -> CrossCoder:
         source: a path in any format, the folder of a run, or a repository of the Hub.
         compared: the compared checkpoints.
         site: where the recipe reads activations.
+        rows: name of the rows of parameters that the recipe reads instead; None for activations.
 
     Raises:
         CrosscoderError: there is none, or it cannot be read.
-        RecipeError: it is of other checkpoints, in another order, of another site, or of another width.
+        RecipeError: it is of other checkpoints, in another order, of another site, of another width, or of other rows.
     """
     # Read it
     path = path_of(source)
     if path is not None and exchange.detect(path) != "crosstime":
         crosscoder = exchange.read(path, suite=compared.name, revisions=compared.revisions, site=site)
+        if rows is not None:
+            named = crosscoder.origin
+            crosscoder.origin = replace(named, training=named.training | {ROWS: named.rows or rows})
     else:
         crosscoder = as_crosscoder(source)
 
     # Compare what it was trained on with the recipe
     origin, n_layers = crosscoder.origin, compared.n_layers
-    if origin.rows is not None:
+    if origin.rows is not None and rows is None:
         raise RecipeError(
             f"crosscoder.source: {source} was trained on rows of {origin.rows}, which are no activations: name "
             "one that was trained on a text."
+        )
+    if origin.rows != rows:
+        trained_on = f"activations at {origin.site}" if origin.rows is None else f"rows of {origin.rows}"
+        raise RecipeError(
+            f"crosscoder.source: {source} was trained on {trained_on}, but rows.matrices are those of {rows}."
         )
     if origin.revisions != compared.revisions:
         raise RecipeError(

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from functools import cached_property
 
 from crosstime.activations.null_batches import NullBatches
+from crosstime.activations.parameter_rows import JOIN, parameter_rows, resolved_matrix
+from crosstime.activations.row_source import Rows
 from crosstime.activations.store import ActivationStore
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.decompose import DecomposedTask, decompose_task
@@ -73,8 +75,13 @@ class Inputs:
 
     @cached_property
     def compared(self) -> Suite:
-        """The checkpoints of the crosscoder: those that the recipe names, or else those that `select` chose."""
+        """The checkpoints of the crosscoder: those that the recipe names, or else those that `select` chose.
+
+        A run on rows of parameters chooses none, and takes all.
+        """
         revisions = self.recipe.compare.revisions
+        if revisions is None and self.recipe.rows.matrices:
+            return self.suite
         if revisions is None:
             revisions = read_selection(self.folder.path / self.folder.SELECTION)
         return self.suite.select(revisions)
@@ -87,7 +94,18 @@ class Inputs:
             CrosscoderError, RecipeError: it cannot be read, or is of other checkpoints or another site.
         """
         source = self.recipe.crosscoder.source
-        return None if source is None else given_crosscoder(source, self.compared, self.site)
+        return None if source is None else given_crosscoder(source, self.compared, self.site, self.rows_name)
+
+    @cached_property
+    def rows(self) -> Rows:
+        """The rows of parameters that the crosscoder is trained on; see ``[rows]`` of the recipe."""
+        return parameter_rows(self.compared, self.recipe.rows.matrices, compute=self.compute)
+
+    @property
+    def rows_name(self) -> str | None:
+        """Their name, which needs no model; None in a recipe with tasks and a text."""
+        names = [resolved_matrix(name, self.compared.n_layers) for name in self.recipe.rows.matrices]
+        return JOIN.join(names) or None
 
     @cached_property
     def compute(self) -> Compute:

@@ -31,6 +31,8 @@ SIMILARITY_TOKENS = 1 << 12
 
 DATA = "report_data"
 """Folder of these files in that of the run."""
+ABOUT = f"{DATA}/about.json"
+"""The file that says what was done with what."""
 REPORT_DATA = tuple(
     f"{DATA}/{name}" for name in ("about.json", "contexts.json", "facts.csv", "logit_effects.csv", "similarity.csv")
 )
@@ -74,6 +76,24 @@ def write_report_data(inputs: Inputs, folder: RunFolder) -> None:
         "baselines": bool(recipe.baselines.names),
         "stability": bool(recipe.stability.comparisons),
         "seeds": list(recipe.crosscoder.seeds) if recipe.crosscoder.other_seeds else [],
+    }
+    folder.write_json(f"{DATA}/about", about)
+
+
+def write_rows_about(inputs: Inputs, folder: RunFolder) -> None:
+    """Write `ABOUT` of a run on rows of parameters, whose report shows no more of its models.
+
+    Args:
+        inputs: what the run starts from.
+        folder: the run's folder, with the results of all stages but the report.
+    """
+    recipe, compared = inputs.recipe, inputs.compared
+    about = {
+        "title": recipe.title or recipe.name,
+        "rows": inputs.rows_name,
+        "setup": _rows_setup(inputs, folder),
+        "compared": list(compared.revisions),
+        "ordered": compared.ordered,
     }
     folder.write_json(f"{DATA}/about", about)
 
@@ -152,15 +172,10 @@ def _estimator(effects: EffectsRecipe) -> str:
     return f"{name}{method}, {effects.baseline} baseline{nodes}; {effects.aggregation.summary()}"
 
 
-def _setup(inputs: Inputs, folder: RunFolder, text: DecomposedText | None) -> dict[str, str]:
-    """What was done with what, in words."""
-    recipe, crosscoder, effects = inputs.recipe, inputs.recipe.crosscoder, inputs.recipe.effects
+def _suite_setup(inputs: Inputs) -> dict[str, str]:
+    """The suite and its checkpoints, in words."""
     suite = inputs.suite
-    completeness = folder.table("completeness").completeness_error.max()
-    start = suite.tokenizer.convert_ids_to_tokens(list(folder.crosscoder.origin.text_start))
     noun = "checkpoints" if suite.ordered else "models"
-    gate = crosscoder.activation().gate()
-    gate = gate if suite.ordered else about_models(gate)
     places = "; ".join(f"{checkpoint.revision}: {_place(checkpoint)}" for checkpoint in suite)
     equal = [str(group) for group in suite.equal_weights()] if suite.allow_equal_weights else []
     return {
@@ -168,14 +183,57 @@ def _setup(inputs: Inputs, folder: RunFolder, text: DecomposedText | None) -> di
         **({} if suite.ordered else {"models": places}),
         **({"equal weights": "; ".join(equal)} if equal else {}),
         **({"code of the checkpoints": "run (trust_remote_code)"} if suite.trust_remote_code else {}),
+    }
+
+
+def _crosscoder_setup(inputs: Inputs, folder: RunFolder, unit: str) -> str:
+    """The crosscoder and its training, in words.
+
+    Args:
+        inputs, folder: as for `write_report_data`.
+        unit: what a batch consists of, in the plural.
+    """
+    crosscoder = inputs.recipe.crosscoder
+    if crosscoder.source is not None:
+        return f"{folder.crosscoder.n_features:,} features, from {crosscoder.source}"
+    gate = crosscoder.activation().gate()
+    gate = gate if inputs.suite.ordered else about_models(gate)
+    return (
+        f"{crosscoder.n_features:,} features, {crosscoder.summary()}, {gate}, {crosscoder.steps:,} steps of "
+        f"{crosscoder.batch_size:,} {unit}, learning rate {crosscoder.lr:g}, {_seeds(crosscoder)}"
+    )
+
+
+def _versions() -> str:
+    return ", ".join(f"{name} {number}" for name, number in versions().items())
+
+
+def _rows_setup(inputs: Inputs, folder: RunFolder) -> dict[str, str]:
+    """What a run on rows of parameters did with what, in words."""
+    recipe = inputs.recipe
+    return {
+        **_suite_setup(inputs),
+        "compared": ", ".join(inputs.compared.revisions),
+        "rows": f"{int(folder.table('evaluation').rows.iloc[0]):,} of {inputs.rows_name}, as they are",
+        "crosscoder": _crosscoder_setup(inputs, folder, "rows"),
+        "shown features": f"those that write most of the rows, {recipe.rows.top} of each "
+        f"{'life cycle' if inputs.suite.ordered else 'pattern'}",
+        "seed": str(recipe.seed),
+        "versions": _versions(),
+    }
+
+
+def _setup(inputs: Inputs, folder: RunFolder, text: DecomposedText | None) -> dict[str, str]:
+    """What was done with what, in words."""
+    recipe, effects = inputs.recipe, inputs.recipe.effects
+    completeness = folder.table("completeness").completeness_error.max()
+    start = inputs.suite.tokenizer.convert_ids_to_tokens(list(folder.crosscoder.origin.text_start))
+    return {
+        **_suite_setup(inputs),
         **({"documents begin with": " ".join(start)} if start else {}),
         "compared": ", ".join(inputs.compared.revisions),
         "site": recipe.compare.site,
-        "crosscoder": f"{crosscoder.n_features:,} features, {crosscoder.summary()}, {gate}, "
-        f"{crosscoder.steps:,} steps of "
-        f"{crosscoder.batch_size:,} tokens, learning rate {crosscoder.lr:g}, {_seeds(crosscoder)}"
-        if crosscoder.source is None
-        else f"{folder.crosscoder.n_features:,} features, from {crosscoder.source}",
+        "crosscoder": _crosscoder_setup(inputs, folder, "tokens"),
         "effects": _estimator(effects),
         "selected features": "selected on one half of each task's prompts, and tested and shown on the other"
         if effects.halves
@@ -185,5 +243,5 @@ def _setup(inputs: Inputs, folder: RunFolder, text: DecomposedText | None) -> di
         "corpus contexts": "none" if text is None else f"from {text.codes.n_tokens:,} tokens of held-out text",
         **({"null models": f"{', '.join(recipe.null.kinds)}; seeds: {recipe.null.seeds}"} if recipe.null.kinds else {}),
         "seed": str(recipe.seed),
-        "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
+        "versions": _versions(),
     }

@@ -18,7 +18,8 @@ from crosstime.runs.descriptions.report_tables import described_facts, described
 from crosstime.runs.descriptions.sentences import description_sentences
 from crosstime.runs.findings import dip_count, emergence, summary
 from crosstime.runs.folder import RunFolder
-from crosstime.runs.report_data import DATA
+from crosstime.runs.report_data import ABOUT, DATA
+from crosstime.runs.report_input_of_rows import report_input_of_rows
 from crosstime.runs.stability_sentences import stability_sentences
 from crosstime.runs.stages.baselines import BASELINES
 from crosstime.runs.stages.evolve import FOLDER
@@ -46,6 +47,8 @@ def report_input(path: str | Path, annotations: pd.DataFrame | None = None) -> R
     """
     folder = RunFolder(Path(path))
     about = _about(folder)
+    if about.get("rows"):
+        return report_input_of_rows(folder, about, annotations)
     accuracy, effects, ablation = (folder.table(name) for name in ("accuracy", "effects", "ablation"))
     lives = folder.table(f"{FOLDER}/life_cycles")
     nulls = folder.table(NULLS) if about["nulls"] else None
@@ -95,9 +98,25 @@ def report_input(path: str | Path, annotations: pd.DataFrame | None = None) -> R
         findings=findings,
         facts=facts,
         logit_effects=folder.table(f"{DATA}/logit_effects").fillna({"token": ""}),
+        rows="",
+        left_out=(),
         ordered=ordered,
         languages=about["languages"],
     )
+
+
+def shown_features(path: str | Path) -> list[int]:
+    """The features whose cards the report of a run shows, which are those that can be annotated.
+
+    Raises:
+        RunError: a file of the run is missing or damaged.
+    """
+    folder = RunFolder(Path(path))
+    if _about(folder).get("rows"):
+        features = folder.table(f"{FOLDER}/facts").feature
+    else:
+        features = folder.table("effects").feature
+    return [int(feature) for feature in features.unique()]
 
 
 def read_contexts(folder: RunFolder) -> dict[int, list[Context]]:
@@ -150,14 +169,15 @@ def _about(folder: RunFolder) -> dict[str, Any]:
         "stability": bool,
         "seeds": list,
     }
-    path = folder.path / DATA / "about.json"
+    path = folder.path / ABOUT
     if not path.is_file():
         raise RunError(
-            f"{folder.path} has no {DATA}/about.json, which the report is drawn from: the run is of an earlier "
-            f"version; {AGAIN}"
+            f"{folder.path} has no {ABOUT}, which the report is drawn from: the run is of an earlier version; {AGAIN}"
         )
     stored = folder.json(f"{DATA}/about")
     about = stored if isinstance(stored, dict) else {}
+    if "rows" in about:
+        types = {"rows": str, **{name: types[name] for name in ("title", "setup", "compared", "ordered")}}
     wrong = [name for name, kind in types.items() if not isinstance(about.get(name), kind)]
     if wrong:
         raise RunError(f"{path} is damaged at {wrong[0]!r}; {AGAIN}")

@@ -6,16 +6,19 @@ import gc
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.features.top_rows import COLUMNS as TOP_COLUMNS
 from crosstime.machine.lock import exclusive
 from crosstime.machine.mesh import refuse_uneven
 from crosstime.machine.processes import join_processes
 from crosstime.machine.resource_errors import explain_resource_errors
+from crosstime.report.columns import COLUMNS
 from crosstime.runs.check import check
 from crosstime.runs.folder import RunFolder
 from crosstime.runs.inputs import Inputs
@@ -25,6 +28,7 @@ from crosstime.runs.provenance import peak_gpu_memory, peak_memory, source_commi
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.recipe.suite import TINY
 from crosstime.runs.run_stage import run_stage
+from crosstime.runs.stages.evolve_rows import TOP_ROWS
 from crosstime.runs.stages.names import refuse_unknown
 from crosstime.runs.stages.registry import stages_of
 from crosstime.shown import Shown
@@ -42,7 +46,9 @@ class RunResult(Shown):
         report: the report, an HTML file.
         suite: all checkpoints.
         crosscoder: the crosscoder of the compared ones.
-        accuracy, evaluation, effects, ablation: tables; see ``docs/results.md``.
+        accuracy, evaluation, effects, ablation: tables; see ``docs/results.md``. A run on rows of parameters has only
+            the second of them, and the others have no rows.
+        rows: the rows of parameters on which each feature fires most strongly; empty for activations.
         summary: the findings in a few sentences.
     """
 
@@ -55,6 +61,7 @@ class RunResult(Shown):
     effects: pd.DataFrame
     ablation: pd.DataFrame
     summary: str
+    rows: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=list(TOP_COLUMNS)))
 
     def headline(self) -> str:
         """The findings, and where the report is."""
@@ -62,6 +69,8 @@ class RunResult(Shown):
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """The main tables by their titles."""
+        if not self.rows.empty:
+            return {"the crosscoder": self.evaluation, "the strongest rows of each feature": self.rows}
         strongest = self.effects.assign(size=self.effects.ie.abs()).sort_values("size", ascending=False, kind="stable")
         compared = self.accuracy[self.accuracy.revision.isin(self.crosscoder.origin.revisions)]
         return {
@@ -117,12 +126,19 @@ def run(
         report=run_folder.path / run_folder.REPORT,
         suite=inputs.suite,
         crosscoder=run_folder.crosscoder,
-        accuracy=run_folder.table("accuracy"),
         evaluation=run_folder.table("evaluation"),
-        effects=run_folder.table("effects"),
-        ablation=run_folder.table("ablation"),
         summary="\n".join(run_folder.table("summary").text),
+        **_tables(run_folder, opened),
     )
+
+
+def _tables(folder: RunFolder, recipe: Recipe) -> dict[str, pd.DataFrame]:
+    """The tables that a run has with tasks, or on rows of parameters; those of the other kind are empty."""
+    of_tasks = ("accuracy", "effects", "ablation")
+    if recipe.rows.matrices:
+        empty = {name: pd.DataFrame(columns=list(COLUMNS[name])) for name in of_tasks}
+        return {**empty, "rows": folder.table(TOP_ROWS)}
+    return {name: folder.table(name) for name in of_tasks}
 
 
 def _open_recipe(recipe: Recipe | str | Path) -> Recipe:

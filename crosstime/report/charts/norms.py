@@ -36,8 +36,7 @@ def norms_chart(
     """Decoder norm of every feature at each checkpoint, a few of them coloured and labelled.
 
     Args:
-        temporal: task, feature, revision, relie, relie_low, relie_high, reldec, decoder_norm; the norm is the same for
-            all tasks.
+        temporal: feature, revision, reldec, decoder_norm, with or without a task; the norm is the same for all tasks.
         compared: revisions in order; by default in order of first appearance.
         coloured: features to colour, at most as many as the palette has colours; by default those with the largest
             norm.
@@ -51,7 +50,7 @@ def norms_chart(
         >>> norms_chart(temporal, ["step64", "main"], coloured=[405, 388]).save("norms.svg")
     """
     # Keep one row per feature and checkpoint
-    table = check_table(temporal, "temporal").drop_duplicates(["feature", "revision"]).dropna(subset="decoder_norm")
+    table = check_table(temporal, "decoders").drop_duplicates(["feature", "revision"]).dropna(subset="decoder_norm")
     if table.empty:
         raise ReportError("the temporal table has no decoder norm to draw")
     order = checkpoint_order(table, compared)

@@ -210,7 +210,9 @@ function sortings(data) {
     if (!data.features.some((feature) => typeof feature.facts?.[place] === "number")) return;
     named.push([name, (feature) => feature.facts?.[place] ?? null, (value) => `${value ?? "–"}`]);
   });
-  return named;
+  if (data.tasks.length) return named;
+  // Without tasks there are no effects, and what was told last of the features comes first
+  return named.filter(([, key]) => data.features.some((feature) => (key(feature, []) ?? null) !== null)).reverse();
 }
 
 const absolute = (value) => (value === null ? null : Math.abs(value));

@@ -24,7 +24,8 @@ def feature_browser(report: ReportInput) -> list[Child]:
     Args:
         report: the checked tables.
     """
-    features = selected_features(report.effects, report.temporal, report.classes, contexts=report.contexts)
+    tables = (report.effects, report.temporal, report.classes, report.decoders)
+    features = selected_features(*tables, contexts=report.contexts)
     if not features:
         return [element("p", "No feature was selected.", class_="none")]
 
@@ -39,7 +40,8 @@ def feature_browser(report: ReportInput) -> list[Child]:
     card = element("div", class_="shown", aria_live="off")
     columns = element("div", feature_list, card, class_="columns")
     browser = element("div", _controls(report), columns, id="browser", hidden=True)
-    return [browser, element("noscript", feature_table(report))]
+    # Without scripts, the strongest rows are in a section of their own
+    return [browser, None if report.rows else element("noscript", feature_table(report))]
 
 
 def _controls(report: ReportInput) -> Markup:
@@ -61,7 +63,8 @@ def _controls(report: ReportInput) -> Markup:
         class_="notes",
     )
 
-    # Controls for the list
+    # Controls for the list; classes are by effects, which rows of parameters do not have
+    shows_classes = not report.rows
     search = element("input", type="search", name="text", placeholder="f123, a class, a word", size="20")
     listing: list[Child] = [
         element("label", "Find ", search),
@@ -69,8 +72,8 @@ def _controls(report: ReportInput) -> Markup:
         element("button", "ascending", type="button", name="ascending", aria_pressed="false"),
         _filter("task", "Task", tasks, shown=len(tasks) > 1),
         _filter("language", "Language", languages, shown=len(set(languages)) > 1),
-        _filter("by_ie", "Class by RelIE", report.classes["class_ie"]),
-        _filter("by_dec", "by RelDec", report.classes["class_dec"]),
+        _filter("by_ie", "Class by RelIE", report.classes["class_ie"], shown=shows_classes),
+        _filter("by_dec", "by RelDec", report.classes["class_dec"], shown=shows_classes),
         *_replication_filter(report),
         _choice("shade", "Shade tokens by", shades, shown=len(shades) > 1),
         # Number of features that match

@@ -95,15 +95,14 @@ def browser_data(report: ReportInput) -> BrowserData:
         405
     """
     tables = (report.effects, report.temporal, report.classes)
-    features = selected_features(*tables, contexts=report.contexts)
+    features = selected_features(*tables, report.decoders, contexts=report.contexts)
     revisions = list(report.compared)
     tasks = list(dict.fromkeys(name for frame in tables for name in distinct(frame["task"])))
 
     # Look up the numbers of every feature
     strings = _Strings()
     task_data = _task_data(report)
-    decoders = report.temporal.drop_duplicates(["feature", "revision"])
-    norms = _lookup(decoders, ["feature", "revision"], ["decoder_norm", "reldec"])
+    norms = _lookup(report.decoder_norms, ["feature", "revision"], ["decoder_norm", "reldec"])
     logits = _logits(report.logit_effects, strings)
     fact_names = [str(name) for name in report.facts.columns.drop("feature")]
     facts = _facts(report.facts, fact_names)

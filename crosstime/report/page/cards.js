@@ -181,6 +181,7 @@ function contextParts(feature, data, shade) {
   const kinds = [
     ["task", "Prompts it fires on"],
     ["corpus", "Corpus text it fires on"],
+    ["rows", "Rows it fires on most strongly"],
   ];
   return kinds.flatMap(([source, title]) => {
     const items = contexts
@@ -200,13 +201,16 @@ function contextParts(feature, data, shade) {
 
 function contextItem(context, data, shade, values, scale) {
   const decimals = decimalsFor(values);
+  const areRows = context.source === "rows";
   const [up, down] = shade === "activation" ? ["a", null] : ["p", "n"];
   const tokens = context.tokens.map((token, place) => {
     const value = values[place] ?? 0;
     const kind = value > 0 ? up : down;
     const level = kind && scale > 0 ? Math.min(LEVELS, Math.ceil((LEVELS * Math.abs(value)) / scale)) : 0;
-    const attributes = { class: level ? `t ${kind}${level}` : "t", title: level ? number(value, decimals) : null };
-    return make("span", attributes, visible(data.strings[token]));
+    const shape = areRows ? "chip t" : "t";
+    const attributes = { class: level ? `${shape} ${kind}${level}` : shape, title: level ? number(value, decimals) : null };
+    const made = make(areRows ? "bdi" : "span", attributes, visible(data.strings[token]));
+    return areRows ? [made, " "] : [made];
   });
   const peak = Math.max(0, ...context.activations.filter((value) => value !== null));
   const facts = [make("span", { class: "task" }, visible(data.strings[context.task]))];
@@ -218,5 +222,5 @@ function contextItem(context, data, shade, values, scale) {
     facts.push(make("span", {}, `${name} `, answer));
   }
   // No padding between tokens: letters of a cursive script still join, and a strip runs from right to left as a whole.
-  return make("li", {}, make("p", { class: "strip", dir: "auto" }, tokens), make("p", { class: "facts" }, facts));
+  return make("li", {}, make("p", { class: "strip", dir: "auto" }, tokens.flat()), make("p", { class: "facts" }, facts));
 }

@@ -8,10 +8,16 @@ from dataclasses import dataclass, field
 
 from crosstime.errors import ReportError
 
+ROWS = "rows"
+"""Source of a context that is a list of rows of parameters."""
+
 
 @dataclass(frozen=True)
 class Context:
     """A prompt or an excerpt of a corpus, and the activation of a feature on each of its tokens.
+
+    Of a crosscoder of parameters, a context is the list of the rows on which the feature fires most strongly, and a
+    token is the label of a row.
 
     Attributes:
         task: name of the task that the prompt belongs to, or of the corpus.
@@ -20,7 +26,7 @@ class Context:
         right: the right continuation; empty for a corpus.
         wrong: the wrong continuation; empty for a corpus.
         label: a few words shown next to the prompt ("singular", a checkpoint), or the empty string.
-        source: ``task`` or ``corpus``.
+        source: ``task``, ``corpus``, or ``rows``.
         effects: indirect effect of the feature at each token, by revision, where it was measured by position.
 
     Raises:

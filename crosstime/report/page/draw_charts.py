@@ -41,6 +41,7 @@ def draw_charts(report: ReportInput) -> dict[str, alt.TopLevelMixin]:
     # Charts with a mark per feature show the strongest features only
     compared = report.compared
     effects, temporal = strongest_rows(report.effects, report), strongest_rows(report.temporal, report)
+    norms = strongest_rows(report.decoder_norms, report)
     colours = coloured_features(effects)
     steps, dimensionality = report.rotation_steps, report.dimensionality
 
@@ -55,7 +56,7 @@ def draw_charts(report: ReportInput) -> dict[str, alt.TopLevelMixin]:
         "shares": partial(relie_histogram, report.temporal, compared),
         "ternary": partial(ternary_chart, temporal, compared),
         "temporal": partial(relie_chart, temporal, compared),
-        "norms": partial(norms_chart, temporal, compared, coloured=colours, ordered=report.ordered),
+        "norms": partial(norms_chart, norms, compared, coloured=colours, ordered=report.ordered),
         "rotation": partial(similarity_chart, report.rotation),
         "onsets": partial(onsets_chart, report.onsets, report.onsets, compared),
         "ngrams": partial(ngram_chart, report.ngrams),

@@ -42,7 +42,7 @@ def strongest_rows(frame: pd.DataFrame, report: ReportInput) -> pd.DataFrame:
 
 def shown_features(report: ReportInput) -> list[int]:
     """Return the features that charts and tables show: with several seeds, those that most seeds have; if none, all."""
-    features = selected_features(report.effects, report.temporal, contexts={})
+    features = selected_features(report.effects, report.temporal, report.decoders, contexts={})
     replicated = set(report.replication["feature"][replicates(report.replication)].astype("int64"))
     return [feature for feature in features if not replicated or feature in replicated]
 
@@ -51,7 +51,7 @@ def replication_note(report: ReportInput) -> str:
     """Return a sentence that says which features charts and tables omit because few seeds have them, or nothing."""
     if report.replication.empty:
         return ""
-    n_all = len(selected_features(report.effects, report.temporal, contexts={}))
+    n_all = len(selected_features(report.effects, report.temporal, report.decoders, contexts={}))
     n_shown, n_seeds = len(shown_features(report)), int(report.replication["others"].iloc[0]) + 1
     if not replicates(report.replication).any():
         return f"No selected feature is in more than half of the {n_seeds} seeds; all {n_all} are shown."

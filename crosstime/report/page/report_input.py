@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -36,6 +36,7 @@ class ReportInput:
         effects: task, feature, revision, ie, low, high; feature -1 is the error term.
         temporal: task, feature, revision, relie, relie_low, relie_high, reldec, decoder_norm.
         classes: task, feature, class_ie, class_dec.
+        decoders: feature, revision, reldec, decoder_norm: of features without effects, in place of `temporal`.
         ablation: task, features ("123", "top-10"), kind ("single", "set" or "random"), revision, accuracy,
             accuracy_change, logit_difference, logit_difference_change; optionally the bounds of both changes:
             accuracy_change_low and accuracy_change_high, and low and high for the logit difference.
@@ -75,6 +76,8 @@ class ReportInput:
         facts: one row per feature: ``feature``, and any columns of numbers or short text to show on its card (onset,
             life cycle, ...).
         languages: language of each task, to filter by.
+        rows: name of the rows of parameters that the crosscoder was trained on (``W_U``); empty for activations.
+        left_out: anchors of sections that the page does not have, since nothing was computed for them.
         ordered: whether the checkpoints are points of one training; the report of models side by side speaks of
             models, and has no axis of training tokens.
 
@@ -113,6 +116,9 @@ class ReportInput:
     logit_effects: pd.DataFrame = field(default_factory=_table("logit_effects"))
     facts: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=["feature"]))
     languages: Mapping[str, str] = field(default_factory=dict)
+    decoders: pd.DataFrame = field(default_factory=_table("decoders"))
+    rows: str = ""
+    left_out: Collection[str] = ()
     ordered: bool = True
 
     def __post_init__(self) -> None:
@@ -123,6 +129,13 @@ class ReportInput:
         for table in COLUMNS:
             object.__setattr__(self, table, check_table(getattr(self, table), table))
         object.__setattr__(self, "facts", check_facts(self.facts))
+
+    @property
+    def decoder_norms(self) -> pd.DataFrame:
+        """Decoder norm and RelDec of each feature at each checkpoint, with the columns of `decoders`."""
+        if self.temporal.empty:
+            return self.decoders
+        return self.temporal.drop_duplicates(["feature", "revision"])[list(COLUMNS["decoders"])]
 
     def words(self, text: str) -> str:
         """A sentence of the report about checkpoints, which for models side by side is about models."""

@@ -10,12 +10,13 @@ from crosstime.report.charts.ablation import ablated_name
 from crosstime.report.charts.faithfulness import WIDEST_INTERVAL
 from crosstime.report.charts.panels import ABSENT_BELOW, SPECIFIC_ABOVE
 from crosstime.report.columns import ERROR_TERM, distinct
-from crosstime.report.expected import expected_number, expected_under_null, expected_words
-from crosstime.report.numbers import UNDEFINED, count, decimals_for, with_interval
+from crosstime.report.expected import expected_number, expected_under_null
+from crosstime.report.numbers import UNDEFINED, count, decimals_for
 from crosstime.report.outlier_note import outlier_note
 from crosstime.report.page.baselines import CAPTION as BASELINES_CAPTION
 from crosstime.report.page.baselines import baselines_section
 from crosstime.report.page.browser import feature_browser
+from crosstime.report.page.decoders import decoder_captions, decoders_section
 from crosstime.report.page.descriptions import CAPTION as COMPLEXITY_CAPTION
 from crosstime.report.page.descriptions import descriptions_section
 from crosstime.report.page.dips import dips_section
@@ -30,6 +31,7 @@ from crosstime.report.page.figures import Pictures, figure, optional_figure, rem
 from crosstime.report.page.lives import lives_table
 from crosstime.report.page.markup import Child, Markup, element
 from crosstime.report.page.nulls import nulls_section
+from crosstime.report.page.strongest_rows import rows_section
 from crosstime.report.page.tables import Cell, agreement, definitions, interval_cell, number_cell, table
 from crosstime.report.rows import rows
 
@@ -38,6 +40,13 @@ if TYPE_CHECKING:
 
 FOLDED_FROM = 12
 """Rows of the ablation table above which it is folded."""
+
+_LOSSES = {
+    "ce_clean": "cross-entropy, clean (nats)",
+    "ce_spliced": "cross-entropy, spliced (nats)",
+    "ce_recovered": "loss recovered",
+}
+"""Columns of the evaluation that are next-token losses, and their headings."""
 
 BASELINES_TITLE = "What the crosscoder adds"
 
@@ -57,24 +66,31 @@ def sections(report: ReportInput, pictures: Pictures) -> list[Section]:
         report: the checked tables.
         pictures: data URI of each chart, by name; where a chart is absent, the section says so.
     """
-    return [
+    parts = [
         _section("overview", "Overview", *_overview(report, pictures)),
         _section("crosscoder", "Crosscoder", *_crosscoder(report, pictures)),
         _section("effects", "Indirect effects", *_effects(report, pictures)),
         _section("temporal", "RelIE and RelDec", *_temporal(report, pictures)),
-        _section("decoders", "Decoders", *_decoders(report, pictures)),
+        _section("decoders", "Decoders", *decoders_section(report, pictures)),
         _section("ablation", "Ablation", *_ablation(report, pictures)),
         *([] if report.lives.empty else [_section("lives", _lives_title(report), *_lives(report))]),
         *([] if report.dips.empty else [_section("dips", "Dips", *_dips(report))]),
         *([] if report.baselines.empty else [_section("baselines", BASELINES_TITLE, *_baselines(report, pictures))]),
         *([] if report.nulls.empty else [_section("nulls", "Null models", *_nulls(report))]),
         *_descriptions_section(report, pictures),
+        *([_section("rows", "Strongest rows", *rows_section(report))] if report.rows else []),
         _section("features", "Features", *feature_browser(report)),
     ]
+    return [part for part in parts if part.anchor not in report.left_out]
 
 
 def main_figure(report: ReportInput, pictures: Pictures) -> Markup:
-    """The chart that stands beside the finding at the head of the page: accuracy over training, or of each model."""
+    """The chart that stands beside the finding at the head of the page.
+
+    Accuracy over training, or of each model; of rows of parameters, the decoder norms of features.
+    """
+    if report.rows:
+        return figure("norms", pictures, decoder_captions(report)["norms"], "No feature fires on any row.")
     caption = (
         "Accuracy on minimal pairs against training tokens. Bands are intervals over the pairs; dotted rules "
         "and large points mark the checkpoints that were compared."
@@ -125,24 +141,20 @@ def _overview(report: ReportInput, pictures: Pictures) -> list[Child]:
 
 
 def _crosscoder(report: ReportInput, pictures: Pictures) -> list[Child]:
-    # One row per checkpoint
+    # One row per checkpoint; rows of parameters have no losses
+    losses = {} if report.rows else _LOSSES
+    unit = "row" if report.rows else "token"
     cells: list[list[Cell | str]] = [
         [
             row.text("revision"),
-            *(number_cell(row.number(name), 3) for name in ("fve", "ce_clean", "ce_spliced", "ce_recovered")),
+            *(number_cell(row.number(name), 3) for name in ("fve", *losses)),
             number_cell(row.number("l0"), 1),
         ]
         for row in rows(report.evaluation)
     ]
-    columns = [
-        report.words("checkpoint"),
-        "variance explained",
-        "cross-entropy, clean (nats)",
-        "cross-entropy, spliced (nats)",
-        "loss recovered",
-        "active features per token",
-    ]
-    caption = report.words("How faithful the crosscoder is to each checkpoint, on held-out text")
+    columns = [report.words("checkpoint"), "variance explained", *losses.values(), f"active features per {unit}"]
+    measured_on = "on the rows that it was trained on" if report.rows else "on held-out text"
+    caption = report.words(f"How faithful the crosscoder is to each checkpoint, {measured_on}")
 
     introduction = element(
         "p",
@@ -253,63 +265,6 @@ def _expected_classes(report: ReportInput, task: str) -> dict[str, str]:
     classes = distinct(report.nulls.loc[report.nulls["source"] == source, "claim"])
     numbers = {name: expected_under_null(report.nulls, source, name) for name in classes}
     return {name: expected_number(*values) for name, values in numbers.items() if values is not None}
-
-
-def _decoders(report: ReportInput, pictures: Pictures) -> list[Child]:
-    # Captions of the charts
-    norms = report.words(
-        "Decoder norm of each feature at each compared checkpoint, on the scale of training. Coloured as among the "
-        "indirect effects; grey: the others."
-    )
-    rotation = report.words(
-        "Mean cosine of the features' decoder directions at two checkpoints: 1 where none has turned."
-    )
-    steps = report.words(
-        "How far the features that are present at both turn from one checkpoint to the next, on average, and how many "
-        "dimensions of the space the features of a checkpoint fill."
-    )
-    onsets = "Number of features that are first present at each checkpoint, their onset, by what they respond to."
-    lives = "Share of features with each life: by decoder norm of all features, by effect of those selected on a task."
-    introduction = "A decoder that grows is a feature that the model comes to write; one that turns comes to mean "
-    introduction += "something else."
-    if not report.ordered:
-        lives = "Share of features that are specific to a model, or shared: by decoder norm of all features, by effect "
-        lives += "of those selected on a task."
-        introduction = "A decoder norm that is larger in one model is a feature that this model writes more strongly; "
-        introduction += "where the directions differ, the models write different things for it."
-        steps = "How many dimensions of the space the features of each model fill."
-
-    return [
-        element("p", introduction),
-        figure("norms", pictures, norms, "No decoder norms were kept."),
-        optional_figure("rotation", pictures, rotation),
-        optional_figure("decoder-steps", pictures, steps),
-        optional_figure("onsets", pictures, onsets),
-        optional_figure("lives", pictures, lives),
-        _life_cycles(report),
-    ]
-
-
-def _life_cycles(report: ReportInput) -> Markup | None:
-    """Return a table with a row per life cycle that occurs and a column per source; None if no feature has one."""
-    occurring = report.life_cycles[report.life_cycles["count"] > 0]
-    if occurring.empty:
-        return None
-    shares: dict[tuple[str, str], Cell] = {}
-    for row in rows(occurring):
-        share = with_interval(row.number("share"), row.number("low"), row.number("high"), 2)
-        words = expected_words(report.nulls, row.text("source"), row.text("life_cycle"))
-        cell = Cell("; ".join(filter(None, [f"{row.number('count'):,.0f}: {share}", words])), row.number("share"))
-        shares[row.text("life_cycle"), row.text("source")] = cell
-
-    sources = distinct(occurring["source"])
-    none = Cell("\u00b7", 0.0)
-    cells: list[list[Cell | str]] = [
-        [life_cycle, *(shares.get((life_cycle, source), none) for source in sources)]
-        for life_cycle in distinct(occurring["life_cycle"])
-    ]
-    caption = report.words("Features of each life cycle: how many, and their share")
-    return table([report.words("life cycle"), *sources], cells, caption=caption)
 
 
 def _ablation(report: ReportInput, pictures: Pictures) -> list[Child]:

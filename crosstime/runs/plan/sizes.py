@@ -64,17 +64,25 @@ class Sizes:
     def n_checkpoints(self) -> int:
         """C, the compared checkpoints."""
         revisions = self.recipe.compare.revisions
-        return self.recipe.select.k if revisions is None else len(revisions)
+        if revisions is None:
+            return self.n_measured if self.recipe.rows.matrices else self.recipe.select.k
+        return len(revisions)
 
     @property
     def n_measured(self) -> int:
-        """Checkpoints at which accuracy is measured; seven, if that is not known without opening the suite."""
+        """Checkpoints at which accuracy is measured, which a run on rows compares unless it names some.
+
+        Seven, if that is not known without opening the suite.
+        """
         suite = self.recipe.suite
         if suite.revisions is not None:
             return len(suite.revisions)
         if suite.models:
             return len(suite.models)
-        return len(suite.tiny.checkpoints) if suite.source == TINY else max(7, self.n_checkpoints)
+        if suite.source == TINY:
+            return len(suite.tiny.checkpoints)
+        revisions = self.recipe.compare.revisions
+        return max(7, self.recipe.select.k if revisions is None else len(revisions))
 
     @cached_property
     def prompts(self) -> list[int]:
@@ -113,6 +121,17 @@ class Sizes:
     def n_gates(self) -> int:
         """Codes of a feature on a token: one for all checkpoints, or one at each."""
         return self.n_checkpoints if self.recipe.crosscoder.activation().gate_per_checkpoint else 1
+
+    @property
+    def n_rows(self) -> int:
+        """T, rows of parameters that the crosscoder is trained on; 0 in a recipe with tasks and a text."""
+        model, names = self.model, self.recipe.rows.matrices
+        return sum(model.vocab_size if name.startswith("W_") else model.mlp_width for name in names)
+
+    @property
+    def rows_bytes(self) -> Number:
+        """Bytes of these rows at all checkpoints."""
+        return 4 * self.n_rows * self.n_checkpoints * self.model.d_model
 
     @property
     def n_seeds(self) -> int:

@@ -47,6 +47,8 @@ class TrainingMemory:
         """
         table, c, d = sizes.recipe.crosscoder, sizes.n_checkpoints, sizes.model.d_model
         held = min(max(table.buffer_tokens, table.batch_size), table.steps * table.batch_size)
+        if sizes.recipe.rows.matrices:
+            held = min(held, sizes.n_rows)
         return cls(
             crosscoder=32 * sizes.n_seeds * sizes.cdf / sizes.feature_shards,
             batch=batch_bytes(table.config(), c, d, table.batch_size / sizes.groups, sizes.feature_shards),
@@ -66,7 +68,7 @@ class TrainingPlan:
     Attributes:
         groups, feature_shards: P and R.
         memory: what each process needs.
-        n_checkpoints: checkpoints that each process runs; 0 if it trains on a store.
+        n_checkpoints: checkpoints that each process runs; 0 if it trains on a store, or on rows of parameters.
         n_open: those of them that stay open.
         open_bytes: bytes of those on the device of each process.
         openings: checkpoints that each process opens after the first filling of the buffer.
@@ -91,7 +93,8 @@ class TrainingPlan:
             device_memory: bytes of the device of each process; on a CPU, of the machine that all of them share.
         """
         table, memory = sizes.recipe.crosscoder, TrainingMemory.of(sizes)
-        n_checkpoints = 0 if sizes.recipe.corpus.store() is not None else sizes.n_checkpoints
+        runs_none = sizes.recipe.rows.matrices or sizes.recipe.corpus.store() is not None
+        n_checkpoints = 0 if runs_none else sizes.n_checkpoints
 
         # As many checkpoints stay open as fit in half of what the crosscoder leaves
         resident_gb = sizes.recipe.compute.resident_gb

@@ -22,6 +22,7 @@ class CorpusRecipe:
     Attributes:
         source: text files, a Hub data set ``hf:ORG/NAME``, or ``agreement`` for generated sentences; or a folder that
             `crosstime.harvest` wrote: the crosscoder is then trained on its activations, and no model is run for it.
+            Only a recipe on rows of parameters (``[rows]``) does without.
         held_out: text to evaluate on; default: other generated sentences, or the same text. A store needs it.
         sentences: number of sentences to generate.
         sequence_length: tokens of a sequence.
@@ -30,7 +31,7 @@ class CorpusRecipe:
         text_start: how documents begin: ``tokenizer`` (as the tokenizer begins a text), ``none``, ``bos`` or ``eos``.
     """
 
-    source: str | list[str]
+    source: str | list[str] = ""
     held_out: str | list[str] | None = None
     sentences: int = 50_000
     sequence_length: int = 64
@@ -51,4 +52,4 @@ class CorpusRecipe:
         """
         from crosstime.activations.store import store_at
 
-        return None if self.source == GENERATED else store_at(self.source)
+        return None if self.source in ("", GENERATED) else store_at(self.source)

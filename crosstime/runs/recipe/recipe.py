@@ -21,6 +21,7 @@ from crosstime.runs.recipe.ngrams import NgramsRecipe
 from crosstime.runs.recipe.null import NullRecipe
 from crosstime.runs.recipe.overlay import Table, copy_table, merge, override
 from crosstime.runs.recipe.remote import RemoteRecipe
+from crosstime.runs.recipe.rows import RowsRecipe
 from crosstime.runs.recipe.shipped import parse_toml, shipped, shipped_table
 from crosstime.runs.recipe.stability import StabilityRecipe
 from crosstime.runs.recipe.suite import TINY, CompareRecipe, SelectRecipe, SuiteRecipe
@@ -50,7 +51,7 @@ class Recipe:
         title: title of the report; default: the name.
         description: a sentence about the run.
         seed: seed of every random draw that has no seed of its own.
-        suite, compare, select, ngrams, corpus, crosscoder, tasks: the tables of the file.
+        suite, compare, select, ngrams, corpus, rows, crosscoder, tasks: the tables of the file.
         effects, evolve, dip, stability, baselines, null, compute, remote: the tables of the file.
 
     Examples:
@@ -60,14 +61,15 @@ class Recipe:
 
     name: str
     suite: SuiteRecipe
-    compare: CompareRecipe
-    corpus: CorpusRecipe
-    tasks: list[TaskRecipe]
+    compare: CompareRecipe = field(default_factory=CompareRecipe)
+    corpus: CorpusRecipe = field(default_factory=CorpusRecipe)
+    tasks: list[TaskRecipe] = field(default_factory=list)
     title: str = ""
     description: str = ""
     seed: int = 0
     select: SelectRecipe = field(default_factory=SelectRecipe)
     ngrams: NgramsRecipe = field(default_factory=NgramsRecipe)
+    rows: RowsRecipe = field(default_factory=RowsRecipe)
     crosscoder: CrosscoderRecipe = field(default_factory=L1Recipe)
     effects: EffectsRecipe = field(default_factory=EffectsRecipe)
     evolve: EvolveRecipe = field(default_factory=EvolveRecipe)
@@ -87,9 +89,14 @@ class Recipe:
             names = self.suite.revisions or list(self.suite.models)
             object.__setattr__(self, "compare", dataclasses.replace(self.compare, revisions=names))
 
+        # A recipe has tasks, a text and a site, or rows of parameters
+        if self.rows.matrices:
+            self._refuse_beside_rows()
+            object.__setattr__(self, "compare", dataclasses.replace(self.compare, site=self.rows.site))
+        else:
+            self._refuse_missing()
+
         # Tasks have names of their own, and a dip names one of them
-        if not self.tasks:
-            raise RecipeError("tasks: a recipe needs at least one [[tasks]] table.")
         names = [task.name for task in self.tasks]
         if repeated := [name for name in names if names.count(name) > 1]:
             raise RecipeError(f"tasks: {repeated[0]!r} is there twice, and results are told apart by the task's name.")
@@ -123,6 +130,30 @@ class Recipe:
             Site.parse(self.compare.site)
         except InterventionError as error:
             raise RecipeError(f"compare.site: {error}") from error
+
+    def _refuse_beside_rows(self) -> None:
+        """Refuse what a run on rows of parameters does not have: prompts, text, and what is computed with them."""
+        if self.tasks:
+            raise RecipeError("tasks: a run on rows of parameters has no prompts; leave out [[tasks]] or [rows].")
+        if self.compare.site not in ("", self.rows.site):
+            raise RecipeError(
+                f"compare.site: rows of parameters are read from their matrices and not at {self.compare.site}: leave "
+                "it out."
+            )
+        self.rows.refuse_others(vars(self))
+        self.rows.refuse_text(self.corpus, trained_here=self.suite.source == TINY)
+        self.rows.refuse_trained(self.crosscoder, self.compute.feature_shards)
+
+    def _refuse_missing(self) -> None:
+        """Refuse a recipe without what all but those on rows of parameters need."""
+        if self.rows != RowsRecipe():
+            raise RecipeError('rows.matrices: name at least one matrix, such as matrices = ["W_U"].')
+        if not self.compare.site:
+            raise RecipeError("[compare] needs a key 'site'.")
+        if not self.corpus.source:
+            raise RecipeError("[corpus] needs a key 'source'.")
+        if not self.tasks:
+            raise RecipeError("tasks: a recipe needs at least one [[tasks]] table.")
 
     @classmethod
     def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

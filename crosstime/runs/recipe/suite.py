@@ -56,12 +56,13 @@ class CompareRecipe:
     """Which checkpoints the crosscoder compares, and where in the model.
 
     Attributes:
-        site: component and layer, such as ``resid.2``.
+        site: component and layer, such as ``resid.2``; required, but for rows of parameters (``[rows]``), which have
+            none.
         revisions: the C checkpoints, in this order; default: those that ``[select]`` chooses, or all models of
-            ``suite.models``.
+            ``suite.models``; for rows of parameters, all checkpoints of the suite.
     """
 
-    site: str
+    site: str = ""
     revisions: list[str] | None = None
 
 

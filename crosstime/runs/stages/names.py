@@ -24,6 +24,8 @@ NAMES = (
     "null",
     "report",
 )
+ROW_NAMES = ("suite", "train", "evaluate", "evolve", "report")
+"""The stages of a recipe on rows of parameters, see ``[rows]``; others run prompts or text through models."""
 _ASKED_FOR_BY: dict[str, tuple[str, str, Callable[[object], bool]]] = {
     "suite": ("suite", "source", lambda source: source == TINY),
     "ngrams": ("ngrams", "sequences", bool),
@@ -48,11 +50,19 @@ def asks_for(recipe: object, stage: str) -> bool:
         >>> asks_for({"null": {"kinds": ["random-weights"]}}, "null"), asks_for({}, "null"), asks_for({}, "train")
         (True, False, True)
     """
+    if has_rows(recipe) and stage not in ROW_NAMES:
+        return False
     if stage not in _ASKED_FOR_BY:
         return True
     table, key, condition = _ASKED_FOR_BY[stage]
     values = recipe.get(table) if isinstance(recipe, Mapping) else None
     return isinstance(values, Mapping) and condition(values.get(key))
+
+
+def has_rows(recipe: object) -> bool:
+    """Whether a recipe, as plain values, is one on rows of parameters."""
+    rows = recipe.get("rows") if isinstance(recipe, Mapping) else None
+    return isinstance(rows, Mapping) and bool(rows.get("matrices"))
 
 
 def refuse_unknown(names: Sequence[str]) -> None:

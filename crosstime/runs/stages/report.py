@@ -55,7 +55,11 @@ class Report(Stage):
 
     def work(self, inputs: Inputs, folder: RunFolder, parts: Parts) -> None:
         """See `crosstime.report`; the page is drawn from the files of the run alone."""
-        write_report_data(inputs, folder)
+        self.write_data(inputs, folder)
         report = report_input(folder.path)
         folder.write_table("summary", pd.DataFrame({"text": [report.summary, *report.findings]}))
         write_report(report, folder.path)
+
+    def write_data(self, inputs: Inputs, folder: RunFolder) -> None:
+        """What the page shows of models and text."""
+        write_report_data(inputs, folder)

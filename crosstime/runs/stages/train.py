@@ -17,6 +17,7 @@ from crosstime.runs.parts import Parts
 from crosstime.runs.plan.sizes import Sizes
 from crosstime.runs.plan.training import TrainingMemory
 from crosstime.runs.plan.work import ADAM_BYTES, Cost, Work
+from crosstime.runs.recipe.crosscoder import CrosscoderRecipe
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.stages.stage import Stage
 from crosstime.training.train_several import train_several
@@ -38,19 +39,11 @@ class Train(Stage):
                 "site": recipe.compare.site,
                 "source": source_identity(table.source),
             }
-        passed_over = {"save_every", "loggers", "max_activation_norm_multiple", "scale_by", "source"}
-        settings = {key: value for key, value in asdict(table).items() if key not in passed_over}
-        # The settings about norms are there where they are not the defaults, as in runs made before there was a choice
-        settings |= table.data_config().norm_settings()
-        if table.frozen is None:
-            del settings["frozen"]
-        if not table.seeds:
-            del settings["seeds"]
         null = {} if inputs.null_batches is None else {"null": asdict(inputs.null_batches)}
         return {
             "suite": inputs.compared.fingerprint,
             "site": recipe.compare.site,
-            "crosscoder": {"kind": table.kind, **settings},
+            "crosscoder": training_settings(table),
             "corpus": inputs.corpus_identity(),
             "seed": recipe.seed,
             "dtype": inputs.compute.precision,
@@ -141,3 +134,16 @@ class Train(Stage):
             if sharded:
                 crosscoder = SlicedCrossCoder(parts.path(folder.CROSSCODER))
             crosscoder.save(folder.path / folder.CROSSCODER)
+
+
+def training_settings(table: CrosscoderRecipe) -> dict[str, object]:
+    """The settings of a crosscoder that decide the result of its training."""
+    passed_over = {"save_every", "loggers", "max_activation_norm_multiple", "scale_by", "source"}
+    settings = {key: value for key, value in asdict(table).items() if key not in passed_over}
+    # The settings about norms are there where they are not the defaults, as in runs made before there was a choice
+    settings |= table.data_config().norm_settings()
+    if table.frozen is None:
+        del settings["frozen"]
+    if not table.seeds:
+        del settings["seeds"]
+    return {"kind": table.kind, **settings}

@@ -107,6 +107,12 @@ def temporal(compared=COMPARED) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def decoders(compared=COMPARED) -> pd.DataFrame:
+    return temporal(compared).drop_duplicates(["feature", "revision"])[
+        ["feature", "revision", "reldec", "decoder_norm"]
+    ]
+
+
 def classes(compared=COMPARED) -> pd.DataFrame:
     def label(values: pd.Series, revisions: pd.Series) -> str:
         if values.isna().any():

@@ -53,8 +53,9 @@ def test_parameter_rows_are_the_tensors_of_the_files(brief_suite, opened, matrix
         if matrix.startswith("W_"):
             expected = expected[: len(brief_suite.tokenizer)]
         assert torch.equal(rows.values[:, c], expected)
-    assert (str(rows.site), rows.revisions, rows.name) == (site, brief_suite.revisions, matrix)
-    expected_label = "neuron 3" if matrix.startswith("mlp") else brief_suite.tokenizer.decode([3])
+    name = matrix.replace("-2", "0")
+    assert (str(rows.site), rows.revisions, rows.name) == (site, brief_suite.revisions, name)
+    expected_label = f"{name} neuron 3" if matrix.startswith("mlp") else brief_suite.tokenizer.decode([3])
     assert rows.labels[3] == expected_label
 
 
