@@ -6,3 +6,4 @@ from .formats import check_target as check_target
 from .formats import detect as detect
 from .formats import read as read
 from .formats import write as write
+from .readout import read_readout as read_readout

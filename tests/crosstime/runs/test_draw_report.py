@@ -97,6 +97,38 @@ def test_the_same_page_comes_again_and_the_run_stays_done(run):
     assert status(run).finished
 
 
+@pytest.mark.long
+def test_a_run_with_seeds_null_models_baselines_and_stability_gives_the_same_page_again(tmp_path, monkeypatch):
+    tables = {"crosscoder": {"seeds": [5, 6]}, "effects": {"top": 3}}
+    others = {
+        "baselines": {"names": ["random-directions"], "sizes": [1, 2], "prompts": 8},
+        "stability": {"comparisons": ["prompts"], "prompts": 8, "resamples": 5},
+        "null": {"kinds": ["permuted-tokens"]},
+    }
+    text = recipe(tables, tasks=[{"name": "agreement/simple", "limit": 12}])
+    for name, table in others.items():
+        lines = [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+        text += "\n".join(["", f"[{name}]", *lines])
+    home = home_of(tmp_path / "home", text)
+    monkeypatch.chdir(home)
+    folder = ct.run(home / "small.toml", home / "runs").folder
+
+    # The page shows all of them
+    report = report_input(folder)
+    for name in ("replication", "nulls", "baselines"):
+        assert len(getattr(report, name))
+    sentences = " ".join(report.findings)
+    assert "PW-MCC" in sentences
+    assert any("stab" in sentence or "agree" in sentence for sentence in report.findings[-2:])
+    page = (folder / "report.html").read_bytes()
+    tables_before = {path.name: path.read_bytes() for path in (folder / "tables").iterdir()}
+
+    # It comes again from the files of the run, without its text
+    (home / "text.txt").unlink()
+    assert draw_report(folder, output=tmp_path / "again").read_bytes() == page
+    assert {path.name: path.read_bytes() for path in (tmp_path / "again" / "tables").iterdir()} == tables_before
+
+
 def test_numbers_that_do_not_exist_survive(tmp_path):
     folder = RunFolder(tmp_path)
     context = Context("t", (" a", "\n"), (1.5, math.nan), effects={"step0": (math.nan, 1e-7)})
