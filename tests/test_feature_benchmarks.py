@@ -6,12 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
-from benchmarks.cases import synthetic, temporal  # noqa: E402
+from benchmarks.cases import sharing, synthetic, temporal  # noqa: E402
+from crosstime.evolution.recovery import DECODER, TESTED, match_planted  # noqa: E402
 from crosstime.training.kinds import KINDS  # noqa: E402
 from crosstime.training.planted import plant  # noqa: E402
 
@@ -30,3 +32,34 @@ def test_every_kind_is_trained_on_a_planted_problem_and_only_batchtopk_is_judged
     judged = [row for row in rows if row.met is not None]
     assert len(judged) == (4 if kind == "batchtopk" else 0)
     assert all(row.other == synthetic.TARGET for row in judged)
+
+
+def test_thresholds_of_sharing_are_chosen_on_seeds_that_are_not_reported():
+    assert not set(sharing.CHOOSING) & set(sharing.REPORTING)
+    matched = {}
+    for problem, weak in sharing.PROBLEMS.items():
+        for seed in (10, 0):
+            planted = plant(40, 3, 128, weak=weak, density=3.0, noise=0.01, seed=seed)
+            crosscoder = planted.crosscoder()
+            # Decoders of the seed for reporting are misleading: weak features have the strength of the others
+            if seed == 0:
+                with torch.no_grad():
+                    crosscoder.W_dec[:20] = (
+                        planted.directions[:20].norm(dim=-1).clamp(min=1e-9).reciprocal().unsqueeze(-1)
+                        * planted.directions[:20]
+                    )
+            matched[problem, seed] = match_planted(planted, crosscoder, n_tokens=1_024)
+    chosen = {key: value for key, value in matched.items() if key[1] == 10}
+    # A fifth of the strength is kept by fractions of at most .2; rounding decides at .2 itself
+    assert sharing.choose(chosen, DECODER).fraction in (0.2, 0.15)
+    reported = {key: value for key, value in matched.items() if key[1] == 0}
+    assert sharing.choose(reported, DECODER).fraction == 3 / 7
+
+    rows = sharing.measure(sharing.settings("batchtopk", 50, 10), matched, [10], [0])
+    # For three ways and two problems four scores; the test has four more that are judged, and undecided features
+    assert len(rows) == 3 * 2 * 4 + 2 * 5
+    judged = [row for row in rows if row.met is not None]
+    assert [row.other for row in judged] == [0.95] * 4 + [0.9] * 4
+    assert all(TESTED in row.case for row in judged)
+    by_norm = [row for row in rows if f"by {DECODER} (" in row.case and "weak, shared" in row.case]
+    assert [row.ours for row in by_norm] == [1.0, 1.0]

@@ -18,7 +18,8 @@ the weights alone, steps 3 to 6 the effects, steps 7 to 9 text.
 7. **Scaling.** Whether a feature that is absent by its decoder norm is written by other features, or is part of the
    error, is measured on the activations of the text (`latent_scaling`).
 8. **Presence.** Whether a feature is there at a checkpoint, however weak, is tested on the same activations
-   (`presence_test`), and the life cycle by this test is named.
+   (`presence_test`). The life cycles by this test are named and counted: they are the answer to "is it there?", whereas
+   those by decoder norm say where a feature is strong.
 9. **Kinds.** What a feature responds to (`feature_kinds`), which kinds come first (`onset_by_kind`), and in which
    language it fires (`language_shares`).
 10. **Facts.** One row for each selected feature, with the most telling column of each table.
@@ -40,7 +41,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.crosscoders.decompose import DecomposedText, TaskInput, decompose_text
+from crosstime.crosscoders.decompose import TaskInput, decompose_text
 from crosstime.crosscoders.open_crosscoder import CrosscoderSource, as_crosscoder
 from crosstime.effects.attribute import attribute
 from crosstime.effects.attribution import Attribution
@@ -49,14 +50,15 @@ from crosstime.effects.select_top import select_top
 from crosstime.errors import CrosscoderError
 from crosstime.evolution.decoder_evolution import decoder_evolution
 from crosstime.evolution.latent_scaling import latent_scaling
-from crosstime.evolution.life_cycles import life_cycle_shares, life_cycle_support, life_cycle_table, life_cycles
+from crosstime.evolution.life_cycles import life_cycle_shares, life_cycle_support, life_cycles
 from crosstime.evolution.onsets import onset_by_kind
 from crosstime.evolution.presence import PRESENT
-from crosstime.evolution.presence_test import PRESENT_THERE, UNDECIDED, presence_test
+from crosstime.evolution.presence_lives import presence_lives, presence_shares
 from crosstime.evolution.specificity_test import specificity_test
 from crosstime.features.feature_kinds import feature_kinds
 from crosstime.features.language_shares import language_shares
 from crosstime.machine.long_table import long_table
+from crosstime.report.columns import PRESENCE_TEST
 from crosstime.suites.compute import Compute
 from crosstime.suites.read_lines import TextSource
 from crosstime.suites.suite import Suite
@@ -136,8 +138,9 @@ def evolve(
         Of the selected features: ``life_cycles`` (task, feature, life_cycle, label, first, last, support, strongest:
         whether the feature was selected on this task), ``pairs`` (task, feature, revision, other, relie, reldec: the
         share of `other`, the later one), ``specificity`` (task and the columns of `specificity_test`), with text
-        ``scaling`` (`latent_scaling`) and ``presence`` (`presence_test`, with the life cycle that follows from it), and
-        ``facts``, one row for each feature.
+        ``scaling`` (`latent_scaling`) and ``presence`` (`presence_lives`), and ``facts``, one row for each feature.
+        The sources of ``life_cycle_shares`` are decoder norms (of all features) and, of the selected features, the test
+        of presence and the effects on each task.
 
         Of models side by side (`Suite.of`), patterns of sharing take the place of life cycles, ``rotation_steps`` and
         ``onsets`` have no rows, and what an order gives is missing.
@@ -205,7 +208,9 @@ def evolve(
     if suite is not None and text.corpus is not None:
         natural = decompose_text(suite, crosscoder, text.corpus, sample=text.sample, compute=compute)
         tables["scaling"] = latent_scaling(crosscoder, natural.decompositions, features=selected, fraction=fraction)
-        tables["presence"] = _presence_table(crosscoder, natural, selected)
+        tables["presence"] = presence_lives(crosscoder, natural, selected)
+        by_test = presence_shares(tables["presence"], ordered=ordered).assign(source=PRESENCE_TEST)
+        tables["life_cycle_shares"] = _concatenate("life_cycle_shares", [shares[0], by_test, *shares[1:]])
         tables["kinds"] = feature_kinds(suite, crosscoder, natural, seed=bootstrap.seed, compute=compute)
         onsets = tables["evolution"] if ordered else tables["evolution"].iloc[:0]
         tables["onsets"] = onset_by_kind(onsets, tables["kinds"], revisions, bootstrap=bootstrap)
@@ -319,20 +324,6 @@ def _pairs_table(
     return table.drop(columns="pair")
 
 
-def _presence_table(crosscoder: CrossCoder, text: DecomposedText, features: Sequence[int]) -> pd.DataFrame:
-    """The test of presence on text, with the life cycle of each feature: undecided if any checkpoint is."""
-    sequence_of_token = text.text.sequence_of_token[text.token_mask]
-    table = presence_test(crosscoder, text.decompositions, features=features, sequence_of_token=sequence_of_token)
-
-    # Name the pattern of the answers
-    revisions = crosscoder.origin.revisions
-    answers = table.presence.to_numpy().reshape(len(features), len(revisions))
-    there, ordered = torch.tensor(answers == PRESENT_THERE), crosscoder.origin.ordered
-    lives = life_cycle_table(there, revisions, features, ordered=ordered).life_cycle.astype(object)
-    lives[(answers == UNDECIDED).any(1)] = UNDECIDED
-    return table.assign(life_cycle=np.repeat(lives.to_numpy(), len(revisions)))
-
-
 def _concatenate(name: str, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The tables of all tasks as one, with the columns in order; without rows where there are no tables."""
     columns = list(_COLUMNS[name])
@@ -350,6 +341,8 @@ def _facts(tables: Mapping[str, pd.DataFrame], features: Sequence[int], *, order
     facts = evolution[of_training if ordered else ["peak", "dimensionality"]].copy()
     # Of models side by side it is told which of them have the feature
     name, column = ("life_cycle", "life_cycle") if ordered else ("sharing", "label")
+    if "presence" in tables:
+        facts[f"{name}_presence"] = tables["presence"].groupby("feature", sort=False)[column].first()
     facts[f"{name}_dec"] = evolution[column]
 
     for task, rows in tables["life_cycles"].groupby("task", sort=False):
@@ -359,8 +352,6 @@ def _facts(tables: Mapping[str, pd.DataFrame], features: Sequence[int], *, order
     if "scaling" in tables:
         spurious = tables["scaling"][tables["scaling"].spurious].groupby("feature").revision.agg(", ".join)
         facts["spurious"] = spurious.reindex(facts.index).fillna("")
-    if "presence" in tables:
-        facts[f"{name}_presence"] = tables["presence"].groupby("feature", sort=False).life_cycle.first()
     if "languages" in tables:
         language = tables["languages"][tables["languages"].specific].set_index("feature").language
         facts["language"] = language.reindex(facts.index).fillna("")

@@ -38,6 +38,7 @@ from crosstime.errors import CrosscoderError
 from crosstime.evolution.latent_scaling import SHARED_RECONSTRUCTION, refuse_other_sizes, to_scale_of_training
 from crosstime.evolution.specificity_test import benjamini_hochberg
 from crosstime.machine.long_table import long_table
+from crosstime.report.columns import UNDECIDED
 from interventions import Codes, Decomposition
 
 MINIMUM_SHARE = 0.1
@@ -46,8 +47,8 @@ FEWEST_SEQUENCES = 10
 """Number of sequences in which a feature must fire to be tested."""
 BLOCKS = 256
 """Number of blocks of consecutive tokens that take the place of sequences where these are not known."""
-PRESENT_THERE, ABSENT_THERE, UNDECIDED = "present", "absent", "undecided"
-"""Answers of the test."""
+PRESENT_THERE, ABSENT_THERE = "present", "absent"
+"""Answers of the test, apart from undecided."""
 CHUNK = 1 << 22
 """Numbers of the dense codes that are in memory at a time (32 MB in float64)."""
 

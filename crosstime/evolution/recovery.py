@@ -2,23 +2,125 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import pandas as pd
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.decompose import joint_codes
-from crosstime.evolution.latent_scaling import SHARED_ERROR, SHARED_RECONSTRUCTION, scale_latents
+from crosstime.evolution.latent_scaling import SHARED_ERROR, SHARED_RECONSTRUCTION, Scaling, scale_latents
 from crosstime.evolution.match_features import match_directions
 from crosstime.evolution.presence import PRESENT, present
-from crosstime.evolution.presence_test import PRESENT_THERE, UNDECIDED, presence_test
+from crosstime.evolution.presence_test import MINIMUM_SHARE, PRESENT_THERE, presence_test
+from crosstime.report.columns import PRESENCE_TEST, UNDECIDED
 from crosstime.training.planted import Planted
+from interventions import Decomposition
 
-DECODER, SCALED, TESTED = "decoder norms", "decoder norms, latent scaling", "test of presence"
+DECODER, SCALED, TESTED = "decoder norms", "decoder norms, latent scaling", PRESENCE_TEST
 """The three ways to classify features."""
 SPECIFIC, SHARED = "specific", "shared"
 """The two classes."""
+
+
+@dataclass(frozen=True)
+class PresenceThresholds:
+    """What counts as present, for each way to classify features.
+
+    Attributes:
+        fraction: share of the largest decoder norm, see `crosstime.evolution.presence.present`.
+        reconstruction, error: ratios of `crosstime.evolution.latent_scaling.latent_scaling`.
+        share: smallest share of `crosstime.evolution.presence_test.presence_test`.
+    """
+
+    fraction: float = PRESENT
+    reconstruction: float = SHARED_RECONSTRUCTION
+    error: float = SHARED_ERROR
+    share: float = MINIMUM_SHARE
+
+
+@dataclass(frozen=True, eq=False)
+class MatchedFeatures:
+    """Learned features with their planted partners, decomposed on fresh activations.
+
+    Attributes:
+        crosscoder: the learned features.
+        planted_presence: whether each planted feature is there at each checkpoint.
+        decompositions: of the fresh activations at each checkpoint.
+        norms: norms of the learned directions, on the scale of the activations.
+        alive: whether each learned feature fires.
+        partner: the matched planted feature of each learned one, or -1.
+        scaling: multiples of the learned features that fit the activations best.
+    """
+
+    crosscoder: CrossCoder
+    planted_presence: Bool[Tensor, "G C"]
+    decompositions: Sequence[Decomposition]
+    norms: Float[Tensor, "F C"]
+    alive: Bool[Tensor, " F"]
+    partner: Int[Tensor, " F"]
+    scaling: Scaling
+
+    def scores(
+        self, thresholds: PresenceThresholds = PresenceThresholds(), *, ways: Sequence[str] = ()
+    ) -> pd.DataFrame:
+        """Precision and recall with some thresholds, as `recovery` returns them.
+
+        Args:
+            thresholds: what counts as present.
+            ways: ways to classify; by default all.
+        """
+        rows = []
+        for by in ways or (DECODER, SCALED, TESTED):
+            presence, undecided = self._presence(by, thresholds)
+            n_undecided = int((self.alive & undecided).sum())
+            for name, scores in _class_scores(presence, self.alive & ~undecided, self).items():
+                rows.append({"by": by, "class": name} | scores | {"undecided": n_undecided})
+        return pd.DataFrame(rows)
+
+    def _presence(self, by: str, thresholds: PresenceThresholds) -> tuple[Bool[Tensor, "F C"], Bool[Tensor, " F"]]:
+        """Where each feature is there by one way, and whether that way leaves it undecided: only the test does."""
+        if by == TESTED:
+            table = presence_test(self.crosscoder, self.decompositions, minimum=thresholds.share)
+            answers = table.presence.to_numpy().reshape(self.norms.shape)
+            return torch.tensor(answers == PRESENT_THERE), torch.tensor((answers == UNDECIDED).any(1))
+        presence = present(self.norms, thresholds.fraction)
+        if by == SCALED:
+            presence = presence | (self.scaling.ratio("reconstruction") >= thresholds.reconstruction)
+            presence = presence | (self.scaling.ratio("error") >= thresholds.error)
+        return presence, torch.zeros_like(self.alive)
+
+
+def match_planted(
+    planted: Planted, crosscoder: CrossCoder, *, minimum: float = 0.7, n_tokens: int = 8_192, seed: int = 1
+) -> MatchedFeatures:
+    """Match learned features to planted ones, and decompose fresh activations with them; see `recovery`.
+
+    Args:
+        planted, crosscoder, minimum, n_tokens, seed: see `recovery`.
+
+    Examples:
+        >>> matched = match_planted(planted, crosscoder)  # doctest: +SKIP
+        >>> matched.scores(PresenceThresholds(fraction=0.1))  # doctest: +SKIP
+    """
+    # Decompose fresh activations
+    generator = torch.Generator().manual_seed(seed)
+    x = planted.activations(planted.codes(n_tokens, generator), generator)
+    decompositions = crosscoder.decompose(x.transpose(0, 1))
+    alive = torch.zeros(crosscoder.n_features, dtype=torch.bool)
+    alive[joint_codes(decompositions).feature] = True
+
+    # Match the learned features that fire to the planted ones
+    directions = torch.stack([decomposition.directions for decomposition in decompositions], 1)
+    matches = match_directions(directions * alive.reshape(-1, 1, 1), planted.directions, minimum=minimum)
+    partner = torch.full((crosscoder.n_features,), -1)
+    partner[matches.feature.tolist()] = torch.tensor(matches.other.tolist(), dtype=torch.long)
+
+    norms, scaling = directions.norm(dim=-1), scale_latents(crosscoder, decompositions)
+    return MatchedFeatures(crosscoder, planted.present, decompositions, norms, alive, partner, scaling)
 
 
 def recovery(
@@ -26,7 +128,7 @@ def recovery(
     crosscoder: CrossCoder,
     *,
     minimum: float = 0.7,
-    fraction: float = PRESENT,
+    thresholds: PresenceThresholds = PresenceThresholds(),
     n_tokens: int = 8_192,
     seed: int = 1,
 ) -> pd.DataFrame:
@@ -47,63 +149,32 @@ def recovery(
         planted: the planted problem.
         crosscoder: trained on it.
         minimum: smallest cosine of a match.
-        fraction: see `crosstime.evolution.presence.present`.
+        thresholds: what counts as present. They are chosen on other problems than those that are reported.
         n_tokens: number of activations that are drawn to see which features fire, for latent scaling and for the
             test.
         seed: of the activations.
 
     Returns:
-        One row for each way to classify and each class: by, class, planted, learned, precision, recall.
+        One row for each way to classify and each class: by, class, planted, learned, precision, recall, undecided (the
+        number of features that fire and are of neither class).
 
     Examples:
         >>> planted = plant(8, 2, 16, density=1, noise=0)  # doctest: +SKIP
         >>> recovery(planted, train_planted(planted, config)).recall  # doctest: +SKIP
     """
-    # Decompose fresh activations
-    generator = torch.Generator().manual_seed(seed)
-    x = planted.activations(planted.codes(n_tokens, generator), generator)
-    decompositions = crosscoder.decompose(x.transpose(0, 1))
-    alive = torch.zeros(crosscoder.n_features, dtype=torch.bool)
-    alive[joint_codes(decompositions).feature] = True
-
-    # Match the learned features that fire to the planted ones
-    directions = torch.stack([decomposition.directions for decomposition in decompositions], 1)
-    matches = match_directions(directions * alive.reshape(-1, 1, 1), planted.directions, minimum=minimum)
-    partner = torch.full((crosscoder.n_features,), -1)
-    partner[matches.feature.tolist()] = torch.tensor(matches.other.tolist(), dtype=torch.long)
-
-    # Presence by decoder norms, by latent scaling, and by the test
-    by_norm = present(directions.norm(dim=-1), fraction)
-    scaling = scale_latents(crosscoder, decompositions)
-    by_reconstruction = scaling.ratio("reconstruction") >= SHARED_RECONSTRUCTION
-    by_error = scaling.ratio("error") >= SHARED_ERROR
-    answers = presence_test(crosscoder, decompositions).presence.to_numpy().reshape(by_norm.shape)
-    by_test = torch.tensor(answers == PRESENT_THERE)
-    decided = torch.tensor((answers != UNDECIDED).all(1))
-
-    # Scores of each way; only the test can leave a feature undecided
-    rows = []
-    by_scaling = by_norm | by_reconstruction | by_error
-    ways = ((DECODER, by_norm, alive), (SCALED, by_scaling, alive), (TESTED, by_test, alive & decided))
-    for by, presence, counted in ways:
-        class_scores = _class_scores(presence, planted.present, partner, counted)
-        rows += [{"by": by, "class": name} | scores for name, scores in class_scores.items()]
-    return pd.DataFrame(rows)
+    return match_planted(planted, crosscoder, minimum=minimum, n_tokens=n_tokens, seed=seed).scores(thresholds)
 
 
 def _class_scores(
-    learned_presence: Bool[Tensor, "F C"],
-    planted_presence: Bool[Tensor, "G C"],
-    partner: Int[Tensor, " F"],
-    counted: Bool[Tensor, " F"],
+    presence: Bool[Tensor, "F C"], counted: Bool[Tensor, " F"], matched: MatchedFeatures
 ) -> dict[str, dict[str, float | int]]:
-    """Numbers of features, precision and recall of each class; `partner` is the matched planted feature or -1."""
-    matched_presence = planted_presence[partner.clamp(min=0)]
-    correct = (partner >= 0) & (learned_presence == matched_presence).all(1)
+    """Numbers of features, precision and recall of each class, by where the learned features are there."""
+    matched_presence = matched.planted_presence[matched.partner.clamp(min=0)]
+    correct = (matched.partner >= 0) & (presence == matched_presence).all(1)
     scores: dict[str, dict[str, float | int]] = {}
     for name in (SPECIFIC, SHARED):
-        learned = counted & (learned_presence.all(1) == (name == SHARED))
-        planted = planted_presence.all(1) == (name == SHARED)
+        learned = counted & (presence.all(1) == (name == SHARED))
+        planted = matched.planted_presence.all(1) == (name == SHARED)
         hits, n_learned, n_planted = int((correct & learned).sum()), int(learned.sum()), int(planted.sum())
         scores[name] = {
             "planted": n_planted,

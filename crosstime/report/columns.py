@@ -64,6 +64,9 @@ TOP = "top"
 RUN = "run"
 """Value of the column ``source`` of descriptions for the run's own dictionary; others are null models."""
 
+PRESENCE_TEST, UNDECIDED = "test of presence", "undecided"
+"""Value of ``source`` for life cycles by the test of presence, and of ``life_cycle`` where it cannot tell."""
+
 ERROR_TERM = -1
 """Value of the column ``feature`` for the crosscoder's error term."""
 

@@ -11,6 +11,7 @@ import torch
 
 from crosstime.crosscoders.decompose import DecomposedTask
 from crosstime.evolution.claims import DIPS, EXPLAINED
+from crosstime.report.columns import UNDECIDED
 from crosstime.report.expected import expected_words
 
 ALL = "all selected"
@@ -28,6 +29,8 @@ _SHARING = {
     "partly shared": ("is shared", "are shared"),
 }
 """The same for models side by side: what only some of them have."""
+_WITHOUT_CHECKPOINTS = {"intermittent": "intermittent", "never": "never there", UNDECIDED: UNDECIDED}
+"""Other answers of the test of presence, in words."""
 
 
 @dataclass(frozen=True)
@@ -134,10 +137,47 @@ def emergence(life_cycles: pd.DataFrame, nulls: pd.DataFrame | None = None, *, o
             for kind, verbs in (_LIFE_CYCLES if ordered else _SHARING).items()
         ]
         clauses = [clause for clause in clauses if clause]
-        listed = " and ".join([", ".join(clauses[:-1]), clauses[-1]] if clauses[1:] else clauses)
         features = "feature" if len(rows) == 1 else "features"
-        sentences.append(f"By their effects on {task}, of {len(rows)} selected {features} {listed or none}.")
+        sentences.append(f"By their effects on {task}, of {len(rows)} selected {features} {_listed(clauses) or none}.")
     return sentences
+
+
+def presence_sentences(lives: pd.DataFrame, *, ordered: bool = True) -> list[str]:
+    """A sentence about the selected features by the test of presence: which are there throughout, and which are not.
+
+    Args:
+        lives: the table ``presence`` of `crosstime.evolve`.
+        ordered: whether the checkpoints are points of one training.
+
+    Examples:
+        >>> lives = pd.DataFrame({"feature": [3, 5], "life_cycle": ["emerging", "undecided"]})
+        >>> presence_sentences(lives.assign(label=["emerges at main", "undecided"]))
+        ['By the test of presence on held-out text, of 2 selected features 1 emerges (at main: f3) and 1 is undecided.']
+    """
+    table = lives.drop_duplicates("feature")
+    partly = _LIFE_CYCLES if ordered else _SHARING
+    throughout = "at all checkpoints" if ordered else "in all models"
+    clauses = [
+        _count(table, "always" if ordered else "shared", f"is there {throughout}", f"are there {throughout}"),
+        *(_clause(table[table.life_cycle == kind], *verbs) for kind, verbs in partly.items()),
+        *(_count(table, kind, f"is {words}", f"are {words}") for kind, words in _WITHOUT_CHECKPOINTS.items()),
+    ]
+    clauses = [clause for clause in clauses if clause]
+    if not clauses:
+        return []
+    features = "feature" if len(table) == 1 else "features"
+    listed = _listed(clauses)
+    return [f"By the test of presence on held-out text, of {len(table)} selected {features} {listed}."]
+
+
+def _count(table: pd.DataFrame, life_cycle: str, singular: str, plural: str) -> str:
+    """How many features have a life cycle that needs no checkpoints; empty without any."""
+    count = int((table.life_cycle == life_cycle).sum())
+    return f"{count} {singular if count == 1 else plural}" if count else ""
+
+
+def _listed(clauses: Sequence[str]) -> str:
+    return " and ".join([", ".join(clauses[:-1]), clauses[-1]] if clauses[1:] else clauses)
 
 
 def _clause(rows: pd.DataFrame, singular: str, plural: str, *, expected: str = "") -> str:

@@ -9,17 +9,17 @@ from crosstime.errors import ReportError
 from crosstime.report.charts import theme
 from crosstime.report.charts.panels import fit, interval_column
 from crosstime.report.check_table import require_columns
-from crosstime.report.columns import distinct
+from crosstime.report.columns import UNDECIDED, distinct
 
 ROW = 34
 """Height in pixels of a bar and the space below it."""
 
-NEVER = "never"
-"""Life cycle of the features that are present at no checkpoint; drawn in grey."""
+FAINT = ("never", UNDECIDED)
+"""Of the features that are present at no checkpoint, or of which the test cannot say it; drawn in greys."""
 
 
 def life_cycles_chart(shares: pd.DataFrame) -> alt.Chart:
-    """Share of features with each life cycle, as one stacked bar for decoder norms and one per task for effects.
+    """Share of features with each life cycle, as a stacked bar for norms, for the test of presence, and for each task.
 
     Args:
         shares: source, life_cycle, count, share, low, high: the table ``life_cycle_shares`` of `crosstime.evolve`.
@@ -44,7 +44,7 @@ def life_cycles_chart(shares: pd.DataFrame) -> alt.Chart:
     # Encode the columns
     x_scale, x_axis = alt.Scale(domain=[0, 1]), alt.Axis(format=".0%", tickCount=5)
     y_axis = alt.Axis(ticks=False, domain=False, labelColor=theme.INK)
-    colour_scale = theme.colour_scale(occurring, faint=[NEVER])
+    colour_scale = theme.colour_scale(occurring, faint=FAINT)
     tooltip = [
         "source:N",
         alt.Tooltip("life_cycle:N", title="life"),

@@ -22,6 +22,9 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 INK, MUTED, FAINT, GRID = "#1b1f24", "#57606a", "#b6bec7", "#e6e9ed"
 """Text, secondary text (6:1 on white), lines that give context, and grid lines."""
 
+GREYS = (FAINT, "#868e96")
+"""Fills of groups that stay in the background."""
+
 REGION = {"absent": "#ffffff", "shared": "#f4f5f7", "specific": "#e9effc"}
 """Background colour of the three classes of a relative value."""
 
@@ -29,7 +32,7 @@ FONT = "Helvetica Neue, Helvetica, Arial, Liberation Sans, sans-serif"
 
 
 def colour_scale(names: Sequence[str], faint: Sequence[str] = ()) -> alt.Scale:
-    """Assign the colours of the palette to `names` in order, cyclically, and grey to those listed in `faint`.
+    """Assign the colours of the palette to `names` in order, cyclically, and greys to up to two in `faint`.
 
     Examples:
         >>> colour_scale(["step64", "main"]).range
@@ -37,7 +40,8 @@ def colour_scale(names: Sequence[str], faint: Sequence[str] = ()) -> alt.Scale:
     """
     coloured = [name for name in names if name not in faint]
     colours = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(coloured)}
-    return alt.Scale(domain=list(names), range=[colours.get(name, FAINT) for name in names])
+    colours |= dict(zip(faint, GREYS, strict=False))
+    return alt.Scale(domain=list(names), range=[colours[name] for name in names])
 
 
 def shape_scale(names: Sequence[str]) -> alt.Scale:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from crosstime.report.columns import distinct
+from crosstime.report.columns import PRESENCE_TEST, distinct
 from crosstime.report.expected import expected_words
 from crosstime.report.numbers import with_interval
 from crosstime.report.page.figures import Pictures, figure, optional_figure
@@ -63,6 +63,8 @@ def decoder_captions(report: ReportInput) -> dict[str, str]:
         steps = "How many dimensions of the space the features of each model fill."
         if report.rows:
             lives = "Share of features that are specific to a model, or shared, by decoder norm."
+    if PRESENCE_TEST in set(report.life_cycles["source"]):
+        lives += " The test of presence on held-out text asks whether a selected feature is there, however weak."
     return {"norms": norms, "rotation": rotation, "decoder-steps": steps, "onsets": onsets, "lives": lives}
 
 

@@ -46,8 +46,8 @@ class ReportInput:
         contexts: prompts and texts on which each feature fires.
         faithfulness: how much of a task the top n features keep, as `crosstime.faithfulness` returns it; with a
             control, the column ``features`` is "top" or "random".
-        life_cycles: source ("decoder norm", "IE: TASK"), life_cycle, count, share, low, high: the number of features
-            with each life cycle.
+        life_cycles: source ("decoder norm", "test of presence", "IE: TASK"), life_cycle, count, share, low, high: the
+            number of features with each life cycle.
         rotation: revision, other, cosine: mean cosine of the decoder directions of two checkpoints.
         rotation_steps: revision, previous, degrees, share, turning: rotation of the decoders at each step.
         dimensionality: revision, total, alive: number of dimensions that the features fill.

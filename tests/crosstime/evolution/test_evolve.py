@@ -94,8 +94,38 @@ def test_pairs_are_the_share_of_the_later_checkpoint(tables, attribution, crossc
 def test_support_and_shares_are_between_zero_and_one(tables):
     assert tables["life_cycles"].support.between(0, 1).all()
     shares = tables["life_cycle_shares"]
-    assert shares.groupby("source").share.sum().to_numpy() == pytest.approx([1, 1])
+    assert shares.source.drop_duplicates().tolist() == ["decoder norm", "test of presence", "IE: agreement/attractor"]
+    assert shares.groupby("source").share.sum().to_numpy() == pytest.approx([1, 1, 1])
     assert shares[shares.source == "IE: agreement/attractor"].low.notna().all()
+
+
+def test_life_cycles_by_the_test_of_presence_are_those_of_its_answers(tables, attribution):
+    answers = tables["presence"].groupby("feature", sort=False).presence.agg(list)
+    expected = {}
+    for feature, pattern in answers.items():
+        there = [answer == "present" for answer in pattern]
+        places = [c for c, answer in enumerate(there) if answer]
+        first, last = (places[0], places[-1]) if places else (-1, -1)
+        if "undecided" in pattern:
+            expected[feature] = "undecided"
+        elif all(there) or not any(there):
+            expected[feature] = "always" if all(there) else "never"
+        elif not all(there[first : last + 1]):
+            expected[feature] = "intermittent"
+        elif last == len(there) - 1:
+            expected[feature] = "emerging"
+        elif first == 0:
+            expected[feature] = "discontinued"
+        else:
+            expected[feature] = "transient" if first == last else "maintained"
+    lives = tables["presence"].drop_duplicates("feature").set_index("feature").life_cycle
+    assert lives.to_dict() == expected
+    facts = tables["facts"].set_index("feature")
+    assert facts.life_cycle_presence.to_dict() == expected
+    shares = tables["life_cycle_shares"]
+    counted = shares[shares.source == "test of presence"].set_index("life_cycle")["count"]
+    assert counted[counted > 0].to_dict() == pd.Series(expected).value_counts().to_dict()
+    assert counted.sum() == len(attribution.top(10))
 
 
 def test_only_life_cycles_of_features_that_matter_on_a_task_are_counted(crosscoder, attribution):

@@ -81,6 +81,15 @@ def test_lives_are_bars_of_the_features_that_have_them_and_never_is_grey():
     assert [painted[life] for life in ("always", "emerging", "discontinued")] == list(theme.PALETTE[:3])
 
 
+def test_undecided_features_have_a_grey_of_their_own():
+    undecided = SHARES.assign(life_cycle=SHARES.life_cycle.replace("emerging", "undecided"))
+    scale = specification(life_cycles_chart(undecided))["encoding"]["color"]["scale"]
+    painted = dict(zip(scale["domain"], scale["range"], strict=True))
+    assert painted["undecided"] in theme.GREYS
+    assert painted["undecided"] != painted["never"]
+    assert painted["always"] == theme.PALETTE[0]
+
+
 def test_onsets_are_counted_by_checkpoint_and_kind():
     drawn = rows(onsets_chart(EVOLUTION, KINDS, ORDER), "revision", "features")
     counts = {kind: dict(zip(group.revision, group.features, strict=True)) for kind, group in drawn.groupby("kind")}

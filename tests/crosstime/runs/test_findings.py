@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from crosstime.crosscoders.decompose import DecomposedTask
-from crosstime.runs.findings import ablation_groups, dip_count, emergence, summary
+from crosstime.runs.findings import ablation_groups, dip_count, emergence, presence_sentences, summary
 from interventions import Codes, Decomposition, Prompts
 from tasks import TokenizedTask
 
@@ -185,4 +185,40 @@ def test_a_sentence_a_task_says_which_features_came_and_went():
         "8 are discontinued (after middle: f5; after early: f8, f20, f21, f22, f23 and 2 more).",
         "By their effects on still, of 1 selected feature none came or went.",
         "By their effects on one, of 1 selected feature 1 emerges (at late: f7).",
+    ]
+
+
+def presence_table(rows: list[tuple[int, str, str]]) -> pd.DataFrame:
+    """The table of the test at two checkpoints."""
+    table = pd.DataFrame(rows, columns=["feature", "life_cycle", "label"])
+    return pd.concat([table.assign(revision=revision) for revision in ("early", "late")])
+
+
+def test_a_sentence_says_where_features_are_by_the_test_of_presence():
+    rows = [
+        (3, "emerging", "emerges at late"),
+        (5, "always", "always"),
+        (7, "always", "always"),
+        (8, "undecided", "undecided"),
+        (9, "discontinued", "discontinued after early"),
+        (11, "emerging", "emerges at late"),
+        (12, "intermittent", "intermittent"),
+        (13, "never", "never"),
+        (14, "undecided", "undecided"),
+    ]
+    assert presence_sentences(presence_table(rows)) == [
+        "By the test of presence on held-out text, of 9 selected features 2 are there at all checkpoints, 2 emerge (at "
+        "late: f3, f11), 1 is discontinued (after early: f9), 1 is intermittent, 1 is never there and 2 are undecided."
+    ]
+    assert presence_sentences(presence_table(rows[1:2])) == [
+        "By the test of presence on held-out text, of 1 selected feature 1 is there at all checkpoints."
+    ]
+    assert presence_sentences(presence_table([])) == []
+
+
+def test_of_models_side_by_side_the_test_says_which_have_a_feature():
+    rows = [(3, "specific", "specific to chat"), (5, "shared", "shared"), (6, "undecided", "undecided")]
+    assert presence_sentences(presence_table(rows), ordered=False) == [
+        "By the test of presence on held-out text, of 3 selected features 1 is there in all models, 1 is specific (to "
+        "chat: f3) and 1 is undecided."
     ]

@@ -5,7 +5,7 @@ import torch
 
 from crosstime.effects.relie import relative
 from crosstime.errors import CrosstimeError
-from crosstime.evolution.recovery import recovery
+from crosstime.evolution.recovery import PresenceThresholds, recovery
 from crosstime.training.planted import Planted, plant, planted_effects, train_planted
 from crosstime.training.topk_config import BatchTopKConfig
 
@@ -75,6 +75,41 @@ def test_a_shrunken_decoder_costs_precision_that_latent_scaling_gives_back():
     assert scores.recall["decoder norms", "shared"] == pytest.approx(10 / 20)
     assert scores.recall["decoder norms, latent scaling", "shared"] >= 0.9
     assert scores.precision["decoder norms, latent scaling", "specific"] >= 0.9
+
+
+@pytest.mark.parametrize(("fraction", "recall"), [(3 / 7, 0.5), (0.25, 0.5), (0.15, 1.0)])
+def test_weak_features_are_shared_below_a_fraction_of_their_strength(fraction: float, recall: float):
+    planted = plant(40, 3, 96, weak=0.5, density=3.0, noise=0.0)
+    scores = recovery(planted, planted.crosscoder(), thresholds=PresenceThresholds(fraction), n_tokens=512)
+    scores = scores.set_index(["by", "class"])
+    assert scores.recall["decoder norms", "shared"] == recall
+    # 20 specific features, and the 10 weak ones where they count as specific
+    assert scores.learned["decoder norms", "specific"] == (20 if recall == 1 else 30)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4])
+def test_the_smallest_share_of_the_test_decides_on_weak_features(share: float):
+    planted = plant(40, 3, 128, weak=0.5, density=3.0, noise=0.01)
+    crosscoder = planted.crosscoder()
+    with torch.no_grad():
+        crosscoder.b_enc[:] = -0.7
+    thresholds = PresenceThresholds(share=share)
+    scores = recovery(planted, crosscoder, thresholds=thresholds).set_index(["by", "class"])
+    recall = scores.recall["test of presence", "shared"]
+    assert recall >= 0.9 if share == 0.1 else recall == pytest.approx(0.5, abs=0.1)
+
+
+def test_features_that_fire_too_rarely_to_be_tested_are_undecided():
+    planted = plant(20, 2, 64, density=2.0, noise=0.01)
+    crosscoder = planted.crosscoder()
+    with torch.no_grad():
+        # Shared features are read at two checkpoints: only codes above 1.95 pass, about 5 of 1,024 tokens
+        crosscoder.b_enc[:4] = -3.9
+    scores = recovery(planted, crosscoder, n_tokens=1_024).set_index(["by", "class"])
+    assert scores.undecided["decoder norms", "shared"] == 0
+    assert 1 <= scores.undecided["test of presence", "shared"] <= 4
+    assert scores.undecided["test of presence", "shared"] == scores.undecided["test of presence", "specific"]
+    assert scores.recall["test of presence", "shared"] <= 0.9
 
 
 def test_features_that_never_fire_are_not_counted_as_learned():
