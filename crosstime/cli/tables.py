@@ -179,11 +179,15 @@ def selection_table(choice: Choice) -> WideTable:
 def life_cycle_table(shares: pd.DataFrame) -> WideTable:
     """The shares of life cycles, one column a source, as in ``evolution/life_cycle_shares.csv``."""
     sources = list(dict.fromkeys(shares.source))
-    table = table_of("Share of features (of the selected ones for IE)", ["life cycle", *sources])
+    table = table_of("Share of features (of the selected ones for IE and the test of presence)", ["life cycle", *sources])
     for life_cycle, rows in shares.groupby("life_cycle", sort=False):
         by_source = {row["source"]: row for row in rows.to_dict("records")}
         cells = []
         for source in sources:
+            # Only the test of presence leaves features undecided
+            if source not in by_source:
+                cells.append("")
+                continue
             share, low, high = (by_source[source][name] for name in ("share", "low", "high"))
             cells.append(escape(f"{share:.2f}" if pd.isna(low) else f"{share:.2f} [{low:.2f}, {high:.2f}]"))
         table.add_row(str(life_cycle), *cells)

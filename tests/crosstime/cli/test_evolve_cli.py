@@ -23,6 +23,8 @@ def test_the_command_line_writes_every_table(learning_suite, learning_crosscoder
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"evolution.csv", "life_cycles.csv", "scaling.csv", "dip_agreement_attractor.csv", "facts.csv"} <= written
     assert "life cycle" in result.output
+    assert "test of presence" in result.output
+    assert "undecided" in result.output
     assert "Decoder directions" in result.output
 
 
