@@ -179,7 +179,8 @@ def selection_table(choice: Choice) -> WideTable:
 def life_cycle_table(shares: pd.DataFrame) -> WideTable:
     """The shares of life cycles, one column a source, as in ``evolution/life_cycle_shares.csv``."""
     sources = list(dict.fromkeys(shares.source))
-    table = table_of("Share of features (of the selected ones for IE and the test of presence)", ["life cycle", *sources])
+    title = "Share of features (of the selected ones for IE and the test of presence)"
+    table = table_of(title, ["life cycle", *sources])
     for life_cycle, rows in shares.groupby("life_cycle", sort=False):
         by_source = {row["source"]: row for row in rows.to_dict("records")}
         cells = []
