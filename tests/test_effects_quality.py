@@ -77,14 +77,38 @@ def test_the_table_has_means_over_checkpoints_of_every_suite():
 def test_a_quick_run_measures_every_estimator_at_every_checkpoint():
     result = effects_quality.benchmark(True, torch.device("cpu"))
     cases = {row.case for row in result.rows}
-    assert len(cases) == 2 * 2 * len(METHODS)
-    by_method = {
-        method: [row.ours for row in result.rows if row.case.endswith(f", {method}") and "rank" in row.metric]
-        for method in METHODS
+    assert len(cases) == 2 * len(METHODS)
+    for baseline in ("zero", "patch"):
+        ranks = {
+            method: [
+                row.ours
+                for row in result.rows
+                if row.case == f"{baseline} baseline, {method}" and "exact" in row.metric
+            ]
+            for method in METHODS
+        }
+        assert ranks["exact"] == pytest.approx([1.0] * 2)
+        assert ranks["atp"][0] > 0.9
+
+
+def test_rows_are_means_over_suites_and_checkpoints_and_the_lowest():
+    ranks = (
+        ("a", "step0", "atp", 0.9),
+        ("b", "step0", "atp", 0.7),
+        ("a", "step0", "ig", 0.6),
+        ("b", "step0", "ig", 0.2),
+    )
+    qualities = [
+        Quality(suite, "task", "zero", revision, method, rank, rank / 2, 0.25, 2.0)
+        for suite, revision, method, rank in ranks
+    ]
+    by_metric = {
+        row.metric: (row.ours, row.other) for row in effects_quality.rows(qualities) if row.case.endswith("ig")
     }
-    assert all(len(ranks) == 4 for ranks in by_method.values())
-    assert by_method["exact"] == pytest.approx([1.0] * 4)
-    assert min(by_method["atp"]) > 0.9
+    assert by_metric["rank correlation with exact"] == pytest.approx((0.4, 0.8))
+    assert by_metric["the same, lowest of all checkpoints"] == pytest.approx((0.2, 0.7))
+    assert by_metric[f"share of the top {effects_quality.TOP} of exact"] == pytest.approx((0.2, 0.4))
+    assert by_metric["passes per prompt"] == (2.0, 2.0)
 
 
 def test_the_table_of_other_suites_needs_two_folders(tmp_path):

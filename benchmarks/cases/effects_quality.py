@@ -5,9 +5,9 @@ completeness asks for. RelP, GIM and the correction of AtP* (`qk`) are one gradi
 `benchmarks.gradient_rules`; they are compared with `atp`, the plain gradient. Passes are forward and backward passes
 of the blocks above the site for each prompt, without the two passes that score the ends of the path.
 
-``python -m benchmarks.cases.effects_quality SUITES DATA`` measures the suites of a folder on corpus and pairs of
-another, and prints the table of ``docs/design.md``. `python -m benchmarks effects_quality` needs neither and trains
-small suites on a generated grammar.
+``python -m benchmarks.cases.effects_quality SUITES DATA [CSV]`` measures the suites of a folder on corpus and pairs of
+another, prints the table of ``docs/design.md``, and writes the figures of every checkpoint to a file.
+`python -m benchmarks effects_quality` needs neither and trains small suites on a generated grammar.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
+import pandas as pd
 import torch
 from jaxtyping import Float
 from scipy.stats import spearmanr
@@ -254,18 +255,31 @@ def passes(method: str, exact: Effects) -> float:
 
 
 def rows(qualities: Sequence[Quality]) -> tuple[Row, ...]:
-    """Return a row for every number; those of rules and `ig` are compared with `atp`."""
-    plain = {quality.place: quality for quality in qualities if quality.method == "atp"}
+    """Return means over suites, tasks and checkpoints for each baseline and estimator, compared with those of `atp`."""
     result = []
-    for quality in qualities:
-        atp, case = plain[quality.place], f"{', '.join(quality.place)}, {quality.method}"
+    groups = grouped(qualities)
+    for (baseline, method), group in groups.items():
+        atp, case = groups[baseline, "atp"], f"{baseline} baseline, {method}"
+        ranks, plain_ranks = ([quality.rank_correlation for quality in some] for some in (group, atp))
+        overlaps, plain_overlaps = ([quality.overlap for quality in some] for some in (group, atp))
+        errors, plain_errors = ([quality.completeness_error for quality in some] for some in (group, atp))
+        costs, plain_costs = ([quality.passes for quality in some] for some in (group, atp))
         result += [
-            Row.more(case, "rank correlation with exact", quality.rank_correlation, atp.rank_correlation, "atp"),
-            Row.more(case, f"share of the top {TOP} of exact", quality.overlap, atp.overlap, "atp"),
-            Row.less(case, "completeness error", quality.completeness_error, atp.completeness_error, "atp"),
-            Row.less(case, "passes per prompt", quality.passes, atp.passes, "atp"),
+            Row.more(case, "rank correlation with exact", mean(ranks), mean(plain_ranks), "atp"),
+            Row.more(case, "the same, lowest of all checkpoints", min(ranks), min(plain_ranks), "atp"),
+            Row.more(case, f"share of the top {TOP} of exact", mean(overlaps), mean(plain_overlaps), "atp"),
+            Row.less(case, "completeness error", mean(errors), mean(plain_errors), "atp"),
+            Row.less(case, "passes per prompt", mean(costs), mean(plain_costs), "atp"),
         ]
     return tuple(result)
+
+
+def grouped(qualities: Sequence[Quality]) -> dict[tuple[str, str], list[Quality]]:
+    """Return the qualities of each baseline and estimator, in order of first appearance."""
+    groups: dict[tuple[str, str], list[Quality]] = {}
+    for quality in qualities:
+        groups.setdefault((quality.baseline, quality.method), []).append(quality)
+    return groups
 
 
 def table(qualities: Sequence[Quality]) -> str:
@@ -277,10 +291,7 @@ def table(qualities: Sequence[Quality]) -> str:
         f"| baseline | estimator | passes | {ranks} | lowest | above `atp` | top {TOP} | completeness error |",
         f"|---|---|{'--:|' * (len(suites) + 5)}",
     ]
-    groups: dict[tuple[str, str], list[Quality]] = {}
-    for quality in qualities:
-        groups.setdefault((quality.baseline, quality.method), []).append(quality)
-    for (baseline, method), group in groups.items():
+    for (baseline, method), group in grouped(qualities).items():
         above = sum(quality.rank_correlation > plain[quality.place] for quality in group)
         cells = [baseline, f"`{method}`", f"{mean(quality.passes for quality in group):.0f}"]
         cells += [f"{mean(q.rank_correlation for q in group if q.suite == suite):.3f}" for suite in suites]
@@ -292,10 +303,14 @@ def table(qualities: Sequence[Quality]) -> str:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3 or not all(Path(argument).is_dir() for argument in sys.argv[1:]):
+    if len(sys.argv) not in (3, 4) or not all(Path(argument).is_dir() for argument in sys.argv[1:3]):
         print(
-            "effects_quality: give a folder of suites and a folder with corpus and pairs: SUITES DATA", file=sys.stderr
+            "effects_quality: give a folder of suites and a folder with corpus and pairs: SUITES DATA [CSV]",
+            file=sys.stderr,
         )
         sys.exit(2)
-    suites_folder, data_folder = (Path(argument) for argument in sys.argv[1:])
-    print(table([quality for problem in opened_problems(suites_folder, data_folder) for quality in measure(problem)]))
+    problems = opened_problems(Path(sys.argv[1]), Path(sys.argv[2]))
+    measured = [quality for problem in problems for quality in measure(problem)]
+    if len(sys.argv) == 4:
+        pd.DataFrame(measured).round(4).to_csv(sys.argv[3], index=False)
+    print(table(measured))
