@@ -11,7 +11,7 @@ import pandas as pd
 from crosstime.errors import ReportError
 from crosstime.report.charts import labels, theme
 from crosstime.report.charts.panels import interval_column, padded
-from crosstime.report.columns import ERROR_TERM, distinct, feature_name
+from crosstime.report.columns import ERROR_TERM, feature_name
 from crosstime.report.numbers import number
 
 LABELLED = 6
@@ -39,7 +39,9 @@ class EffectLines(NamedTuple):
     note: str
 
 
-def effect_lines(effects: pd.DataFrame, order: Sequence[str], *, labelled: int, height: int) -> EffectLines:
+def effect_lines(
+    effects: pd.DataFrame, order: Sequence[str], *, labelled: int, height: int, ordered: bool = True
+) -> EffectLines:
     """Choose names, colours, kinds and label positions for the lines of an effects table.
 
     Args:
@@ -47,6 +49,8 @@ def effect_lines(effects: pd.DataFrame, order: Sequence[str], *, labelled: int, 
         order: the compared revisions; rows of other checkpoints are dropped.
         labelled: least number of features per task to label.
         height: height of a panel in pixels, for which the labels are spread.
+        ordered: whether lines join the checkpoints, so that a label at the last one names a line. Without lines, every
+            model has labels of its own strongest features.
 
     Raises:
         ReportError: when the table has no row of a compared revision.
@@ -72,15 +76,16 @@ def effect_lines(effects: pd.DataFrame, order: Sequence[str], *, labelled: int, 
     main = table[table["kind"] == "main"]
     low, high = padded([*table["ie"], *main["low"], *main["high"], 0.0])
 
-    # Label the lines at the last checkpoint, spread so that no two labels overlap
-    strongest = {task: _strongest(rows, labelled) for task, rows in table.groupby("task", sort=False)}
+    # Label the lines at the last checkpoint, or the points of every model, spread so that no two labels overlap
     table["label"], table["label_y"] = "", math.nan
-    for task in distinct(table["task"]):
-        features = {*strongest[task], *colour_of, ERROR_TERM}
-        ends = table[(table["task"] == task) & table["feature"].isin(features)].dropna(subset="ie")
-        ends = ends[ends["revision"] == order[-1]]
-        table.loc[ends.index, "label"] = ends["name"]
-        table.loc[ends.index, "label_y"] = labels.spread(ends["ie"].tolist(), (high - low) * LABEL / height, low, high)
+    for _, rows in table.groupby("task", sort=False):
+        for revision in order[-1:] if ordered else order:
+            points = rows[rows["revision"] == revision].dropna(subset="ie")
+            features = {*_strongest(rows, labelled), *colour_of} if ordered else {*_strongest(points, labelled)}
+            ends = points[points["feature"].isin({*features, ERROR_TERM})]
+            table.loc[ends.index, "label"] = ends["name"]
+            heights = labels.spread(ends["ie"].tolist(), (high - low) * LABEL / height, low, high)
+            table.loc[ends.index, "label_y"] = heights
     return EffectLines(table, [low, high], note)
 
 

@@ -36,7 +36,7 @@ def effects_chart(
         compared: revisions in order; by default in order of first appearance.
         labelled: number of features per task to label.
         ordered: whether the checkpoints are points of one training; models side by side have no order, and their
-            effects are points that no lines join, with the intervals as rules.
+            effects are points that no lines join, with the intervals as rules, and labels at every model.
 
     Raises:
         ReportError: when the table is empty or lacks a column.
@@ -47,7 +47,7 @@ def effects_chart(
     # Choose colours and labels
     table = require_rows(effects, "effects")
     order = checkpoint_order(table, compared)
-    lines = effect_lines(table, order, labelled=labelled, height=HEIGHT)
+    lines = effect_lines(table, order, labelled=labelled, height=HEIGHT, ordered=ordered)
     tasks = distinct(lines.table["task"])
 
     # Encode the columns

@@ -188,7 +188,8 @@ def _effects(report: ReportInput, pictures: Pictures) -> list[Child]:
 
     caption = report.words(
         "Indirect effect of each selected feature at each compared checkpoint. Coloured: the strongest, with "
-        "their intervals; grey: the others; dashed: the crosscoder's error term."
+        "their intervals; grey: the others; "
+        + ("dashed: the crosscoder's error term." if report.ordered else "labelled: the strongest of each model.")
     )
     introduction = (
         "The indirect effect (IE) of a feature is how much the metric would change if the feature took its "

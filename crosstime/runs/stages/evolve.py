@@ -34,6 +34,8 @@ TABLES = (
 )
 TEXT_TABLES = ("scaling", "presence", "kinds", "onsets")
 LANGUAGE_TABLES = ("languages",)
+FORMAT = 2
+"""Raised where the tables get other columns, so that a run of an earlier version makes them again."""
 
 
 class Evolve(Stage):
@@ -51,7 +53,7 @@ class Evolve(Stage):
         table = inputs.recipe.evolve
         named = text_files(list(table.languages.values()))
         texts = {name: checksum_of(path) for name, path in named.items() if path.is_file()}
-        return [ledger.key("attribute"), asdict(table), texts]
+        return [ledger.key("attribute"), asdict(table), texts, FORMAT]
 
     def files(self, recipe: Recipe) -> list[str]:
         """The tables."""

@@ -235,6 +235,17 @@ def test_effect_labels_of_a_panel_stand_a_line_apart_and_name_the_strongest() ->
         assert {f"f{feature}" for feature in strongest} <= set(labelled["name"])
 
 
+def test_every_one_of_models_side_by_side_labels_its_own_strongest_features() -> None:
+    table = rows(effects_chart(sample.effects(), sample.COMPARED, ordered=False), "label_y")
+    truth = sample.effects()
+    truth = truth[truth["feature"] != -1].assign(size=truth["ie"].abs())
+    for (task, revision), panel in table.groupby(["task", "revision"]):
+        strongest = truth[(truth["task"] == task) & (truth["revision"] == revision)].nlargest(6, "size")["feature"]
+        labelled = {name for name in panel["label"] if name}
+        assert labelled - {"error term"} == {f"f{feature}" for feature in strongest}
+    assert table.loc[table["label"] != "", "revision"].nunique() == len(sample.COMPARED) > 1
+
+
 def test_a_feature_has_one_colour_in_all_panels() -> None:
     table = rows(CHARTS["effects"](), "colour")
     assert table.groupby("name")["colour"].nunique().max() == 1
