@@ -12,6 +12,7 @@ from crosstime.activations.row_source import Rows
 from crosstime.errors import CrosscoderError
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
+from crosstime.suites.token_text import token_text
 from interventions import Model, weight_rows
 from interventions.matrix_names import parse_matrix, site_of_matrix
 
@@ -82,7 +83,7 @@ def parameter_rows(suite: Suite, matrices: str | Sequence[str], *, compute: Comp
     for name, part in zip(names, by_checkpoint[0], strict=True):
         if _is_of_tokens(name):
             prefix = "" if one_vocabulary else f"{name}: "
-            labels += [f"{prefix}{suite.tokenizer.decode([token])}" for token in range(len(part))]
+            labels += [f"{prefix}{token_text(suite.tokenizer, token)}" for token in range(len(part))]
         else:
             labels += [f"{name} neuron {neuron}" for neuron in range(len(part))]
     site = site_of_matrix(names[0]).resolve(suite.n_layers)

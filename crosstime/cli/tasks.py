@@ -11,7 +11,6 @@ import typer
 
 from user_input.home import expanded
 
-_BROKEN = "\N{REPLACEMENT CHARACTER}"
 _SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉"
 
 if TYPE_CHECKING:
@@ -136,9 +135,12 @@ def mark_answer(lead: str, tokenizer: PreTrainedTokenizerBase, sentence: str, an
     """
     from rich.text import Text
 
+    from crosstime.suites.token_text import readable_parts
+
     ids: list[int] = tokenizer(sentence, verbose=False)["input_ids"]
     line = Text(lead, style="dim")
-    for start, text, n_tokens in readable_parts(tokenizer, ids):
+    for start, part, n_tokens in readable_parts(tokenizer, ids):
+        text = part.replace(" ", "·")
         line.append("|" if start else "", style="dim")
         marked = start <= answer < start + n_tokens
         line.append(f"«{text}»" if marked else text, style="bold" if marked else "default")
@@ -146,25 +148,6 @@ def mark_answer(lead: str, tokenizer: PreTrainedTokenizerBase, sentence: str, an
             place = f"{answer - start + 1}/{n_tokens}" if marked else str(n_tokens)
             line.append(place.translate(str.maketrans("0123456789", _SUBSCRIPTS)), style="dim")
     return line
-
-
-def readable_parts(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> Iterator[tuple[int, str, int]]:
-    """Yield the parts of a text in tokens that are whole characters: index of the first token, text, number of tokens.
-
-    A part is one token, unless it ends within a character, as those of byte-level tokenizers do in scripts other than
-    Latin. A token that is in no whole character is shown by its id.
-    """
-    start = 0
-    while start < len(ids):
-        # Add tokens until their bytes are whole characters
-        for end in range(start + 1, len(ids) + 1):
-            text = str(tokenizer.decode(ids[start:end]))
-            if _BROKEN not in text:
-                break
-        else:
-            end, text = start + 1, f"<{ids[start]}>"
-        yield start, text.replace(" ", "·"), end - start
-        start = end
 
 
 def _facts(family: TaskFamily) -> Iterator[tuple[str, str]]:

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from crosstime.crosscoders.decompose import DecomposedTask
 from crosstime.report.page.context import Context
+from crosstime.suites.token_text import readable_parts, token_text
 
 if TYPE_CHECKING:
     from crosstime.crosscoders.decompose import DecomposedText
@@ -108,12 +109,8 @@ def corpus_contexts(
             first, last = max(0, centre - window), min(length, centre + window + 1)
             ids = tuple(text.ids[sequence][first:last])
             if ids not in excerpts:
-                excerpts[ids] = Context(
-                    task=name,
-                    tokens=_token_texts(tokenizer, ids),
-                    activations=tuple(sequence_activation[first:last].tolist()),
-                    source="corpus",
-                )
+                tokens, activations, _ = _by_part(tokenizer, ids, sequence_activation[first:last], {})
+                excerpts[ids] = Context(name, tokens, activations, source="corpus")
         contexts_of[feature] = list(excerpts.values())
 
     return contexts_of
@@ -164,8 +161,8 @@ def silent_contexts(
             first = int(torch.randint(length - n_tokens + 1, (), generator=generator))
             ids = tuple(text.ids[sequence][first : first + n_tokens])
             if ids not in excerpts and not activation[start + first : start + first + n_tokens].any():
-                texts = _token_texts(tokenizer, ids)
-                excerpts[ids] = Context(task=name, tokens=texts, activations=(0.0,) * n_tokens, source="corpus")
+                tokens, activations, _ = _by_part(tokenizer, ids, torch.zeros(n_tokens), {})
+                excerpts[ids] = Context(name, tokens, activations, source="corpus")
             if len(excerpts) == most:
                 break
         contexts_of[feature] = list(excerpts.values())
@@ -210,16 +207,34 @@ def _task_context(
     """The context of one prompt, from activation and effects on the tokens of all prompts."""
     prompts, pair = decomposed.prompts, decomposed.task.pairs[prompt]
     start, length = int(prompts.starts[prompt]), int(prompts.lengths[prompt])
+    own_effects = {revision: values[start : start + length] for revision, values in effects.items()}
+    tokens, activations, effects_by_part = _by_part(
+        tokenizer, prompts.ids[prompt], activation[start : start + length], own_effects
+    )
     return Context(
         task=decomposed.task.name,
-        tokens=_token_texts(tokenizer, prompts.ids[prompt]),
-        activations=tuple(activation[start : start + length].tolist()),
-        right=str(tokenizer.decode([prompts.right[prompt]])),
-        wrong=str(tokenizer.decode([prompts.wrong[prompt]])),
+        tokens=tokens,
+        activations=activations,
+        right=token_text(tokenizer, int(prompts.right[prompt])),
+        wrong=token_text(tokenizer, int(prompts.wrong[prompt])),
         label=pair.labels.get("case", ""),
-        effects={revision: tuple(values[start : start + length].tolist()) for revision, values in effects.items()},
+        effects=effects_by_part,
     )
 
 
-def _token_texts(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> tuple[str, ...]:
-    return tuple(str(tokenizer.decode([token])) for token in ids)
+def _by_part(
+    tokenizer: PreTrainedTokenizerBase,
+    ids: Sequence[int],
+    activation: Float[Tensor, " T"],
+    effects: Mapping[str, Float[Tensor, " T"]],
+) -> tuple[tuple[str, ...], tuple[float, ...], dict[str, tuple[float, ...]]]:
+    """Text, activation and effects of each token; those that make one character together are one.
+
+    Such tokens have the largest of their activations, and the sum of their effects.
+    """
+    parts = list(readable_parts(tokenizer, ids))
+    spans = [slice(start, start + n_tokens) for start, _, n_tokens in parts]
+    texts = tuple(text for _, text, _ in parts)
+    largest = tuple(activation[span].max().item() for span in spans)
+    sums = {revision: tuple(values[span].sum().item() for span in spans) for revision, values in effects.items()}
+    return texts, largest, sums

@@ -14,6 +14,7 @@ from crosstime.errors import CrosscoderError
 from crosstime.machine.progress import track
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
+from crosstime.suites.token_text import token_text
 from interventions import Model, readout
 
 COLUMNS = ("feature", "revision", "side", "rank", "token", "effect")
@@ -100,14 +101,3 @@ def _extreme_tokens(
         for feature, strengths, ids in zip(features, values.tolist(), tokens.tolist(), strict=True):
             for rank, (strength, token) in enumerate(zip(strengths, ids, strict=True), 1):
                 yield feature, revision, side, rank, token_text(tokenizer, token), sign * strength
-
-
-def token_text(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
-    """The text of a token, or its number in angle brackets if it is only part of a character.
-
-    Examples:
-        >>> token_text(suite.tokenizer, 262)  # doctest: +SKIP
-        ' the'
-    """
-    text = str(tokenizer.decode([token]))
-    return f"<{token}>" if "\N{REPLACEMENT CHARACTER}" in text else text

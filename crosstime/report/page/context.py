@@ -21,7 +21,7 @@ class Context:
 
     Attributes:
         task: name of the task that the prompt belongs to, or of the corpus.
-        tokens: text of each token, including its leading space.
+        tokens: text of each token, including its leading space; tokens that make one character together are one.
         activations: activation of the feature on each token, in the units of the crosscoder's code.
         right: the right continuation; empty for a corpus.
         wrong: the wrong continuation; empty for a corpus.

@@ -7,7 +7,8 @@ import torch
 
 import crosstime as ct
 from crosstime.errors import CrosscoderError
-from crosstime.features.logit_effects import logit_effects, token_text
+from crosstime.features.logit_effects import logit_effects
+from crosstime.suites.token_text import token_text
 from interventions import readout
 from interventions.errors import ShapeError
 from interventions.logit_lens import _subtracts_mean
