@@ -7,23 +7,37 @@ from typing import Annotated
 
 import typer
 
+from crosstime.cli.report import RunOrNone
+
 
 def annotate(
-    run: Annotated[Path, typer.Argument(help="The folder of a finished run, such as runs/demo.")],
+    run: RunOrNone = None,
+    tables: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--tables",
+            help="Without a run: a folder that crosstime attribute or evolve wrote; may be repeated.",
+        ),
+    ] = None,
     read: Annotated[
         list[Path] | None,
         typer.Option("--read", help="A sheet to check; given twice, the agreement of two annotators is printed."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder of the sheet; by default RUN/annotations.")
+        Path | None,
+        typer.Option("--output", "-o", help="Folder of the sheet; by default RUN/annotations, or annotations."),
     ] = None,
 ) -> None:
     """Write a sheet in which people describe the features of a run, or check sheets that were filled in.
 
     The sheet is annotations.csv, next to a page with the texts on which each feature fires. With --read, every row of a
     sheet is checked; two sheets are compared by Cohen's kappa. crosstime report --annotations shows them in the report.
+    Without a run, --tables names the folders of crosstime attribute, which has the prompts on which features fire, and
+    of crosstime evolve, which has facts about them.
     """
     sheets = read or []
+    if (run is None) == (not tables):
+        raise typer.BadParameter("is the folder of a run, or --tables names folders in its place", param_hint="RUN")
     if len(sheets) > 2:
         raise typer.BadParameter(f"takes one sheet or two, not {len(sheets)}", param_hint="--read")
     if sheets and output is not None:
@@ -31,22 +45,22 @@ def annotate(
 
     from crosstime.runs.manifest import read_manifest
 
-    read_manifest(run)  # A folder without a run is refused before anything slow is loaded
+    if run is not None:
+        read_manifest(run)  # A folder without a run is refused before anything slow is loaded
 
     from crosstime.features.annotation import annotator_agreement, export_annotation_sheet, read_annotations
-    from crosstime.runs.draw_report import require_finished
-    from crosstime.runs.report_input import report_input, shown_features
+    from crosstime.runs.annotated_features import features_of_run, features_of_tables
 
-    require_finished(run)
+    described = features_of_run(run) if run is not None else features_of_tables(tables or [])
     if not sheets:
-        shown = report_input(run)
-        paths = export_annotation_sheet(run / "annotations" if output is None else output, shown.contexts, shown.facts)
+        folder = Path("annotations") if run is None else run / "annotations"
+        paths = export_annotation_sheet(folder if output is None else output, described.contexts, described.facts)
         print(f"wrote {', '.join(map(str, paths))}")
         return
 
-    features = shown_features(run)
-    tables = [read_annotations(sheet, features) for sheet in sheets]
-    for sheet, table in zip(sheets, tables, strict=True):
+    features = list(described.contexts)
+    read_tables = [read_annotations(sheet, features) for sheet in sheets]
+    for sheet, table in zip(sheets, read_tables, strict=True):
         print(f"{sheet}: {len(table)} of {len(features)} features are annotated")
-    if len(tables) == 2:
-        print(annotator_agreement(*tables).round(3).to_string(index=False))
+    if len(read_tables) == 2:
+        print(annotator_agreement(*read_tables).round(3).to_string(index=False))

@@ -62,7 +62,8 @@ def attribute(
     """Find which features of a crosscoder cause the answers to tasks, and at which checkpoints.
 
     Writes effects.csv to OUT: indirect effect, RelIE and RelDec with intervals, and classes of the selected features;
-    and completeness.csv, how far the effects add up to the change of the metric. Features are selected on one half of
+    completeness.csv, how far the effects add up to the change of the metric; and contexts.json, the prompts on which
+    the selected features fire most, for crosstime report and crosstime annotate. Features are selected on one half of
     the prompts, and effects.csv has their effects on the other.
     """
     from crosstime.cli.options import load_tasks, open_compute, refuse_few_pairs, refuse_missing_source
@@ -81,6 +82,7 @@ def attribute(
 
     from crosstime.crosscoders.decompose import refuse_baseline
     from crosstime.effects.attribute import attribute as attribute_task
+    from crosstime.features.contexts import contexts
     from interventions import Bootstrap, Estimator
 
     method = Estimator.named(estimator)
@@ -106,20 +108,30 @@ def attribute(
         ]
     )
 
+    # The prompts on which they fire
+    features = list(dict.fromkeys(effects.feature.tolist()))
+    by_task = [
+        contexts(attribution.decomposed, features, checkpoints.tokenizer, attribution=attribution)
+        for attribution in attributions
+    ]
+    prompts = {feature: [context for task in by_task for context in task[feature]] for feature in features}
+
     # Write and print
     from rich.console import Console
 
     from crosstime.cli.output import print_paths, print_traffic
     from crosstime.cli.tables import effects_table
     from crosstime.machine.storage import write_table
+    from crosstime.runs.stored_contexts import write_contexts
 
     write_table(out / "effects.csv", effects)
     write_table(out / "completeness.csv", completeness)
+    write_contexts(out / "contexts.json", prompts)
     console = Console()
     for table in tables:
         console.print(effects_table(table))
     print_traffic(console, compute)
-    print_paths(console, [out / "effects.csv", out / "completeness.csv"])
+    print_paths(console, [out / name for name in ("effects.csv", "completeness.csv", "contexts.json")])
 
 
 def refuse_missing_path(crosscoder: str) -> None:

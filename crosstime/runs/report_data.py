@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import pandas as pd
 
 from crosstime.crosscoders.decompose import DecomposedText, decompose_text
@@ -19,6 +17,7 @@ from crosstime.runs.provenance import versions
 from crosstime.runs.recipe.crosscoder import CrosscoderRecipe
 from crosstime.runs.recipe.effects import EffectsRecipe
 from crosstime.runs.stages.evolve import FOLDER
+from crosstime.runs.stored_contexts import write_contexts
 from crosstime.suites.checkpoints import Checkpoint
 from crosstime.suites.similarity import similarity_table
 from crosstime.suites.similarity_measures import MEASURES
@@ -56,9 +55,7 @@ def write_report_data(inputs: Inputs, folder: RunFolder) -> None:
 
     # Contexts and tables
     by_feature = _contexts(inputs, folder, features, text)
-    folder.write_json(
-        f"{DATA}/contexts", {str(feature): list(map(asdict, items)) for feature, items in by_feature.items()}
-    )
+    write_contexts(folder.path / DATA / "contexts.json", by_feature)
     folder.write_table(f"{DATA}/facts", _facts(folder.table(f"{FOLDER}/facts"), text))
     folder.write_table(f"{DATA}/logit_effects", _logit_effects(inputs, folder, features))
     folder.write_table(f"{DATA}/similarity", _similarity(inputs, folder, text))

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from crosstime.errors import ReportError, RunError
+from crosstime.errors import RunError
 from crosstime.evolution.replicated_claims import replication_sentences
 from crosstime.features.annotation import annotate
 from crosstime.report.page.context import Context
 from crosstime.report.page.report_input import ReportInput
 from crosstime.report.replicates import replicates
+from crosstime.runs import stored_contexts
 from crosstime.runs.descriptions.report_tables import described_facts, described_input
 from crosstime.runs.descriptions.sentences import description_sentences
 from crosstime.runs.findings import dip_count, emergence, presence_sentences, summary
@@ -126,33 +126,11 @@ def read_contexts(folder: RunFolder) -> dict[int, list[Context]]:
     Raises:
         RunError: the file is missing or damaged.
     """
-    name = f"{DATA}/contexts"
-    stored = folder.json(name)
-    if not isinstance(stored, dict):
-        raise RunError(f"{folder.path / name}.json does not hold the contexts of features; {AGAIN}")
-    try:
-        return {int(feature): list(map(_context, items)) for feature, items in stored.items()}
-    except (AttributeError, KeyError, TypeError, ValueError, ReportError) as error:
-        raise RunError(f"{folder.path / name}.json does not hold the contexts of features; {AGAIN}") from error
+    return stored_contexts.read_contexts(folder.path / DATA / "contexts.json", advice=AGAIN)
 
 
 AGAIN = "run the recipe again with --force report"
 """What to do about a damaged file of the report."""
-
-
-def _context(stored: dict[str, Any]) -> Context:
-    """A context from its entry in the file, where NaN is null."""
-    numbers = {name: _numbers(values) for name, values in stored["effects"].items()}
-    lists = {
-        "tokens": tuple(stored["tokens"]),
-        "activations": _numbers(stored["activations"]),
-        "effects": numbers,
-    }
-    return Context(**(stored | lists))
-
-
-def _numbers(values: list[float | int | None]) -> tuple[float | int, ...]:
-    return tuple(math.nan if value is None else value for value in values)
 
 
 def _about(folder: RunFolder) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from crosstime.runs.row_findings import onset_sentences, row_sentences, row_summ
 from crosstime.runs.stages.evolve import FOLDER
 from crosstime.runs.stages.evolve_rows import DECODERS, TOP_ROWS
 
-LEFT_OUT = ("effects", "temporal", "ablation")
-"""Sections about effects, which rows of parameters do not have."""
+LEFT_OUT = ("accuracy", "effects", "temporal", "ablation")
+"""Sections about tasks, which rows of parameters do not have."""
 
 
 def report_input_of_rows(

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from crosstime.report.page.report_input import ReportInput
 
 
+NO_NORMS = "No decoder norms were kept."
+
+
 def decoders_section(report: ReportInput, pictures: Pictures) -> list[Child]:
     """Return the charts of decoders and the table of life cycles.
 
@@ -31,8 +34,8 @@ def decoders_section(report: ReportInput, pictures: Pictures) -> list[Child]:
         introduction += "where the directions differ, the models write different things for it."
     return [
         element("p", introduction),
-        # On a page about rows of parameters, the norms are at its head
-        None if report.rows else figure("norms", pictures, captions["norms"], "No decoder norms were kept."),
+        # The norms may be at the head of the page
+        None if report.begins_with_norms else figure("norms", pictures, captions["norms"], NO_NORMS),
         *(optional_figure(name, pictures, captions[name]) for name in ("rotation", "decoder-steps", "onsets", "lives")),
         _life_cycles(report),
     ]

@@ -77,7 +77,8 @@ class ReportInput:
             life cycle, ...).
         languages: language of each task, to filter by.
         rows: name of the rows of parameters that the crosscoder was trained on (``W_U``); empty for activations.
-        left_out: anchors of sections that the page does not have, since nothing was computed for them.
+        left_out: anchors of sections that the page does not have, since nothing was computed for them; with
+            "accuracy", the decoder norms take its place at the head of the page.
         ordered: whether the checkpoints are points of one training; the report of models side by side speaks of
             models, and has no axis of training tokens.
 
@@ -136,6 +137,11 @@ class ReportInput:
         if self.temporal.empty:
             return self.decoders
         return self.temporal.drop_duplicates(["feature", "revision"])[list(COLUMNS["decoders"])]
+
+    @property
+    def begins_with_norms(self) -> bool:
+        """Whether the decoder norms are the chart at the head of the page, since no accuracy was measured."""
+        return "accuracy" in self.left_out
 
     def words(self, text: str) -> str:
         """A sentence of the report about checkpoints, which for models side by side is about models."""

@@ -16,7 +16,7 @@ from crosstime.report.outlier_note import outlier_note
 from crosstime.report.page.baselines import CAPTION as BASELINES_CAPTION
 from crosstime.report.page.baselines import baselines_section
 from crosstime.report.page.browser import feature_browser
-from crosstime.report.page.decoders import decoder_captions, decoders_section
+from crosstime.report.page.decoders import NO_NORMS, decoder_captions, decoders_section
 from crosstime.report.page.descriptions import CAPTION as COMPLEXITY_CAPTION
 from crosstime.report.page.descriptions import descriptions_section
 from crosstime.report.page.dips import dips_section
@@ -87,10 +87,10 @@ def sections(report: ReportInput, pictures: Pictures) -> list[Section]:
 def main_figure(report: ReportInput, pictures: Pictures) -> Markup:
     """The chart that stands beside the finding at the head of the page.
 
-    Accuracy over training, or of each model; of rows of parameters, the decoder norms of features.
+    Accuracy over training, or of each model; without it, the decoder norms of features.
     """
-    if report.rows:
-        return figure("norms", pictures, decoder_captions(report)["norms"], "No feature fires on any row.")
+    if report.begins_with_norms:
+        return figure("norms", pictures, decoder_captions(report)["norms"], NO_NORMS)
     caption = (
         "Accuracy on minimal pairs against training tokens. Bands are intervals over the pairs; dotted rules "
         "and large points mark the checkpoints that were compared."

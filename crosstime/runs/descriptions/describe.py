@@ -110,6 +110,11 @@ def describe(
     if (holder := lock_holder(path / LOCK)) is not None:
         raise RunError(f"a run is going on in {path} ({holder}): wait until it ends")
     recipe = replace(recorded_recipe(path, advice="run the recipe again with this version"), name=path.resolve().name)
+    if recipe.rows.matrices:
+        raise RunError(
+            f"run {path} is one on rows of parameters, which has no texts on which features fire: describe its "
+            "features with crosstime annotate"
+        )
 
     with exclusive(root / ".lock", work="a command that describes features", instead="describe another run"):
         described = sources(Inputs(recipe, RunFolder(path)))

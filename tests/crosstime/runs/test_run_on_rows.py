@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from small_run import SECTIONS, short_page
 
 import crosstime as ct
 from crosstime.activations.parameter_rows import parameter_rows
@@ -23,6 +24,7 @@ from crosstime.runs.plan.machine import Machine
 from crosstime.runs.plan.plan import plan
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.report_input import report_input, shown_features
+from crosstime.runs.stages import report as reporting
 from crosstime.runs.status import status
 from crosstime.suites.suite import Suite
 from crosstime.training.train_rows import train_rows
@@ -206,3 +208,53 @@ def test_shipped_recipes_state_what_they_cost(name):
     suite = ["suite"] if shipped.suite.source == "tiny" else []
     assert [cost.stage for cost in estimate.costs] == [*suite, *STAGES]
     assert not estimate.objections
+
+
+@pytest.mark.slow
+def test_models_side_by_side_have_patterns_in_place_of_life_cycles(brief_suite, tmp_path):
+    early, late = (checkpoint.source for checkpoint in brief_suite)
+    beside = recipe(brief_suite, suite={"models": {"base": early, "chat": late}}, rows={"matrices": ["mlp_in.0"]})
+    lines: list[str] = []
+    done = ct.run(beside, tmp_path, announce=lines.append)
+    assert lines[2] == "made features across models"
+    assert (done.accuracy.empty, done.effects.empty, done.rows.empty) == (True, True, False)
+    assert list(done.tables()) == ["the crosscoder", "the strongest rows of each feature"]
+    facts = pd.read_csv(done.folder / "evolution" / "facts.csv")
+    assert "onset" not in facts
+    assert all(label == "shared" or label.startswith("specific to ") for label in facts.sharing_dec)
+    page = done.report.read_text(encoding="utf-8")
+    assert "at 2 models" in done.summary
+    assert "one of each pattern" not in page
+    assert "of each pattern" in page
+    assert "mlp_in.0 neuron " in page
+
+
+@pytest.mark.slow
+def test_a_suite_that_is_trained_in_the_run_is_read_at_all_of_its_checkpoints(tmp_path, monkeypatch):
+    monkeypatch.setattr(reporting, "write_report", short_page)
+    tiny = SECTIONS["suite.tiny"] | {"checkpoints": [0, 6, 12]}
+    table = {
+        "name": "tiny-rows",
+        "suite": {"source": "tiny", "tiny": tiny},
+        "corpus": {"source": "agreement", "sentences": 300},
+        "rows": {"matrices": ["W_E"]},
+        "crosscoder": CONFIG | {"kind": "topk", "batch_size": 16},
+    }
+    done = ct.run(Recipe.of(table), tmp_path)
+    assert [stage.name for stage in status(done.folder).stages] == ["suite", *STAGES]
+    assert done.crosscoder.origin.revisions == ("step0", "step6", "step12")
+    assert str(done.crosscoder.origin.site) == "resid.0"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["null", "describe"])
+def test_what_needs_tasks_is_refused_in_a_sentence(finished, tmp_path, monkeypatch, capsys, verb):
+    run = shutil.copytree(finished, tmp_path / "run")
+    monkeypatch.setattr(sys, "argv", ["crosstime", verb, str(run)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "rows of parameters" in capsys.readouterr().err
+    assert status(run).finished
+    assert not (run / "nulls").exists()
+    assert not list((run / "descriptions").glob("*.jsonl"))
