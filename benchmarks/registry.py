@@ -24,9 +24,12 @@ def names() -> tuple[str, ...]:
 def load(name: str) -> ModuleType:
     """Return the module of a benchmark, which has a function ``benchmark(quick, device) -> Result``.
 
+    Hyphens stand for underscores, as in names of options.
+
     Raises:
         CrosstimeError: when there is no such benchmark; the message suggests the nearest name.
     """
-    if name not in names():
-        raise CrosstimeError(f"there is no benchmark {name!r}: {nearest(name, names(), most=len(names()))}")
-    return importlib.import_module(f"{cases.__name__}.{name}")
+    module = name.replace("-", "_")
+    if module not in names():
+        raise CrosstimeError(f"there is no benchmark {name!r}: {nearest(module, names(), most=len(names()))}")
+    return importlib.import_module(f"{cases.__name__}.{module}")

@@ -129,6 +129,7 @@ def test_every_benchmark_file_is_found_and_has_its_function():
     files = {path.stem for path in (ROOT / "benchmarks" / "cases").glob("*.py")} - {"__init__"}
     assert set(registry.names()) == files >= {"ablation", "accuracy", "attribution", "checkpoints", "fetch"}
     assert all(callable(registry.load(name).benchmark) for name in registry.names())
+    assert registry.load("effects-quality") is registry.load("effects_quality")
 
 
 def test_a_run_of_one_benchmark_writes_its_json(tmp_path, monkeypatch):

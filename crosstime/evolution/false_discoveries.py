@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.special import betaincinv
 
 from crosstime.errors import CrosstimeError
 from crosstime.evolution.null_names import is_false_under
+from crosstime.evolution.rate_intervals import rate_intervals
 
 TABLE = (
     "null",
@@ -42,15 +42,14 @@ def false_discoveries(
     With k of m features that have the claim under the null, summed over its seeds, and n features of the run, of which
     `count` have the claim::
 
-        rate      k / m                       interval: Clopper-Pearson, of k d and m d
+        rate      k / m                       interval: see `crosstime.evolution.rate_intervals`
         expected  n rate                      the claims expected if none were true
         fdr       min(1, expected / count)    NaN where count is 0
 
-    ``d = 1`` with one seed. With S seeds, ``d = min(1, 1 / X)`` for ``X = sum_s (k_s - m_s rate)^2 / (m_s rate (1 -
-    rate)) / (S - 1)``: where seeds differ more than independent features would, the interval is that of fewer features
-    (Rao & Scott 1992). The features of one training are not independent, so that the interval from one seed leaves out
-    how much trainings differ. `expected` supposes that no feature of the run is what it is claimed to be, so that it is
-    an upper bound where some are, and so is `fdr`.
+    The interval of the rate is that of Clopper & Pearson of as many independent features as the null's are worth: with
+    several seeds, fewer where seeds differ more than independent features would. The features of one training are not
+    independent, so that the interval from one seed leaves out how much trainings differ. `expected` supposes that no
+    feature of the run is what it is claimed to be, so that it is an upper bound where some are, and so is `fdr`.
 
     Args:
         claims: source, claim, count and n of the run; see `crosstime.evolution.claims`.
@@ -75,7 +74,7 @@ def false_discoveries(
         >>> table[["expected", "low", "high", "fdr"]].round(2).values.tolist()
         [[0.8, 0.02, 4.44, 0.04]]
 
-    Source: Clopper & Pearson 1934; Rao & Scott 1992 for seeds that differ.
+    Source: see `crosstime.evolution.rate_intervals` for the intervals.
     """
     if not null_claims:
         raise CrosstimeError("A null model needs at least one seed.")
@@ -88,49 +87,25 @@ def false_discoveries(
     observed = claims.set_index(["source", "claim"])["count"]
     null_counts = [table.set_index(["source", "claim"])["count"] for table in null_claims]
 
+    # The claims of each source together, which have one dispersion between seeds
+    keys = list(dict.fromkeys(key for counts in (observed, *null_counts) for key in counts.index))
+    rates: dict[tuple[str, str], tuple[int, int, list[float]]] = {}
+    for source in sources.index:
+        m = np.array([sizes.get(source, 0) for sizes in null_sources], dtype=float)
+        if m.sum() == 0:
+            continue
+        of_source = [key for key in keys if key[0] == source]
+        k = np.array([[counts.get(key, 0) for key in of_source] for counts in null_counts], dtype=float)
+        for key, total, interval in zip(of_source, k.sum(0), rate_intervals(k, m, level=level).tolist(), strict=True):
+            rates[key] = (int(total), int(m.sum()), interval)
+
     # One row for each claim, in the order of the run and then of the null
     rows = []
-    keys = dict.fromkeys(key for counts in (observed, *null_counts) for key in counts.index)
-    for source, claim in keys:
-        k = np.array([counts.get((source, claim), 0) for counts in null_counts], dtype=float)
-        m = np.array([sizes.get(source, 0) for sizes in null_sources], dtype=float)
-        if source not in sources or m.sum() == 0:
-            continue
+    for source, claim in (key for key in keys if key in rates):
+        null_count, null_n, interval = rates[source, claim]
         count, n = int(observed.get((source, claim), 0)), int(sources[source])
-        rate, rate_low, rate_high = rate_interval(k, m, level=level)
-        expected = n * np.array([rate, rate_low, rate_high])
+        expected = n * np.array(interval)
         shares = np.minimum(1.0, expected / count) if count else np.full(3, np.nan)
-        values = (null, source, claim, is_false_under(null, claim), count, n, len(k), int(k.sum()), int(m.sum()))
-        rows.append((*values, rate, rate_low, rate_high, *expected.tolist(), *shares.tolist()))
+        values = (null, source, claim, is_false_under(null, claim), count, n, len(null_claims), null_count, null_n)
+        rows.append((*values, *interval, *expected.tolist(), *shares.tolist()))
     return pd.DataFrame(rows, columns=list(TABLE))
-
-
-def rate_interval(
-    counts: Sequence[float] | np.ndarray, sizes: Sequence[float] | np.ndarray, *, level: float = 0.95
-) -> tuple[float, float, float]:
-    """The rate of a claim over seeds, and its interval; see `false_discoveries`.
-
-    Args:
-        counts: features with the claim, of each seed.
-        sizes: all features, of each seed.
-        level: level of the interval.
-
-    Examples:
-        >>> [round(value, 4) for value in rate_interval([0.0], [100.0])]
-        [0.0, 0.0, 0.0362]
-    """
-    k, m = np.asarray(counts, dtype=float), np.asarray(sizes, dtype=float)
-    rate = float(k.sum() / m.sum())
-
-    # Where seeds differ more than independent features would, there are fewer independent ones
-    independent = 1.0
-    seeds = m > 0
-    if seeds.sum() > 1 and 0 < rate < 1:
-        squares = (k - m * rate)[seeds] ** 2 / (m[seeds] * rate * (1 - rate))
-        independent = min(1.0, (seeds.sum() - 1) / max(float(squares.sum()), 1e-12))
-
-    # Clopper-Pearson
-    successes, trials, tail = float(k.sum()) * independent, float(m.sum()) * independent, (1 - level) / 2
-    low = float(betaincinv(successes, trials - successes + 1, tail)) if successes > 0 else 0.0
-    high = float(betaincinv(successes + 1, trials - successes, 1 - tail)) if successes < trials else 1.0
-    return rate, min(low, rate), max(high, rate)

@@ -35,11 +35,11 @@ def nulls_section(nulls: pd.DataFrame, *, ordered: bool = True) -> list[Child]:
     """
     introduction = (
         "The stages of this run were repeated under null models, with the same sizes and seeds. Expected is the number "
-        "of features that would have a class or a life cycle at the rate of the null model, with the Clopper-Pearson "
-        "interval of that rate. Where the claim is false by construction under the null model, expected / observed is "
-        "its false-discovery rate (FDR), an upper bound, since some of the run's claims are true. The other null "
-        "models say how much is claimed where nothing was learned. Decoder norms and RelDec count the features "
-        "that fire on held-out text."
+        "of features that would have a class or a life cycle at the rate of the null model, with the interval of that "
+        "rate, which is wider where trainings differ; from one training it leaves out how much they do. Where the claim "
+        "is false by construction under the null model, expected / observed is its false-discovery rate (FDR), an upper "
+        "bound, since some of the run's claims are true. The other null models say how much is claimed where nothing was "
+        "learned. Decoder norms and RelDec count the features that fire on held-out text."
     )
     kinds = [
         element("li", element("em", kind), _words(f": {_WORDS.get(kind, '')}.", ordered=ordered))

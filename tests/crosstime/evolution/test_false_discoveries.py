@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.stats import binom
+from scipy.stats import norm, t
 
 from crosstime.errors import CrosstimeError
 from crosstime.evolution.claims import (
@@ -16,47 +16,13 @@ from crosstime.evolution.claims import (
     dip_claims,
     effect_claims,
 )
-from crosstime.evolution.false_discoveries import false_discoveries, rate_interval
+from crosstime.evolution.false_discoveries import false_discoveries
 from crosstime.evolution.null_names import NULLS, is_false_under
+from crosstime.evolution.rate_intervals import rate_intervals
 
 
 def claims(*rows: tuple[str, str, int, int]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-@pytest.mark.parametrize(("k", "m"), [(0, 40), (3, 40), (40, 40), (7, 1000)])
-def test_the_interval_of_one_seed_is_that_of_clopper_and_pearson(k, m):
-    rate, low, high = rate_interval([float(k)], [float(m)])
-    assert rate == k / m
-    # At the bounds, as many or more, and as few or fewer, have a probability of 2.5 %
-    if k > 0:
-        assert binom.sf(k - 1, m, low) == pytest.approx(0.025, rel=1e-6)
-    if k < m:
-        assert binom.cdf(k, m, high) == pytest.approx(0.025, rel=1e-6)
-    assert (low == 0) == (k == 0)
-    assert (high == 1) == (k == m)
-
-
-def test_seeds_that_agree_narrow_the_interval_and_seeds_that_differ_widen_it():
-    pooled = rate_interval([40.0], [400.0])
-    alike = rate_interval([10.0, 11.0, 9.0, 10.0], [100.0] * 4)
-    different = rate_interval([0.0, 30.0, 0.0, 10.0], [100.0] * 4)
-    assert alike == pytest.approx(pooled)
-    assert different[0] == pooled[0]
-    # By hand: X = sum (k - 10)^2 / 9 / 3, which divides the number of features
-    dispersion = (100 + 400 + 100 + 0) / 9 / 3
-    expected = rate_interval([40 / dispersion], [400 / dispersion])
-    assert different[1:] == pytest.approx(expected[1:], rel=1e-9)
-    assert different[2] - different[1] > 3 * (pooled[2] - pooled[1])
-
-
-def test_the_interval_covers_the_rate_of_independent_features():
-    generator = np.random.default_rng(0)
-    covered = 0
-    for _ in range(400):
-        _, low, high = rate_interval(generator.binomial(120, 0.07, 1).astype(float), [120.0])
-        covered += low <= 0.07 <= high
-    assert covered >= 375
 
 
 def test_expected_numbers_are_the_rate_of_the_null_times_the_features_of_the_run():
@@ -64,10 +30,10 @@ def test_expected_numbers_are_the_rate_of_the_null_times_the_features_of_the_run
     null = claims(("IE: a", "emerging", 1, 20), ("IE: a", "transient", 2, 20), ("dips", "explained", 0, 1))
     table = false_discoveries(run, [null], "same-checkpoint").set_index(["source", "claim"])
 
-    emerging = table.loc[("IE: a", "emerging")]
+    emerging, bounds = table.loc[("IE: a", "emerging")], rate_intervals(np.array([[1.0]]), np.array([20.0]))[0, 1:]
     assert emerging.expected == pytest.approx(27 / 20)
     assert emerging.fdr == pytest.approx(27 / 20 / 18)
-    assert (emerging.low, emerging.high) == pytest.approx(tuple(27 * np.array(rate_interval([1.0], [20.0])[1:])))
+    assert (emerging.low, emerging.high) == pytest.approx(tuple(27 * bounds))
     assert emerging.fdr_high == pytest.approx(emerging.high / 18)
     assert bool(emerging.false)
 
@@ -81,6 +47,23 @@ def test_expected_numbers_are_the_rate_of_the_null_times_the_features_of_the_run
     # One dip says little
     dip = table.loc[("dips", "explained")]
     assert (dip.fdr, dip.fdr_low, round(dip.fdr_high, 3)) == (0.0, 0.0, 0.975)
+
+
+def test_the_claims_of_a_source_have_one_dispersion_and_a_claim_that_no_seed_makes_has_it_too():
+    """Two seeds of 50 features: 10 and 30 emerge, the others are always there; nobody makes the third claim but the
+    run."""
+    run = claims(("IE: a", "transient", 2, 50), ("IE: a", "emerging", 9, 50), ("dips", "explained", 1, 1))
+    nulls = [claims(("IE: a", "emerging", k, 50), ("IE: a", "always", 50 - k, 50)) for k in (10, 30)]
+    table = false_discoveries(run, nulls, "same-checkpoint")
+    assert table.claim.tolist() == ["transient", "emerging", "always"]
+    assert set(table.seeds) == {2}
+
+    # By hand: (10 - 20)^2 twice, and the same of those always there, over 2 claims and 2 seeds
+    dispersion = 200 / 20 + 200 / 30
+    share = (norm.ppf(0.975) / t.ppf(0.975, 1)) ** 2 / dispersion
+    transient = table.iloc[0]
+    assert (transient.rate, transient.rate_low) == (0, 0)
+    assert transient.rate_high == pytest.approx(1 - 0.025 ** (1 / (100 * share)), rel=1e-9)
 
 
 def test_a_source_that_the_null_does_not_have_has_no_row():
