@@ -17,7 +17,7 @@ _WORDS = {
     "same-checkpoint-noise": "the same, and the training batches of each checkpoint get independent noise of the size "
     "of the error term",
     "permuted-tokens": "the tokens of a training batch are permuted independently at each checkpoint: no feature can "
-    "be shared",
+    "belong to several of them",
     "random-weights": "the weights of each checkpoint are random numbers of the same mean and norm: nothing "
     "was learned",
     "frozen-encoder": "the encoder of the crosscoder stays as it was initialised",
@@ -34,12 +34,12 @@ def nulls_section(nulls: pd.DataFrame, *, ordered: bool = True) -> list[Child]:
         ordered: whether the checkpoints are points of one training, rather than models side by side.
     """
     introduction = (
-        "The stages of this run were repeated under null models, with the same sizes and seeds. Expected is the number "
-        "of features that would have a class or a life cycle at the rate of the null model, with the interval of that "
-        "rate, which is wider where trainings differ; from one training it leaves out how much they do. Where the claim "
-        "is false by construction under the null model, expected / observed is its false-discovery rate (FDR), an upper "
-        "bound, since some of the run's claims are true. The other null models say how much is claimed where nothing was "
-        "learned. Decoder norms and RelDec count the features that fire on held-out text."
+        "The stages of this run were repeated under null models, with the same sizes and seeds. Expected is the "
+        "number of features that would have a class or a life cycle at the rate of the null model, with the interval "
+        "of that rate, which is wider where trainings differ; from one training it leaves out how much they do. Where "
+        "the claim is false by construction under the null model, expected / observed is its false-discovery rate "
+        "(FDR), an upper bound, since some of the run's claims are true. The other null models say how much is "
+        "claimed where nothing was learned. Decoder norms and RelDec count the features that fire on held-out text."
     )
     kinds = [
         element("li", element("em", kind), _words(f": {_WORDS.get(kind, '')}.", ordered=ordered))

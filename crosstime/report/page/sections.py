@@ -20,6 +20,7 @@ from crosstime.report.page.decoders import NO_NORMS, decoder_captions, decoders_
 from crosstime.report.page.descriptions import CAPTION as COMPLEXITY_CAPTION
 from crosstime.report.page.descriptions import descriptions_section
 from crosstime.report.page.dips import dips_section
+from crosstime.report.page.expected_ablations import EXPECTED_NOTE, ExpectedAblations
 from crosstime.report.page.features import (
     feature_link,
     replication_note,
@@ -270,6 +271,7 @@ def _expected_classes(report: ReportInput, task: str) -> dict[str, str]:
 
 def _ablation(report: ReportInput, pictures: Pictures) -> list[Child]:
     # One row per ablation, task and checkpoint
+    expected = ExpectedAblations(report.nulls, report.classes)
     logit_decimals = decimals_for(report.ablation["logit_difference_change"])
     cells: list[list[Cell | str]] = [
         [
@@ -281,11 +283,13 @@ def _ablation(report: ReportInput, pictures: Pictures) -> list[Child]:
             number_cell(row.number("accuracy_change"), 3, sign=True),
             number_cell(row.number("logit_difference"), logit_decimals),
             number_cell(row.number("logit_difference_change"), logit_decimals, sign=True),
+            *([] if report.nulls.empty else [expected.cell(row)]),
         ]
         for row in rows(_sets_first(shown_ablations(report)))
     ]
     columns = ["ablated", "kind", "task", report.words("checkpoint"), "accuracy", "change"]
     columns += ["logit difference", "change in logit difference"]
+    columns += [] if report.nulls.empty else ["of this class, expected under the null"]
 
     # Fold a long table
     listed: Markup | None = None
@@ -305,10 +309,13 @@ def _ablation(report: ReportInput, pictures: Pictures) -> list[Child]:
         f"one is wider than {WIDEST_INTERVAL:g}, as at a checkpoint that does not do the task, nothing is drawn."
     )
 
+    note = None if report.nulls.empty or listed is None else remark(EXPECTED_NOTE)
+
     return [
         figure("ablation", pictures, ablation, "Nothing was ablated."),
         optional_figure("faithfulness", pictures, faithfulness),
         listed,
+        note,
     ]
 
 

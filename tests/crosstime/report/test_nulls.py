@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
+from test_report_sample import sample
 
 from crosstime.report.check_table import check_table
 from crosstime.report.expected import expected_number, expected_under_null, expected_words
+from crosstime.report.page.expected_ablations import ExpectedAblations
 from crosstime.report.page.lives import lives_table
 from crosstime.report.page.nulls import nulls_section
+from crosstime.report.page.sections import sections
 from crosstime.report.page.tables import agreement
+from crosstime.report.rows import rows
 from crosstime.runs.findings import emergence
 
 COLUMNS = ["null", "source", "claim", "false", "count", "n", "null_count", "null_n", "expected", "low", "high"]
@@ -60,6 +66,38 @@ def test_tables_of_lives_and_classes_have_a_column_only_with_null_models(nulls):
     classes = pd.DataFrame({"task": "mine", "feature": [3], "class_ie": "shared", "class_dec": "shared"})
     assert "3 [0.6, 8]" in str(agreement(classes, ["a", "b"], "Classes", {"shared": "3 [0.6, 8]"}))
     assert "expected" not in str(agreement(classes, ["a", "b"], "Classes"))
+
+
+def test_each_ablation_has_the_expected_number_of_its_class(nulls):
+    """Feature 3 is shared and feature 5 spread; of 27 selected features 3 [.6, 8] are expected to be shared."""
+    classes = pd.DataFrame(
+        {"task": ["mine", "mine", "other"], "feature": [3, 5, 3], "class_ie": ["shared", "spread", "shared"]}
+    )
+    ablations = pd.DataFrame(
+        [
+            ("mine", "3", "single"),
+            ("mine", "5", "single"),
+            ("other", "3", "single"),
+            ("mine", "shared (4)", "set"),
+            ("mine", "all (9)", "set"),
+            ("mine", "4 random", "random"),
+        ],
+        columns=["task", "features", "kind"],
+    )
+    expected = ExpectedAblations(nulls, classes)
+    cells = [expected.cell(row) for row in rows(ablations)]
+    number = "shared: 3 [0.6, 8]"
+    assert [cell.content for cell in cells] == [number, "–", "–", number, "–", "–"]
+    assert [cell.value for cell in cells if cell.content == number] == [3.0, 3.0]
+
+
+def test_the_table_of_ablations_has_the_column_only_with_null_models():
+    report = sample()
+    pictures: dict[str, str] = {}
+    with_nulls = {name: markup for name, _, markup in sections(report, pictures)}["ablation"]
+    assert "of this class, expected under the null" in str(with_nulls)
+    without = replace(report, nulls=report.nulls.iloc[:0])
+    assert "expected under the null" not in str(dict(entry[::2] for entry in sections(without, pictures))["ablation"])
 
 
 def test_the_section_lists_each_claim_and_a_rate_only_where_it_is_false(nulls):
