@@ -9,7 +9,7 @@ from crosstime.activations.store import ActivationStore, store_at
 from crosstime.crosscoders.decompose import refuse_baseline
 from crosstime.crosscoders.origin import Origin
 from crosstime.effects.least_prompts import LEAST_PROMPTS
-from crosstime.effects.stability_options import DTYPE
+from crosstime.effects.stability_options import DTYPE, ESTIMATOR
 from crosstime.errors import CrosscoderError, RecipeError, SuiteError
 from crosstime.evolution.null_names import NOISE, RANDOM, SAME
 from crosstime.runs.inputs import Inputs
@@ -19,6 +19,7 @@ from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.recipe.suite import TINY
 from crosstime.suites.check_length import check_length
 from crosstime.suites.checkpoints import Checkpoint
+from crosstime.suites.compute import Compute
 from crosstime.suites.corpus import documents
 from crosstime.suites.read_lines import read_lines
 from crosstime.suites.read_text import read_text
@@ -46,8 +47,7 @@ def check(inputs: Inputs) -> None:
     if store is not None:
         _refuse_unfit(recipe, store)
     _refuse_null(inputs)
-    if DTYPE in recipe.stability.comparisons and inputs.compute.hosted:
-        raise RecipeError("stability.comparisons: a server has one dtype, so that dtype cannot be compared there.")
+    refuse_stability(recipe.stability.comparisons, inputs.compute)
     _refuse_baselines(inputs)
 
     # Every task has what the baseline needs
@@ -196,6 +196,26 @@ def _refuse_null(inputs: Inputs) -> None:
             raise RecipeError(
                 f"null.kinds: {kind} needs the weights on this machine, and a server runs the checkpoints."
             )
+
+
+def refuse_stability(comparisons: Sequence[str], compute: Compute) -> None:
+    """Refuse to compare what a server has not: another dtype, and methods of gradients where it has none.
+
+    Args:
+        comparisons: over which the effects are compared.
+        compute: where the checkpoints run.
+
+    Raises:
+        RecipeError: the sentence names the comparison.
+    """
+    if DTYPE in comparisons and compute.hosted:
+        raise RecipeError("stability.comparisons: a server has one dtype, so that dtype cannot be compared there.")
+    sandboxed = compute.remote is not None and compute.hosted and compute.remote.sandboxed is True
+    if ESTIMATOR in comparisons and sandboxed:
+        raise RecipeError(
+            "stability.comparisons: a server with remote.sandboxed = true has no gradients, so that estimator cannot "
+            "be compared there."
+        )
 
 
 def _refuse_baselines(inputs: Inputs) -> None:

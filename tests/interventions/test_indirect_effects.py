@@ -293,6 +293,8 @@ def test_more_nodes_are_spent_only_where_completeness_asks_for_them(tiny, prompt
     ("options", "message"),
     [
         ({"method": "igg"}, r"no method 'igg'.*did you mean 'ig'\?"),
+        ({"method": "apt"}, r"no method 'apt'.*did you mean 'atp'\?"),
+        ({"method": "exakt"}, r"no method 'exakt'.*did you mean 'exact'\?"),
         ({"metric": "cross_entrop"}, r"did you mean 'cross_entropy'\?"),
         ({"quadrature": "mid-point"}, r"did you mean 'midpoint'\?"),
         ({"baseline": "pach"}, r"no baseline 'pach'.*did you mean 'patch'\?"),

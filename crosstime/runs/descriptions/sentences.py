@@ -39,12 +39,14 @@ def description_sentences(folder: Path) -> list[str]:
     nulls = {str(row["source"]): pd.Series(row) for row in tables[SOURCES].to_dict("records")}
     run = nulls.pop(RUN)
 
-    # Complexity against onset
-    beside = [f"{_correlation(row)} under {name}" for name, row in nulls.items()]
+    # Complexity against onset and against peak
     sentences: list[str] = []
-    if pd.notna(run.onset_r):
-        fit = f"r = {_correlation(run)}, p = {run.onset_p:.2g}, n = {run.onset_n:.0f} features drawn at random"
-        sentences.append(f"Complexity against onset: {'; '.join([fit, *beside])}.")
+    for place in ("onset", "peak"):
+        if pd.notna(run[f"{place}_r"]):
+            beside = [f"{_correlation(row, place)} under {name}" for name, row in nulls.items()]
+            numbers = f"p = {run[f'{place}_p']:.2g}, n = {run[f'{place}_n']:.0f} features drawn at random"
+            fit = f"r = {_correlation(run, place)}, {numbers}"
+            sentences.append(f"Complexity against {place}: {'; '.join([fit, *beside])}.")
 
     # Scores
     for kind in ("detection", "fuzzing"):
@@ -57,8 +59,10 @@ def description_sentences(folder: Path) -> list[str]:
     return sentences
 
 
-def _correlation(row: pd.Series) -> str:
-    return "undefined" if pd.isna(row.onset_r) else _bounded(row.onset_r, row.onset_low, row.onset_high)
+def _correlation(row: pd.Series, place: str) -> str:
+    """Pearson's correlation of complexity with the onset or the peak, with its interval."""
+    numbers = [row[f"{place}_{name}"] for name in ("r", "low", "high")]
+    return "undefined" if pd.isna(numbers[0]) else _bounded(*numbers)
 
 
 def _mean(row: pd.Series, kind: str) -> str:

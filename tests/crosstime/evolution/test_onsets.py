@@ -44,6 +44,19 @@ def test_the_interval_is_that_of_resampled_pairs():
     assert correlation.low < correlation.r < correlation.high
 
 
+@pytest.mark.parametrize("rho", [0.0, 0.5, -0.8])
+def test_the_interval_of_normal_pairs_is_that_of_fisher(rho):
+    """tanh(atanh r +- 1.96 / sqrt(n - 3)), which holds for pairs from a normal distribution."""
+    x, noise = np.random.default_rng(7).standard_normal((2, 2_000))
+    y = rho * x + (1 - rho**2) ** 0.5 * noise
+    correlation = pearson(x, y, bootstrap=Bootstrap(4_000, seed=2))
+    z, step = np.arctanh(correlation.r), stats.norm.ppf(0.975) / np.sqrt(len(x) - 3)
+    low, high = np.tanh(z - step), np.tanh(z + step)
+    # The bounds agree to a fifth of the interval's width
+    assert correlation.low == pytest.approx(low, abs=0.1 * (high - low) * 2)
+    assert correlation.high == pytest.approx(high, abs=0.1 * (high - low) * 2)
+
+
 def test_missing_and_constant_values_are_no_pairs():
     assert pearson([1, 2, np.nan, 4], [1, 2, 3, np.nan]).n == 2
     assert math.isnan(pearson([1, 2, np.nan, 4], [1, 2, 3, np.nan]).r)

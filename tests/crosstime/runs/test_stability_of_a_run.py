@@ -10,11 +10,13 @@ import pytest
 from small_run import finished_run, home_of, recipe
 
 import crosstime as ct
+from crosstime.errors import RecipeError
+from crosstime.runs.check import refuse_stability
 from crosstime.runs.plan.machine import Machine
 from crosstime.runs.plan.plan import plan
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.stability_sentences import stability_sentences
-from interventions import Bootstrap
+from interventions import Bootstrap, Remote
 
 TABLE = """
 [stability]
@@ -69,3 +71,23 @@ def test_the_plan_has_the_cost_and_a_recipe_without_comparisons_has_no_stage(hom
     # Three variants of the metric, and one of the dtype
     assert with_dtype.flops - free.flops == pytest.approx(4 / 3 * (with_metric.flops - free.flops))
     assert with_metric.flops > free.flops > 0
+
+
+@pytest.mark.parametrize(
+    ("comparison", "sandboxed", "message"),
+    [
+        ("dtype", False, "a server has one dtype"),
+        ("estimator", True, r"remote\.sandboxed = true has no gradients, so that estimator cannot be compared there"),
+        ("estimator", False, None),
+        ("estimator", "auto", None),
+        ("metric", True, None),
+    ],
+)
+def test_what_a_server_has_not_is_refused_before_anything_is_computed(comparison, sandboxed, message):
+    compute = ct.Compute(remote=Remote("http://127.0.0.1:1", sandboxed=sandboxed))
+    if message is None:
+        refuse_stability(["prompts", comparison], compute)
+        return
+    with pytest.raises(RecipeError, match=rf"^stability\.comparisons: .*{message}"):
+        refuse_stability(["prompts", comparison], compute)
+    refuse_stability(["prompts", comparison], ct.Compute())

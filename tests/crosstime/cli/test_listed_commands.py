@@ -1,0 +1,28 @@
+"""README and docs/cli.md list the commands that there are."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from crosstime.cli.main import app
+
+ROOT = Path(__file__).resolve().parents[3]
+COMMANDS = set(typer.main.get_command(app).commands)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/cli.md"])
+def test_every_command_is_listed_and_every_listed_command_is_there(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    # Fences alternate between the start and the end of a block
+    blocks = re.split(r"^```.*$", text, flags=re.MULTILINE)[1::2]
+    listed = {name for block in blocks for name in re.findall(r"^crosstime ([a-z][a-z-]*)", block, re.MULTILINE)}
+    assert listed == COMMANDS
+
+
+def test_the_help_lists_the_same_commands():
+    assert {"demo", "null", "report", "annotate"} <= COMMANDS
+    assert not any(command.hidden for command in typer.main.get_command(app).commands.values())
