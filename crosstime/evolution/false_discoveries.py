@@ -46,10 +46,11 @@ def false_discoveries(
         expected  n rate                      the claims expected if none were true
         fdr       min(1, expected / count)    NaN where count is 0
 
-    The interval of the rate is that of Clopper & Pearson of as many independent features as the null's are worth: with
-    several seeds, fewer where seeds differ more than independent features would. The features of one training are not
-    independent, so that the interval from one seed leaves out how much trainings differ. `expected` supposes that no
-    feature of the run is what it is claimed to be, so that it is an upper bound where some are, and so is `fdr`.
+    The interval of the rate is that of Clopper & Pearson of as many independent features as the null's are worth:
+    with several seeds, fewer where seeds differ more than independent features would. The features of one training
+    are not independent, so that the interval from one seed leaves out how much trainings differ. `expected` supposes
+    that no feature of the run is what it is claimed to be, so that it is too large where some are, and so is `fdr`;
+    and that the run errs as often as the null model, so that both are too small where it errs more.
 
     Args:
         claims: source, claim, count and n of the run; see `crosstime.evolution.claims`.

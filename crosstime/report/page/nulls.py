@@ -38,8 +38,9 @@ def nulls_section(nulls: pd.DataFrame, *, ordered: bool = True) -> list[Child]:
         "number of features that would have a class or a life cycle at the rate of the null model, with the interval "
         "of that rate, which is wider where trainings differ; from one training it leaves out how much they do. Where "
         "the claim is false by construction under the null model, expected / observed is its false-discovery rate "
-        "(FDR), an upper bound, since some of the run's claims are true. The other null models say how much is "
-        "claimed where nothing was learned. Decoder norms and RelDec count the features that fire on held-out text."
+        "(FDR). It supposes that none of the run's claims is true, and that a dictionary errs as often on checkpoints "
+        "that differ. The other null models say how much is claimed where nothing was learned. Decoder norms and "
+        "RelDec count the features that fire on held-out text."
     )
     kinds = [
         element("li", element("em", kind), _words(f": {_WORDS.get(kind, '')}.", ordered=ordered))
