@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from interventions.errors import InterventionError
 from tasks.errors import TaskError
 from user_input.parse_json import JsonError
@@ -57,3 +60,26 @@ class ReportError(CrosstimeError):
 
 USER_ERRORS = (CrosstimeError, TaskError, InterventionError, JsonError)
 """Every error with a sentence for the user: ``except ct.errors.USER_ERRORS as error: print(error)``."""
+
+
+@contextmanager
+def errors_at(place: str) -> Iterator[None]:
+    """Put the key of a recipe, or the option of a command, before every sentence for the user that the block raises.
+
+    The class of the error stays the same. A sentence that names the place already is left as it is.
+
+    Args:
+        place: the key or option, such as ``compare.site`` or ``--site``.
+
+    Examples:
+        >>> with errors_at("compare.site"):
+        ...     raise SuiteError("the model has layers 0 to 3.")
+        Traceback (most recent call last):
+        crosstime.errors.SuiteError: compare.site: the model has layers 0 to 3.
+    """
+    try:
+        yield
+    except USER_ERRORS as error:
+        if place in str(error):
+            raise
+        raise type(error)(f"{place}: {error}") from error

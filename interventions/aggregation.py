@@ -61,12 +61,12 @@ class Aggregation:
 
     def __post_init__(self) -> None:
         if self.name not in AGGREGATIONS:
-            raise InterventionError(f"There is no aggregation {self.name!r}: {nearest(self.name, AGGREGATIONS)}")
+            raise InterventionError(f"There is no aggregation named {self.name!r}: {nearest(self.name, AGGREGATIONS)}")
         if not self.threshold >= 0:
-            raise InterventionError(f"The threshold of an aggregation must not be negative, as {self.threshold} is.")
-        for option, value in (("batch size", self.batch_size), ("number of columns", self.columns)):
+            raise InterventionError(f"threshold must not be negative; got {self.threshold}.")
+        for option, value in (("batch_size", self.batch_size), ("columns", self.columns)):
             if value < 1:
-                raise InterventionError(f"The {option} of an aggregation must be at least 1, not {value}.")
+                raise InterventionError(f"{option} of an aggregation must be at least 1, not {value}.")
 
     @classmethod
     def of(cls, aggregation: str | Aggregation) -> Aggregation:

@@ -86,9 +86,9 @@ class Estimator:
             if isinstance(value, str) and value not in names:
                 raise InterventionError(f"There is no {option} {value!r}: {nearest(value, names)}")
         if self.steps is not None and self.steps < 1:
-            raise InterventionError(f"A quadrature needs at least one step, not {self.steps}.")
+            raise InterventionError(f"steps must be at least 1, the nodes of a quadrature, not {self.steps}.")
         if self.tolerance <= 0:
-            raise InterventionError(f"The tolerance of the completeness error must be positive, not {self.tolerance}.")
+            raise InterventionError(f"tolerance must be positive, a completeness error, not {self.tolerance}.")
         if self.method == "exact" and self.aggregation.thresholded:
             raise InterventionError(
                 f"Aggregation {self.aggregation.name!r} needs effects per position; use method 'ig' or 'atp'."

@@ -47,7 +47,7 @@ class Stability:
     def __post_init__(self) -> None:
         for name in self.comparisons:
             if name not in COMPARISONS:
-                raise CrosscoderError(f"There is no comparison {name!r}: {nearest(name, COMPARISONS)}")
+                raise CrosscoderError(f"comparisons: there is no comparison {name!r}: {nearest(name, COMPARISONS)}")
             if list(self.comparisons).count(name) > 1:
                 raise CrosscoderError(f"comparisons: {name!r} is there twice.")
         if self.k < 1:

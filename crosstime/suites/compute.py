@@ -225,7 +225,7 @@ def _refuse_unknown(device: str | None) -> None:
         CrosstimeError: it is not one of `DEVICES`, alone or with an index.
     """
     if device is not None and not fullmatch(rf"({'|'.join(DEVICES)})(:\d+)?", device):
-        raise CrosstimeError(f"there is no device {device!r}; name one like cpu, cuda or cuda:1.")
+        raise CrosstimeError(f"there is no device {device!r}, alone or with a number: {nearest(str(device), DEVICES)}")
 
 
 def _in_threads(work: Callable[[int], Result], count: int) -> list[Result]:

@@ -65,12 +65,12 @@ class TinyConfig:
             if getattr(self, name) < 1:
                 raise SuiteError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.d_model % (2 * self.n_heads):
-            raise SuiteError(f"d_model {self.d_model} must be a multiple of 2 * n_heads = {2 * self.n_heads}")
+            raise SuiteError(f"d_model ({self.d_model}) must be a multiple of 2 * n_heads (2 * {self.n_heads})")
 
         # Check the text
         if self.batch_tokens % self.sequence_length:
             raise SuiteError(
-                f"batch_tokens {self.batch_tokens} must be a multiple of sequence_length {self.sequence_length}"
+                f"batch_tokens ({self.batch_tokens}) must be a multiple of sequence_length ({self.sequence_length})"
             )
         if self.vocab_size <= BYTES:
             raise SuiteError(f"vocab_size must be above {BYTES}, one a byte, not {self.vocab_size}")
@@ -79,9 +79,12 @@ class TinyConfig:
         if not self.checkpoints or list(self.checkpoints) != sorted(set(self.checkpoints)):
             raise SuiteError(f"checkpoints must be increasing steps, not {list(self.checkpoints)}")
         if self.checkpoints[0] < 0 or self.checkpoints[-1] > self.steps:
-            raise SuiteError(f"checkpoints must lie between 0 and steps = {self.steps}")
-        if self.lr <= 0 or self.warmup < 0 or self.weight_decay < 0:
-            raise SuiteError("lr must be positive, warmup and weight_decay not negative")
+            raise SuiteError(f"checkpoints must lie between 0 and steps ({self.steps}), not {list(self.checkpoints)}")
+        if self.lr <= 0:
+            raise SuiteError(f"lr must be positive, not {self.lr}")
+        for name in ("warmup", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise SuiteError(f"{name} must not be negative; got {getattr(self, name)}")
 
 
 DEMO = TinyConfig(lr=3e-3, steps=512, checkpoints=(0, 16, 32, 64, 128, 256, 512))

@@ -81,7 +81,7 @@ class TrainerConfig(ABC):
                 f"n_shared must be between 0 and n_features ({self.n_features}), not {self.n_shared}."
             )
         if self.frozen is not None and self.frozen not in FROZEN:
-            raise CrosscoderError(f"{self.frozen!r} cannot be frozen: {nearest(self.frozen, FROZEN)}")
+            raise CrosscoderError(f"frozen: {self.frozen!r} cannot be frozen: {nearest(self.frozen, FROZEN)}")
 
     def record(self) -> dict[str, object]:
         """The hyper-parameters as plain values, without `frozen` where nothing is frozen.

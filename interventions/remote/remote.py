@@ -76,12 +76,12 @@ class Remote:
         if self.host != SIMULATED and not self.host.startswith(("http://", "https://")):
             origin = "NDIF_HOST is" if argument == NAMED else "got"
             raise InterventionError(
-                f"A model runs remotely at a URL that starts with http:// or https://, at {NAMED!r}, which is the "
-                f"public NDIF, or at {SIMULATED!r}, which is a simulation; {origin} {self.host!r}."
+                f"The host of a remote model is a URL that starts with http:// or https://, {NAMED!r}, which is the "
+                f"public NDIF, or {SIMULATED!r}, which is a simulation; {origin} {self.host!r}."
             )
         self.host = self.host.rstrip("/")
         if self.sandboxed not in SANDBOXED:
-            raise InterventionError(f"sandboxed is 'auto', true or false, not {self.sandboxed!r}.")
+            raise InterventionError(f"sandboxed must be 'auto', true or false, not {self.sandboxed!r}.")
         if self.wire is not None and self.wire not in WIRES:
             raise InterventionError(f"There is no wire dtype {self.wire!r}: {nearest(self.wire, WIRES)}")
 

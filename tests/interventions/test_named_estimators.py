@@ -75,11 +75,11 @@ def test_named_estimators_are_what_they_say():
     ("make", "message"),
     [
         (lambda: Estimator.named("ctt"), "no estimator 'ctt': .*ctt-as-released, ctt-as-written, default"),
-        (lambda: Aggregation("mean"), "no aggregation 'mean': Allowed: ctt, ctt-released, sum"),
-        (lambda: Aggregation("ctt", threshold=-1.0), "must not be negative, as -1.0 is"),
-        (lambda: Aggregation("ctt", threshold=float("nan")), "must not be negative, as nan is"),
-        (lambda: Aggregation("ctt-released", batch_size=0), "batch size of an aggregation must be at least 1, not 0"),
-        (lambda: Aggregation("ctt-released", columns=0), "number of columns of an aggregation must be at least 1"),
+        (lambda: Aggregation("mean"), "no aggregation named 'mean': Allowed: ctt, ctt-released, sum"),
+        (lambda: Aggregation("ctt", threshold=-1.0), "threshold must not be negative; got -1.0"),
+        (lambda: Aggregation("ctt", threshold=float("nan")), "threshold must not be negative; got nan"),
+        (lambda: Aggregation("ctt-released", batch_size=0), "batch_size of an aggregation must be at least 1, not 0"),
+        (lambda: Aggregation("ctt-released", columns=0), "columns of an aggregation must be at least 1"),
         (lambda: Estimator("exact", aggregation=Aggregation("ctt")), "'ctt' needs effects per position"),
     ],
 )

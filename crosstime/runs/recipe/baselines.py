@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from crosstime.crosscoders.baselines.names import BASELINE_NAMES, CHAIN, DIFFERENCES, TRANSFERRED
 from crosstime.errors import RecipeError
-from crosstime.runs.recipe.limits import at_least
+from crosstime.runs.recipe.limits import at_least, not_empty
 from user_input.nearest import nearest
 
 TRAINED, CUT_OUT = "train", "crosscoder"
@@ -40,10 +40,11 @@ class BaselinesRecipe:
     def __post_init__(self) -> None:
         for name in self.names:
             if name not in BASELINE_NAMES:
-                raise RecipeError(f"there is no baseline dictionary {name!r}: {nearest(name, BASELINE_NAMES)}")
+                raise RecipeError(f"names: there is no baseline dictionary {name!r}: {nearest(name, BASELINE_NAMES)}")
             if self.names.count(name) > 1:
                 raise RecipeError(f"names: baseline {name!r} is there twice.")
         at_least(self, prompts=4)
+        not_empty(self, sae=f"'{TRAINED}', '{CUT_OUT}' or the file of an autoencoder")
         if not self.sizes or self.sizes != sorted(set(self.sizes)) or self.sizes[0] < 1:
             raise RecipeError(f"sizes must be ascending whole numbers of at least 1, not {self.sizes}.")
 
@@ -74,8 +75,8 @@ class BaselinesRecipe:
         """
         if self.trains and feature_shards > 1:
             raise RecipeError(
-                "baselines: autoencoders are trained with compute.feature_shards = 1; name a file with baselines.sae, "
-                f"and leave out {CHAIN}."
+                f"baselines: autoencoders are trained with compute.feature_shards = 1, not {feature_shards}; name a "
+                f"file with baselines.sae, and leave out {CHAIN}."
             )
         if compared is None:
             return

@@ -138,6 +138,11 @@ def _value(hint: Any, value: Any, where: str, key: str) -> Any:
     if origin in (types.UnionType, typing.Union):
         options = [option for option in arguments if option is not type(None)]
         fitting = [option for option in options if isinstance(value, typing.get_origin(option) or option)]
+        if not fitting and len(options) > 1 and not any(map(dataclasses.is_dataclass, options)):
+            # A whole number serves as a number
+            left_out = (_NoPlainValue, int) if float in options else (_NoPlainValue,)
+            kinds = " or ".join(_kind(option) for option in options if option not in left_out)
+            raise RecipeError(f"{where}: {key} must be {kinds}, not {_shown(value)}.")
         return _value((fitting or options)[0], value, where, key)
     if origin in (list, tuple):
         if not isinstance(value, list):
@@ -158,6 +163,12 @@ def _value(hint: Any, value: Any, where: str, key: str) -> Any:
     if hint is int and value not in _INT64:
         raise RecipeError(f"{where}: {key} must fit in 64 bits; got {_shown(value)}.")
     return value
+
+
+def _kind(hint: Any) -> str:
+    """What a value of a type is called."""
+    origin = typing.get_origin(hint)
+    return "a list" if origin in (list, tuple) else "a table" if origin is dict else _KINDS[hint]
 
 
 def _shown(value: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from crosstime.runs.recipe.limits import at_least, one_of, share
+from crosstime.runs.recipe.limits import at_least, not_empty, one_of, share
 from crosstime.suites.text_start import TEXT_STARTS
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class CorpusRecipe:
     text_start: str = "tokenizer"
 
     def __post_init__(self) -> None:
+        text = f"text files, a Hub data set hf:ORG/NAME, or {GENERATED!r}"
+        not_empty(self, source=text, held_out=text)
         at_least(self, sentences=1, sequence_length=2)
         share(self, "phrase_share", "attractor_share")
         one_of(self, text_start=TEXT_STARTS)

@@ -51,6 +51,8 @@ class CrosscoderRecipe(TrainerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.source == "":
+            raise CrosscoderError("source must be a crosscoder's file, folder or repository, not ''.")
         self._check_seeds()
         self.data_config()  # which refuses what it cannot use
         if self.save_every < 1:
@@ -59,7 +61,7 @@ class CrosscoderRecipe(TrainerConfig):
             raise CrosscoderError(f"there is no precision {self.precision!r}: {nearest(self.precision, PRECISIONS)}")
         for name in self.loggers:
             if name not in LOGGERS:
-                raise CrosscoderError(f"there is no logger {name!r}: {nearest(name, LOGGERS)}")
+                raise CrosscoderError(f"loggers: there is no logger {name!r}: {nearest(name, LOGGERS)}")
 
     def config(self) -> TrainerConfig:
         """The hyper-parameters alone, for `crosstime.train`."""
@@ -84,7 +86,9 @@ class CrosscoderRecipe(TrainerConfig):
         if len(self.seeds) == 1:
             raise CrosscoderError(f"seeds names several crosscoders; for one, write seed = {self.seeds[0]}.")
         if self.seeds and self.source is not None:
-            raise CrosscoderError("seeds are those of a training, and source names a crosscoder that exists.")
+            raise CrosscoderError(
+                f"seeds {self.seeds} are those of a training, and source {self.source!r} is a crosscoder that exists."
+            )
         if self.seeds:
             object.__setattr__(self, "seed", self.seeds[0])
 
@@ -156,7 +160,9 @@ def recipe_of_kind(table: Mapping[str, Any]) -> tuple[type[CrosscoderRecipe], di
     """
     keys = dict(table)
     kind = keys.pop("kind", L1Config.kind)
-    return _RECIPES[kind_named(str(kind)).kind], keys
+    if not isinstance(kind, str):
+        raise CrosscoderError(f"kind must be a text, not {kind!r}: {nearest(str(kind), KINDS)}")
+    return _RECIPES[kind_named(kind).kind], keys
 
 
 def refuse_keys_of_other_kinds(recipe: type[CrosscoderRecipe], keys: Collection[str]) -> None:

@@ -53,7 +53,8 @@ class DipRecipe:
     def __post_init__(self) -> None:
         given = [name for name in ("task", "at", "other") if getattr(self, name) is not None]
         if given and len(given) < 3:
-            raise RecipeError(f"a dip has a task, at and other, all three or none; got {' and '.join(given)}.")
+            values = " and ".join(f"{name} = {getattr(self, name)!r}" for name in given)
+            raise RecipeError(f"a dip has a task, at and other, all three or none; got {values}.")
         if self.at is not None and self.at == self.other:
             raise RecipeError(f"at and other are two checkpoints, not {self.at!r} twice.")
         at_least(self, top=1, prompts=1, draws=1)

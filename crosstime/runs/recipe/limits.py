@@ -1,4 +1,4 @@
-"""Checks that tables of a recipe share: a least value, and a set of allowed words."""
+"""Checks that tables of a recipe share: a least value, a set of allowed words, and what must not be empty."""
 
 from __future__ import annotations
 
@@ -42,3 +42,19 @@ def share(table: object, *names: str) -> None:
         value = getattr(table, name)
         if not 0 <= value <= 1:
             raise RecipeError(f"{name} must lie between 0 and 1, not {value}.")
+
+
+def not_empty(table: object, **nouns: str) -> None:
+    """Refuse attributes that are an empty text or list, which names nothing; None is accepted.
+
+    Args:
+        table: the table.
+        nouns: what each attribute names.
+
+    Raises:
+        RecipeError: the sentence names the attribute and what it must be.
+    """
+    for name, noun in nouns.items():
+        value = getattr(table, name)
+        if value is not None and not value:
+            raise RecipeError(f"{name} must be {noun}, not {value!r}.")

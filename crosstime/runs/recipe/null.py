@@ -33,7 +33,7 @@ class NullRecipe:
     def __post_init__(self) -> None:
         for kind in self.kinds:
             if kind not in NULLS:
-                raise RecipeError(f"there is no null model {kind!r}: {nearest(kind, NULLS)}")
+                raise RecipeError(f"kinds: there is no null model {kind!r}: {nearest(kind, NULLS)}")
             if self.kinds.count(kind) > 1:
                 raise RecipeError(f"kinds: null model {kind!r} is there twice.")
         at_least(self, seeds=1)

@@ -45,7 +45,7 @@ def override(table: Table, assignment: str) -> None:
     """
     path, equals, text = assignment.partition("=")
     if not equals or not path.strip():
-        raise RecipeError(f"An override is written table.key=value; got {assignment!r}.")
+        raise RecipeError(f"An override (--set) is written table.key=value; got {assignment!r}.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):  # a bare word is a text

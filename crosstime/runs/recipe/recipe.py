@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crosstime.crosscoders.refuse_uneven_features import refuse_uneven_features
-from crosstime.errors import RecipeError
+from crosstime.errors import RecipeError, errors_at
 from crosstime.runs.recipe.baselines import CUT_OUT, TRAINED, BaselinesRecipe
 from crosstime.runs.recipe.build import build
 from crosstime.runs.recipe.corpus import GENERATED, CorpusRecipe
@@ -28,7 +28,6 @@ from crosstime.runs.recipe.suite import TINY, CompareRecipe, SelectRecipe, Suite
 from crosstime.runs.recipe.task import TaskRecipe
 from crosstime.suites.compute import Compute
 from interventions import Site
-from interventions.errors import InterventionError
 from user_input.home import expanded
 
 _PATHS = {
@@ -39,7 +38,7 @@ _PATHS = {
     "crosscoder": ("source",),
 }
 """Keys of tables that hold paths; so does ``path`` of every task."""
-_SERVER_IN_COMPUTE = "compute: a server has a table of its own, [remote], with the key 'host'."
+_SERVER_IN_COMPUTE = "[compute] has no key 'remote': a server has a table of its own, [remote], with the key 'host'."
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,8 @@ class Recipe:
             )
 
         # The features can be divided among the processes that hold them
-        refuse_uneven_features(self.crosscoder.n_features, self.compute.feature_shards)
+        with errors_at("compute.feature_shards"):
+            refuse_uneven_features(self.crosscoder.n_features, self.compute.feature_shards)
 
         # Keys of the top level
         at_least(self, seed=0)
@@ -126,10 +126,8 @@ class Recipe:
             raise RecipeError(
                 f"name: it names the run's folder, so it has letters, digits, '-', '_' and '.' only; got {self.name!r}."
             )
-        try:
+        with errors_at("compare.site"):
             Site.parse(self.compare.site)
-        except InterventionError as error:
-            raise RecipeError(f"compare.site: {error}") from error
 
     def _refuse_beside_rows(self) -> None:
         """Refuse what a run on rows of parameters does not have: prompts, text, and what is computed with them."""
@@ -209,9 +207,11 @@ class Recipe:
         """
         tables = copy_table(table)
         if (parent := tables.pop("extends", None)) is not None:
-            tables = merge(shipped_table(parent), tables)
+            with errors_at(f"{where}: extends"):
+                tables = merge(shipped_table(parent), tables)
         for assignment in overrides:
-            override(tables, assignment)
+            with errors_at(where):
+                override(tables, assignment)
         _resolve_paths(tables, base)
         compute = tables.get("compute")
         if isinstance(compute, Mapping) and "remote" in compute:
@@ -233,7 +233,7 @@ def _resolve_paths(tables: Table, base: Path | None) -> None:
             return [resolve(item) for item in value]
         if isinstance(value, dict):
             return {name: resolve(item) for name, item in value.items()}
-        if not isinstance(value, str) or value in (TINY, GENERATED, TRAINED, CUT_OUT):
+        if not isinstance(value, str) or value in ("", TINY, GENERATED, TRAINED, CUT_OUT):
             return value
         if value.startswith("~"):
             return str(expanded(value))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 
-from interventions.remote.remote import Remote
+from crosstime.errors import RecipeError
+from crosstime.runs.recipe.limits import one_of
+from interventions.remote.remote import SANDBOXED, WIRES, Remote
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,10 @@ class RemoteRecipe:
     wire: str | None = None
 
     def __post_init__(self) -> None:
-        self.open({})  # which refuses what it cannot use
+        if self.sandboxed not in SANDBOXED:
+            raise RecipeError(f"sandboxed must be 'auto', true or false, not {self.sandboxed!r}.")
+        one_of(self, wire=WIRES)
+        self.open({})  # which refuses a host that is none
 
     def open(self, jobs: MutableMapping[str, str]) -> Remote | None:
         """The server; None where checkpoints run here.

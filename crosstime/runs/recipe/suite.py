@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from crosstime.errors import RecipeError
-from crosstime.runs.recipe.limits import at_least, one_of, share
+from crosstime.runs.recipe.limits import at_least, not_empty, one_of, share
 from crosstime.suites.similarity_measures import MEASURES
 from crosstime.suites.tiny_config import TinyConfig
 from user_input.nearest import nearest
@@ -44,8 +44,13 @@ class SuiteRecipe:
     def __post_init__(self) -> None:
         if bool(self.source) == bool(self.models):
             raise RecipeError("needs a key 'source' or a table 'models', and not both.")
+        not_empty(self, revisions="a list of checkpoints", name="a text", tokenizer="a folder or a repository")
+        at_least(self, tokens_per_step=1)
         if self.models and self.tokens_per_step is not None:
-            raise RecipeError("tokens_per_step has no step to count: models side by side are not told apart by steps.")
+            raise RecipeError(
+                f"tokens_per_step has no step to count, and is {self.tokens_per_step}: models side by side are not "
+                "told apart by steps."
+            )
         for name in self.revisions or []:
             if self.models and name not in self.models:
                 raise RecipeError(f"revisions: there is no model {name!r}: {nearest(name, self.models)}")
@@ -64,6 +69,9 @@ class CompareRecipe:
 
     site: str = ""
     revisions: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        not_empty(self, revisions="a list of checkpoints")
 
 
 @dataclass(frozen=True)

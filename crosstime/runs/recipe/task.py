@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crosstime.errors import RecipeError
-from crosstime.runs.recipe.limits import at_least, one_of
+from crosstime.runs.recipe.limits import at_least, not_empty, one_of
 from tasks.answer_tokens import RULES
 from tasks.start_token import STARTS
 
@@ -34,5 +34,6 @@ class TaskRecipe:
             raise RecipeError(
                 f"name must be a task's name alone, not {self.name!r}: write name = {name!r}, path = {path!r}"
             )
+        not_empty(self, name="the name of a task", path="a folder or file")
         at_least(self, limit=1)
         one_of(self, rule=RULES, prepend=STARTS)

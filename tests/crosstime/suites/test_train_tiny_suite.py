@@ -144,8 +144,8 @@ def test_a_folder_with_content_is_not_overwritten(tmp_path: Path):
     ("change", "message"),
     [
         ({"architecture": "gpt-neox"}, "did you mean 'gpt_neox'"),
-        ({"d_model": 20, "n_heads": 4}, r"d_model 20 must be a multiple of 2 \* n_heads = 8"),
-        ({"batch_tokens": 100}, "batch_tokens 100 must be a multiple of sequence_length"),
+        ({"d_model": 20, "n_heads": 4}, r"d_model \(20\) must be a multiple of 2 \* n_heads \(2 \* 4\)"),
+        ({"batch_tokens": 100}, r"batch_tokens \(100\) must be a multiple of sequence_length"),
         ({"vocab_size": 256}, "vocab_size must be above 256"),
         ({"steps": 0}, "steps must be at least 1, not 0"),
         ({"checkpoints": (4, 2)}, "must be increasing steps"),
