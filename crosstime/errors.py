@@ -82,4 +82,6 @@ def errors_at(place: str) -> Iterator[None]:
     except USER_ERRORS as error:
         if place in str(error):
             raise
-        raise type(error)(f"{place}: {error}") from error
+        # A sentence that begins with the last word of the place says it once
+        sentence = str(error).removeprefix(f"{place.rpartition('.')[2]}: ")
+        raise type(error)(f"{place}: {sentence}") from error

@@ -243,7 +243,7 @@ def indirect_effects(
         raise InterventionError(
             f"The decomposition has {len(clean.x)} tokens, but the prompts have {prompts.n_tokens}."
         )
-    method = _available_method(estimator, model)
+    method = available_method(estimator, model)
 
     # Score the prompts at both ends of the path.
     baseline = Baseline.of(estimator.baseline, clean, prompts)
@@ -346,7 +346,7 @@ def _exact_effects(
     return _Entries(scores.prompt, None, torch.tensor(features)[scores.group], value, error)
 
 
-def _available_method(estimator: Estimator, model: Model) -> str:
+def available_method(estimator: Estimator, model: Model) -> str:
     """The method asked for; without one, `ig`, or `exact` where the model's server has no gradients.
 
     Raises:

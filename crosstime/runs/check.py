@@ -10,7 +10,7 @@ from crosstime.crosscoders.decompose import refuse_baseline
 from crosstime.crosscoders.origin import Origin
 from crosstime.effects.least_prompts import LEAST_PROMPTS
 from crosstime.effects.stability_options import DTYPE, ESTIMATOR
-from crosstime.errors import CrosscoderError, RecipeError, SuiteError
+from crosstime.errors import CrosscoderError, RecipeError, SuiteError, errors_at
 from crosstime.evolution.null_names import NOISE, RANDOM, SAME
 from crosstime.runs.inputs import Inputs
 from crosstime.runs.read_autoencoder import read_autoencoder
@@ -27,7 +27,9 @@ from crosstime.suites.suite import Suite
 from crosstime.suites.text_sample import TextSample
 from crosstime.training.data import check_tokens
 from crosstime.training.held_out import without_held_out
+from crosstime.training.loggers import refuse_missing_loggers
 from crosstime.training.memory import refuse_too_large
+from interventions.effects import available_method
 
 BROKEN = {"bigscience/bloom-1b1-intermediate": ("global_step400000",)}
 """Checkpoints on the Hub whose weights are damaged."""
@@ -51,39 +53,53 @@ def check(inputs: Inputs) -> None:
     _refuse_baselines(inputs)
 
     # Every task has what the baseline needs
-    for task in inputs.tasks:
-        refuse_baseline(str(recipe.effects.baseline), task)
+    with errors_at("effects.baseline"):
+        for task in inputs.tasks:
+            refuse_baseline(str(recipe.effects.baseline), task)
 
     # Every task has prompts for two halves
     _refuse_few_prompts(recipe, [len(task.pairs) for task in inputs.tasks])
 
     # Every text can be opened
-    trained_on = recipe.corpus.source if store is None else None
-    for source in (trained_on, recipe.corpus.held_out, *recipe.evolve.languages.values()):
-        if source is not None and source != GENERATED:
+    for key, source in _texts(inputs).items():
+        with errors_at(key):
             read_lines(source)
 
     # The compared checkpoints exist; those of a suite that is trained here are known by their names only
     trained_here = recipe.suite.source == TINY
     suite = _planned(recipe) if trained_here else inputs.suite
     if not trained_here:
-        inputs.compute.verify(suite)
+        if recipe.suite.tokenizer is not None:
+            with errors_at("suite.tokenizer"):
+                _ = suite.tokenizer
+        with errors_at("suite.models" if recipe.suite.models else "suite.source"):
+            inputs.compute.verify(suite)
     n_layers = recipe.suite.tiny.n_layers if trained_here else suite.n_layers
     d_model = recipe.suite.tiny.d_model if trained_here else suite.d_model
     if recipe.compare.revisions is not None:
-        compared = suite.select(recipe.compare.revisions)
+        with errors_at("compare.revisions"):
+            compared = suite.select(recipe.compare.revisions)
         if store is not None:
-            store.refuse_other(compared, inputs.site)
+            with errors_at("corpus.source"):
+                store.refuse_other(compared, inputs.site)
         if not trained_here:
-            inputs.compute.verify(compared, distinct=True)
+            with errors_at("compare.revisions"):
+                inputs.compute.verify(compared, distinct=True)
             n_layers = compared.n_layers
             # Raises where a task has nothing for this tokenizer
             _refuse_few_prompts(recipe, [len(task) for task in inputs.tokenized])
+    elif recipe.select.k > len(suite):
+        raise RecipeError(
+            f"select.k must be at most {len(suite)}, the number of checkpoints of the suite, not {recipe.select.k}."
+        )
 
-    site = inputs.site.resolve(n_layers)
+    with errors_at("compare.site"):
+        site = inputs.site.resolve(n_layers)
     if recipe.baselines.sae_file is not None:
         names = tuple(recipe.compare.revisions or suite.revisions)
-        read_autoencoder(recipe.baselines, Origin(suite.name, names, site, d_model))
+        with errors_at("baselines.sae"):
+            read_autoencoder(recipe.baselines, Origin(suite.name, names, site, d_model))
+    _refuse_missing_gradients(inputs)
 
     # A crosscoder that exists is of the compared checkpoints, as far as these exist
     if recipe.crosscoder.source is not None and not trained_here:
@@ -93,9 +109,12 @@ def check(inputs: Inputs) -> None:
     table, revisions = recipe.crosscoder, recipe.compare.revisions
     n_checkpoints = recipe.select.k if revisions is None else len(revisions)
     if table.source is None:
-        refuse_too_large(
-            table.configs(), n_checkpoints, d_model, recipe.compute.torch_device, recipe.compute.feature_shards
-        )
+        with errors_at("crosscoder.n_features"):
+            refuse_too_large(
+                table.configs(), n_checkpoints, d_model, recipe.compute.torch_device, recipe.compute.feature_shards
+            )
+        with errors_at("crosscoder.loggers"):
+            refuse_missing_loggers(table.loggers)
     _refuse_short_texts(inputs)
 
 
@@ -105,23 +124,46 @@ def _check_rows(inputs: Inputs) -> None:
     if trained_here and inputs.store is not None:
         raise RecipeError("corpus.source: a suite that is trained in the run needs a text, and no stored activations.")
     if trained_here and recipe.corpus.source != GENERATED:
-        read_lines(recipe.corpus.source)
+        with errors_at("corpus.source"):
+            read_lines(recipe.corpus.source)
 
     # The compared checkpoints exist; those of a suite that is trained here are known by their names only
     suite = _planned(recipe) if trained_here else inputs.suite
-    compared = suite if recipe.compare.revisions is None else suite.select(recipe.compare.revisions)
-    if not trained_here:
-        inputs.compute.verify(compared, distinct=True)
+    with errors_at("compare.revisions" if recipe.compare.revisions is not None else "suite.source"):
+        compared = suite if recipe.compare.revisions is None else suite.select(recipe.compare.revisions)
+        if not trained_here:
+            inputs.compute.verify(compared, distinct=True)
     tiny = recipe.suite.tiny
     n_layers, d_model = (tiny.n_layers, tiny.d_model) if trained_here else (compared.n_layers, compared.d_model)
-    for name in recipe.rows.matrices:
-        resolved_matrix(name, n_layers)
+    with errors_at("rows.matrices"):
+        for name in recipe.rows.matrices:
+            resolved_matrix(name, n_layers)
 
     # A crosscoder that exists is of these checkpoints and rows; one that is trained fits the memory
     if recipe.crosscoder.source is None:
-        refuse_too_large(recipe.crosscoder.configs(), len(compared), d_model, recipe.compute.torch_device, 1)
+        with errors_at("crosscoder.n_features"):
+            refuse_too_large(recipe.crosscoder.configs(), len(compared), d_model, recipe.compute.torch_device, 1)
     elif not trained_here:
         _ = inputs.given_crosscoder
+
+
+def _texts(inputs: Inputs) -> dict[str, str | list[str]]:
+    """The texts of a recipe by their keys, without those that are generated."""
+    corpus = inputs.recipe.corpus
+    texts = {"corpus.source": corpus.source if inputs.store is None else None, "corpus.held_out": corpus.held_out}
+    texts |= {f"evolve.languages.{name}": text for name, text in inputs.recipe.evolve.languages.items()}
+    return {key: text for key, text in texts.items() if text is not None and text != GENERATED}
+
+
+def _refuse_missing_gradients(inputs: Inputs) -> None:
+    """Refuse a method or an aggregation that needs gradients, if a server runs the checkpoints and has none."""
+    effects = inputs.recipe.effects
+    needed = effects.method not in (None, "exact") or effects.aggregation.thresholded
+    if not (needed and inputs.compute.hosted):
+        return
+    key = "effects.aggregation" if effects.method is None else "effects.method"
+    with inputs.compute.open(inputs.suite, inputs.suite.revisions[0]) as model, errors_at(key):
+        available_method(effects, model)
 
 
 def refuse_broken(recipe: Recipe) -> None:
@@ -132,16 +174,17 @@ def refuse_broken(recipe: Recipe) -> None:
     """
     for revision in BROKEN.get(recipe.suite.source, ()):
         if revision in (recipe.suite.revisions or []) or revision in (recipe.compare.revisions or []):
+            key = "suite.revisions" if revision in (recipe.suite.revisions or []) else "compare.revisions"
             raise SuiteError(
-                f"checkpoint {revision} of {recipe.suite.source} is broken on the Hub, and its numbers would mean "
-                f"nothing: take the one before or after it"
+                f"{key}: checkpoint {revision} of {recipe.suite.source} is broken on the Hub, and its numbers would "
+                f"mean nothing: take the one before or after it"
             )
 
 
 def _refuse_short_texts(inputs: Inputs) -> None:
     """Refuse texts that cannot fill a batch of training, or a sequence of evaluation."""
     recipe = inputs.recipe
-    length, source, held_out = recipe.corpus.sequence_length, recipe.corpus.source, recipe.corpus.held_out
+    length = recipe.corpus.sequence_length
     data = recipe.crosscoder.data_config(sequence_length=length, seed=recipe.seed)
 
     # The tokenizer of a suite that is trained here does not exist yet, but a token has at least one byte
@@ -149,20 +192,24 @@ def _refuse_short_texts(inputs: Inputs) -> None:
         lines, in_memory = documents(inputs.corpus())
         if in_memory and (n_bytes := sum(len(line.encode()) + 1 for line in lines)) < data.batch_size:
             raise CrosscoderError(
-                f"The corpus has {n_bytes:,} bytes, which cannot be the {data.batch_size:,} tokens of a batch: give "
-                "more text, or take a smaller batch."
+                f"corpus.source: the text has {n_bytes:,} bytes, which cannot be the {data.batch_size:,} tokens of a "
+                "batch: give more text, or take a smaller batch (crosscoder.batch_size)."
             )
         return
 
     # Count the tokens up to one batch, and one sequence of the other texts; a stream is not read in advance
-    check_length(inputs.suite, length)
+    with errors_at("corpus.sequence_length"):
+        check_length(inputs.suite, length)
     if inputs.store is None and recipe.crosscoder.source is None:
         lines, in_memory = documents(inputs.corpus())
         if in_memory:
-            check_tokens(without_held_out(lines, data.validation) if data.validation else lines, inputs.suite, data)
-    for text in (held_out or (source if inputs.store is None else None), *recipe.evolve.languages.values()):
-        if text is not None and text != GENERATED and documents(text)[1]:
-            read_text(inputs.suite, text, TextSample(1, length))
+            with errors_at("corpus.source"):
+                check_tokens(without_held_out(lines, data.validation) if data.validation else lines, inputs.suite, data)
+    for key, text in _texts(inputs).items():
+        trained_on_only = key == "corpus.source" and recipe.corpus.held_out is not None
+        if documents(text)[1] and not trained_on_only:
+            with errors_at(key):
+                read_text(inputs.suite, text, TextSample(1, length))
 
 
 def _refuse_few_prompts(recipe: Recipe, counts: Sequence[int]) -> None:

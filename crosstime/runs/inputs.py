@@ -13,14 +13,15 @@ from crosstime.activations.row_source import Rows
 from crosstime.activations.store import ActivationStore
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.decompose import DecomposedTask, decompose_task
+from crosstime.errors import errors_at
 from crosstime.machine.checksum import checksum_of
 from crosstime.runs.folder import RunFolder, read_selection
 from crosstime.runs.given_crosscoder import given_crosscoder
 from crosstime.runs.jobs import JobFile
+from crosstime.runs.open_suite import open_suite
 from crosstime.runs.recipe.corpus import GENERATED, CorpusRecipe
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.recipe.suite import TINY
-from crosstime.runs.recipe.task import TaskRecipe
 from crosstime.suites.compute import Compute
 from crosstime.suites.corpus import corpus_hash
 from crosstime.suites.read_lines import text_files
@@ -28,7 +29,6 @@ from crosstime.suites.suite import Suite
 from interventions import Site
 from tasks import Task, TokenizedTask, load
 from tasks.agreement import sentences
-from tasks.errors import TaskError
 
 
 class Inputs:
@@ -44,34 +44,18 @@ class Inputs:
 
     def __init__(self, recipe: Recipe, folder: RunFolder) -> None:
         self.recipe, self.folder = recipe, folder
-        self.tasks = [_load(index, table) for index, table in enumerate(recipe.tasks)]
+        self.tasks: list[Task] = []
+        for index, table in enumerate(recipe.tasks):
+            with errors_at(f"tasks[{index}]"):
+                self.tasks.append(load(table.name, path=table.path))
         self._decomposed: dict[int, DecomposedTask] = {}
 
     @cached_property
     def suite(self) -> Suite:
         """The suite, with every checkpoint at which accuracy is measured."""
         table = self.recipe.suite
-        if table.models:
-            suite = Suite.of(
-                table.models,
-                name=table.name or self.recipe.name,
-                tokenizer=table.tokenizer,
-                allow_equal_weights=table.allow_equal_weights,
-                trust_remote_code=table.trust_remote_code,
-                text_start=self.recipe.corpus.text_start,
-            )
-            return suite if table.revisions is None else suite.select(table.revisions)
-        trained_here = table.source == TINY
-        return Suite.open(
-            self.folder.path / self.folder.SUITE if trained_here else table.source,
-            table.revisions,
-            name=table.name or (self.recipe.name if trained_here else None),
-            tokenizer=table.tokenizer,
-            tokens_per_step=table.tokens_per_step,
-            allow_equal_weights=table.allow_equal_weights,
-            trust_remote_code=table.trust_remote_code,
-            text_start=self.recipe.corpus.text_start,
-        )
+        trained_here = str(self.folder.path / self.folder.SUITE) if table.source == TINY else None
+        return open_suite(table, self.recipe.name, trained_here=trained_here, text_start=self.recipe.corpus.text_start)
 
     @cached_property
     def compared(self) -> Suite:
@@ -84,7 +68,9 @@ class Inputs:
             return self.suite
         if revisions is None:
             revisions = read_selection(self.folder.path / self.folder.SELECTION)
-        return self.suite.select(revisions)
+            self.recipe.refuse_unknown_checkpoints(revisions)
+        with errors_at("compare.revisions"):
+            return self.suite.select(revisions)
 
     @cached_property
     def given_crosscoder(self) -> CrossCoder | None:
@@ -94,7 +80,11 @@ class Inputs:
             CrosscoderError, RecipeError: it cannot be read, or is of other checkpoints or another site.
         """
         source = self.recipe.crosscoder.source
-        return None if source is None else given_crosscoder(source, self.compared, self.site, self.rows_name)
+        if source is None:
+            return None
+        compared = self.compared
+        with errors_at("crosscoder.source"):
+            return given_crosscoder(source, compared, self.site, self.rows_name)
 
     @cached_property
     def rows(self) -> Rows:
@@ -132,17 +122,24 @@ class Inputs:
     @cached_property
     def tokenized(self) -> list[TokenizedTask]:
         """The tasks in token ids."""
-        return [
-            task.tokenize(
-                self.suite.tokenizer, rule=table.rule, prepend=table.prepend, limit=table.limit, seed=self.recipe.seed
-            )
-            for task, table in zip(self.tasks, self.recipe.tasks, strict=True)
-        ]
+        tokenized: list[TokenizedTask] = []
+        for index, (task, table) in enumerate(zip(self.tasks, self.recipe.tasks, strict=True)):
+            with errors_at(f"tasks[{index}]"):
+                tokens = task.tokenize(
+                    self.suite.tokenizer,
+                    rule=table.rule,
+                    prepend=table.prepend,
+                    limit=table.limit,
+                    seed=self.recipe.seed,
+                )
+            tokenized.append(tokens)
+        return tokenized
 
     @cached_property
     def store(self) -> ActivationStore | None:
         """The store of activations to train on; None where the recipe names a text."""
-        return self.recipe.corpus.store()
+        with errors_at("corpus.source"):
+            return self.recipe.corpus.store()
 
     def corpus(self, *, held_out: bool = False) -> str | list[str]:
         """The text to train on (unless there is a `store`) or to evaluate on, as `crosstime.train` takes it."""
@@ -188,14 +185,6 @@ class Inputs:
             "dtype": self.compute.precision,
             "resamples": recipe.effects.resamples,
         }
-
-
-def _load(index: int, table: TaskRecipe) -> Task:
-    """Load a task; an error names its place in the recipe."""
-    try:
-        return load(table.name, path=table.path)
-    except TaskError as error:
-        raise type(error)(f"tasks[{index}]: {error}") from error
 
 
 def _pairs_hash(task: Task, rule: str) -> str:

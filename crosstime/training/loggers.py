@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -143,6 +144,20 @@ class Logging:
             raise CrosscoderError(f"Logging to {', '.join(self.loggers)} needs a folder for the metrics.")
 
 
+def refuse_missing_loggers(names: Sequence[str]) -> None:
+    """Refuse loggers whose package is not installed, before a training begins.
+
+    Args:
+        names: of `LOGGERS`.
+
+    Raises:
+        CrosscoderError: says how to install it.
+    """
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise CrosscoderError(_not_installed(name))
+
+
 class MetricsWriter:
     """Context manager that writes rows of metrics to all loggers of a training run, and closes them at the end.
 
@@ -184,7 +199,12 @@ def _import_extra(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise CrosscoderError(f"Logging to {extra} needs a package: pip install 'crosstime[{extra}]'.") from error
+        raise CrosscoderError(_not_installed(extra)) from error
+
+
+def _not_installed(extra: str) -> str:
+    """The sentence about a logger without its package, which has the name of its extra."""
+    return f"Logging to {extra} needs a package: pip install 'crosstime[{extra}]'."
 
 
 def _lines(path: Path) -> list[str]:

@@ -99,9 +99,7 @@ class Recipe:
         names = [task.name for task in self.tasks]
         if repeated := [name for name in names if names.count(name) > 1]:
             raise RecipeError(f"tasks: {repeated[0]!r} is there twice, and results are told apart by the task's name.")
-        self.dip.refuse_unknown(names, self.compare.revisions)
-        self.baselines.refuse_unknown(self.compare.revisions, self.compute.feature_shards)
-        self.null.refuse_unknown(self.compare.revisions)
+        self.refuse_unknown_checkpoints(self.compare.revisions)
 
         # A crosscoder that exists is of checkpoints that have names, and is not trained again
         if self.crosscoder.source is not None and self.compare.revisions is None:
@@ -217,6 +215,19 @@ class Recipe:
         if isinstance(compute, Mapping) and "remote" in compute:
             raise RecipeError(f"{where}: {_SERVER_IN_COMPUTE}")
         return build(cls, tables, where)
+
+    def refuse_unknown_checkpoints(self, compared: Sequence[str] | None) -> None:
+        """Refuse keys that name a checkpoint which is not compared, or that need more checkpoints than are.
+
+        Args:
+            compared: the crosscoder's checkpoints; None if they are not chosen yet.
+
+        Raises:
+            RecipeError: the sentence names the key, and the nearest checkpoint.
+        """
+        self.dip.refuse_unknown([task.name for task in self.tasks], compared)
+        self.baselines.refuse_unknown(compared, self.compute.feature_shards)
+        self.null.refuse_unknown(compared)
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain values, for records and hashes."""

@@ -103,19 +103,28 @@ def test_a_named_estimator_is_an_option_and_a_wrong_name_one_sentence(folder: Pa
         ("tasks.0.name=blmp/one", ("tasks[0]", "there is no task family 'blmp'", "did you mean 'blimp'?")),
         ("tasks.0.name=agreement/simpel", ("tasks[0]", "'simpel'", "did you mean 'simple'?")),
         ("tasks.0.path=absent.jsonl", ("tasks[0]", "absent.jsonl does not exist")),
-        ('compare.revisions=["step0", "step5"]', ("no revision 'step5'", "step0, step4")),
-        ('suite.revisions=["step0", "final"]', ("no revision 'final'", "step0, step4")),
-        ('compare.revisions=["step0", "step0"]', ("revision 'step0' is given twice",)),
-        ("compare.revisions=[]", ("at least one checkpoint",)),
-        ("suite.source=/nowhere/models", ("there is no folder /nowhere/models",)),
-        ("compare.site=resid.2", ("Layer 2 does not exist: the model has layers 0 to 1",)),
-        ("compare.site=resid.-3", ("Layer -3 does not exist",)),
+        ('compare.revisions=["step0", "step5"]', ("compare.revisions: no revision 'step5'", "step0, step4")),
+        ('suite.revisions=["step0", "final"]', ("suite.revisions: no revision 'final'", "step0, step4")),
+        ('suite.revisions=["step0", "step0"]', ("suite.revisions: revision 'step0' is given twice",)),
+        ('compare.revisions=["step0", "step0"]', ("compare.revisions: revision 'step0' is given twice",)),
+        ("compare.revisions=[]", ("[compare] revisions must be a list of checkpoints, not []",)),
+        ("suite.source=/nowhere/models", ("suite.source: there is no folder /nowhere/models",)),
+        ("suite.source=models/step0", ("suite.source: models/step0 is a single checkpoint",)),
+        ("suite.tokenizer=absent/", ("suite.tokenizer: ", "absent")),
+        ("compare.site=resid.2", ("compare.site: Layer 2 does not exist: the model has layers 0 to 1",)),
+        ("compare.site=resid.-3", ("compare.site: Layer -3 does not exist",)),
         ("compare.site=head.1", ("compare.site",)),
         ("crosscoder.feature=3", ("[crosscoder] has no key 'feature'", "did you mean 'n_features'?")),
         ("crosscoder.steps=many", ("crosscoder.steps must be a whole number",)),
-        ("corpus.source=absent.txt", ("there is no text file absent.txt",)),
-        ("corpus.held_out=absent.txt", ("there is no text file absent.txt",)),
-        ("corpus.source=table.csv", ("cannot read table.csv",)),
+        ("corpus.source=absent.txt", ("corpus.source: there is no text file absent.txt",)),
+        ("corpus.held_out=absent.txt", ("corpus.held_out: there is no text file absent.txt",)),
+        ("corpus.source=table.csv", ("corpus.source: cannot read table.csv",)),
+        ('evolve.languages={en="text.txt", de="absent.txt"}', ("evolve.languages.de: there is no text file absent.",)),
+        ("corpus.held_out=mine.toml", ("corpus.held_out: cannot read mine.toml",)),
+        ("crosscoder.batch_size=100000", ("corpus.source: The corpus gives", "fewer than a batch of 100,000")),
+        ("crosscoder.n_features=99999999999", ("crosscoder.n_features: training 99,999,999,999 features",)),
+        ("crosscoder.source=absent.safetensors", ("crosscoder.source: ", "absent.safetensors")),
+        ("effects.halves=true", ("effects.halves: task pairs/mine has 1 prompts",)),
         ("compute.device=gpu9x", ("there is no device 'gpu9x'",)),
         ("nonsense", ("table.key=value",)),
     ],
@@ -132,7 +141,7 @@ def test_a_mistake_ends_in_one_sentence(folder: Path, monkeypatch, capsys, overr
         (["suite.tiny.architecture=gpt_nex"], "unknown architecture 'gpt_nex': did you mean 'gpt_neox'?"),
         (['compare.revisions=["step0", "step3"]'], "no revision 'step3'"),
         (["compare.site=resid.9"], "Layer 9 does not exist: the model has layers 0 to 3"),
-        (["suite.tiny.d_model=30"], "d_model 30 must be a multiple"),
+        (["suite.tiny.d_model=30"], "d_model (30) must be a multiple"),
     ],
 )
 def test_a_mistake_about_a_suite_to_train_is_found_before_training(
@@ -141,6 +150,23 @@ def test_a_mistake_about_a_suite_to_train_is_found_before_training(
     options = ["suite.source=tiny", 'compare.revisions=["step0", "step16"]', *overrides]
     arguments = [word for option in options for word in ("--set", option)]
     assert part in refused(folder, monkeypatch, capsys, "run", "mine.toml", *arguments)
+
+
+def test_values_that_the_suite_the_machine_or_the_text_do_not_allow_are_named_by_their_keys(
+    folder: Path, monkeypatch, capsys
+):
+    def said(*overrides: str) -> str:
+        arguments = [word for override in overrides for word in ("--set", override)]
+        return refused(folder, monkeypatch, capsys, "run", "mine.toml", *arguments)
+
+    sae = ("baselines.names=['sae-raw']", "baselines.sae=absent.safetensors", "baselines.prompts=4")
+    assert "baselines.sae: " in said(*sae)
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert "crosscoder.loggers: Logging to wandb needs a package" in said("crosscoder.loggers=['wandb']")
+    (folder / "mine.toml").write_text(RECIPE.replace('revisions = ["step0", "step4"]', ""))
+    assert "select.k must be at most 2, the number of checkpoints of the suite, not 3" in said("select.k=3")
+    (folder / "text.txt").write_text("too short\n")
+    assert "corpus.source: " in said("select.k=2")
 
 
 def test_a_broken_line_of_data_is_named_by_file_and_line(folder: Path, monkeypatch, capsys):
