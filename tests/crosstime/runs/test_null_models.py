@@ -134,7 +134,7 @@ def test_the_command_line_shows_the_claims_that_are_false(with_nulls, monkeypatc
         main()
     assert ended.value.code == 2
     said = capsys.readouterr().err
-    assert said.startswith("crosstime: there is no null model 'permuted-token': did you mean 'permuted-tokens'")
+    assert said.startswith("crosstime: kinds: there is no null model 'permuted-token': did you mean 'permuted-tokens'")
     assert len(said.strip().splitlines()) == 1
 
 
