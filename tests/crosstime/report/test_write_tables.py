@@ -22,7 +22,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_table_is_written_as_csv_and_latex_and_read_back_the_same(folder: Path) -> None:
-    names = [*COLUMNS, "facts"]
+    # Where there are effects, the norms of decoders are among RelIE and RelDec
+    names = [name for name in (*COLUMNS, "facts") if name != "decoders"]
     assert {path.name for path in folder.glob("*.csv")} == {f"{name}.csv" for name in names}
     assert {path.name for path in folder.glob("*.tex")} == {f"{name}.tex" for name in CAPTIONS}
     report = sample.sample()
