@@ -59,6 +59,7 @@ from .features.annotation import export_annotation_sheet as export_annotation_sh
 from .features.annotation import read_annotations as read_annotations
 
 # Features over time
+from .evolution.absorption import absorption as absorption
 from .evolution.evolve import evolve as evolve
 from .evolution.replication import pairwise_mcc as pairwise_mcc
 from .evolution.replication import replication as replication

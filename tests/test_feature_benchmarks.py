@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -12,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
-from benchmarks.cases import sharing, synthetic, temporal  # noqa: E402
+from benchmarks.cases import absorption, sharing, synthetic, temporal  # noqa: E402
 from crosstime.evolution.recovery import DECODER, TESTED, match_planted  # noqa: E402
 from crosstime.training.kinds import KINDS  # noqa: E402
 from crosstime.training.planted import plant  # noqa: E402
@@ -63,3 +64,21 @@ def test_thresholds_of_sharing_are_chosen_on_seeds_that_are_not_reported():
     assert all(TESTED in row.case for row in judged)
     by_norm = [row for row in rows if f"by {DECODER} (" in row.case and "weak, shared" in row.case]
     assert [row.ours for row in by_norm] == [1.0, 1.0]
+
+
+def test_the_flag_of_absorption_is_scored_by_planted_parents():
+    # Two learned features of parent 7, one of parent 8, one that is no parent; 9 is a parent that was not learned
+    table = pd.DataFrame(
+        {
+            "overlap": [0.9, 0.8, 0.6, 0.9],
+            "fires": [0.0, 0.0, 0.9, 0.9],
+            "cosine": [0.7, 0.7, 0.7, 0.5],
+            "partner": [7, 7, 8, 3],
+            "is_parent": [True, True, True, False],
+        }
+    )
+    table.attrs["parents"] = 3
+    assert absorption.score(table, 0.7, 0.4) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
+    assert absorption.score(table, 0.5, 0.6) == (pytest.approx(2 / 3), pytest.approx(2 / 3))
+    assert absorption.score(table, 0.5, 0.6, column="fires") == (1.0, pytest.approx(1 / 3))
+    assert absorption.choose([table]) == (0.5, 0.6)

@@ -1,7 +1,7 @@
 """Features over training: all temporal tables of a crosscoder and its effects at once.
 
 Given a crosscoder of C checkpoints, its effects on some tasks, and text, `evolve` works as follows. Steps 1 and 2 read
-the weights alone, steps 3 to 6 the effects, steps 7 to 9 text.
+the weights alone, steps 3 to 6 the effects, steps 7 to 10 text.
 
 1. **Decoders.** A feature is *present* at a checkpoint where the norm of its decoder direction is at least a fraction
    (3/7) of its maximum. Onset, peak, persistence, rotation and dimensionality of every feature follow from its decoder
@@ -20,9 +20,11 @@ the weights alone, steps 3 to 6 the effects, steps 7 to 9 text.
 8. **Presence.** Whether a feature is there at a checkpoint, however weak, is tested on the same activations
    (`presence_test`). The life cycles by this test are named and counted: they are the answer to "is it there?", whereas
    those by decoder norm say where a feature is strong.
-9. **Kinds.** What a feature responds to (`feature_kinds`), which kinds come first (`onset_by_kind`), and in which
+9. **Absorption.** For each selected feature that ends by this test, it is asked whether a more specific feature writes
+   it on (`absorption`).
+10. **Kinds.** What a feature responds to (`feature_kinds`), which kinds come first (`onset_by_kind`), and in which
    language it fires (`language_shares`).
-10. **Facts.** One row for each selected feature, with the most telling column of each table.
+11. **Facts.** One row for each selected feature, with the most telling column of each table.
 
 Source: CTT (arXiv 2509.05291) for RelIE and RelDec; EoC (arXiv 2509.17196) for onsets, persistence, rotation and kinds;
 Elhage et al. 2022 for dimensionality; Minder et al. (arXiv 2504.02922) for latent scaling; docs/features.md has the
@@ -48,12 +50,13 @@ from crosstime.effects.attribution import Attribution
 from crosstime.effects.relie import relative_pairs
 from crosstime.effects.select_top import select_top
 from crosstime.errors import CrosscoderError
+from crosstime.evolution.absorption import absorption
 from crosstime.evolution.decoder_evolution import decoder_evolution
 from crosstime.evolution.latent_scaling import latent_scaling
 from crosstime.evolution.life_cycles import life_cycle_shares, life_cycle_support, life_cycles
 from crosstime.evolution.onsets import onset_by_kind
 from crosstime.evolution.presence import PRESENT
-from crosstime.evolution.presence_lives import presence_lives, presence_shares
+from crosstime.evolution.presence_lives import last_present_by_test, presence_lives, presence_shares
 from crosstime.evolution.specificity_test import specificity_test
 from crosstime.features.feature_kinds import feature_kinds
 from crosstime.features.language_shares import language_shares
@@ -140,10 +143,11 @@ def evolve(
         share of `other`, the later one), ``specificity`` (task and the columns of `specificity_test`), with text
         ``scaling`` (`latent_scaling`) and ``presence`` (`presence_lives`), and ``facts``, one row for each feature.
         The sources of ``life_cycle_shares`` are decoder norms (of all features) and, of the selected features, the test
-        of presence and the effects on each task.
+        of presence and the effects on each task. With text, ``absorption`` (`absorption`) has those of the selected
+        features that end by the test of presence.
 
-        Of models side by side (`Suite.of`), patterns of sharing take the place of life cycles, ``rotation_steps`` and
-        ``onsets`` have no rows, and what an order gives is missing.
+        Of models side by side (`Suite.of`), patterns of sharing take the place of life cycles, ``rotation_steps``,
+        ``absorption`` and ``onsets`` have no rows, and what an order gives is missing.
 
     Raises:
         CrosscoderError: effects of other checkpoints or sizes, a feature that does not exist, or text without a suite.
@@ -211,6 +215,8 @@ def evolve(
         tables["presence"] = presence_lives(crosscoder, natural, selected)
         by_test = presence_shares(tables["presence"], ordered=ordered).assign(source=PRESENCE_TEST)
         tables["life_cycle_shares"] = _concatenate("life_cycle_shares", [shares[0], by_test, *shares[1:]])
+        ends = last_present_by_test(tables["presence"]) if ordered else {}
+        tables["absorption"] = absorption(crosscoder, natural.decompositions, parents=ends, fraction=fraction)
         tables["kinds"] = feature_kinds(suite, crosscoder, natural, seed=bootstrap.seed, compute=compute)
         onsets = tables["evolution"] if ordered else tables["evolution"].iloc[:0]
         tables["onsets"] = onset_by_kind(onsets, tables["kinds"], revisions, bootstrap=bootstrap)

@@ -64,3 +64,22 @@ def presence_shares(lives: pd.DataFrame, *, ordered: bool = True) -> pd.DataFram
     count = of_features.value_counts().reindex(names, fill_value=0).to_numpy()
     share = count / max(1, len(of_features))
     return pd.DataFrame({"life_cycle": names, "count": count, "share": share, "low": np.nan, "high": np.nan})
+
+
+def last_present_by_test(lives: pd.DataFrame) -> dict[int, str]:
+    """The last checkpoint of each feature that ends: it is there, absent from then on, and nowhere undecided.
+
+    Args:
+        lives: the table of `presence_lives`, of checkpoints in order.
+
+    Examples:
+        >>> lives = pd.DataFrame({"feature": [3, 3], "revision": ["early", "late"], "presence": ["present", "absent"]})
+        >>> last_present_by_test(lives.assign(life_cycle="discontinued"))
+        {3: 'early'}
+    """
+    last: dict[int, str] = {}
+    for feature, rows in lives[lives.life_cycle != UNDECIDED].groupby("feature", sort=False):
+        there = rows.revision[rows.presence == PRESENT_THERE].tolist()
+        if there and there[-1] != rows.revision.iloc[-1]:
+            last[int(str(feature))] = str(there[-1])
+    return last

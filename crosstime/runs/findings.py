@@ -170,6 +170,33 @@ def presence_sentences(lives: pd.DataFrame, *, ordered: bool = True) -> list[str
     return [f"By the test of presence on held-out text, of {len(table)} selected {features} {listed}."]
 
 
+def absorption_sentences(absorption: pd.DataFrame) -> list[str]:
+    """A sentence: how many of the selected features that end look absorbed by a child; none if no feature ends.
+
+    Args:
+        absorption: the table ``absorption`` of `crosstime.evolve`.
+
+    Examples:
+        >>> row = {"parent": [3, 5], "child": [8, 2], "absorbed": [True, False]}
+        >>> absorption_sentences(pd.DataFrame(row))
+        ['Of 2 selected features that end by the test of presence, 1 looks absorbed by a more specific one (f3 by f8).']
+    """
+    if absorption.empty:
+        return []
+    absorbed = absorption[absorption.absorbed.astype(str).str.lower() == "true"]
+    shown = absorbed[:MAX_NAMED]
+    named = ", ".join(f"f{parent} by f{child}" for parent, child in zip(shown.parent, shown.child, strict=True))
+    more = f" and {len(absorbed) - MAX_NAMED} more" if len(absorbed) > MAX_NAMED else ""
+    which = f" ({named}{more})" if len(absorbed) else ""
+    verb = "looks" if len(absorbed) < 2 else "look"
+    features = "feature that ends" if len(absorption) == 1 else "features that end"
+    count = len(absorbed) or "none"
+    return [
+        f"Of {len(absorption)} selected {features} by the test of presence, {count} {verb} absorbed by a more specific "
+        f"one{which}."
+    ]
+
+
 def _count(table: pd.DataFrame, life_cycle: str, singular: str, plural: str) -> str:
     """How many features have a life cycle that needs no checkpoints; empty without any."""
     count = int((table.life_cycle == life_cycle).sum())

@@ -16,7 +16,7 @@ from crosstime.report.replicates import replicates
 from crosstime.runs import stored_contexts
 from crosstime.runs.descriptions.report_tables import described_facts, described_input
 from crosstime.runs.descriptions.sentences import description_sentences
-from crosstime.runs.findings import dip_count, emergence, presence_sentences, summary
+from crosstime.runs.findings import absorption_sentences, dip_count, emergence, presence_sentences, summary
 from crosstime.runs.folder import RunFolder
 from crosstime.runs.report_data import ABOUT, DATA
 from crosstime.runs.report_input_of_rows import report_input_of_rows
@@ -57,7 +57,8 @@ def report_input(path: str | Path, annotations: pd.DataFrame | None = None) -> R
     # The findings in words
     compared, ordered = about["compared"], about["ordered"]
     presence = presence_sentences(folder.table(f"{FOLDER}/presence"), ordered=ordered) if about["text"] else []
-    findings = [*presence, *emergence(lives, nulls, ordered=ordered), *_dip_sentences(folder, nulls)]
+    absorbed = absorption_sentences(folder.table(f"{FOLDER}/absorption")) if about["text"] else []
+    findings = [*presence, *absorbed, *emergence(lives, nulls, ordered=ordered), *_dip_sentences(folder, nulls)]
     if replication is not None:
         findings += replication_sentences(replication, about["seeds"], float(folder.table(AGREEMENT).mcc.mean()))
     findings += description_sentences(folder.path)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder
@@ -15,6 +15,30 @@ from crosstime.errors import CrosstimeError
 from crosstime.training.trainer_config import TrainerConfig
 from crosstime.training.trainer_of import trainer_of
 from interventions import Site
+
+
+@dataclass(frozen=True)
+class Dependence:
+    """Which planted features do not fire independently, for `plant`.
+
+    Attributes:
+        hierarchy: fraction of the specific features that are pairs of a parent, planted at the first half of the
+            checkpoints, and its child, planted at the others. The child fires on half of the parent's tokens and on no
+            others, and its direction has a cosine of about .7 with the parent's.
+        correlated: fraction of the other features that are pairs, one of which does on half of the tokens what the
+            other one does. Both fire as often as features that are independent, and their directions are random.
+
+    Raises:
+        CrosstimeError: a fraction outside [0, 1].
+    """
+
+    hierarchy: float = 0.0
+    correlated: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, fraction in (("hierarchy", self.hierarchy), ("correlated", self.correlated)):
+            if not 0 <= fraction <= 1:
+                raise CrosstimeError(f"{name} is a fraction between 0 and 1, not {fraction}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,11 +53,18 @@ class Planted:
         directions: F C D; zero where a feature is absent.
         density: mean number of active features per token.
         noise: standard deviation of the noise in each of the D dimensions.
+        parents: the parent of each feature, or -1. A child fires on half of the tokens on which its parent fires, and
+            on no others. None if no feature has a parent.
+        partners: the partner of each feature, or -1. A feature with a partner does on half of the tokens what its
+            partner does, so that it fires as often as others, and on about half of its partner's tokens. None if no
+            feature has a partner.
     """
 
     directions: Float[Tensor, "F C D"]
     density: float
     noise: float
+    parents: Int[Tensor, " F"] | None = None
+    partners: Int[Tensor, " F"] | None = None
 
     @property
     def present(self) -> Bool[Tensor, "F C"]:
@@ -64,7 +95,14 @@ class Planted:
     def codes(self, n_tokens: int, generator: torch.Generator) -> Float[Tensor, "B F"]:
         """Sample the true activations of the features on some tokens."""
         fires = torch.rand(n_tokens, self.n_features, generator=generator) < self.density / self.n_features
-        return fires * (1 + torch.rand(n_tokens, self.n_features, generator=generator))
+        values = 1 + torch.rand(n_tokens, self.n_features, generator=generator)
+        if self.partners is not None:
+            copies = (self.partners >= 0) & (torch.rand(fires.shape, generator=generator) < 0.5)
+            fires = torch.where(copies, fires[:, self.partners], fires)
+        if self.parents is not None:
+            nested = fires[:, self.parents] & (torch.rand(fires.shape, generator=generator) < 0.5)
+            fires = torch.where(self.parents >= 0, nested, fires)
+        return fires * values
 
     def activations(self, codes: Float[Tensor, "B F"], generator: torch.Generator) -> Float[Tensor, "B C D"]:
         """The activations of all checkpoints for given codes, with noise."""
@@ -89,6 +127,7 @@ def plant(
     shared: float = 0.5,
     turned: float = 0.0,
     weak: float = 0.0,
+    dependence: Dependence | None = None,
     density: float = 8.0,
     noise: float = 0.02,
     seed: int = 0,
@@ -106,9 +145,10 @@ def plant(
             next.
         weak: fraction of the shared features that have a fifth of their strength at all checkpoints but one. An L1
             penalty tends to shrink them to zero there, so that they look specific.
-        density: mean number of active features per token.
+        dependence: features that are correlated or form a hierarchy; by default, all are independent.
+        density: mean number of active features per token; children of a hierarchy fire half as often as others.
         noise: standard deviation of the noise in each dimension.
-        seed: seed of the directions.
+        seed: seed of the directions, and of which features are correlated.
 
     Raises:
         CrosstimeError: a fraction outside [0, 1], or a size below 1.
@@ -141,7 +181,26 @@ def plant(
     strength[n_shared:] = is_only[n_shared:]
     weak_features = slice(n_shared - n_weak, n_shared)
     strength[weak_features] = 0.2 + 0.8 * is_only[weak_features]
-    return Planted(directions * strength.unsqueeze(-1), density, noise)
+    if dependence is None:
+        return Planted(directions * strength.unsqueeze(-1), density, noise)
+
+    # The last specific features are parents, which end, and their children, which follow them.
+    n_pairs = round(dependence.hierarchy * (n_features - n_shared)) // 2
+    if n_pairs and n_checkpoints < 2:
+        raise CrosstimeError("A hierarchy needs at least two checkpoints: a parent's, and then its child's.")
+    children = torch.arange(n_features - n_pairs, n_features)
+    is_early = (torch.arange(n_checkpoints) < n_checkpoints // 2).float()
+    strength[children - n_pairs], strength[children] = is_early, 1 - is_early
+    directions[children] = _unit(directions[children - n_pairs] + directions[children])
+    parents = torch.full((n_features,), -1)
+    parents[children] = children - n_pairs
+
+    # Pairs of the others fire together.
+    others = torch.randperm(n_features - 2 * n_pairs, generator=generator)
+    n_correlated = round(dependence.correlated * len(others)) // 2
+    partners = torch.full((n_features,), -1)
+    partners[others[n_correlated : 2 * n_correlated]] = others[:n_correlated]
+    return Planted(directions * strength.unsqueeze(-1), density, noise, parents, partners)
 
 
 def train_planted(planted: Planted, config: TrainerConfig, *, batch_size: int = 1024, seed: int = 0) -> CrossCoder:

@@ -32,7 +32,7 @@ TABLES = (
     "pairs",
     "specificity",
 )
-TEXT_TABLES = ("scaling", "presence", "kinds", "onsets")
+TEXT_TABLES = ("scaling", "presence", "absorption", "kinds", "onsets")
 LANGUAGE_TABLES = ("languages",)
 FORMAT = 2
 """Raised where the tables get other columns, so that a run of an earlier version makes them again."""

@@ -48,6 +48,7 @@ def test_every_table_exists_and_lists_the_right_features(tables, crosscoder, att
         "specificity",
         "scaling",
         "presence",
+        "absorption",
         "kinds",
         "onsets",
         "languages",
@@ -126,6 +127,20 @@ def test_life_cycles_by_the_test_of_presence_are_those_of_its_answers(tables, at
     counted = shares[shares.source == "test of presence"].set_index("life_cycle")["count"]
     assert counted[counted > 0].to_dict() == pd.Series(expected).value_counts().to_dict()
     assert counted.sum() == len(attribution.top(10))
+
+
+def test_absorption_is_asked_of_the_selected_features_that_end_by_the_test(tables):
+    table = tables["presence"]
+    answers = table.groupby("feature").presence.agg(list)
+    ending = {
+        feature
+        for feature, pattern in answers.items()
+        if "undecided" not in pattern and "present" in pattern and pattern[-1] == "absent"
+    }
+    assert set(tables["absorption"].parent) <= ending
+    last = table[table.presence == "present"].groupby("feature").revision.last()
+    for row in tables["absorption"].itertuples():
+        assert row.last_present == last[row.parent]
 
 
 def test_only_life_cycles_of_features_that_matter_on_a_task_are_counted(crosscoder, attribution):

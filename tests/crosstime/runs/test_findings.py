@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from crosstime.crosscoders.decompose import DecomposedTask
-from crosstime.runs.findings import ablation_groups, dip_count, emergence, presence_sentences, summary
+from crosstime.runs.findings import (
+    ablation_groups,
+    absorption_sentences,
+    dip_count,
+    emergence,
+    presence_sentences,
+    summary,
+)
 from interventions import Codes, Decomposition, Prompts
 from tasks import TokenizedTask
 
@@ -222,3 +229,21 @@ def test_of_models_side_by_side_the_test_says_which_have_a_feature():
         "By the test of presence on held-out text, of 3 selected features 1 is there in all models, 1 is specific (to "
         "chat: f3) and 1 is undecided."
     ]
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_a_sentence_says_how_many_features_that_end_look_absorbed(as_text: bool):
+    table = pd.DataFrame({"parent": range(8), "child": range(20, 28), "absorbed": [True] * 6 + [False] * 2})
+    # Tables of a run are read from CSV
+    table = table.astype({"absorbed": str}) if as_text else table
+    assert absorption_sentences(table) == [
+        "Of 8 selected features that end by the test of presence, 6 look absorbed by a more specific one (f0 by f20, "
+        "f1 by f21, f2 by f22, f3 by f23, f4 by f24 and 1 more)."
+    ]
+    assert absorption_sentences(table[5:]) == [
+        "Of 3 selected features that end by the test of presence, 1 looks absorbed by a more specific one (f5 by f25)."
+    ]
+    assert absorption_sentences(table[7:]) == [
+        "Of 1 selected feature that ends by the test of presence, none looks absorbed by a more specific one."
+    ]
+    assert absorption_sentences(table[:0]) == []

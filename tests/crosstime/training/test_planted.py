@@ -6,7 +6,7 @@ import torch
 from crosstime.effects.relie import relative
 from crosstime.errors import CrosstimeError
 from crosstime.evolution.recovery import PresenceThresholds, recovery
-from crosstime.training.planted import Planted, plant, planted_effects, train_planted
+from crosstime.training.planted import Dependence, Planted, plant, planted_effects, train_planted
 from crosstime.training.topk_config import BatchTopKConfig
 
 
@@ -26,6 +26,47 @@ def test_turned_and_weak_features_are_as_described():
     torch.testing.assert_close(cosine[10:], torch.ones(30))
     norms = planted.directions.norm(dim=-1)
     assert norms[30:].sort(1).values[0].tolist() == pytest.approx([0.2, 0.2, 1.0])
+
+
+@pytest.mark.parametrize("n_checkpoints", [2, 3, 5])
+def test_children_of_a_hierarchy_follow_their_parents_and_fire_on_half_of_their_tokens(n_checkpoints: int):
+    planted = plant(40, n_checkpoints, 256, dependence=Dependence(hierarchy=0.5), density=8.0, noise=0.0)
+    assert planted.parents is not None
+    children = [feature for feature, parent in enumerate(planted.parents.tolist()) if parent >= 0]
+    assert children == list(range(35, 40))
+    codes = planted.codes(4_000, torch.Generator().manual_seed(3))
+    cut = n_checkpoints // 2
+    for child in children:
+        parent = int(planted.parents[child])
+        assert planted.present[parent].tolist() == [c < cut for c in range(n_checkpoints)]
+        assert planted.present[child].tolist() == [c >= cut for c in range(n_checkpoints)]
+        cosine = planted.directions[parent, 0] @ planted.directions[child, -1]
+        assert cosine.item() == pytest.approx(2**-0.5, abs=0.1)
+        fires, parent_fires = codes[:, child] > 0, codes[:, parent] > 0
+        assert bool(parent_fires[fires].all())
+        assert fires[parent_fires].float().mean().item() == pytest.approx(0.5, abs=0.08)
+
+
+def test_correlated_features_fire_together_but_as_often_as_others():
+    planted = plant(30, 2, 16, dependence=Dependence(correlated=0.6), density=6.0)
+    assert planted.partners is not None
+    pairs = [(int(partner), feature) for feature, partner in enumerate(planted.partners) if partner >= 0]
+    assert len(pairs) == 9
+    assert len({feature for pair in pairs for feature in pair}) == 18
+    fires = planted.codes(6_000, torch.Generator().manual_seed(4)) > 0
+    assert fires.float().mean(0).tolist() == pytest.approx([0.2] * 30, abs=0.03)
+    for first, second in pairs:
+        # Half of the tokens are copies, and on the others the rate is .2
+        assert fires[fires[:, first], second].float().mean().item() == pytest.approx(0.6, abs=0.06)
+    loners = [feature for feature in range(30) if all(feature not in pair for pair in pairs)]
+    assert fires[fires[:, loners[0]], loners[1]].float().mean().item() == pytest.approx(0.2, abs=0.06)
+
+
+def test_independent_features_are_drawn_as_before():
+    plain, empty = plant(20, 2, 8, seed=3), plant(20, 2, 8, seed=3, dependence=Dependence())
+    assert torch.equal(plain.directions, empty.directions)
+    assert plain.parents is None
+    assert plain.partners is None
 
 
 def test_activations_are_made_of_the_features_that_fire():
@@ -140,6 +181,12 @@ def test_bad_input_is_one_sentence():
         plant(shared=2.0)
     with pytest.raises(CrosstimeError, match="a positive density"):
         plant(density=0.0)
+    with pytest.raises(CrosstimeError, match=r"hierarchy is a fraction between 0 and 1, not 1\.5"):
+        Dependence(hierarchy=1.5)
+    with pytest.raises(CrosstimeError, match=r"correlated is a fraction between 0 and 1, not -1\.0"):
+        Dependence(correlated=-1.0)
+    with pytest.raises(CrosstimeError, match="A hierarchy needs at least two checkpoints"):
+        plant(8, 1, 4, dependence=Dependence(hierarchy=1.0))
 
 
 def test_a_planted_problem_can_be_written_by_hand():
