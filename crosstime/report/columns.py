@@ -39,6 +39,9 @@ _COLUMNS = {
         "cmd cmd_low cmd_high cpr_difference cpr_difference_low cpr_difference_high "
         "cmd_difference cmd_difference_low cmd_difference_high"
     ),
+    "stability": (
+        "task comparison variant revision k jaccard jaccard_low jaccard_high kendall kendall_low kendall_high n_prompts"
+    ),
     "replication": "task feature others matches cosine selected same_class same_life",
     "descriptions": (
         "source asked described complexity complexity_low complexity_high detection detection_low detection_high "
@@ -53,7 +56,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {table: tuple(columns.split()) for table, 
 
 CHECKPOINTS = ("revision", "other", "previous", "at", "onset")
 LABELS = ("task", "dip", "features", "kind", "group", "class_ie", "class_dec", "source", "life_cycle", "label")
-NAMES = ("dictionary", "description")
+NAMES = ("dictionary", "description", "comparison", "variant")
 CLAIMS = ("null", "claim", "false")
 TEXT = frozenset({*CHECKPOINTS, *LABELS, *CLAIMS, *NAMES, "side", "token"})
 """Columns of text. A revision named 143000 or a feature set named 7 is still text."""

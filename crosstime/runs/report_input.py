@@ -62,7 +62,8 @@ def report_input(path: str | Path, annotations: pd.DataFrame | None = None) -> R
     if replication is not None:
         findings += replication_sentences(replication, about["seeds"], float(folder.table(AGREEMENT).mcc.mean()))
     findings += description_sentences(folder.path)
-    findings += stability_sentences(folder.table(STABILITY)) if about["stability"] else []
+    stability = folder.table(STABILITY) if about["stability"] else None
+    findings += [] if stability is None else stability_sentences(stability)
 
     # Facts about features
     facts = described_facts(_facts(folder, replication), folder.path)
@@ -94,6 +95,7 @@ def report_input(path: str | Path, annotations: pd.DataFrame | None = None) -> R
         lives=lives[lives.strongest],
         dips=folder.table("dips"),
         **({} if nulls is None else {"nulls": nulls}),
+        **({} if stability is None else {"stability": stability}),
         **({} if replication is None else {"replication": replication}),
         **({"baselines": folder.table(BASELINES)} if about["baselines"] else {}),
         **described_input(folder.path),

@@ -63,6 +63,8 @@ class ReportInput:
             null, source, claim, false ("True" or "False": whether the claim is false by construction), count, n, seeds,
             null_count, null_n, and rate, expected and fdr with their bounds.
         baselines: the crosscoder beside other dictionaries, as `crosstime.baselines` returns it.
+        stability: whether the strongest features stay the same under other prompts and options, as
+            `crosstime.effect_stability` returns it.
         replication: for each selected feature, how many other seeds have it and the same claims about it, as
             `crosstime.evolution.replicated_claims.replicated_claims` returns it. Charts and tables with a mark or a row
             for each feature then show those that most seeds have.
@@ -110,6 +112,7 @@ class ReportInput:
     dips: pd.DataFrame = field(default_factory=_table("dips"))
     nulls: pd.DataFrame = field(default_factory=_table("nulls"))
     baselines: pd.DataFrame = field(default_factory=_table("baselines"))
+    stability: pd.DataFrame = field(default_factory=_table("stability"))
     replication: pd.DataFrame = field(default_factory=_table("replication"))
     descriptions: pd.DataFrame = field(default_factory=_table("descriptions"))
     complexity: pd.DataFrame = field(default_factory=_table("complexity"))

@@ -32,6 +32,7 @@ from crosstime.report.page.figures import Pictures, figure, optional_figure, rem
 from crosstime.report.page.lives import lives_table
 from crosstime.report.page.markup import Child, Markup, element
 from crosstime.report.page.nulls import nulls_section
+from crosstime.report.page.stability import stability_section
 from crosstime.report.page.strongest_rows import rows_section
 from crosstime.report.page.tables import Cell, agreement, definitions, interval_cell, number_cell, table
 from crosstime.report.rows import rows
@@ -77,6 +78,7 @@ def sections(report: ReportInput, pictures: Pictures) -> list[Section]:
         *([] if report.lives.empty else [_section("lives", _lives_title(report), *_lives(report))]),
         *([] if report.dips.empty else [_section("dips", "Dips", *_dips(report))]),
         *([] if report.baselines.empty else [_section("baselines", BASELINES_TITLE, *_baselines(report, pictures))]),
+        *([] if report.stability.empty else [_section("stability", "Stability", *_stability(report))]),
         *([] if report.nulls.empty else [_section("nulls", "Null models", *_nulls(report))]),
         *_descriptions_section(report, pictures),
         *([_section("rows", "Strongest rows", *rows_section(report))] if report.rows else []),
@@ -317,6 +319,10 @@ def _ablation(report: ReportInput, pictures: Pictures) -> list[Child]:
         listed,
         note,
     ]
+
+
+def _stability(report: ReportInput) -> list[Child]:
+    return stability_section(report.stability, report.compared, ordered=report.ordered)
 
 
 def _nulls(report: ReportInput) -> list[Child]:

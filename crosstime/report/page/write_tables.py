@@ -38,6 +38,7 @@ CAPTIONS = {
     "similarity": "Likeness of activations.",
     "lives": "Lives of the selected features by their effects.",
     "baselines": "The crosscoder beside other dictionaries.",
+    "stability": "Agreement of the strongest features under other prompts and options.",
     "replication": "Selected features in other seeds.",
     "nulls": "Classes, life cycles and explained dips under null models.",
     "descriptions": "Descriptions of features by a language model.",
