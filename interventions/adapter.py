@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interventions.errors import CheckpointLoadError
+from user_input.first_names import first_names
 from user_input.home import expanded
 from user_input.hub_reach import hub_or_cache
 from user_input.parse_json import parse_json
@@ -146,11 +147,13 @@ def add_adapter(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
 
     # Compare names
     if missing := sorted(names - set(weights)):
-        raise CheckpointLoadError(f"Cannot open adapter {adapter.name}: it has no weights {_listed(missing)}")
+        raise CheckpointLoadError(
+            f"Cannot open adapter {adapter.name}: it has no weights {first_names(missing, _NAMED)}"
+        )
     if loaded.unexpected_keys:
         raise CheckpointLoadError(
             f"Cannot open adapter {adapter.name}: its base model {adapter.base} has no place for "
-            f"{_listed(sorted(loaded.unexpected_keys))}"
+            f"{first_names(sorted(loaded.unexpected_keys), _NAMED)}"
         )
     return merged
 
@@ -206,8 +209,3 @@ def _hub_file(source: str, name: str, revision: str | None) -> Path | None:
     except OSError:
         return None
     return None if path is None else Path(path)
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more

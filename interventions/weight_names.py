@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from user_input.first_names import first_names
+
 _LAYER = re.compile(r"\.(\d+)\.")
 _NAMED = 3
 """Names that a sentence gives of a longer list."""
@@ -142,7 +144,4 @@ def _are(names: Iterable[str]) -> str:
 
 
 def _listed(names: Iterable[str]) -> str:
-    """The first names of a list, and how many more there are."""
-    in_order = sorted(names)
-    more = f" and {len(in_order) - _NAMED} more" if len(in_order) > _NAMED else ""
-    return f"{', '.join(in_order[:_NAMED])}{more}"
+    return first_names(sorted(names), _NAMED)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from user_input.first_names import first_names
+
 
 def nearest(name: str, allowed: Iterable[str], *, most: int = 12) -> str:
     """Return the end of an error message about a name that is not allowed.
@@ -20,7 +22,7 @@ def nearest(name: str, allowed: Iterable[str], *, most: int = 12) -> str:
     """
     names = sorted(set(allowed))
     similar = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    listed = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    listed = first_names(names, most)
     return (f"did you mean {similar[0]!r}? " if similar else "") + f"Allowed: {listed or 'nothing'}."
 
 

@@ -7,7 +7,7 @@ import re
 from itertools import accumulate
 from typing import Any
 
-from user_input.first_line import first_line
+from user_input.reason import reason
 
 MAX_LENGTH = 1 << 28
 """Upper bound on the characters of a JSON text, and on the bytes of one line of a data file."""
@@ -50,7 +50,7 @@ def parse_json(text: str) -> Any:
         line = f"line {error.lineno}, " if "\n" in text.strip() else ""
         raise JsonError(f"{error.msg.removesuffix(' at')} at {line}column {error.colno}") from error
     except ValueError as error:
-        raise JsonError(first_line(error).partition(";")[0]) from error
+        raise JsonError(reason(error).partition(";")[0]) from error
     except RecursionError as error:  # possible with fewer brackets when little of the stack is left
         raise JsonError("too many nested brackets") from error
     if _SURROGATE.search(text):

@@ -12,8 +12,8 @@ from crosstime.machine.dtypes import ROW_FORMATS, torch_dtype
 from crosstime.machine.storage import is_plain_name, read_json
 from crosstime.suites.allowances import Allowances
 from interventions import Site
-from user_input.first_line import first_line
 from user_input.home import expanded
+from user_input.reason import reason
 
 FORMAT = "crosstime-activations-1"
 MANIFEST = "manifest.json"
@@ -104,7 +104,7 @@ def read_manifest(folder: str | Path) -> Manifest:
     except KeyError as error:
         raise StoreError(f"{path} is damaged: it has no {error}") from error
     except ValueError as error:
-        raise StoreError(f"{path} is damaged: {first_line(error)}") from error
+        raise StoreError(f"{path} is damaged: {reason(error)}") from error
     return cast(Manifest, manifest)
 
 

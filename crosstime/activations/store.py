@@ -40,8 +40,8 @@ from crosstime.shown import Shown
 from crosstime.suites.suite import Suite
 from interventions import Site
 from interventions.remote.pause import pause
-from user_input.first_line import first_line
 from user_input.home import expanded
+from user_input.reason import reason
 
 BLOCK = 1024
 """Number of neighbouring tokens that are read together: large enough for a disk, small enough to mix the text."""
@@ -369,7 +369,7 @@ def _read_rows(path: Path, start: int, stop: int, width: int, dtype: torch.dtype
             rows = file.get_slice("activations")[start:stop]
         return check_tensor("activations", rows, (stop - start, width), (dtype,))
     except (SafetensorError, TensorError, OSError, RuntimeError) as error:
-        raise StoreError(f"{path} is damaged: {first_line(error)}") from error
+        raise StoreError(f"{path} is damaged: {reason(error)}") from error
 
 
 def scales_of(norm_sums: list[float], n_tokens: int, d_model: int) -> list[float]:

@@ -45,7 +45,9 @@ def attribute(
     names: TaskNames,
     path: DataPath = None,
     limit: PairLimit = None,
-    top: Annotated[int, typer.Option("--top", help="Features selected at each checkpoint and task, by |IE|.")] = 10,
+    top: Annotated[
+        int, typer.Option("--top", min=1, help="Features selected at each checkpoint and task, by |IE|.")
+    ] = 10,
     estimator: EstimatorName = "default",
     baseline: BaselineName = None,
     same_prompts: SamePrompts = False,

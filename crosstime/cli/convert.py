@@ -50,7 +50,9 @@ def convert(
     ] = None,
     parts: Annotated[
         int | None,
-        typer.Option("--parts", help="Divide the features among so many files, 1 to join them (crosstime's format)."),
+        typer.Option(
+            "--parts", min=1, help="Divide the features among so many files, 1 to join them (crosstime's format)."
+        ),
     ] = None,
     device: Device = None,
     dtype: DType = "float32",

@@ -11,14 +11,22 @@ import typer
 def describe(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run's folder, such as runs/demo.")],
     features: Annotated[
-        int | None, typer.Option("--features", "-n", help="Features drawn at random, beside the selected ones: 100.")
+        int | None,
+        typer.Option("--features", "-n", min=1, help="Features drawn at random, beside the selected ones: 100."),
     ] = None,
-    shown: Annotated[int | None, typer.Option("--shown", help="Most texts to describe a feature from: 6.")] = None,
+    shown: Annotated[
+        int | None, typer.Option("--shown", min=1, help="Most texts to describe a feature from: 6.")
+    ] = None,
     unseen: Annotated[
-        int | None, typer.Option("--unseen", help="Most further texts of each kind to score a description by: 6.")
+        int | None,
+        typer.Option("--unseen", min=0, help="Most further texts of each kind to score a description by: 6."),
     ] = None,
-    tokens: Annotated[int | None, typer.Option("--tokens", help="Tokens of text to look for texts in: 65,536.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the draw of features and texts: 0.")] = None,
+    tokens: Annotated[
+        int | None, typer.Option("--tokens", min=1, help="Tokens of text to look for texts in: 65,536.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Seed of the draw of features and texts: 0.")
+    ] = None,
     endpoint: Annotated[
         str | None, typer.Option("--endpoint", help="OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1.")
     ] = None,
@@ -26,7 +34,7 @@ def describe(
     key_variable: Annotated[
         str, typer.Option("--key-variable", help="Environment variable with the API key.")
     ] = "OPENAI_API_KEY",
-    concurrency: Annotated[int, typer.Option("--concurrency", help="Requests at the same time.")] = 4,
+    concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Requests at the same time.")] = 4,
     temperature: Annotated[
         float | None, typer.Option("--temperature", help="Of the replies; default: the endpoint's.")
     ] = None,

@@ -43,7 +43,9 @@ def evolve(
         str | None,
         typer.Option("--dip", help="AT,OTHER: do features that matter at AT and not at OTHER explain a dip at AT?"),
     ] = None,
-    top: Annotated[int, typer.Option("--top", help="Features selected at each checkpoint and task, by |IE|.")] = 10,
+    top: Annotated[
+        int, typer.Option("--top", min=1, help="Features selected at each checkpoint and task, by |IE|.")
+    ] = 10,
     same_prompts: SamePrompts = False,
     sequences: Sequences = 128,
     length: Length = 64,

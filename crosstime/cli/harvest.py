@@ -28,10 +28,12 @@ def harvest(
     text: TextSource,
     store: Annotated[Path, typer.Argument(help="Folder of the store; an unfinished store is resumed.")],
     site: SiteName = "resid.-1",
-    tokens: Annotated[int | None, typer.Option("--tokens", help="Number of tokens; default: the whole text.")] = None,
+    tokens: Annotated[
+        int | None, typer.Option("--tokens", min=1, help="Number of tokens; default: the whole text.")
+    ] = None,
     length: Length = 1024,
     store_dtype: Annotated[str, typer.Option("--store-dtype", help="bfloat16, float16, float32 or int8.")] = "bfloat16",
-    shard_tokens: Annotated[int, typer.Option("--shard-tokens", help="Tokens of one file.")] = 1 << 17,
+    shard_tokens: Annotated[int, typer.Option("--shard-tokens", min=1, help="Tokens of one file.")] = 1 << 17,
     revisions: Revisions = None,
     allow_equal_weights: EqualWeights = False,
     trust_remote_code: TrustedCode = False,

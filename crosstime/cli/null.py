@@ -19,7 +19,7 @@ def null(
             "frozen-encoder or frozen-decoder; may be repeated. Default: same-checkpoint-noise and permuted-tokens.",
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option("--seeds", help="Trainings of each null model.")] = 1,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of each null model.")] = 1,
     checkpoint: Annotated[
         str | None,
         typer.Option("--checkpoint", help="The checkpoint that same-checkpoint repeats; default: the last compared."),

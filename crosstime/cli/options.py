@@ -40,8 +40,8 @@ TextSource = Annotated[
     str, typer.Argument(help="A text file (.txt, .jsonl, also .gz), or a Hub data set written hf:ORG/NAME.")
 ]
 SiteName = Annotated[str, typer.Option("--site", "-s", help="Where in the model, such as resid.3, attn.0, mlp.-1.")]
-Sequences = Annotated[int, typer.Option("--sequences", help="Number of sequences of text.")]
-Length = Annotated[int, typer.Option("--length", help="Tokens of a sequence.")]
+Sequences = Annotated[int, typer.Option("--sequences", min=1, help="Number of sequences of text.")]
+Length = Annotated[int, typer.Option("--length", min=1, help="Tokens of a sequence.")]
 
 Scales = Annotated[
     str | None, typer.Option("--scales", help="Scales of its checkpoints, separated by commas, if its file has none.")
@@ -52,7 +52,7 @@ TaskNames = Annotated[
     list[str], typer.Argument(metavar="TASK...", help="Tasks by name (see crosstime tasks), or NAME=PATH of its data.")
 ]
 DataPath = Annotated[Path | None, typer.Option("--path", "-p", help="Where the tasks' data are; default: the Hub.")]
-PairLimit = Annotated[int | None, typer.Option("--limit", "-n", help="Upper bound of the pairs of a task.")]
+PairLimit = Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Upper bound of the pairs of a task.")]
 
 SamePrompts = Annotated[
     bool,
@@ -63,13 +63,14 @@ SamePrompts = Annotated[
 
 # Where results go
 SurveyFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder of the survey: tables, charts, cache.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of samples and of the bootstrap.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of samples and of the bootstrap.")]
 
 # Where checkpoints run
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1 ...; default: the GPU, if any.")]
 DType = Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16.")]
 MaxTokens = Annotated[
-    int | None, typer.Option("--max-tokens", help="Upper bound of the tokens of a forward pass, padding included.")
+    int | None,
+    typer.Option("--max-tokens", min=1, help="Upper bound of the tokens of a forward pass, padding included."),
 ]
 RemoteHost = Annotated[
     str | None,

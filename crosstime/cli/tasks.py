@@ -62,12 +62,12 @@ app.callback()(tasks)
 @app.command(short_help="Show pairs of a task, as text or in tokens.")
 def show(
     name: Annotated[str, typer.Argument(help="A task, such as blimp/wh_island.")],
-    count: Annotated[int, typer.Option("-n", help="Number of pairs.")] = 5,
+    count: Annotated[int, typer.Option("-n", min=1, help="Number of pairs.")] = 5,
     tokenizer: Annotated[
         str | None, typer.Option("--tokenizer", "-t", help="A suite, a checkpoint or a Hub repository: show tokens.")
     ] = None,
     path: Annotated[Path | None, typer.Option("--path", "-p", help="Where the data are; default: the Hub.")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the sample.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the sample.")] = 0,
 ) -> None:
     """Show pairs of a task: with a tokenizer, in tokens, the answer tokens in «» and each pair's patch prompt."""
     from rich.console import Console

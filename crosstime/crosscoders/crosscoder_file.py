@@ -25,8 +25,8 @@ from crosstime.machine.tensors import (
     read_tensors,
     write_tensors,
 )
-from user_input.first_line import first_line
 from user_input.parse_json import parse_json
+from user_input.reason import reason
 
 FORMAT = "crosstime-crosscoder-1"
 FEATURE_AXES = {
@@ -111,8 +111,8 @@ class CrosscoderFile:
         try:
             return cls._checked(tensors, metadata)
         except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
-            reason = f"it has no {error}" if isinstance(error, KeyError) else first_line(error)
-            raise CrosscoderError(f"{path} is not a valid crosscoder file: {reason}") from error
+            damage = f"it has no {error}" if isinstance(error, KeyError) else reason(error)
+            raise CrosscoderError(f"{path} is not a valid crosscoder file: {damage}") from error
 
     @classmethod
     def _checked(cls, tensors: dict[str, Tensor], metadata: Mapping[str, str]) -> CrosscoderFile:

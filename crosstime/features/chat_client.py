@@ -10,8 +10,8 @@ import httpx
 
 from crosstime.errors import EndpointError
 from crosstime.features.endpoint import Endpoint
-from user_input.first_line import first_line
 from user_input.parse_json import JsonError, parse_json
+from user_input.reason import reason
 
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
 """Seconds between the first two attempts of a request, which double from then on, and the longest pause."""
@@ -64,7 +64,7 @@ class ChatClient:
         if self.endpoint.temperature is not None:
             body["temperature"] = self.endpoint.temperature
 
-        reason, delay = "", 0.0
+        failure, delay = "", 0.0
         for attempt in range(self.endpoint.attempts):
             # Wait before every attempt but the first
             if attempt and self.stop.wait(delay):
@@ -75,12 +75,12 @@ class ChatClient:
             try:
                 answer = self._client.post(self.endpoint.requests_url, json=body)
             except httpx.TimeoutException:
-                reason = f"did not answer within {self.endpoint.timeout:g} seconds"
+                failure = f"did not answer within {self.endpoint.timeout:g} seconds"
                 continue
             except httpx.InvalidURL as error:
-                raise EndpointError(f"{self.endpoint.url} is no address: {self._hide(first_line(error))}") from None
+                raise EndpointError(f"{self.endpoint.url} is no address: {self._hide(reason(error))}") from None
             except httpx.HTTPError as error:
-                reason = f"cannot be reached: {self._hide(first_line(error))}"
+                failure = f"cannot be reached: {self._hide(reason(error))}"
                 continue
 
             # Take the text, or find out whether another attempt is of use
@@ -88,15 +88,15 @@ class ChatClient:
                 text = _text(answer.text)
                 if text is not None:
                     return self._hide(text)
-                reason = f"does not answer as an OpenAI-compatible endpoint does, but with {self._quote(answer.text)}"
+                failure = f"does not answer as an OpenAI-compatible endpoint does, but with {self._quote(answer.text)}"
                 continue
-            reason = f"answers with HTTP {answer.status_code}: {self._quote(answer.text)}"
+            failure = f"answers with HTTP {answer.status_code}: {self._quote(answer.text)}"
             if answer.status_code < 500 and answer.status_code not in _TRANSIENT:
-                raise EndpointError(f"{self.endpoint.requests_url} {reason}{self._advice(answer.status_code)}")
+                raise EndpointError(f"{self.endpoint.requests_url} {failure}{self._advice(answer.status_code)}")
             delay = _retry_after(answer.headers.get("retry-after", "")) or delay
 
         attempts = "1 attempt" if self.endpoint.attempts == 1 else f"{self.endpoint.attempts} attempts"
-        raise EndpointError(f"{self.endpoint.requests_url} {reason} ({attempts})")
+        raise EndpointError(f"{self.endpoint.requests_url} {failure} ({attempts})")
 
     def _advice(self, status: int) -> str:
         """What may be wrong with the key."""

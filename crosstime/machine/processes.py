@@ -18,7 +18,7 @@ from torch import Tensor
 
 from crosstime.errors import ProcessError
 from crosstime.machine.resource_errors import RESUMABLE
-from user_input.first_line import first_line
+from user_input.reason import reason
 
 Item = TypeVar("Item")
 
@@ -184,7 +184,7 @@ class Processes:
         except RuntimeError as error:
             raise ProcessError(
                 f"process {self.rank} of {self.size} stops, because another process was killed or failed "
-                f"({first_line(error)[:150]}); {RESUMABLE}"
+                f"({reason(error)}); {RESUMABLE}"
             ) from error
 
 
@@ -224,7 +224,7 @@ def join_processes(device: torch.device) -> Processes:
         try:
             dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
         except (RuntimeError, ValueError) as error:
-            raise ProcessError(f"The processes of torchrun cannot be joined: {first_line(error)}") from error
+            raise ProcessError(f"The processes of torchrun cannot be joined: {reason(error)}") from error
         atexit.register(dist.destroy_process_group)
     return Processes(dist.get_rank(), dist.get_world_size())
 

@@ -48,7 +48,7 @@ def _explanation(error: Exception, activity: str) -> str | None:
     from safetensors import SafetensorError
 
     from interventions.budget import is_out_of_memory
-    from user_input.first_line import first_line
+    from user_input.reason import reason
 
     if is_out_of_memory(error):
         return (
@@ -62,5 +62,5 @@ def _explanation(error: Exception, activity: str) -> str | None:
     if isinstance(error, SafetensorError):
         if any(f"os error {number}" in str(error) for number in DISK_FULL):
             return f"no space is left on the disk in {activity}"
-        return f"{activity} cannot write its tensors: {first_line(error)}"
+        return f"{activity} cannot write its tensors: {reason(error)}"
     return None

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from crosstime.errors import RunError
-from user_input.first_line import first_line
 from user_input.parse_json import MAX_LENGTH, JsonError, parse_json
+from user_input.reason import reason
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,7 +153,7 @@ def reading_errors(path: str | os.PathLike[str], kind: str, *invalid: type[Excep
     try:
         yield
     except invalid as error:
-        raise RunError(f"{path} is not a valid {kind}: {first_line(error)}") from error
+        raise RunError(f"{path} is not a valid {kind}: {reason(error)}") from error
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror or error}") from error
 

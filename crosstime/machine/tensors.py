@@ -21,6 +21,7 @@ from torch import Tensor
 
 from crosstime.errors import RunError
 from crosstime.machine.storage import atomic_path, reading_errors
+from user_input.first_names import first_names
 from user_input.reason import reason
 
 REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -281,8 +282,7 @@ def listed(names: Iterable[str], most: int = 8) -> str:
         ('a, b', 'a, b and 4 more')
     """
     ordered = sorted(names)
-    shown = ", ".join(name if len(name) <= 60 else f"{name[:57]}..." for name in ordered[:most])
-    return (shown or "none") + (f" and {len(ordered) - most} more" if len(ordered) > most else "")
+    return first_names([name if len(name) <= 60 else f"{name[:57]}..." for name in ordered], most) or "none"
 
 
 def _is_plain(tensor: Tensor) -> bool:

@@ -13,6 +13,7 @@ from crosstime.crosscoders.decompose import DecomposedTask
 from crosstime.evolution.claims import DIPS, EXPLAINED
 from crosstime.report.columns import UNDECIDED
 from crosstime.report.expected import expected_words
+from user_input.first_names import first_names
 
 ALL = "all selected"
 MAX_NAMED = 5
@@ -184,10 +185,8 @@ def absorption_sentences(absorption: pd.DataFrame) -> list[str]:
     if absorption.empty:
         return []
     absorbed = absorption[absorption.absorbed.astype(str).str.lower() == "true"]
-    shown = absorbed[:MAX_NAMED]
-    named = ", ".join(f"f{parent} by f{child}" for parent, child in zip(shown.parent, shown.child, strict=True))
-    more = f" and {len(absorbed) - MAX_NAMED} more" if len(absorbed) > MAX_NAMED else ""
-    which = f" ({named}{more})" if len(absorbed) else ""
+    pairs = [f"f{parent} by f{child}" for parent, child in zip(absorbed.parent, absorbed.child, strict=True)]
+    which = f" ({first_names(pairs, MAX_NAMED)})" if pairs else ""
     verb = "looks" if len(absorbed) < 2 else "look"
     features = "feature that ends" if len(absorption) == 1 else "features that end"
     count = len(absorbed) or "none"
@@ -214,9 +213,8 @@ def _clause(rows: pd.DataFrame, singular: str, plural: str, *, expected: str = "
     """
     labels = []
     for label, members in rows.groupby("label", sort=False):
-        named = ", ".join(f"f{feature}" for feature in members.feature[:MAX_NAMED])
-        more = f" and {len(members) - MAX_NAMED} more" if len(members) > MAX_NAMED else ""
-        labels.append(f"{str(label).partition(' ')[2]}: {named}{more}")
+        named = first_names([f"f{feature}" for feature in members.feature], MAX_NAMED)
+        labels.append(f"{str(label).partition(' ')[2]}: {named}")
     if not labels:
         return ""
     labels += [expected] if expected else []

@@ -14,6 +14,7 @@ from crosstime.errors import SuiteError
 from crosstime.machine.storage import is_plain_name, read_json
 from crosstime.suites.hub import branches
 from crosstime.suites.revisions import RevisionName, TrainingProgress, in_training_order, training_progress
+from user_input.first_names import first_names
 from user_input.home import expanded
 from user_input.nearest import nearest
 
@@ -154,12 +155,13 @@ def checkpoints_in_repository(
     if left_out and not checkpoints.keys() - {"main"}:
         raise SuiteError(
             f"none of the {len(left_out):,} branches of {repository!r} besides main says in its name at which step it "
-            f"was saved: {_first_names(left_out)}; name the revisions of the suite yourself, in order"
+            f"was saved: {first_names(left_out, _MOST_NAMES)}; name the revisions of the suite yourself, in order"
         )
     if left_out:
         warnings.warn(
             f"{len(left_out):,} of {len(listed):,} branches of {repository!r} are left out, because their names do not "
-            f"say at which step they were saved: {_first_names(left_out)}; name the revisions yourself to use others",
+            f"say at which step they were saved: {first_names(left_out, _MOST_NAMES)}; name the revisions yourself to "
+            "use others",
             RuntimeWarning,
             stacklevel=3,
         )
@@ -205,7 +207,7 @@ def check_steps(checkpoints: Sequence[Checkpoint], tokens_per_step: int | None, 
     if tokens_per_step is not None and names and all(checkpoint.step is None for checkpoint in checkpoints):
         raise SuiteError(
             f"tokens_per_step has no step to count: no revision of {where} says in its name at which step it was saved "
-            f"({_first_names(names)}); give the training tokens of each revision instead"
+            f"({first_names(names, _MOST_NAMES)}); give the training tokens of each revision instead"
         )
 
 
@@ -254,12 +256,6 @@ def refuse_missing_suite(source: str | os.PathLike[str]) -> None:
 def is_repository_id(location: str) -> bool:
     """Whether a text can be a Hub repository id, rather than a path."""
     return not location.startswith((".", "/", "~")) and location.count("/") <= 1 and "\\" not in location
-
-
-def _first_names(names: Sequence[str]) -> str:
-    """The first names of a list, in its order, and the number of the others."""
-    others = f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(names[:_MOST_NAMES]) + others
 
 
 def _read_index(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from crosstime.errors import SuiteError
 from crosstime.suites.equal_weights import EqualWeights, message_about
 from crosstime.suites.weights import Weights
+from user_input.first_names import first_names
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -33,9 +34,8 @@ def refuse_problems(problems: Sequence[str], count: int, suite: str) -> None:
     if len(problems) == 1:
         raise SuiteError(problems[0])
     if problems:
-        more = f"; and {len(problems) - _MOST_PROBLEMS} more" if len(problems) > _MOST_PROBLEMS else ""
-        listed = "; ".join(problems[:_MOST_PROBLEMS])
-        raise SuiteError(f"{len(problems)} of the {count} revisions of suite {suite!r} cannot be used: {listed}{more}")
+        listed = first_names(problems, _MOST_PROBLEMS, separator="; ")
+        raise SuiteError(f"{len(problems)} of the {count} revisions of suite {suite!r} cannot be used: {listed}")
 
 
 def unavailable(revision: str, weights: Weights) -> str | None:

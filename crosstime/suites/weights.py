@@ -18,6 +18,7 @@ from crosstime.suites.pretrained import adapter_of, base_of
 from crosstime.suites.weight_format import UnusableWeightsError, check_weight_file
 from interventions.adapter import CONFIG, Adapter
 from interventions.adapter import WEIGHTS as ADAPTERS
+from user_input.first_names import first_names
 from user_input.home import expanded
 from user_input.reason import reason
 
@@ -231,7 +232,7 @@ def _weight_names(has: Callable[[str], bool], locate: Callable[[str], Path], exp
         names = _shards(locate(first), first) if first.endswith(".index.json") else [first]
         if missing := [name for name in names if not has(name)]:
             raise UnusableWeightsError(
-                f"{len(missing)} of the {len(names)} files that {first} lists are missing: {_first_of(missing)}"
+                f"{len(missing)} of the {len(names)} files that {first} lists are missing: {first_names(missing, 3)}"
             )
 
     # Add an adapter, which peft lays over them
@@ -266,8 +267,3 @@ def _inside(file: object, where: str) -> str:
     if not isinstance(file, str) or not file or "\0" in file or Path(file).is_absolute() or ".." in Path(file).parts:
         raise UnusableWeightsError(f"{where} names {str(file)[:100]!r} as weights, which is no file beside it")
     return file
-
-
-def _first_of(names: Sequence[str], most: int = 3) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -8,7 +8,7 @@ import yaml
 
 from crosstime.crosscoders.exchange.settings import Settings
 from crosstime.errors import CrosscoderError
-from user_input.first_line import first_line
+from user_input.reason import reason
 
 MAX_BYTES = 1 << 20
 """A configuration is small; anchors of a larger file could multiply to any size."""
@@ -45,7 +45,7 @@ def read_yaml(path: Path) -> Settings:
     except OSError as error:
         raise CrosscoderError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise CrosscoderError(f"{path} is not valid YAML: {first_line(error)}") from error
+        raise CrosscoderError(f"{path} is not valid YAML: {reason(error)}") from error
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise CrosscoderError(f"{path} must hold a mapping of names, not a {type(value).__name__}")
     return Settings(str(path), value)

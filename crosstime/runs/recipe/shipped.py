@@ -7,8 +7,8 @@ from importlib.resources import files
 
 from crosstime.errors import RecipeError
 from crosstime.runs.recipe.overlay import Table, merge
-from user_input.first_line import first_line
 from user_input.nearest import nearest
+from user_input.reason import reason
 
 
 def shipped() -> list[str]:
@@ -40,4 +40,4 @@ def parse_toml(text: str, where: str) -> Table:
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # numbers of too many digits raise plain ValueErrors
-        raise RecipeError(f"{where} is not a TOML file: {first_line(error)}.") from error
+        raise RecipeError(f"{where} is not a TOML file: {reason(error)}.") from error
