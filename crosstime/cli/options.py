@@ -40,8 +40,8 @@ TextSource = Annotated[
     str, typer.Argument(help="A text file (.txt, .jsonl, also .gz), or a Hub data set written hf:ORG/NAME.")
 ]
 SiteName = Annotated[str, typer.Option("--site", "-s", help="Where in the model, such as resid.3, attn.0, mlp.-1.")]
-Sequences = Annotated[int, typer.Option("--sequences", min=1, help="Number of sequences of text.")]
-Length = Annotated[int, typer.Option("--length", min=1, help="Tokens of a sequence.")]
+Sequences = Annotated[int, typer.Option("--sequences", help="Number of sequences of text.")]
+Length = Annotated[int, typer.Option("--length", help="Tokens of a sequence.")]
 
 Scales = Annotated[
     str | None, typer.Option("--scales", help="Scales of its checkpoints, separated by commas, if its file has none.")
@@ -52,7 +52,7 @@ TaskNames = Annotated[
     list[str], typer.Argument(metavar="TASK...", help="Tasks by name (see crosstime tasks), or NAME=PATH of its data.")
 ]
 DataPath = Annotated[Path | None, typer.Option("--path", "-p", help="Where the tasks' data are; default: the Hub.")]
-PairLimit = Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Upper bound of the pairs of a task.")]
+PairLimit = Annotated[int | None, typer.Option("--limit", "-n", help="Upper bound of the pairs of a task.")]
 
 SamePrompts = Annotated[
     bool,
@@ -70,7 +70,7 @@ Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1 
 DType = Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16.")]
 MaxTokens = Annotated[
     int | None,
-    typer.Option("--max-tokens", min=1, help="Upper bound of the tokens of a forward pass, padding included."),
+    typer.Option("--max-tokens", help="Upper bound of the tokens of a forward pass, padding included."),
 ]
 RemoteHost = Annotated[
     str | None,

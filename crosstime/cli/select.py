@@ -14,13 +14,11 @@ if TYPE_CHECKING:
 
 
 def select(
-    k: Annotated[int, typer.Option("-k", min=1, help="Number of checkpoints.")] = 3,
+    k: Annotated[int, typer.Option("-k", help="Number of checkpoints.")] = 3,
     keep: Annotated[
         str | None, typer.Option("--keep", help="Checkpoints that must be chosen, separated by commas.")
     ] = None,
-    weight: Annotated[
-        float, typer.Option("--weight", min=0, max=1, help="Weight of accuracy against representation, 0 to 1.")
-    ] = 0.5,
+    weight: Annotated[float, typer.Option("--weight", help="Weight of accuracy against representation, 0 to 1.")] = 0.5,
     measure: Annotated[str, typer.Option("--measure", help="cosine, pearson or cka.")] = "cosine",
     out: SurveyFolder = Path("survey"),
 ) -> None:

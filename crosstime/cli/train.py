@@ -44,9 +44,9 @@ def train(
     kind: Annotated[
         str, typer.Option("--kind", "-k", help="l1, topk, batchtopk, jumprelu or jumprelu_per_checkpoint.")
     ] = "l1",
-    features: Annotated[int | None, typer.Option("--features", "-f", min=1, help="Size of the dictionary.")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Optimizer steps.")] = None,
-    batch: Annotated[int | None, typer.Option("--batch", min=1, help="Tokens of a step.")] = None,
+    features: Annotated[int | None, typer.Option("--features", "-f", help="Size of the dictionary.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Optimizer steps.")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", help="Tokens of a step.")] = None,
     lr: Annotated[float | None, typer.Option("--lr", help="Learning rate.")] = None,
     settings: Annotated[
         list[str] | None,
@@ -56,7 +56,7 @@ def train(
     held_out: Annotated[
         float, typer.Option("--held-out", help="Fraction of the documents that is held out, to evaluate on.")
     ] = 0.02,
-    evaluated: Annotated[int, typer.Option("--evaluate", min=0, help="Sequences to evaluate on; 0: none.")] = 256,
+    evaluated: Annotated[int, typer.Option("--evaluate", help="Sequences to evaluate on; 0: none.")] = 256,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the crosscoder and its tables.")] = Path(
         "crosscoder"
     ),
