@@ -203,16 +203,11 @@ def refuse_few_pairs(tasks: Sequence[Task], *, same_prompts: bool) -> None:
     Raises:
         CrosstimeError: the sentence names the task and ``--same-prompts``.
     """
-    from crosstime.effects.least_prompts import LEAST_PROMPTS
-    from crosstime.errors import CrosstimeError
+    from crosstime.effects.least_prompts import refuse_few_prompts
 
-    for task in tasks:
-        if len(task.pairs) < LEAST_PROMPTS and not same_prompts:
-            raise CrosstimeError(
-                f"task {task.name} has {len(task.pairs)} pairs, and two halves of its prompts need at least "
-                f"{LEAST_PROMPTS}: give more, or select features on the prompts on which they are shown, with "
-                "--same-prompts"
-            )
+    if not same_prompts:
+        for task in tasks:
+            refuse_few_prompts(task.name, len(task.pairs), instead="--same-prompts")
 
 
 def refuse_missing_text(*sources: str) -> None:

@@ -8,7 +8,7 @@ from crosstime.activations.parameter_rows import resolved_matrix
 from crosstime.activations.store import ActivationStore, store_at
 from crosstime.crosscoders.decompose import refuse_baseline
 from crosstime.crosscoders.origin import Origin
-from crosstime.effects.least_prompts import LEAST_PROMPTS
+from crosstime.effects.least_prompts import refuse_few_prompts
 from crosstime.effects.stability_options import DTYPE, ESTIMATOR
 from crosstime.errors import CrosscoderError, RecipeError, SuiteError, errors_at
 from crosstime.evolution.null_names import NOISE, RANDOM, SAME
@@ -223,12 +223,7 @@ def _refuse_few_prompts(recipe: Recipe, counts: Sequence[int]) -> None:
         return
     for table, count in zip(recipe.tasks, counts, strict=True):
         n_prompts = min(count, table.limit or count)
-        if n_prompts < LEAST_PROMPTS:
-            raise RecipeError(
-                f"effects.halves: task {table.name} has {n_prompts} prompts, and two halves need at least "
-                f"{LEAST_PROMPTS}: give more, or set effects.halves = false to select and test features on the same "
-                "prompts."
-            )
+        refuse_few_prompts(table.name, n_prompts, instead="effects.halves = false", error=RecipeError)
 
 
 def _refuse_null(inputs: Inputs) -> None:

@@ -125,6 +125,6 @@ def test_three_pairs_are_too_few_for_halves(arguments, verb: str, tmp_path: Path
     result = CliRunner(env={"COLUMNS": "400"}).invoke(app, words)
     said = str(result.exception) + result.output
     assert result.exit_code != 0
-    assert "agreement/simple has 3 pairs" in said
+    assert "agreement/simple has 3 prompts" in said
     assert "--same-prompts" in said
     assert not (tmp_path / "out").exists()
