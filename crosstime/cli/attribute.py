@@ -155,8 +155,8 @@ def open_pair(
 ) -> tuple[Suite, CrossCoder]:
     """A crosscoder, and the checkpoints of a suite that it was trained on."""
     from crosstime.cli.options import open_suite
-    from crosstime.crosscoders.decompose import trained_checkpoints
     from crosstime.crosscoders.open_crosscoder import as_crosscoder
+    from crosstime.crosscoders.training_setting import trained_checkpoints
 
     loaded = as_crosscoder(crosscoder)
     opened = open_suite(

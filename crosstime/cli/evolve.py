@@ -89,8 +89,8 @@ def evolve(
     refuse_missing_source(suite)
 
     # Open the crosscoder, attribute each task, and follow the features
-    from crosstime.crosscoders.decompose import trained_checkpoints
     from crosstime.crosscoders.open_crosscoder import open_crosscoder
+    from crosstime.crosscoders.training_setting import trained_checkpoints
     from crosstime.effects.attribute import attribute
     from crosstime.evolution.evolve import TextEvidence
     from crosstime.evolution.evolve import evolve as follow_features

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder, fraction_of_variance_explained
-from crosstime.crosscoders.decompose import trained_checkpoints, trained_start
 from crosstime.crosscoders.open_crosscoder import CrosscoderSource, as_crosscoder
+from crosstime.crosscoders.training_setting import trained_checkpoints, trained_start
 from crosstime.errors import CrosscoderError
 from crosstime.machine.progress import track
 from crosstime.suites.compute import Compute

@@ -35,9 +35,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.crosscoders.decompose import DecomposedTask, TaskInput, prepare_task, trained_checkpoints
+from crosstime.crosscoders.decompose import DecomposedTask, TaskInput, prepare_task
 from crosstime.crosscoders.open_crosscoder import CrosscoderSource, as_crosscoder
 from crosstime.crosscoders.select_prompts import select_prompts
+from crosstime.crosscoders.training_setting import trained_checkpoints
 from crosstime.effects.attribute import attribute
 from crosstime.effects.attribution import Attribution
 from crosstime.effects.dip import BOTH, COLUMNS, HARMFUL, HELPFUL, MATCHED, RANDOM, Dip

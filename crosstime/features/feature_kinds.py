@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.crosscoders.decompose import DecomposedText, decompose_text, trained_start
+from crosstime.crosscoders.decompose import DecomposedText, decompose_text
+from crosstime.crosscoders.training_setting import trained_start
 from crosstime.errors import CorpusError
 from crosstime.features.activation_statistics import explained_by, mean_activation
 from crosstime.suites.compute import Compute

@@ -7,8 +7,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.crosscoders.decompose import DecomposedTask, decompose_task, trained_checkpoints
+from crosstime.crosscoders.decompose import DecomposedTask, decompose_task
 from crosstime.crosscoders.origin import Origin
+from crosstime.crosscoders.training_setting import trained_checkpoints
 from crosstime.effects.attribute import attribute
 from crosstime.effects.attribution import ERROR_TERM, Attribution
 from crosstime.effects.relie import classify
