@@ -9,7 +9,7 @@ import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 def test_agreement_is_attributed_to_features_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,6 +33,7 @@ def _python_blocks() -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_python_of_the_readme_runs_as_written(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     blocks = _python_blocks()

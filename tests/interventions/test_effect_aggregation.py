@@ -91,5 +91,5 @@ def test_effects_without_positions_have_no_ctt_aggregation():
 
 
 def test_an_unknown_aggregation_is_refused():
-    with pytest.raises(InterventionError, match="no aggregation 'mean': Allowed: ctt, ctt-released, sum"):
+    with pytest.raises(InterventionError, match="no aggregation named 'mean': Allowed: ctt, ctt-released, sum"):
         effects([(0, 0, 1, 0.3)]).per_feature("mean")

@@ -298,8 +298,8 @@ def test_more_nodes_are_spent_only_where_completeness_asks_for_them(tiny, prompt
         ({"metric": "cross_entrop"}, r"did you mean 'cross_entropy'\?"),
         ({"quadrature": "mid-point"}, r"did you mean 'midpoint'\?"),
         ({"baseline": "pach"}, r"no baseline 'pach'.*did you mean 'patch'\?"),
-        ({"steps": 0}, "at least one step"),
-        ({"tolerance": 0.0}, r"must be positive, not 0\.0"),
+        ({"steps": 0}, "steps must be at least 1, the nodes of a quadrature, not 0"),
+        ({"tolerance": 0.0}, r"tolerance must be positive, a completeness error, not 0\.0"),
     ],
 )
 def test_an_estimator_refuses_what_it_cannot_do(options, message):

@@ -157,6 +157,7 @@ def test_templates_are_values_of_labels_against_all_other_prompts(stability_of):
     assert (rows.jaccard["template=a"], rows.kendall["template=a"]) == pytest.approx(expected)
 
 
+@pytest.mark.long
 def test_other_options_are_the_effects_by_them_on_the_same_prompts(learning_suite, learning_crosscoder):
     task = ct.tasks.load("agreement/simple", limit=12)
     estimator = Estimator(method="atp")

@@ -156,7 +156,7 @@ def test_findings_stand_below_the_summary_and_dips_have_a_section(page: Page) ->
     assert sample.FINDING in written
     assert written.index("emerge by step 256") < written.index(sample.FINDING) < written.index("Overview")
     anchors = [attributes.get("id") for tag, attributes in page.tags if tag == "section"]
-    assert anchors[-6:] == ["lives", "dips", "baselines", "nulls", "descriptions", "features"]
+    assert anchors[-7:] == ["lives", "dips", "baselines", "stability", "nulls", "descriptions", "features"]
     assert f"The dip on {sample.TASKS[0]} at step256, beside main" in written
     assert "1.83 [1.51, 2.15]" in written
     assert f"emerges at main{len(sample.FEATURES[::3])} (0.35)" in written

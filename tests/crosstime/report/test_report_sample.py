@@ -279,6 +279,18 @@ def dips(compared=COMPARED) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*columns, "logit_difference_change", "low", "high", "p"])
 
 
+def stability(compared=COMPARED) -> pd.DataFrame:
+    """Two variants; one has no agreement at the first checkpoint, and no row at the others."""
+    rows = [
+        (TASKS[0], "prompts", "resampled", revision, 10, 0.25 + 0.1 * place, 40)
+        for place, revision in enumerate(compared)
+    ]
+    rows.append((TASKS[0], "baseline", "mean", compared[0], 10, math.nan, 16))
+    table = pd.DataFrame(rows, columns=["task", "comparison", "variant", "revision", "k", "jaccard", "n_prompts"])
+    bounds = {"jaccard_low": table.jaccard - 0.15, "jaccard_high": table.jaccard + 0.15}
+    return table.assign(**bounds, kendall=0.5, kendall_low=0.4, kendall_high=0.6)
+
+
 def nulls() -> pd.DataFrame:
     claims = ((f"IE: {TASKS[0]}", "emerging"), ("RelDec", f"{COMPARED[-1]} only"), ("dips", "explained"))
     rows = [
@@ -389,6 +401,7 @@ def sample(compared: tuple[str, ...] = COMPARED, **changes: object) -> ReportInp
         "similarity": similarity(compared),
         "lives": lives(compared),
         "dips": dips(compared),
+        "stability": stability(),
         "nulls": nulls(),
         "replication": replication(),
         "descriptions": descriptions(),

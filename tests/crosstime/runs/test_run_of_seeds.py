@@ -105,7 +105,7 @@ def test_a_finished_run_with_seeds_is_kept_and_its_plan_counts_them(finished, mo
         ({"seeds": [1, 1]}, "seeds: 1 is there twice"),
         ({"seeds": [1, -2]}, "seeds must be at least 0, not -2"),
         ({"seeds": [4]}, "for one, write seed = 4"),
-        ({"seeds": [1, 2], "source": "there.safetensors"}, "source names a crosscoder that exists"),
+        ({"seeds": [1, 2], "source": "there.safetensors"}, "source 'there.safetensors' is a crosscoder that exists"),
         ({"seeds": ["a"]}, "seeds"),
     ],
 )
