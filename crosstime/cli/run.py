@@ -56,9 +56,9 @@ def run(
 ) -> None:
     """Run a recipe: train a crosscoder, attribute tasks to its features, ablate them, and write a report.
 
-    Results go to RUNS/NAME, where NAME is the recipe's. Stages (suite, select, train, evaluate, attribute, ablate,
-    evolve, explain, replicate, baselines, null, report) that are done already are kept, and a stage that was stopped
-    resumes.
+    Results go to RUNS/NAME, where NAME is the recipe's. Stages (suite, select, ngrams, train, evaluate, attribute,
+    ablate, evolve, explain, replicate, stability, baselines, null, report) that are done already are kept, and a stage
+    that was stopped resumes.
     """
     from crosstime.runs.recipe.recipe import Recipe
 

@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from crosstime.cli.main import app
+from crosstime.runs.stages.names import NAMES
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMANDS = set(typer.main.get_command(app).commands)
@@ -26,3 +27,10 @@ def test_every_command_is_listed_and_every_listed_command_is_there(page):
 def test_the_help_lists_the_same_commands():
     assert {"demo", "null", "report", "annotate"} <= COMMANDS
     assert not any(command.hidden for command in typer.main.get_command(app).commands.values())
+
+
+def test_the_help_of_run_lists_every_stage():
+    text = typer.main.get_command(app).commands["run"].help
+    listed = re.search(r"Stages \(([^)]*)\)", " ".join(text.split()))
+    assert listed is not None
+    assert tuple(listed[1].split(", ")) == NAMES
