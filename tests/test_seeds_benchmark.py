@@ -26,6 +26,7 @@ def problem(tmp_path_factory) -> seeds.Problem:
     return replace(problem, text=problem.text[:200])
 
 
+@pytest.mark.long
 def test_dictionaries_trained_together_are_those_trained_alone(problem: seeds.Problem):
     case = "3 kinds and sizes"
     rows = seeds.measure(case, seeds.cases(64, STEPS)[case], problem, runs=1)

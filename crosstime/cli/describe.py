@@ -11,22 +11,14 @@ import typer
 def describe(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run's folder, such as runs/demo.")],
     features: Annotated[
-        int | None,
-        typer.Option("--features", "-n", min=1, help="Features drawn at random, beside the selected ones: 100."),
+        int | None, typer.Option("--features", "-n", help="Features drawn at random, beside the selected ones: 100.")
     ] = None,
-    shown: Annotated[
-        int | None, typer.Option("--shown", min=1, help="Most texts to describe a feature from: 6.")
-    ] = None,
+    shown: Annotated[int | None, typer.Option("--shown", help="Most texts to describe a feature from: 6.")] = None,
     unseen: Annotated[
-        int | None,
-        typer.Option("--unseen", min=0, help="Most further texts of each kind to score a description by: 6."),
+        int | None, typer.Option("--unseen", help="Most further texts of each kind to score a description by: 6.")
     ] = None,
-    tokens: Annotated[
-        int | None, typer.Option("--tokens", min=1, help="Tokens of text to look for texts in: 65,536.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="Seed of the draw of features and texts: 0.")
-    ] = None,
+    tokens: Annotated[int | None, typer.Option("--tokens", help="Tokens of text to look for texts in: 65,536.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the draw of features and texts: 0.")] = None,
     endpoint: Annotated[
         str | None, typer.Option("--endpoint", help="OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1.")
     ] = None,

@@ -223,7 +223,8 @@ def _refuse_few_prompts(recipe: Recipe, counts: Sequence[int]) -> None:
         return
     for table, count in zip(recipe.tasks, counts, strict=True):
         n_prompts = min(count, table.limit or count)
-        refuse_few_prompts(table.name, n_prompts, instead="effects.halves = false", error=RecipeError)
+        with errors_at("effects.halves"):
+            refuse_few_prompts(table.name, n_prompts, instead="halves = false", error=RecipeError)
 
 
 def _refuse_null(inputs: Inputs) -> None:

@@ -68,6 +68,7 @@ def test_the_good_folders_are_opened(tmp_path: Path, format: str):
     read(put(tmp_path / "mine", good(format)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("format", FORMATS)
 @fuzzed
 @given(data=st.data())
@@ -104,6 +105,7 @@ def test_configurations_with_other_values(tmp_path: Path, data: st.DataObject):
     refuses_politely(lambda: read(put(tmp_path / "mine", files)))
 
 
+@pytest.mark.long
 @fuzzed
 @given(data=st.data())
 def test_indices_with_other_values(tmp_path: Path, data: st.DataObject):

@@ -18,7 +18,6 @@ from crosstime.cli.main import main
         (["tasks", "show", "task", "-n", "0"], "-n"),
         (["tasks", "show", "task", "--seed", "-1"], "--seed"),
         (["null", "run", "--seeds", "0"], "--seeds"),
-        (["describe", "run", "--shown", "0"], "--shown"),
         (["describe", "run", "--concurrency", "0"], "--concurrency"),
         (["serve", "run", "--port", "70000"], "--port"),
         (["convert", "a", "b", "--parts", "0"], "--parts"),

@@ -46,6 +46,7 @@ def small_disk(disk: Path, what: str, source: Path) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.long
 def test_a_run_on_a_full_disk_says_so_and_goes_on_when_there_is_room(tmp_path: Path, forks: BaseContext):
     home = home_of(tmp_path / "home")
     found = small_disk(tmp_path / "disk", "run", home / "small.toml")
