@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from crosstime.activations.buffer import ShuffledBuffer
 from crosstime.activations.buffer_state import BufferState
 from crosstime.activations.data_config import DataConfig
 from crosstime.activations.reading import Position, Reading
-from crosstime.activations.row_source import RowSource
+from crosstime.activations.row_source import RowSource, row_chunks
 from crosstime.activations.token_rows import Share
 from crosstime.errors import CrosscoderError
 from crosstime.suites.token_norms import token_norms
-
-_CHUNK = 4096
-"""Rows that are read at a time to measure the scales."""
 
 
 class RowBatches(ShuffledBuffer):
@@ -88,6 +85,5 @@ class RowBatches(ShuffledBuffer):
         return int(self._row_order[place])
 
     def _scales_of_all(self) -> Float[Tensor, " C"]:
-        chunks: tuple[Int[Tensor, " N"], ...] = torch.arange(len(self.source)).split(_CHUNK)
-        norms = torch.cat([token_norms(self.source.rows(chunk)) for chunk in chunks])
+        norms = torch.cat([token_norms(rows) for rows in row_chunks(self.source)])
         return self._d_model**0.5 / norms.double().mean(0).float()

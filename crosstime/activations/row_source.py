@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, runtime_checkable
@@ -15,6 +15,9 @@ from torch import Tensor
 
 from crosstime.errors import CrosscoderError
 from interventions import Site
+
+_CHUNK = 4_096
+"""Rows that are in memory at a time."""
 
 
 @runtime_checkable
@@ -57,6 +60,12 @@ class RowSource(Protocol):
 
     def rows(self, indices: Int[Tensor, " N"]) -> Float[Tensor, "N C D"]:
         """Some of the rows, float32 on the CPU."""
+
+
+def row_chunks(source: RowSource) -> Iterator[Float[Tensor, "t C D"]]:
+    """All rows of a source in order, some at a time."""
+    for indices in torch.arange(len(source)).split(_CHUNK):
+        yield source.rows(indices)
 
 
 @dataclass(frozen=True, eq=False)

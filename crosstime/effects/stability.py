@@ -46,7 +46,7 @@ from crosstime.effects.top_k_agreement import top_k_agreement
 from crosstime.errors import CrosscoderError
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
-from interventions import Bootstrap, Estimator
+from interventions import Bootstrap, Estimator, interval
 from interventions.metrics import metric_named
 from interventions.option_names import BASELINES, METRIC_NAMES
 
@@ -287,7 +287,6 @@ def _estimators(estimator: Estimator, comparison: str, *, has_patch: bool) -> di
 
 def _table(attribution: Attribution, sample: _Sample, k: int, bootstrap: Bootstrap) -> pd.DataFrame:
     """One row for each checkpoint."""
-    tail = 100 * (1 - bootstrap.level) / 2
     rows = []
     for c, revision in enumerate(attribution.revisions):
         # Effects of every feature that has one, prompt by prompt
@@ -314,9 +313,8 @@ def _table(attribution: Attribution, sample: _Sample, k: int, bootstrap: Bootstr
             "k": k,
             "n_prompts": sample.second_weights.shape[1],
         }
-        for name, value, column in zip(("jaccard", "kendall"), values, agreement.T, strict=True):
-            known = column[~np.isnan(column)]
-            low, high = np.percentile(known, [tail, 100 - tail]) if len(known) else (np.nan, np.nan)
+        lows, highs = interval(torch.from_numpy(agreement), bootstrap)
+        for name, value, low, high in zip(("jaccard", "kendall"), values, lows, highs, strict=True):
             row |= {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
         rows.append(row)
     return pd.DataFrame(rows)

@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from crosstime.activations.row_source import Rows, RowSource
+from crosstime.activations.row_source import Rows, RowSource, row_chunks
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.open_crosscoder import CrosscoderSource, as_crosscoder
 from crosstime.errors import CrosscoderError
-from crosstime.training.evaluate_rows import refuse_other_rows, row_chunks
+from crosstime.training.evaluate_rows import refuse_other_rows
 from interventions import Codes
 
 COLUMNS = ("feature", "rank", "row", "label", "activation")

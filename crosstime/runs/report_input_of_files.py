@@ -110,7 +110,7 @@ class Tables:
 def report_input_of_files(
     crosscoder: CrossCoder, tables: Tables, *, title: str, annotations: pd.DataFrame | None = None
 ) -> ReportInput:
-    """What a report shows of a crosscoder and of the tables that there are; other sections are left out.
+    """The input of a report from a crosscoder and the given tables; sections without a table are left out.
 
     Rotation, dimensionality, onsets and life cycles by decoder norm are computed from the weights, where `tables` has
     none of ``crosstime evolve``.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from crosstime.activations.row_source import RowSource
+from crosstime.activations.row_source import RowSource, row_chunks
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.open_crosscoder import CrosscoderSource, as_crosscoder
 from crosstime.errors import CrosscoderError
@@ -28,8 +27,6 @@ COLUMNS = (
     "top_norm_share",
     "error",
 )
-_CHUNK = 4_096
-"""Rows that are in memory at a time."""
 
 
 def evaluate_rows(crosscoder: CrosscoderSource, source: RowSource) -> pd.DataFrame:
@@ -97,12 +94,6 @@ def evaluate_rows(crosscoder: CrosscoderSource, source: RowSource) -> pd.DataFra
             }
         )
     return pd.DataFrame(table)[list(COLUMNS)]
-
-
-def row_chunks(source: RowSource) -> Iterator[Float[Tensor, "t C D"]]:
-    """All rows of a source in order, some at a time."""
-    for indices in torch.arange(len(source)).split(_CHUNK):
-        yield source.rows(indices)
 
 
 def refuse_other_rows(crosscoder: CrossCoder, source: RowSource) -> None:

@@ -12,7 +12,7 @@ from crosstime.runs.stages.evolve import Evolve
 from crosstime.runs.stages.evolve_rows import EvolveRows
 from crosstime.runs.stages.explain import Explain
 from crosstime.runs.stages.make_suite import MakeSuite
-from crosstime.runs.stages.names import NAMES
+from crosstime.runs.stages.names import NAMES, asks_for
 from crosstime.runs.stages.ngrams import Ngrams
 from crosstime.runs.stages.null import Null
 from crosstime.runs.stages.replicate import Replicate
@@ -50,5 +50,6 @@ STAGES: tuple[Stage, ...] = tuple(_BY_NAME[name] for name in NAMES)
 
 def stages_of(recipe: Recipe) -> tuple[Stage, ...]:
     """The stages of a recipe."""
-    stages = tuple(stage for stage in STAGES if stage.is_part_of(recipe))
+    values = recipe.to_dict()
+    stages = tuple(stage for stage in STAGES if asks_for(values, stage.name))
     return tuple(_ON_ROWS.get(stage.name, stage) for stage in stages) if recipe.rows.matrices else stages

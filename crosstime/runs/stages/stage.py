@@ -13,7 +13,6 @@ from crosstime.runs.parts import Parts
 from crosstime.runs.plan.sizes import Sizes
 from crosstime.runs.plan.work import Cost
 from crosstime.runs.recipe.recipe import Recipe
-from crosstime.runs.stages.names import asks_for
 
 
 class Stage(ABC):
@@ -35,10 +34,6 @@ class Stage(ABC):
     def title_of(self, recipe: Recipe) -> str:
         """What it makes, in the words of a recipe, whose models may stand side by side."""
         return about_models(self.title) if recipe.suite.models else self.title
-
-    def is_part_of(self, recipe: Recipe) -> bool:
-        """Whether a recipe has this stage."""
-        return asks_for(recipe.to_dict(), self.name)
 
     @abstractmethod
     def dependencies(self, inputs: Inputs, ledger: Ledger) -> object:

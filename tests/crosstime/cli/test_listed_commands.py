@@ -1,4 +1,4 @@
-"""README and docs/cli.md list the commands that there are."""
+"""README and docs/cli.md list every command, and no other."""
 
 from __future__ import annotations
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from crosstime.activations import row_source
 from crosstime.activations.row_source import Rows
 from crosstime.crosscoders.activation_functions import PerCheckpointJumpReLU
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.origin import ROWS, Origin
 from crosstime.errors import CrosscoderError
 from crosstime.features.top_rows import row_codes, row_shares, top_rows
-from crosstime.training import evaluate_rows as evaluating
 from interventions import Site
 
 REVISIONS = ("step0", "main")
@@ -39,7 +39,7 @@ def crosscoder(gates: bool) -> CrossCoder:
 
 @pytest.mark.parametrize("gates", [False, True])
 def test_rows_are_those_of_the_largest_codes(source, gates, monkeypatch):
-    monkeypatch.setattr(evaluating, "_CHUNK", 4)
+    monkeypatch.setattr(row_source, "_CHUNK", 4)
     dictionary = crosscoder(gates)
     table = top_rows(dictionary, source, most=3)
 

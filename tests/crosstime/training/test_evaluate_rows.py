@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from crosstime.activations import row_source
 from crosstime.activations.row_source import Rows
 from crosstime.crosscoders.activation_functions import PerCheckpointJumpReLU
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.origin import ROWS, Origin
 from crosstime.errors import CrosscoderError
-from crosstime.training import evaluate_rows as evaluating
 from crosstime.training.evaluate_rows import evaluate_rows
 from interventions import Site
 
@@ -39,7 +39,7 @@ def crosscoder(gates: bool = False, width: int = 6, **origin: object) -> CrossCo
 
 @pytest.mark.parametrize("gates", [False, True])
 def test_measures_are_those_of_sums_over_all_rows(gates, monkeypatch):
-    monkeypatch.setattr(evaluating, "_CHUNK", 7)
+    monkeypatch.setattr(row_source, "_CHUNK", 7)
     source, dictionary = rows(), crosscoder(gates)
     table = evaluate_rows(dictionary, source)
 
