@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from crosstime.machine.memory import in_bytes
 from crosstime.runs.plan.machine import Machine
 from crosstime.runs.plan.plan import plan
-from crosstime.runs.plan.training import TrainingPlan
+from crosstime.runs.plan.training_plan import TrainingPlan
 from crosstime.runs.recipe.recipe import Recipe
 
 MACHINE = Machine("cuda", "eight GPUs of 80 GB", 1e14, 2e12, 10**12, 8 * 10**10, 10**14)

@@ -21,7 +21,7 @@ from .training.topk_config import BatchTopKConfig as BatchTopKConfig
 from .training.jumprelu_config import JumpReLUConfig as JumpReLUConfig
 from .training.jumprelu_per_checkpoint_config import PerCheckpointJumpReLUConfig as PerCheckpointJumpReLUConfig
 from .activations.data_config import DataConfig as DataConfig
-from .training.checkpointing import Checkpointing as Checkpointing
+from .training.checkpoint_options import Checkpointing as Checkpointing
 from .training.loggers import Logging as Logging
 from .activations.harvest import harvest as harvest
 from .activations.estimate_scales import estimate_scales as estimate_scales

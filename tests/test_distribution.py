@@ -87,7 +87,7 @@ def test_the_wheel_works_away_from_the_checkout(built: tuple[Path, Path], tmp_pa
     code = (
         "from importlib import resources; import crosstime.runs.recipe.recipe; "
         "from crosstime.report.page.render import SCRIPTS; "
-        "print(crosstime.__file__); print(*crosstime.runs.recipe.recipe.shipped()); "
+        "print(crosstime.__file__); print(*crosstime.runs.recipe.recipe.shipped_recipes()); "
         "print(all((resources.files('crosstime.report.page') / f'{name}.js').is_file() for name in SCRIPTS))"
     )
     done = subprocess.run(

@@ -19,7 +19,7 @@ import tasks
 from crosstime.cli.main import app
 from crosstime.cli.reference import reference
 from crosstime.runs.recipe.recipe import Recipe
-from crosstime.runs.recipe.shipped import shipped
+from crosstime.runs.recipe.shipped_recipes import shipped_recipes
 from crosstime.runs.stages.names import NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -141,7 +141,7 @@ def test_stages_and_recipes_are_named_as_they_are():
     guides = "".join(
         (DOCS / "guides" / f"{name}.md").read_text() for name in ("ctt", "eoc", "diffing", "parameter-rows")
     )
-    for name in shipped():
+    for name in shipped_recipes():
         assert name == "demo" or name in guides
 
 

@@ -16,7 +16,7 @@ if str(ROOT) not in sys.path:
 from benchmarks.cases import absorption, sharing, synthetic, temporal  # noqa: E402
 from crosstime.evolution.recovery import DECODER, TESTED, match_planted  # noqa: E402
 from crosstime.training.kinds import KINDS  # noqa: E402
-from crosstime.training.planted import plant  # noqa: E402
+from crosstime.training.plant import plant  # noqa: E402
 
 
 def test_the_temporal_tables_have_a_row_for_every_feature_step_and_checkpoint():

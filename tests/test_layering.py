@@ -28,7 +28,7 @@ ORDER = (
     ("effects", "training"),
     ("crosscoders", "activations"),
     ("suites",),
-    ("shown",),
+    ("display",),
     ("report",),
     ("machine",),
     ("errors",),

@@ -17,7 +17,7 @@ if str(ROOT) not in sys.path:
 from benchmarks.cases import null_rates  # noqa: E402
 from crosstime.evolution.claims import COLUMNS  # noqa: E402
 from crosstime.evolution.null_names import NOISE, PERMUTED  # noqa: E402
-from crosstime.training.planted import plant  # noqa: E402
+from crosstime.training.plant import plant  # noqa: E402
 
 
 def table(*counts: int, n: int = 40) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from benchmarks.cases.sharing import CHOOSING, REPORTING, settings
 from benchmarks.result import Result, Row
 from crosstime.evolution.absorption import COSINE, OVERLAP, absorption
 from crosstime.evolution.recovery import match_planted
-from crosstime.training.planted import Dependence, plant, train_planted
+from crosstime.training.plant import Dependence, plant, train_planted
 from crosstime.training.trainer_config import TrainerConfig
 
 KINDS = ("topk", "batchtopk")

@@ -37,7 +37,7 @@ from crosstime.evolution.null_names import DECODERS, ENCODER, NOISE, PERMUTED, S
 from crosstime.evolution.presence import present
 from crosstime.evolution.rate_intervals import rate_intervals
 from crosstime.training.l1_config import L1Config
-from crosstime.training.planted import Planted, plant
+from crosstime.training.plant import PlantedProblem, plant
 from crosstime.training.trainer_of import trainer_of
 
 CROWDED, ROOMY = "3 features a dimension", "1.5 features a dimension"
@@ -93,7 +93,9 @@ def benchmark(quick: bool, device: torch.device) -> Result:
     return Result("null_rates", device.type, sizes | {"problems with lives": known}, tuple(rows))
 
 
-def train(planted: Planted, kind: str, *, seed: int, setting: str = CROWDED, noise: float = DEVIATION) -> Dictionary:
+def train(
+    planted: PlantedProblem, kind: str, *, seed: int, setting: str = CROWDED, noise: float = DEVIATION
+) -> Dictionary:
     """Train a crosscoder on the activations of a planted problem under a kind of null model.
 
     Args:
@@ -208,7 +210,7 @@ def stated_and_true(setting: str, seed: int, *, n_seeds: int = 3) -> pd.DataFram
     """
     # The run, and what null models state about it
     planted = plant(48, 3, D_MODEL[setting], shared=0.5, density=DENSITY[setting], noise=0.0, seed=seed)
-    repeated = Planted(planted.directions[:, 2:].repeat(1, 3, 1), planted.density, planted.noise)
+    repeated = PlantedProblem(planted.directions[:, 2:].repeat(1, 3, 1), planted.density, planted.noise)
     first = 5000 + 10 * seed
     run = train(planted, SAME, seed=first, setting=setting)
     tables = []
@@ -239,7 +241,7 @@ def stated_and_true(setting: str, seed: int, *, n_seeds: int = 3) -> pd.DataFram
     return table[["source", "claim", "count", "fdr", "fdr_low", "fdr_high"]].assign(true=[true[key] for key in keys])
 
 
-def nearest_planted(run: Dictionary, planted: Planted) -> tuple[Int[Tensor, " K"], Bool[Tensor, " K"]]:
+def nearest_planted(run: Dictionary, planted: PlantedProblem) -> tuple[Int[Tensor, " K"], Bool[Tensor, " K"]]:
     """Return the planted feature whose decoder is nearest in cosine, over all checkpoints, and whether it is near."""
     ours = run.crosscoder.W_dec.detach()[run.alive].flatten(1)
     theirs = torch.nn.functional.normalize(planted.directions.flatten(1), dim=-1)

@@ -29,7 +29,7 @@ from crosstime.evolution.recovery import (
     match_planted,
 )
 from crosstime.training.kinds import KINDS
-from crosstime.training.planted import plant, train_planted
+from crosstime.training.plant import plant, train_planted
 from crosstime.training.trainer_config import TrainerConfig
 
 CHOOSING, REPORTING = (10, 11, 12), (0, 1, 2)

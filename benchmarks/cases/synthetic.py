@@ -10,7 +10,7 @@ from benchmarks.result import Result, Row
 from benchmarks.timing import seconds
 from crosstime.evolution.recovery import DECODER, recovery
 from crosstime.training.kinds import KINDS
-from crosstime.training.planted import Planted, plant, train_planted
+from crosstime.training.plant import PlantedProblem, plant, train_planted
 from crosstime.training.trainer_config import TrainerConfig
 
 TARGET = 0.9
@@ -42,7 +42,7 @@ def benchmark(quick: bool, device: torch.device) -> Result:
     return Result("synthetic", device.type, details, tuple(rows))
 
 
-def settings(kind: str, planted: Planted, steps: int) -> TrainerConfig:
+def settings(kind: str, planted: PlantedProblem, steps: int) -> TrainerConfig:
     """Return the hyper-parameters of a kind for a problem."""
     options = dict(SETTINGS[kind])
     # A quarter more features than planted: with the same number, some are never recovered
@@ -53,7 +53,7 @@ def settings(kind: str, planted: Planted, steps: int) -> TrainerConfig:
     return KINDS[kind](n_features=n_features, steps=steps, decoder_norm=0.3, **options)
 
 
-def measure(problem: str, planted: Planted, config: TrainerConfig, batch_size: int) -> list[Row]:
+def measure(problem: str, planted: PlantedProblem, config: TrainerConfig, batch_size: int) -> list[Row]:
     """Train one kind and measure what it recovers; only BatchTopK on the plain problem has a target."""
     trained: list[Any] = []
     duration = seconds(lambda: trained.append(train_planted(planted, config, batch_size=batch_size)))

@@ -22,13 +22,13 @@ from torch import Tensor
 
 from crosstime.activations.buffer_state import BufferState
 from crosstime.activations.data_config import DataConfig
-from crosstime.activations.reading import Position, ReadAhead, Reading
+from crosstime.activations.read_ahead import Position, ReadAhead, Reading
 from crosstime.activations.row_format import RowFormat
 from crosstime.activations.token_rows import Share, TokenRows
 from crosstime.errors import CrosscoderError
 from crosstime.machine.processes import ALONE, Processes
 from crosstime.suites.compute import Compute
-from crosstime.suites.resident import ResidentCheckpoints
+from crosstime.suites.resident_checkpoints import ResidentCheckpoints
 from crosstime.suites.suite import Suite
 from crosstime.suites.token_norms import OUTLIER, is_outlier, token_norms, warn_of_outliers
 from interventions import Model, Sequences, Site, fetch
@@ -245,9 +245,9 @@ class ActivationBuffer(ShuffledBuffer):
     """Batches ``B C D`` of activations at one site, the C checkpoints aligned token by token.
 
     Sequences are run through one checkpoint after the other; checkpoints that fit in memory stay open from one filling
-    to the next, and the others are opened by turn (`crosstime.suites.resident`). The first token of each sequence is
-    dropped: the norm of its activation is far larger than all others and would dominate scales and loss. Nothing is
-    written to disk (`crosstime.harvest` does that).
+    to the next, and the others are opened by turn (`crosstime.suites.resident_checkpoints`). The first token of each
+    sequence is dropped: the norm of its activation is far larger than all others and would dominate scales and loss.
+    Nothing is written to disk (`crosstime.harvest` does that).
 
     Args:
         suite: the C checkpoints.

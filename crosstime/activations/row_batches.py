@@ -9,7 +9,7 @@ from torch import Tensor
 from crosstime.activations.buffer import ShuffledBuffer
 from crosstime.activations.buffer_state import BufferState
 from crosstime.activations.data_config import DataConfig
-from crosstime.activations.reading import Position, Reading
+from crosstime.activations.read_ahead import Position, Reading
 from crosstime.activations.row_source import RowSource, row_chunks
 from crosstime.activations.token_rows import Share
 from crosstime.errors import CrosscoderError

@@ -29,14 +29,14 @@ from crosstime.activations.manifest import (
     read_manifest,
     refuse_differences,
 )
-from crosstime.activations.reading import Position, Reading
+from crosstime.activations.read_ahead import Position, Reading
 from crosstime.activations.row_format import RowFormat
 from crosstime.activations.token_rows import Share
+from crosstime.display import Display
 from crosstime.errors import RunError, StoreError
 from crosstime.machine.checksum import is_intact
 from crosstime.machine.processes import ALONE, Processes
 from crosstime.machine.tensors import TensorError, check_tensor, read_tensors
-from crosstime.shown import Shown
 from crosstime.suites.suite import Suite
 from interventions import Site
 from interventions.remote.pause import pause
@@ -48,7 +48,7 @@ BLOCK = 1024
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ActivationStore(Shown):
+class ActivationStore(Display):
     """A folder of activations ``T C D`` that `crosstime.harvest` wrote.
 
     A store is a sequence of shards. A shard is one safetensors file with the token ids ``N S`` of its sequences, and

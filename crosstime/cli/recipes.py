@@ -10,9 +10,9 @@ def recipes() -> None:
     from rich.text import Text
 
     from crosstime.runs.recipe.recipe import Recipe
-    from crosstime.runs.recipe.shipped import shipped
+    from crosstime.runs.recipe.shipped_recipes import shipped_recipes
 
     table = Table.grid(padding=(0, 2))
-    for name in shipped():
+    for name in shipped_recipes():
         table.add_row(Text(name, style="bold"), Text(Recipe.named(name).description))
     Console().print(table)

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-from crosstime.report.expected import expected_number
+from crosstime.report.expected_under_null import expected_number
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult

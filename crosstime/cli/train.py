@@ -184,6 +184,6 @@ def _open_corpus(corpus: list[str]) -> list[str] | ActivationStore:
 def _held_out_documents(corpus: list[str], fraction: float) -> Iterator[str]:
     """The documents that training did not see."""
     from crosstime.suites.corpus import documents
-    from crosstime.training.held_out import held_out
+    from crosstime.training.held_out_documents import held_out_documents
 
-    return held_out(documents(corpus)[0], fraction)
+    return held_out_documents(documents(corpus)[0], fraction)

@@ -19,15 +19,15 @@ from crosstime.crosscoders.feature_shard import FeatureShard
 from crosstime.crosscoders.hub import OnHub
 from crosstime.crosscoders.origin import Origin
 from crosstime.crosscoders.stored_directions import StoredDirections
+from crosstime.display import Display
 from crosstime.errors import CrosscoderError
-from crosstime.shown import Shown
 from interventions import Codes, DecoderSource, Decomposition
 
 _ROWS_DRAWN = 1_024
 """Rows of the initial weights that are drawn at a time for a shard; a multiple of 16."""
 
 
-class CrossCoder(Shown, nn.Module, OnHub):
+class CrossCoder(Display, nn.Module, OnHub):
     """One code f for the activations x_c of C checkpoints on the same token, and one decoder for each checkpoint.
 
     ::

@@ -30,9 +30,9 @@ from torch import Tensor
 from crosstime.crosscoders.dictionary import Dictionary
 from crosstime.crosscoders.open_crosscoder import CrosscoderSource, DictionarySource, as_crosscoder
 from crosstime.crosscoders.training_setting import start_of_prompts, trained_checkpoints, trained_start
+from crosstime.display import Display
 from crosstime.errors import CrosscoderError
 from crosstime.machine.progress import track
-from crosstime.shown import Shown
 from crosstime.suites.compute import Compute
 from crosstime.suites.read_lines import TextSource
 from crosstime.suites.read_text import read_text
@@ -46,7 +46,7 @@ from user_input.nearest import nearest
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class DecomposedTask(Shown):
+class DecomposedTask(Display):
     """A task's prompts, decomposed into the crosscoder's features at every checkpoint.
 
     Attributes:
@@ -116,7 +116,7 @@ def refuse_baseline(name: str, task: TaskInput) -> None:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class DecomposedText(Shown):
+class DecomposedText(Display):
     """Token sequences, decomposed into a crosscoder's features at every checkpoint.
 
     The first token of every sequence is left out, as in training: its activation has an unusually large norm. N is the

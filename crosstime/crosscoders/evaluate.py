@@ -18,7 +18,7 @@ from crosstime.machine.progress import track
 from crosstime.suites.compute import Compute
 from crosstime.suites.read_lines import TextSource
 from crosstime.suites.read_text import read_text
-from crosstime.suites.resident import ResidentCheckpoints
+from crosstime.suites.resident_checkpoints import ResidentCheckpoints
 from crosstime.suites.suite import Suite
 from crosstime.suites.text_sample import TextSample
 from crosstime.suites.token_norms import NormConcentration, is_outlier, token_norms

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from crosstime.crosscoders.decompose import DecomposedTask
 from crosstime.crosscoders.select_prompts import select_prompts
+from crosstime.display import Display
 from crosstime.effects.halves import halves
 from crosstime.effects.relie import ABSENT, SPECIFIC, classify, relative
 from crosstime.effects.select_top import select_top
 from crosstime.errors import CrosscoderError
 from crosstime.machine.long_table import long_table
-from crosstime.shown import Shown
 from interventions import Aggregation, Bootstrap, Effects, bootstrap_interval, interval, resampled_means
 
 ERROR_TERM = -1
@@ -26,7 +26,7 @@ ERROR_TERM = -1
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Attribution(Shown):
+class Attribution(Display):
     """Indirect effects of a crosscoder's features on one task, at each checkpoint.
 
     Attributes:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from crosstime.display import Display
 from crosstime.errors import CrosscoderError, RunError
-from crosstime.shown import Shown
 
 HARMFUL, HELPFUL, BOTH = "harmful", "helpful", "harmful and helpful"
 MATCHED, RANDOM = "matched control", "random control"
@@ -30,7 +30,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Dip(Shown):
+class Dip(Display):
     """What features that matter at one of two checkpoints do to a task there.
 
     Attributes:

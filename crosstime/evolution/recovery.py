@@ -17,7 +17,7 @@ from crosstime.evolution.match_features import match_directions
 from crosstime.evolution.presence import PRESENT, present
 from crosstime.evolution.presence_test import MINIMUM_SHARE, PRESENT_THERE, presence_test
 from crosstime.report.columns import PRESENCE_TEST, UNDECIDED
-from crosstime.training.planted import Planted
+from crosstime.training.plant import PlantedProblem
 from interventions import Decomposition
 
 DECODER, SCALED, TESTED = "decoder norms", "decoder norms, latent scaling", PRESENCE_TEST
@@ -95,7 +95,7 @@ class MatchedFeatures:
 
 
 def match_planted(
-    planted: Planted, crosscoder: CrossCoder, *, minimum: float = 0.7, n_tokens: int = 8_192, seed: int = 1
+    planted: PlantedProblem, crosscoder: CrossCoder, *, minimum: float = 0.7, n_tokens: int = 8_192, seed: int = 1
 ) -> MatchedFeatures:
     """Match learned features to planted ones, and decompose fresh activations with them; see `recovery`.
 
@@ -124,7 +124,7 @@ def match_planted(
 
 
 def recovery(
-    planted: Planted,
+    planted: PlantedProblem,
     crosscoder: CrossCoder,
     *,
     minimum: float = 0.7,

@@ -26,7 +26,7 @@ from crosstime.suites.read_text import read_text
 from crosstime.suites.suite import Suite
 from crosstime.suites.text_sample import TextSample
 from crosstime.training.data import check_tokens
-from crosstime.training.held_out import without_held_out
+from crosstime.training.held_out_documents import without_held_out
 from crosstime.training.loggers import refuse_missing_loggers
 from crosstime.training.memory import refuse_too_large
 from interventions.effects import available_method

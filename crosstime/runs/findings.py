@@ -12,7 +12,7 @@ import torch
 from crosstime.crosscoders.decompose import DecomposedTask
 from crosstime.evolution.claims import DIPS, EXPLAINED
 from crosstime.report.columns import UNDECIDED
-from crosstime.report.expected import expected_words
+from crosstime.report.expected_under_null import expected_words
 from user_input.first_names import first_names
 
 ALL = "all selected"

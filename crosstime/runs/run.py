@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from crosstime.crosscoders.crosscoder import CrossCoder
+from crosstime.display import Display
 from crosstime.features.top_rows import COLUMNS as TOP_COLUMNS
 from crosstime.machine.lock import exclusive
 from crosstime.machine.mesh import refuse_uneven
@@ -31,14 +32,13 @@ from crosstime.runs.run_stage import run_stage
 from crosstime.runs.stages.evolve_rows import TOP_ROWS
 from crosstime.runs.stages.names import refuse_unknown
 from crosstime.runs.stages.registry import stages_of
-from crosstime.shown import Shown
 from crosstime.suites.suite import Suite
 from crosstime.suites.weight_table import weight_table
 from user_input.home import expanded
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class RunResult(Shown):
+class RunResult(Display):
     """The results of a run, opened from its folder.
 
     Attributes:

@@ -60,7 +60,7 @@ class Compute:
         feature_shards: number of processes of ``torchrun`` among which the features of a crosscoder are divided while
             it is trained; see `crosstime.train`.
         resident_gb: gigabytes on the device that checkpoints may take which stay open because they are needed again;
-            0 keeps none, and None takes half of what is free. See `crosstime.suites.resident`.
+            0 keeps none, and None takes half of what is free. See `crosstime.suites.resident_checkpoints`.
 
     Raises:
         CrosstimeError: an unknown dtype or device, a budget or a number of shards below 1, or negative gigabytes.

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from crosstime.display import Display
 from crosstime.errors import SuiteError
-from crosstime.shown import Shown
 from user_input.nearest import nearest
 
 WEIGHT = 0.5
@@ -20,7 +20,7 @@ _SMALLEST_GAIN = 1e-12
 
 
 @dataclass(frozen=True, repr=False)
-class Choice(Shown):
+class Choice(Display):
     """The selected checkpoints, and the changes by which they were selected.
 
     Attributes:

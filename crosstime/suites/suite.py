@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from crosstime.display import Display
 from crosstime.errors import SuiteError
-from crosstime.shown import Shown
 from crosstime.suites.checkpoints import (
     COLUMN_DTYPES,
     Checkpoint,
@@ -22,13 +22,13 @@ from crosstime.suites.checkpoints import (
     unknown_revision,
     warn_of_counts_that_start_again,
 )
-from crosstime.suites.equal_weights import EqualWeights, find_equal_weights
-from crosstime.suites.fingerprint import checkpoint_content
-from crosstime.suites.named_models import named_models
-from crosstime.suites.pretrained import (
+from crosstime.suites.config_and_tokenizer import (
     check_weight_names,
     read_config,
 )
+from crosstime.suites.equal_weights import EqualWeights, find_equal_weights
+from crosstime.suites.fingerprint import checkpoint_content
+from crosstime.suites.named_models import named_models
 from crosstime.suites.suite_tokenizer import suite_tokenizer
 from crosstime.suites.text_start import check_text_start, start_tokens
 from crosstime.suites.verify import (
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False)
-class Suite(Shown):
+class Suite(Display):
     """Checkpoints of one model, in a fixed order, that share a tokenizer and a shape.
 
     Opening a suite reads only the names of its checkpoints. Configurations, the tokenizer and the digests of weight

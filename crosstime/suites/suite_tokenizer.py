@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from crosstime.errors import SuiteError
 from crosstime.suites.checkpoints import Checkpoint
+from crosstime.suites.config_and_tokenizer import read_tokenizer, tokenizer_checkpoint, tokenizer_digest
 from crosstime.suites.fingerprint import tokenizer_hash
-from crosstime.suites.pretrained import read_tokenizer, tokenizer_checkpoint, tokenizer_digest
 from crosstime.suites.shared_tokenizer import shared_tokenizer
 
 if TYPE_CHECKING:

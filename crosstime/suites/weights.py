@@ -12,9 +12,9 @@ from crosstime.errors import RunError, SuiteError
 from crosstime.machine.file_digests import file_digests
 from crosstime.machine.storage import read_json
 from crosstime.suites.checkpoints import Checkpoint
+from crosstime.suites.config_and_tokenizer import adapter_of, base_of
 from crosstime.suites.hub_files import HubFiles, hub_files
 from crosstime.suites.model_digest import digest_of, state_of
-from crosstime.suites.pretrained import adapter_of, base_of
 from crosstime.suites.weight_format import UnusableWeightsError, check_weight_file
 from interventions.adapter import CONFIG, Adapter
 from interventions.adapter import WEIGHTS as ADAPTERS

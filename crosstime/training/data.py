@@ -20,9 +20,9 @@ from crosstime.suites.check_length import check_length
 from crosstime.suites.compute import Compute
 from crosstime.suites.corpus import documents, sequences
 from crosstime.suites.read_lines import TextSource
-from crosstime.suites.resident import ResidentCheckpoints
+from crosstime.suites.resident_checkpoints import ResidentCheckpoints
 from crosstime.suites.suite import Suite
-from crosstime.training.held_out import ValidationBatch, held_out, without_held_out
+from crosstime.training.held_out_documents import ValidationBatch, held_out_documents, without_held_out
 from interventions import Site
 
 
@@ -143,7 +143,7 @@ class TrainingData:
         if not in_memory:
             lines, _ = documents(self._text)
         token_ids = sequences(
-            held_out(lines, self.config.validation),
+            held_out_documents(lines, self.config.validation),
             self.suite.tokenizer,
             self.config.sequence_length,
             start=self.suite.start_tokens,

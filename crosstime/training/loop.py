@@ -28,7 +28,7 @@ from torch import Tensor
 from crosstime.activations.buffer import ShuffledBuffer
 from crosstime.errors import CrosscoderError
 from crosstime.machine.progress import Bar
-from crosstime.training.held_out import ValidationBatch
+from crosstime.training.held_out_documents import ValidationBatch
 from crosstime.training.loggers import MetricsWriter
 from crosstime.training.resume import Checkpointer
 from crosstime.training.trainer import Trainer

@@ -23,7 +23,7 @@ from crosstime.machine.part_names import is_sharded
 from crosstime.machine.processes import ALONE, Processes
 from crosstime.machine.sharded_tensors import ShardedTensors, remove_parts, write_sharded_tensors
 from crosstime.machine.tensors import TensorError, check_tensor, read_header, read_tensors, write_tensors
-from crosstime.training.checkpointing import Checkpointing
+from crosstime.training.checkpoint_options import Checkpointing
 from crosstime.training.trainer import Trainer
 from user_input.parse_json import parse_json
 from user_input.reason import reason

@@ -9,7 +9,7 @@ from crosstime.activations.store import ActivationStore
 from crosstime.suites.compute import Compute
 from crosstime.suites.read_lines import TextSource
 from crosstime.suites.suite import Suite
-from crosstime.training.checkpointing import Checkpointing
+from crosstime.training.checkpoint_options import Checkpointing
 from crosstime.training.loggers import Logging
 from crosstime.training.train_several import train_several
 from crosstime.training.trainer_config import TrainerConfig

@@ -9,7 +9,7 @@ from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.suites.compute import Compute
 from crosstime.suites.read_lines import TextSource
 from crosstime.suites.suite import Suite
-from crosstime.training.checkpointing import Checkpointing
+from crosstime.training.checkpoint_options import Checkpointing
 from crosstime.training.train import train
 from crosstime.training.trainer_config import TrainerConfig
 from interventions import Site

@@ -15,7 +15,7 @@ from crosstime.errors import CrosscoderError
 from crosstime.machine.processes import join_processes, local_device
 from crosstime.machine.progress import track
 from crosstime.suites.compute import Compute
-from crosstime.training.checkpointing import Checkpointing
+from crosstime.training.checkpoint_options import Checkpointing
 from crosstime.training.loggers import Logging, MetricsWriter
 from crosstime.training.loop import run_loop
 from crosstime.training.memory import refuse_too_large

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 import pandas as pd
 
 from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.shown import Shown
+from crosstime.display import Display
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TrainingResult(Shown):
+class TrainingResult(Display):
     """A trained crosscoder and the log of its losses.
 
     Attributes:
         crosscoder: the crosscoder, in evaluation mode on the CPU. With feature shards it is this process's shard, whose
             `save` all processes call together.
         log: about a hundred rows, evenly spaced over the steps: step, loss, l2, sparsity, l0, dead; with a validation
-            fraction also held_out_loss and held_out_l2 (see `crosstime.training.held_out.ValidationBatch`).
+            fraction also held_out_loss and held_out_l2 (see `crosstime.training.held_out_documents.ValidationBatch`).
         tokens: number of tokens whose activations were computed or read.
     """
 

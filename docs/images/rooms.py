@@ -102,7 +102,7 @@ def figure() -> str:
         ("tasks", ["minimal pairs → prompts and answer tokens;", "knows tokenizers, but no models"]),
         ("interventions", ["models through nnsight: fetch, patch,", "indirect effects, ablation"]),
         (
-            "machine, errors, shown; user_input",
+            "machine, errors, display; user_input",
             ["atomic files, processes, progress bars;", "parsing within limits, nearest names"],
         ),
     ]

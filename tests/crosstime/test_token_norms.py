@@ -17,7 +17,7 @@ from crosstime.crosscoders.evaluate import _reconstruction
 from crosstime.errors import CrosscoderError
 from crosstime.report.outlier_note import outlier_note
 from crosstime.suites.token_norms import NormConcentration, is_outlier, token_norms
-from crosstime.training.checkpointing import Checkpointing
+from crosstime.training.checkpoint_options import Checkpointing
 from crosstime.training.trainer import Trainer
 from interventions import Site
 from tasks.agreement import sentences

@@ -19,7 +19,7 @@ from crosstime.machine.storage import write_json
 from crosstime.machine.tensors import write_tensors
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
-from crosstime.training.checkpointing import Checkpointing
+from crosstime.training.checkpoint_options import Checkpointing
 from crosstime.training.jumprelu_config import JumpReLUConfig
 from crosstime.training.jumprelu_per_checkpoint_config import PerCheckpointJumpReLUConfig
 from crosstime.training.l1_config import L1Config

@@ -20,7 +20,7 @@ from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import StoreError
 from crosstime.machine.tensors import read_tensors, write_tensors
-from crosstime.training.checkpointing import Checkpointing
+from crosstime.training.checkpoint_options import Checkpointing
 from crosstime.training.l1_config import L1Config
 from crosstime.training.resume import Checkpointer, TrainingState
 from crosstime.training.trainer_of import trainer_of

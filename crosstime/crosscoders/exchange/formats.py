@@ -15,10 +15,10 @@ from crosstime.crosscoders.exchange import (
     crosscode,
     ctt,
     dictionary_learning,
-    finetuning,
     llamascopium,
     native,
     saelens,
+    science_of_finetuning,
     sparsify,
 )
 from crosstime.crosscoders.exchange.format import Format
@@ -30,7 +30,17 @@ from crosstime.machine.part_names import is_sharded
 from interventions import Site
 from user_input.home import expanded
 
-_MODULES = (native, ctt, ckkissane, finetuning, saelens, llamascopium, dictionary_learning, sparsify, crosscode)
+_MODULES = (
+    native,
+    ctt,
+    ckkissane,
+    science_of_finetuning,
+    saelens,
+    llamascopium,
+    dictionary_learning,
+    sparsify,
+    crosscode,
+)
 _BY_NAME = {module.FORMAT.name: module.FORMAT for module in _MODULES}
 FORMATS: dict[str, Format] = {name: _BY_NAME[name] for name in FORMAT_NAMES}
 """Every format by its name, in the order in which `detect` tries them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crosstime.report.columns import PRESENCE_TEST, distinct
-from crosstime.report.expected import expected_words
+from crosstime.report.expected_under_null import expected_words
 from crosstime.report.numbers import with_interval
 from crosstime.report.page.figures import Pictures, figure, optional_figure
 from crosstime.report.page.markup import Child, Markup, element

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from crosstime.report.about_models import about_models
-from crosstime.report.expected import expected_words
+from crosstime.report.expected_under_null import expected_words
 from crosstime.report.numbers import decimals_for
 from crosstime.report.page.figures import remark
 from crosstime.report.page.markup import Child, element

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import pandas as pd
 
-from crosstime.report.expected import expected_number, expected_under_null
+from crosstime.report.expected_under_null import expected_number, expected_under_null
 from crosstime.report.page.tables import Cell
 from crosstime.report.rows import Row, rows
 

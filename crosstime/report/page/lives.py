@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import pandas as pd
 
-from crosstime.report.expected import expected_number, expected_under_null
+from crosstime.report.expected_under_null import expected_number, expected_under_null
 from crosstime.report.numbers import number
 from crosstime.report.page.features import feature_link
 from crosstime.report.page.markup import Markup, join

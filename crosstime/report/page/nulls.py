@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from crosstime.report.about_models import about_models
-from crosstime.report.expected import expected_number
+from crosstime.report.expected_under_null import expected_number
 from crosstime.report.numbers import with_interval
 from crosstime.report.page.markup import Child, element
 from crosstime.report.page.tables import Cell, table

@@ -10,7 +10,7 @@ from crosstime.report.charts.ablation import ablated_name
 from crosstime.report.charts.faithfulness import WIDEST_INTERVAL
 from crosstime.report.charts.panels import ABSENT_BELOW, SPECIFIC_ABOVE
 from crosstime.report.columns import ERROR_TERM, distinct
-from crosstime.report.expected import expected_number, expected_under_null
+from crosstime.report.expected_under_null import expected_number, expected_under_null
 from crosstime.report.numbers import UNDEFINED, count, decimals_for
 from crosstime.report.outlier_note import outlier_note
 from crosstime.report.page.baselines import CAPTION as BASELINES_CAPTION

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from crosstime.display import Display
 from crosstime.errors import RunError
 from crosstime.evolution.null_names import RANDOM
 from crosstime.features.description_requests import read_descriptions
@@ -29,13 +30,12 @@ from crosstime.runs.manifest import LOCK
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.recorded_recipe import recorded_recipe, refuse_unfinished
 from crosstime.runs.run import run
-from crosstime.shown import Shown
 from interventions import Bootstrap
 from user_input.home import expanded
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Descriptions(Shown):
+class Descriptions(Display):
     """How far the descriptions of a run are.
 
     Attributes:

@@ -12,7 +12,7 @@ from crosstime.runs.check import refuse_broken
 from crosstime.runs.plan.machine import Machine
 from crosstime.runs.plan.model_size import ModelSize, model_size
 from crosstime.runs.plan.sizes import Sizes
-from crosstime.runs.plan.training import TrainingPlan
+from crosstime.runs.plan.training_plan import TrainingPlan
 from crosstime.runs.plan.work import Cost, Number, Work
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.stages.registry import stages_of

@@ -9,7 +9,7 @@ from typing import Any
 
 from crosstime.activations.data_config import DataConfig
 from crosstime.errors import CrosscoderError
-from crosstime.training.checkpointing import Checkpointing
+from crosstime.training.checkpoint_options import Checkpointing
 from crosstime.training.jumprelu_config import JumpReLUConfig
 from crosstime.training.jumprelu_per_checkpoint_config import PerCheckpointJumpReLUConfig
 from crosstime.training.kinds import KINDS, kind_named

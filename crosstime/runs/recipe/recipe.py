@@ -22,7 +22,7 @@ from crosstime.runs.recipe.null import NullRecipe
 from crosstime.runs.recipe.overlay import Table, copy_table, merge, override
 from crosstime.runs.recipe.remote import RemoteRecipe
 from crosstime.runs.recipe.rows import RowsRecipe
-from crosstime.runs.recipe.shipped import parse_toml, shipped, shipped_table
+from crosstime.runs.recipe.shipped_recipes import parse_toml, shipped_recipe_table, shipped_recipes
 from crosstime.runs.recipe.stability import StabilityRecipe
 from crosstime.runs.recipe.suite import TINY, CompareRecipe, SelectRecipe, SuiteRecipe
 from crosstime.runs.recipe.task import TaskRecipe
@@ -168,7 +168,7 @@ class Recipe:
             text = path.read_text(encoding="utf-8-sig")
         except OSError as error:
             raise RecipeError(
-                f"Cannot read recipe {path}: {error.strerror}; shipped recipes: {', '.join(shipped())}."
+                f"Cannot read recipe {path}: {error.strerror}; shipped recipes: {', '.join(shipped_recipes())}."
             ) from error
         except UnicodeDecodeError as error:
             raise RecipeError(f"{path} is not a TOML file: {error}.") from error
@@ -181,7 +181,7 @@ class Recipe:
         Raises:
             RecipeError: there is no such recipe.
         """
-        return cls.of(shipped_table(name), where=f"recipe {name}", overrides=overrides)
+        return cls.of(shipped_recipe_table(name), where=f"recipe {name}", overrides=overrides)
 
     @classmethod
     def of(
@@ -206,7 +206,7 @@ class Recipe:
         tables = copy_table(table)
         if (parent := tables.pop("extends", None)) is not None:
             with errors_at(f"{where}: extends"):
-                tables = merge(shipped_table(parent), tables)
+                tables = merge(shipped_recipe_table(parent), tables)
         for assignment in overrides:
             with errors_at(where):
                 override(tables, assignment)

@@ -15,7 +15,7 @@ from crosstime.runs.inputs import Inputs
 from crosstime.runs.ledger import Ledger
 from crosstime.runs.parts import Parts
 from crosstime.runs.plan.sizes import Sizes
-from crosstime.runs.plan.training import TrainingMemory
+from crosstime.runs.plan.training_plan import TrainingMemory
 from crosstime.runs.plan.work import ADAM_BYTES, Cost, Work
 from crosstime.runs.recipe.crosscoder import CrosscoderRecipe
 from crosstime.runs.recipe.recipe import Recipe

@@ -6,7 +6,7 @@ import torch
 from crosstime.activations.buffer import ShuffledBuffer
 from crosstime.activations.data_config import DataConfig
 from crosstime.activations.null_batches import NullBatches
-from crosstime.activations.reading import Position, Reading
+from crosstime.activations.read_ahead import Position, Reading
 from crosstime.activations.token_rows import Share
 from crosstime.errors import CrosscoderError
 

@@ -10,7 +10,7 @@ import crosstime as ct
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.origin import Origin
 from crosstime.suites.train_tokenizer import train_tokenizer
-from crosstime.training.planted import Planted, planted_effects
+from crosstime.training.plant import PlantedProblem, planted_effects
 from interventions import Bootstrap, Site
 from tasks import TokenizedTask
 from tasks.agreement import sentences
@@ -29,9 +29,9 @@ def axes() -> torch.Tensor:
     return rows[: WIDTH - 1]
 
 
-def planted() -> Planted:
+def planted() -> PlantedProblem:
     directions = axes()[1 : 1 + len(STRENGTH)].unsqueeze(1) * STRENGTH.unsqueeze(-1)
-    return Planted(directions, density=2.0, noise=0.0)
+    return PlantedProblem(directions, density=2.0, noise=0.0)
 
 
 def codes() -> torch.Tensor:

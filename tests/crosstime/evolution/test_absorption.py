@@ -11,11 +11,11 @@ import torch
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.errors import CrosscoderError
 from crosstime.evolution.absorption import absorption
-from crosstime.training.planted import Dependence, Planted, plant
+from crosstime.training.plant import Dependence, PlantedProblem, plant
 from interventions import Codes, Decomposition
 
 
-def absorbing(planted: Planted) -> CrossCoder:
+def absorbing(planted: PlantedProblem) -> CrossCoder:
     """The dictionary in which each child has absorbed its parent, whose direction it writes where that is planted."""
     crosscoder = planted.crosscoder()
     assert planted.parents is not None
@@ -28,7 +28,7 @@ def absorbing(planted: Planted) -> CrossCoder:
 
 
 def decompose(
-    planted: Planted, crosscoder: CrossCoder, seed: int, *, silent: bool
+    planted: PlantedProblem, crosscoder: CrossCoder, seed: int, *, silent: bool
 ) -> tuple[torch.Tensor, tuple[Decomposition, ...]]:
     """True codes as those of the dictionary; if silent, a parent does not fire where its child does."""
     assert planted.parents is not None

@@ -10,14 +10,14 @@ from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.evolution.claims import decoder_claims
 from crosstime.evolution.false_discoveries import false_discoveries
 from crosstime.training.l1_config import L1Config
-from crosstime.training.planted import Planted, plant
+from crosstime.training.plant import PlantedProblem, plant
 from crosstime.training.trainer_of import trainer_of
 
 STEPS, BATCH, NOISE = 150, 128, 0.25
 CONFIG = L1Config(n_features=48, steps=STEPS, lr=1e-2, l1=0.6)
 
 
-def trained(planted: Planted, null: NullBatches, *, seed: int) -> tuple[CrossCoder, torch.Tensor]:
+def trained(planted: PlantedProblem, null: NullBatches, *, seed: int) -> tuple[CrossCoder, torch.Tensor]:
     """A crosscoder of the activations of a planted problem without noise, changed by `null`, and its live features."""
     generator = torch.Generator().manual_seed(seed)
     sample = planted.activations(planted.codes(1024, generator), generator)
@@ -57,7 +57,7 @@ def test_the_rate_of_false_lives_is_within_the_interval_of_the_same_checkpoint_w
 def test_specific_features_are_told_from_what_the_null_finds():
     """Half of the features are planted at one checkpoint; where there is one checkpoint three times, hardly any are."""
     run = plant(48, 3, 16, shared=0.5, density=3.0, noise=0.02, seed=2)
-    same = Planted(run.directions[:, 2:].repeat(1, 3, 1), run.density, 0.0)
+    same = PlantedProblem(run.directions[:, 2:].repeat(1, 3, 1), run.density, 0.0)
     unchanged = NullBatches()
     observed = claims_of(*trained(run, unchanged, seed=3))
     null = claims_of(*trained(same, unchanged, seed=3))

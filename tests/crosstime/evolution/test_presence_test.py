@@ -14,7 +14,7 @@ from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
 from crosstime.evolution.presence_test import presence_test
 from crosstime.evolution.recovery import recovery
-from crosstime.training.planted import plant
+from crosstime.training.plant import plant
 from interventions import Codes, Site
 
 REVISIONS = ("a", "b", "c")

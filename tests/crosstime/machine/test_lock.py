@@ -15,7 +15,7 @@ from crosstime.activations.data_config import DataConfig
 from crosstime.errors import RunError
 from crosstime.machine.lock import exclusive, lock_holder
 from crosstime.suites.suite import Suite
-from crosstime.training.checkpointing import Checkpointing
+from crosstime.training.checkpoint_options import Checkpointing
 from crosstime.training.l1_config import L1Config
 from crosstime.training.train import train
 from interventions import Site

@@ -7,7 +7,7 @@ import pytest
 from test_report_sample import sample
 
 from crosstime.report.check_table import check_table
-from crosstime.report.expected import expected_number, expected_under_null, expected_words
+from crosstime.report.expected_under_null import expected_number, expected_under_null, expected_words
 from crosstime.report.page.expected_ablations import ExpectedAblations
 from crosstime.report.page.lives import lives_table
 from crosstime.report.page.nulls import nulls_section

@@ -17,7 +17,7 @@ from crosstime.runs.plan.machine import Machine
 from crosstime.runs.plan.model_size import KNOWN, ModelSize, model_size
 from crosstime.runs.plan.plan import UNCERTAINTY, in_time, plan
 from crosstime.runs.recipe.recipe import Recipe
-from crosstime.runs.recipe.shipped import shipped
+from crosstime.runs.recipe.shipped_recipes import shipped_recipes
 from crosstime.suites.tiny_config import TinyConfig
 from crosstime.suites.tiny_model import tiny_model_config
 
@@ -35,7 +35,7 @@ def suite_folder(folder: Path) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", shipped_recipes())
 def test_every_shipped_recipe_has_a_plan(name: str, tmp_path: Path):
     overrides = [f"suite.source={suite_folder(tmp_path)}"] if name in ON_DISK else []
     if name == "diff-demo":
@@ -62,7 +62,7 @@ def test_every_shipped_recipe_has_a_plan(name: str, tmp_path: Path):
         assert cost.memory > 0
 
 
-@pytest.mark.parametrize("name", [name for name in shipped() if name not in (*ON_DISK, "diff-demo")])
+@pytest.mark.parametrize("name", [name for name in shipped_recipes() if name not in (*ON_DISK, "diff-demo")])
 def test_the_command_prints_the_plan_and_touches_nothing(name: str, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     said = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["run", name, "--dry-run"])
@@ -224,5 +224,5 @@ def test_sizes_and_times_for_people():
 def test_recipes_are_listed_with_what_they_are():
     said = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["recipes"])
     assert said.exit_code == 0
-    for name in shipped():
+    for name in shipped_recipes():
         assert name in said.output

@@ -10,7 +10,7 @@ import pytest
 from crosstime.errors import RecipeError
 from crosstime.runs.recipe.effects import EffectsRecipe
 from crosstime.runs.recipe.recipe import Recipe
-from crosstime.runs.recipe.shipped import shipped
+from crosstime.runs.recipe.shipped_recipes import shipped_recipes
 from crosstime.suites.tiny_config import TinyConfig
 from crosstime.training.jumprelu_per_checkpoint_config import PerCheckpointJumpReLUConfig
 from interventions import Aggregation
@@ -56,7 +56,7 @@ def refused(folder: Path, text: str, *overrides: str) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", shipped_recipes())
 def test_every_shipped_recipe_parses(name: str):
     recipe = Recipe.named(name)
     assert recipe.name == name
@@ -316,7 +316,7 @@ def test_a_named_estimator_sets_its_options(tmp_path):
     assert Recipe.load(written(tmp_path), ["effects.estimator=default"]).effects == EffectsRecipe()
     bare = Recipe.load(written(tmp_path), ["effects.aggregation=ctt", "effects.undefined=0.5"]).effects
     assert (bare.aggregation, bare.undefined, bare.method) == (Aggregation("ctt"), 0.5, None)
-    for name in (name for name in shipped() if name.startswith("ctt-")):
+    for name in (name for name in shipped_recipes() if name.startswith("ctt-")):
         assert Recipe.named(name, ["effects.estimator=ctt-as-written"]).effects.name == "ctt-as-written"
         assert Recipe.named(name, ["effects.estimator=ctt-as-released"]).effects.name == "ctt-as-released"
 

@@ -7,7 +7,7 @@ from crosstime.errors import CrosscoderError
 from crosstime.training.jumprelu_config import JumpReLUConfig
 from crosstime.training.jumprelu_per_checkpoint_config import PerCheckpointJumpReLUConfig
 from crosstime.training.l1_config import L1Config
-from crosstime.training.planted import plant, train_planted
+from crosstime.training.plant import plant, train_planted
 from crosstime.training.topk_config import BatchTopKConfig, TopKConfig
 
 SETTINGS = {"n_features": 12, "steps": 5, "lr": 1e-2}

@@ -16,7 +16,7 @@ from crosstime.activations.data_config import DataConfig
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.errors import CrosscoderError
 from crosstime.suites.suite import Suite
-from crosstime.training.checkpointing import Checkpointing
+from crosstime.training.checkpoint_options import Checkpointing
 from crosstime.training.jumprelu_config import JumpReLUConfig
 from crosstime.training.jumprelu_per_checkpoint_config import PerCheckpointJumpReLUConfig
 from crosstime.training.l1_config import L1Config

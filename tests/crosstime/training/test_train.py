@@ -14,7 +14,7 @@ from crosstime.errors import CorpusError, CrosscoderError, CrosstimeError, Store
 from crosstime.suites.compute import Compute
 from crosstime.suites.corpus import documents
 from crosstime.suites.suite import Suite
-from crosstime.training.held_out import held_out, without_held_out
+from crosstime.training.held_out_documents import held_out_documents, without_held_out
 from crosstime.training.l1_config import L1Config
 from crosstime.training.loggers import Logging
 from crosstime.training.loop import LOG_ROWS
@@ -102,7 +102,7 @@ def test_a_corpus_shorter_than_a_batch_is_rejected_with_its_length(suite: Suite)
 def test_documents_held_out_are_measured_and_change_nothing_but_the_text(suite: Suite, tmp_path):
     trained = train(suite, Site(0), TEXT, CONFIG, data=replace(DATA, validation=0.2), logging=Logging(tmp_path))
     training_text = list(without_held_out(TEXT, 0.2))
-    assert 0 < len(TEXT) - len(training_text) == len(list(held_out(TEXT, 0.2)))
+    assert 0 < len(TEXT) - len(training_text) == len(list(held_out_documents(TEXT, 0.2)))
     without = train(suite, Site(0), training_text, CONFIG, data=DATA)
     assert torch.equal(trained.crosscoder.W_dec, without.crosscoder.W_dec)
     log = trained.log.drop(columns=["held_out_loss", "held_out_l2"])

@@ -17,7 +17,7 @@ from crosstime.crosscoders.decompose import decompose_text
 from crosstime.errors import CrosscoderError
 from crosstime.evolution.decoder_evolution import decoder_evolution
 from crosstime.suites.compute import Compute
-from crosstime.training.checkpointing import Checkpointing
+from crosstime.training.checkpoint_options import Checkpointing
 from crosstime.training.resume import Checkpointer
 from crosstime.training.topk_config import BatchTopKConfig
 from crosstime.training.train_rows import train_rows

@@ -13,7 +13,7 @@ from crosstime.activations.buffer import ActivationBuffer
 from crosstime.activations.buffer_state import BufferState
 from crosstime.activations.data_config import DataConfig
 from crosstime.activations.harvest import harvest
-from crosstime.activations.reading import Position, ReadAhead, Reading
+from crosstime.activations.read_ahead import Position, ReadAhead, Reading
 from crosstime.activations.store import ActivationStore, StoredBatches
 from crosstime.activations.token_rows import Share
 from crosstime.suites.suite import Suite

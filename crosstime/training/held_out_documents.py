@@ -39,7 +39,7 @@ def without_held_out(documents: Iterable[str], fraction: float, *, salt: str = "
     return (document for document in documents if not is_held_out(document, fraction, salt=salt))
 
 
-def held_out(documents: Iterable[str], fraction: float, *, salt: str = "") -> Iterator[str]:
+def held_out_documents(documents: Iterable[str], fraction: float, *, salt: str = "") -> Iterator[str]:
     """The documents that training does not see.
 
     Raises:

@@ -12,8 +12,8 @@ import crosstime as ct
 from crosstime.activations.buffer import ActivationBuffer
 from crosstime.errors import CrosstimeError
 from crosstime.machine import memory
-from crosstime.suites import resident
-from crosstime.suites.resident import ResidentCheckpoints, model_bytes
+from crosstime.suites import resident_checkpoints
+from crosstime.suites.resident_checkpoints import ResidentCheckpoints, model_bytes
 from interventions import Model, Site
 from tasks.agreement import sentences
 
@@ -91,7 +91,7 @@ def test_an_error_leaves_nothing_open(learning_suite: ct.Suite):
 def test_without_a_number_half_of_what_is_free_beyond_the_reserve_is_taken(
     learning_suite: ct.Suite, opened: list[str], size: int, monkeypatch
 ):
-    monkeypatch.setattr(resident, "free_memory", lambda device: 7 * size)
+    monkeypatch.setattr(resident_checkpoints, "free_memory", lambda device: 7 * size)
     for reserved, n_again in ((0, 0), (2 * size, 2), (6 * size, 3), (90 * size, 3)):
         opened.clear()
         with ResidentCheckpoints(ct.Compute(), learning_suite, reserved=reserved) as checkpoints:

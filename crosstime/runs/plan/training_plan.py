@@ -4,7 +4,8 @@ With P data-parallel groups of R feature shards, ``N = P R`` processes::
 
     crosscoder     16 bytes x 2 C D F / R                       weights, gradients, two moments of Adam, of every seed
     batch          4 bytes x B / P x (4 F / R + 8 C D)          `crosstime.training.memory.batch_bytes`
-    checkpoints    those that stay open, as many as fit half of the memory that is left (`crosstime.suites.resident`)
+    checkpoints    those that stay open, as many as fit half of the memory that is left
+                   (`crosstime.suites.resident_checkpoints`)
     buffer         buffer_tokens x C x the bytes of a row, in the main memory of each machine; twice while the first
                    filling is copied into it, or while the next one is read ahead
 """
@@ -19,7 +20,7 @@ from crosstime.machine.memory import in_bytes
 from crosstime.runs.plan.sizes import Sizes
 from crosstime.runs.plan.traffic import Traffic, traffic
 from crosstime.runs.plan.work import Number
-from crosstime.suites.resident import n_staying
+from crosstime.suites.resident_checkpoints import n_staying
 from crosstime.training.memory import batch_bytes
 
 

@@ -8,7 +8,7 @@ import torch
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CorpusError
-from crosstime.training.held_out import ValidationBatch, held_out, is_held_out, without_held_out
+from crosstime.training.held_out_documents import ValidationBatch, held_out_documents, is_held_out, without_held_out
 from crosstime.training.kinds import KINDS
 from crosstime.training.trainer_of import trainer_of
 from interventions import Site
@@ -17,29 +17,29 @@ TEXT = [f"document number {number}" for number in range(2000)]
 
 
 def test_every_document_is_on_one_side_and_the_fraction_is_about_right():
-    training, validation = list(without_held_out(TEXT, 0.2)), list(held_out(TEXT, 0.2))
+    training, validation = list(without_held_out(TEXT, 0.2)), list(held_out_documents(TEXT, 0.2))
     assert sorted(training + validation) == sorted(TEXT)
     assert len(validation) / len(TEXT) == pytest.approx(0.2, abs=0.03)
 
 
 def test_a_documents_side_does_not_depend_on_the_others():
-    out = set(held_out(TEXT, 0.2))
-    assert set(held_out(reversed(TEXT[500:] + TEXT[600:700]), 0.2)) == out & set(TEXT[500:])
+    out = set(held_out_documents(TEXT, 0.2))
+    assert set(held_out_documents(reversed(TEXT[500:] + TEXT[600:700]), 0.2)) == out & set(TEXT[500:])
 
 
 def test_a_larger_fraction_holds_out_the_same_and_more():
-    assert set(held_out(TEXT, 0.1)) < set(held_out(TEXT, 0.3))
+    assert set(held_out_documents(TEXT, 0.1)) < set(held_out_documents(TEXT, 0.3))
 
 
 def test_another_salt_holds_out_others_independently():
-    first, second = set(held_out(TEXT, 0.3)), set(held_out(TEXT, 0.3, salt="evaluation"))
+    first, second = set(held_out_documents(TEXT, 0.3)), set(held_out_documents(TEXT, 0.3, salt="evaluation"))
     assert len(first & second) / len(TEXT) == pytest.approx(0.09, abs=0.03)
 
 
 def test_a_fraction_of_zero_holds_out_nothing():
     assert not any(is_held_out(document, 0.0) for document in TEXT)
     with pytest.raises(CorpusError, match=r"none of the 2,000 documents is held out by a fraction of 0"):
-        list(held_out(TEXT, 0.0))
+        list(held_out_documents(TEXT, 0.0))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -14,14 +14,14 @@ MAX_ROWS = 12
 """Rows of a table that a notebook shows; the caption says how many rows the table has."""
 
 
-class Shown(ABC):
+class Display(ABC):
     """A result that displays itself as one line at a prompt, and as that line and its tables in a notebook.
 
     Dataclasses that derive from it are declared with ``repr=False``, since the generated ``__repr__`` would print all
     numbers of all tensors.
 
     Examples:
-        >>> class Comparison(Shown):
+        >>> class Comparison(Display):
         ...     def headline(self):
         ...         return "2 < 3"
         >>> Comparison()

@@ -9,7 +9,7 @@ import pytest
 
 import crosstime as ct
 from crosstime.crosscoders.decompose import decompose_text
-from crosstime.shown import MAX_ROWS, Shown, html_table
+from crosstime.display import MAX_ROWS, Display, html_table
 from crosstime.suites.text_sample import TextSample
 from interventions import Estimator
 from tasks.agreement import sentences
@@ -39,7 +39,7 @@ class Parsed(HTMLParser):
         self.texts.append(data)
 
 
-class Comparison(Shown):
+class Comparison(Display):
     def __init__(self, table: pd.DataFrame) -> None:
         self.table = table
 
@@ -90,7 +90,7 @@ def test_an_empty_table_has_its_head():
 
 
 @pytest.fixture(scope="module")
-def results(learning_suite, learning_crosscoder, tmp_path_factory) -> dict[str, Shown]:
+def results(learning_suite, learning_crosscoder, tmp_path_factory) -> dict[str, Display]:
     suite, crosscoder = learning_suite, learning_crosscoder
     text = list(sentences(300, seed=2))
     task = ct.tasks.load("agreement/simple", limit=10)
@@ -111,9 +111,9 @@ def results(learning_suite, learning_crosscoder, tmp_path_factory) -> dict[str, 
     }
 
 
-def test_every_result_says_in_a_line_what_it_is(results: dict[str, Shown]):
+def test_every_result_says_in_a_line_what_it_is(results: dict[str, Display]):
     for name, result in results.items():
-        assert isinstance(result, Shown), name
+        assert isinstance(result, Display), name
         line = repr(result)
         assert line.startswith(f"{type(result).__name__}: ")
         assert "\n" not in line
@@ -121,7 +121,7 @@ def test_every_result_says_in_a_line_what_it_is(results: dict[str, Shown]):
         assert "tensor(" not in line
 
 
-def test_every_result_has_its_line_and_its_tables_in_a_notebook(results: dict[str, Shown]):
+def test_every_result_has_its_line_and_its_tables_in_a_notebook(results: dict[str, Display]):
     for name, result in results.items():
         page = Parsed(result._repr_html_())
         assert page.open == [], name

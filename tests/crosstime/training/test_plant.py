@@ -6,7 +6,7 @@ import torch
 from crosstime.effects.relie import relative
 from crosstime.errors import CrosstimeError
 from crosstime.evolution.recovery import PresenceThresholds, recovery
-from crosstime.training.planted import Dependence, Planted, plant, planted_effects, train_planted
+from crosstime.training.plant import Dependence, PlantedProblem, plant, planted_effects, train_planted
 from crosstime.training.topk_config import BatchTopKConfig
 
 
@@ -190,5 +190,5 @@ def test_bad_input_is_one_sentence():
 
 
 def test_a_planted_problem_can_be_written_by_hand():
-    planted = Planted(torch.eye(2).reshape(2, 1, 2), density=1.0, noise=0.0)
+    planted = PlantedProblem(torch.eye(2).reshape(2, 1, 2), density=1.0, noise=0.0)
     assert planted_effects(planted, [[3.0, 0.0]], torch.tensor([[2.0, 5.0]])).flatten().tolist() == [-6, 0]

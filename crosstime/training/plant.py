@@ -42,7 +42,7 @@ class Dependence:
 
 
 @dataclass(frozen=True, eq=False)
-class Planted:
+class PlantedProblem:
     """Features with known directions at every checkpoint, from which activations are generated.
 
     ::
@@ -131,7 +131,7 @@ def plant(
     density: float = 8.0,
     noise: float = 0.02,
     seed: int = 0,
-) -> Planted:
+) -> PlantedProblem:
     """Make a problem of random unit directions, of which some are shared by all checkpoints and the others specific.
 
     Each specific feature is planted at one checkpoint, and the checkpoints take turns.
@@ -182,7 +182,7 @@ def plant(
     weak_features = slice(n_shared - n_weak, n_shared)
     strength[weak_features] = 0.2 + 0.8 * is_only[weak_features]
     if dependence is None:
-        return Planted(directions * strength.unsqueeze(-1), density, noise)
+        return PlantedProblem(directions * strength.unsqueeze(-1), density, noise)
 
     # The last specific features are parents, which end, and their children, which follow them.
     n_pairs = round(dependence.hierarchy * (n_features - n_shared)) // 2
@@ -200,10 +200,12 @@ def plant(
     n_correlated = round(dependence.correlated * len(others)) // 2
     partners = torch.full((n_features,), -1)
     partners[others[n_correlated : 2 * n_correlated]] = others[:n_correlated]
-    return Planted(directions * strength.unsqueeze(-1), density, noise, parents, partners)
+    return PlantedProblem(directions * strength.unsqueeze(-1), density, noise, parents, partners)
 
 
-def train_planted(planted: Planted, config: TrainerConfig, *, batch_size: int = 1024, seed: int = 0) -> CrossCoder:
+def train_planted(
+    planted: PlantedProblem, config: TrainerConfig, *, batch_size: int = 1024, seed: int = 0
+) -> CrossCoder:
     """Train a crosscoder on a planted problem, with newly sampled activations at every step.
 
     Args:
@@ -231,7 +233,7 @@ def train_planted(planted: Planted, config: TrainerConfig, *, batch_size: int = 
 
 
 def planted_effects(
-    planted: Planted, readouts: Float[Tensor, "C D"] | Sequence[Sequence[float]], codes: Float[Tensor, "P F"]
+    planted: PlantedProblem, readouts: Float[Tensor, "C D"] | Sequence[Sequence[float]], codes: Float[Tensor, "P F"]
 ) -> Float[Tensor, "P F C"]:
     """The exact indirect effects of planted features on a linear readout ``m_c = <readout_c, x_c>``.
 
@@ -243,7 +245,7 @@ def planted_effects(
         codes: true activations of the features on P prompts of one token.
 
     Examples:
-        >>> planted = Planted(torch.eye(2).reshape(2, 1, 2), density=1.0, noise=0.0)
+        >>> planted = PlantedProblem(torch.eye(2).reshape(2, 1, 2), density=1.0, noise=0.0)
         >>> planted_effects(planted, [[3.0, 0.0]], torch.tensor([[2.0, 5.0]])).flatten().tolist()
         [-6.0, -0.0]
     """
