@@ -76,7 +76,7 @@ def find_adapter(source: str, revision: str | None = None) -> Adapter | None:
     # Read the name of its base model
     name = f"{source}@{revision}" if revision else source
     try:
-        config = parse_json(path.read_text(encoding="utf-8"))
+        config = parse_json(path.read_text(encoding="utf-8"), is_file=True)
     except (OSError, ValueError) as error:
         raise CheckpointLoadError(f"Cannot read {CONFIG} of adapter {name}: {reason(error)}") from error
     base = config.get("base_model_name_or_path") if isinstance(config, dict) else None

@@ -23,10 +23,15 @@ class JsonError(ValueError):
     """A text is not JSON, or exceeds the limits. The message gives the reason; the caller knows the file."""
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str, *, is_file: bool = False) -> Any:
     """Parse a JSON text like `json.loads`, with one class of errors and limits on size and depth.
 
     A byte order mark before the text, as editors on Windows write it, is left out.
+
+    Args:
+        text: the text.
+        is_file: whether it is a whole file, so that errors name a line of it even if it has one only; the caller knows
+            the line of a text in a line of a file.
 
     Raises:
         JsonError: the text is not JSON, has more than `MAX_LENGTH` characters or `MAX_DEPTH` nested brackets, a number
@@ -47,7 +52,7 @@ def parse_json(text: str) -> Any:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        line = f"line {error.lineno}, " if "\n" in text.strip() else ""
+        line = f"line {error.lineno}, " if is_file or "\n" in text else ""
         raise JsonError(f"{error.msg.removesuffix(' at')} at {line}column {error.colno}") from error
     except ValueError as error:
         raise JsonError(reason(error).partition(";")[0]) from error

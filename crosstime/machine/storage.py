@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from crosstime.errors import RunError
+from user_input.not_utf8 import not_utf8
 from user_input.parse_json import MAX_LENGTH, JsonError, parse_json
 from user_input.reason import reason
 
@@ -92,10 +93,14 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     Raises:
         RunError: the file is missing, unreadable, or not JSON.
     """
-    with reading_errors(path, "JSON file", JsonError, UnicodeDecodeError):
+    with reading_errors(path, "JSON file", JsonError):
         if Path(path).stat().st_size > MAX_LENGTH:
             raise JsonError(f"longer than the {MAX_LENGTH:,} bytes that are read")
-        return parse_json(Path(path).read_text(encoding="utf-8"))
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise JsonError(not_utf8(error)) from error
+        return parse_json(text, is_file=True)
 
 
 def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> None:

@@ -11,7 +11,12 @@ from crosstime.training.trainer_config import TrainerConfig
 if TYPE_CHECKING:
     from crosstime.crosscoders.activation_functions import Activation
 
-K_START = 1_000
+
+class DefaultStart(int):
+    """A `k_start` that nobody named, which fits itself to every dictionary; one that is named is used or refused."""
+
+
+K_START = DefaultStart(1_000)
 """Number of active features per token with which CTT starts BatchTopK."""
 
 
@@ -74,7 +79,8 @@ class BatchTopKConfig(TopKConfig):
     """Hyper-parameters of BatchTopK training: those of `TopKConfig`, with k annealed as in CTT.
 
     Attributes:
-        k_start: by default 1,000, but not more than `n_features`, nor less than `k`.
+        k_start: by default 1,000, but not more than `n_features`, nor less than `k`. A number that is given is not
+            changed: it must be between `k` and `n_features`. None uses k from the start.
         threshold_memory: decay of the moving average that estimates the inference threshold, once k has reached its
             final value.
     """
@@ -87,9 +93,9 @@ class BatchTopKConfig(TopKConfig):
     trainer_class: ClassVar[str] = "crosstime.training.topk:BatchTopKTrainer"
 
     def __post_init__(self) -> None:
-        # The default must fit every dictionary
-        if self.k_start == K_START:
-            object.__setattr__(self, "k_start", max(min(K_START, self.n_features), self.k))
+        # The default must fit every dictionary, also that of a copy with another size
+        if isinstance(self.k_start, DefaultStart):
+            object.__setattr__(self, "k_start", DefaultStart(max(min(K_START, self.n_features), self.k)))
         super().__post_init__()
         if not 0 <= self.threshold_memory < 1:
             raise CrosscoderError(f"threshold_memory must be at least 0 and below 1, not {self.threshold_memory}.")

@@ -29,6 +29,7 @@ from crosstime.runs.recipe.task import TaskRecipe
 from crosstime.suites.compute import Compute
 from interventions import Site
 from user_input.home import expanded
+from user_input.not_utf8 import not_utf8
 
 _PATHS = {
     "suite": ("source", "models", "tokenizer"),
@@ -171,7 +172,7 @@ class Recipe:
                 f"Cannot read recipe {path}: {error.strerror}; shipped recipes: {', '.join(shipped_recipes())}."
             ) from error
         except UnicodeDecodeError as error:
-            raise RecipeError(f"{path} is not a TOML file: {error}.") from error
+            raise RecipeError(f"{path} is not a TOML file: {not_utf8(error)}.") from error
         return cls.of(parse_toml(text, str(path)), where=str(path), base=path.parent, overrides=overrides)
 
     @classmethod

@@ -40,4 +40,27 @@ def parse_toml(text: str, where: str) -> Table:
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # numbers of too many digits raise plain ValueErrors
-        raise RecipeError(f"{where} is not a TOML file: {reason(error)}.") from error
+        raise RecipeError(f"{where} is not a TOML file: {_with_line(reason(error), text)}.") from error
+
+
+def _with_line(message: str, text: str) -> str:
+    """The message of tomllib, with the line where it names none: of a value without end, of a number without end."""
+    if "(at line " in message:
+        return message
+
+    # What is wrong begins after the longest beginning of the file that is right
+    lines = text.replace("\r\n", "\n").rstrip().split("\n")
+    first = next(count for count in range(len(lines) - 1, -1, -1) if _is_toml("\n".join(lines[:count]))) + 1
+    if (end := "(at end of document)") not in message:
+        return f"{message} (in line {first})"
+    begins = f"; it begins in line {first}" if first < len(lines) else ""
+    return message.replace(end, f"(at line {len(lines)}, the end of the document{begins})")
+
+
+def _is_toml(text: str) -> bool:
+    """Whether a text is TOML."""
+    try:
+        tomllib.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True

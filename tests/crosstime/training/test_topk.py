@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.origin import Origin
-from crosstime.errors import CrosscoderError
+from crosstime.errors import CrosscoderError, RecipeError
 from crosstime.runs.recipe.build import crosscoder_table
 from crosstime.training.jumprelu_config import JumpReLUConfig
 from crosstime.training.topk import TopKTrainer
@@ -162,3 +165,28 @@ def test_an_annealing_from_more_features_than_there_are_is_refused():
 def test_the_default_of_k_start_fits_every_dictionary(n_features: int, k: int, k_start: int):
     assert BatchTopKConfig(n_features=n_features, k=k).k_start == k_start
     assert crosscoder_table({"kind": "batchtopk", "n_features": n_features, "k": k}).k_start == k_start
+
+
+@pytest.mark.parametrize(("n_features", "k", "k_start"), [(256, 8, 1_000), (999, 8, 1_000), (3_000, 1_200, 1_000)])
+def test_a_named_k_start_that_does_not_fit_is_refused_even_if_it_is_the_number_of_the_default(
+    n_features: int, k: int, k_start: int
+):
+    sentence = rf"k_start must be between k \({k}\) and n_features \({n_features}\), not 1000"
+    with pytest.raises(CrosscoderError, match=sentence):
+        BatchTopKConfig(n_features=n_features, k=k, k_start=k_start)
+    with pytest.raises(RecipeError, match=rf"\[crosscoder\] {sentence}"):
+        crosscoder_table({"kind": "batchtopk", "n_features": n_features, "k": k, "k_start": k_start})
+
+
+def test_a_named_k_start_that_fits_is_that_of_the_default():
+    named, default = BatchTopKConfig(k=8, k_start=1_000), BatchTopKConfig(k=8)
+    assert named == default
+    # The record, on which keys of runs depend, is the same text
+    assert json.dumps(named.record()) == json.dumps(default.record())
+
+
+def test_a_copy_of_a_configuration_of_another_size_keeps_the_default_and_not_a_named_k_start():
+    assert replace(BatchTopKConfig(k=8), n_features=64).k_start == 64
+    assert replace(replace(BatchTopKConfig(k=8), n_features=64), n_features=5_000).k_start == 1_000
+    with pytest.raises(CrosscoderError, match="k_start"):
+        replace(BatchTopKConfig(k=8, k_start=1_000), n_features=64)
