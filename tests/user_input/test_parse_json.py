@@ -6,7 +6,7 @@ import json
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from user_input import parse_json as module
@@ -18,6 +18,7 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)  # a busy machine may take long for one example
 @given(value=values, ascii=st.booleans())
 def test_json_that_python_wrote_is_parsed_to_the_same_value(value: object, ascii: bool):
     assert parse_json(json.dumps(value, ensure_ascii=ascii)) == value
