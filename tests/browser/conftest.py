@@ -41,6 +41,8 @@ class Tab:
 
     def __init__(self, browser: Any, width: int, height: int = 900) -> None:
         self.context = browser.new_context(viewport={"width": width, "height": height}, offline=True)
+        # For busy machines: what is waited for is an event
+        self.context.set_default_timeout(120_000)
         self.page = self.context.new_page()
         self.complaints: list[str] = []
         self.asked: list[str] = []
@@ -55,8 +57,18 @@ class Tab:
             self.complaints.append(f"{kind}: {text}")
 
     def open(self, path: Path, anchor: str = "") -> Any:
+        """Open a page, and wait until its feature browser is there, which unpacks the features first."""
         self.page.goto(path.as_uri() + anchor)
+        self.page.wait_for_function("() => !document.querySelector('#browser[hidden]')")
         return self.page
+
+    def draw_all(self) -> list[str]:
+        """Scroll every chart into view and wait until it is drawn; give the names of the charts."""
+        names = self.page.eval_on_selector_all("[data-chart]", "places => places.map(place => place.dataset.chart)")
+        for name in names:
+            self.page.locator(f"[data-chart={name}]").scroll_into_view_if_needed()
+            self.page.wait_for_selector(f"[data-chart={name}][data-drawn]")
+        return names
 
 
 @pytest.fixture

@@ -26,18 +26,9 @@ def listed(page: Any) -> list[int]:
     return page.eval_on_selector_all(ROWS, "rows => rows.map(row => Number(row.dataset.feature))")
 
 
-def draw_all(page: Any) -> list[str]:
-    """Scroll every chart into view; give the names of those that drew."""
-    names = page.eval_on_selector_all("[data-chart]", "places => places.map(place => place.dataset.chart)")
-    for name in names:
-        page.locator(f"[data-chart={name}]").scroll_into_view_if_needed()
-        page.wait_for_selector(f"[data-chart={name}][data-drawn]", timeout=10_000)
-    return names
-
-
 def test_every_chart_draws_nothing_complains_and_nothing_is_loaded(tab: Any, sample_report: Path) -> None:
     page = tab.open(sample_report)
-    names = draw_all(page)
+    names = tab.draw_all()
     assert len(names) == 17
     for name in names:
         marks = page.locator(f"[data-chart={name}] svg .mark-group path, [data-chart={name}] svg path").count()
@@ -131,6 +122,7 @@ def test_filters_keep_what_the_tables_say(tab: Any, sample_report: Path) -> None
     assert listed(page) == []
     page.select_option("select[name=task]", "")
     page.click("#browser .filters summary")
+    page.wait_for_selector("#browser details.more[open]")
     page.select_option("select[data-fact='2']", "discontinued")
     cycles = sample.facts().set_index("feature")["life_cycle_dec"]
     assert set(listed(page)) == set(cycles[cycles == "discontinued"].index)
@@ -333,7 +325,7 @@ def test_a_browser_that_cannot_unpack_the_features_says_so(tab: Any, tmp_path: P
 
 def test_nothing_is_wider_than_a_phone(phone: Any, sample_report: Path) -> None:
     page = phone.open(sample_report)
-    draw_all(page)
+    phone.draw_all()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert phone.complaints == []
 

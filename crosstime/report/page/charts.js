@@ -1,5 +1,5 @@
 // Charts become interactive and fit the screen when they come near it; until then, and where drawing fails, they
-// are pictures. A feature clicked in one chart is marked in all, and its card is shown.
+// are pictures. The style sheet keeps the height of the chart from the start, so that drawing moves nothing. A feature clicked in one chart is marked in all, and its card is shown.
 
 function interactiveCharts(specs, choose) {
   const places = [...document.querySelectorAll("[data-chart]")];
@@ -9,13 +9,12 @@ function interactiveCharts(specs, choose) {
 
   function fitted(spec, room) {
     const copy = structuredClone(spec);
-    const { panel, margin, fixed } = copy.usermeta;
+    const { margin, fixed, layouts } = copy.usermeta;
+    const layout = layouts.findLast((entry) => entry.room <= room);
     const faceted = "facet" in copy;
-    const most = faceted ? copy.columns || 1 : 1;
-    const columns = Math.max(1, Math.min(most, Math.floor(room / (panel + margin))));
-    if (faceted) copy.columns = columns;
-    if (!fixed) (faceted ? copy.spec : copy).width = Math.max(180, Math.floor(room / columns) - margin);
-    if (room < 560) copy.config.legend.columns = 1;
+    if (faceted) copy.columns = layout.columns;
+    if (!fixed) (faceted ? copy.spec : copy).width = Math.max(180, Math.floor(room / layout.columns) - margin);
+    copy.config.legend.columns = layout.legend_columns;
     if (descriptions.size) describeFeatures(copy, descriptions);
     return copy;
   }
@@ -45,6 +44,7 @@ function interactiveCharts(specs, choose) {
       place.replaceChildren(next); // only now, so that the picture stays where drawing fails
       place.dataset.drawn = "true";
     } catch (error) {
+      place.style.minHeight = "0"; // there is no chart to keep the height for
       console.error(`the chart ${name} stays a picture:`, error);
     }
   }

@@ -24,7 +24,7 @@ def decoders_section(report: ReportInput, pictures: Pictures) -> list[Child]:
 
     Args:
         report: the checked tables.
-        pictures: data URI of each chart, by name.
+        pictures: picture of each chart, by name.
     """
     captions = decoder_captions(report)
     introduction = "A decoder that grows is a feature that the model comes to write; one that turns comes to mean "

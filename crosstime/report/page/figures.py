@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from crosstime.report.page.layouts import Picture
 from crosstime.report.page.markup import Markup, element
 
-Pictures = Mapping[str, str]
-"""Data URI of each chart, by name; a chart that had nothing to draw is absent."""
+Pictures = Mapping[str, Picture]
+"""Picture of each chart, by name; a chart that had nothing to draw is absent."""
 
 
 def remark(sentence: str) -> Markup:
@@ -19,7 +20,9 @@ def figure(name: str, pictures: Pictures, caption: str, otherwise: str) -> Marku
     """Return a chart as a picture, which `charts.js` makes interactive, or the sentence `otherwise` without it."""
     if name not in pictures:
         return remark(otherwise)
-    picture = element("img", src=pictures[name], alt=caption, loading="lazy")
+    uri, width, height = pictures[name]
+    # With its size the browser keeps its place until it is loaded
+    picture = element("img", src=uri, alt=caption, width=f"{width:g}", height=f"{height:g}", loading="lazy")
     return element(
         "figure",
         element("div", picture, class_="chart", data_chart=name),

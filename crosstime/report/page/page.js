@@ -6,7 +6,6 @@ const toCard = (feature) => {
 const specs = JSON.parse(document.getElementById("charts").textContent);
 const mark = Object.keys(specs).length ? interactiveCharts(specs, toCard) : () => {};
 markSection();
-holdSection();
 document.querySelectorAll("table.sortable").forEach(sortable);
 const browser = document.getElementById("browser");
 if (browser) {
@@ -46,23 +45,4 @@ function markSection() {
     { rootMargin: "-25% 0px -60% 0px" },
   );
   document.querySelectorAll("main > section").forEach((section) => watcher.observe(section));
-}
-
-// A section that was jumped to stays at the top while charts above it are drawn, until the reader scrolls.
-function holdSection() {
-  let section = null;
-  const sectionOf = (hash) => (hash.length > 1 ? document.querySelector(`main > section[id="${CSS.escape(hash.slice(1))}"]`) : null);
-  const hold = (next) => {
-    section = next;
-    section?.scrollIntoView();
-  };
-  document.querySelector("nav").addEventListener("click", (event) => {
-    const link = event.target.closest("a");
-    if (link) section = sectionOf(link.hash);
-  });
-  for (const name of ["wheel", "touchmove", "keydown", "pointerdown"]) {
-    addEventListener(name, () => (section = null), { passive: true, capture: true });
-  }
-  new ResizeObserver(() => section?.scrollIntoView()).observe(document.querySelector("main"));
-  hold(sectionOf(location.hash));
 }

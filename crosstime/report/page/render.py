@@ -11,6 +11,8 @@ from typing import Any
 
 from crosstime.report.charts.vega import javascript, script_json
 from crosstime.report.page.browser_data import browser_data
+from crosstime.report.page.figures import Pictures
+from crosstime.report.page.layouts import reserved_heights
 from crosstime.report.page.markup import Markup, element, inline, join
 from crosstime.report.page.report_input import ReportInput
 from crosstime.report.page.sections import main_figure, sections
@@ -22,7 +24,7 @@ PACKED_FROM = 1 << 20
 """Characters of feature data from which on they are compressed; below, they can be read in the page's source."""
 
 
-def render(report: ReportInput, specs: Mapping[str, dict[str, Any]], pictures: Mapping[str, str]) -> str:
+def render(report: ReportInput, specs: Mapping[str, dict[str, Any]], pictures: Pictures) -> str:
     """Return the whole page as HTML.
 
     The content security policy of the page allows nothing to be loaded, and no script except the page's own, which are
@@ -30,12 +32,12 @@ def render(report: ReportInput, specs: Mapping[str, dict[str, Any]], pictures: M
 
     Args:
         report: the checked tables.
-        specs: Vega-Lite specification of each chart, by name.
-        pictures: data URI of the same charts, for a page without scripts.
+        specs: Vega-Lite specification of each chart with its layouts, by name.
+        pictures: the same charts as pictures, which stand on the page until they are drawn.
     """
     # Read the style sheet and the scripts
     assets = resources.files("crosstime.report.page")
-    style = (assets / "style.css").read_text(encoding="utf-8")
+    style = (assets / "style.css").read_text(encoding="utf-8") + reserved_heights(specs)
     code = "\n".join((assets / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
     scripts = [javascript()] if specs else []
     scripts.append(f'"use strict";\n(() => {{\n{code}}})();\n')

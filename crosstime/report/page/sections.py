@@ -66,7 +66,7 @@ def sections(report: ReportInput, pictures: Pictures) -> list[Section]:
 
     Args:
         report: the checked tables.
-        pictures: data URI of each chart, by name; where a chart is absent, the section says so.
+        pictures: picture of each chart, by name; where a chart is absent, the section says so.
     """
     parts = [
         _section("overview", "Overview", *_overview(report, pictures)),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from crosstime.machine.storage import atomic_path
 from crosstime.report.about_models import chart_about_models
 from crosstime.report.charts.save_chart import FORMATS, convert_svg
-from crosstime.report.charts.vega import data_uri, specification, to_svg
+from crosstime.report.charts.vega import specification, to_svg
 from crosstime.report.page.draw_charts import draw_charts
+from crosstime.report.page.layouts import Picture, picture_of, with_layouts
 from crosstime.report.page.render import render
 from crosstime.report.page.report_input import ReportInput
 from crosstime.report.page.write_tables import write_tables
@@ -39,14 +41,15 @@ def write_report(report: ReportInput, folder: Path) -> Path:
     specs = {name: specification(chart) for name, chart in draw_charts(report).items()}
     if not report.ordered:
         specs = {name: chart_about_models(spec) for name, spec in specs.items()}
-    pictures: dict[str, str] = {}
+    pictures: dict[str, Picture] = {}
+    arranged: dict[str, dict[str, Any]] = {}
     with atomic_path(folder / "charts") as temporary:
         temporary.mkdir()
         for name, spec in specs.items():
             svg = to_svg(spec)
             for suffix in FORMATS:
                 (temporary / f"{name}.{suffix}").write_bytes(convert_svg(svg, suffix))
-            pictures[name] = data_uri(svg)
+            pictures[name], arranged[name] = picture_of(svg), with_layouts(spec, svg)
 
     # Write the tables
     with atomic_path(folder / "tables") as temporary:
@@ -56,5 +59,5 @@ def write_report(report: ReportInput, folder: Path) -> Path:
     # Write the page
     page = folder / "report.html"
     with atomic_path(page) as temporary:
-        temporary.write_text(render(report, specs, pictures), encoding="utf-8")
+        temporary.write_text(render(report, arranged, pictures), encoding="utf-8")
     return page
