@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from interventions.errors import InterventionError
@@ -46,6 +46,32 @@ class Bootstrap:
             raise InterventionError(f"The level of an interval must lie between 0 and 1, not {self.level}.")
 
 
+def resample_counts(n: int, bootstrap: Bootstrap, *, stream: int | None = None) -> Int[np.ndarray, "R n"]:
+    """Draw how often each of n items, such as prompts, occurs in each of R resamples with replacement.
+
+    A row adds up to n. The counts depend only on n, the number of resamples, the seed and the stream.
+
+    Args:
+        n: number of items.
+        bootstrap: number R and seed of the resamples.
+        stream: number of a stream of draws that are independent of those of other streams and of those without a
+            stream, for two sets of items with the same seed.
+
+    Examples:
+        >>> resample_counts(4, Bootstrap(resamples=3)).sum(1).tolist()
+        [4, 4, 4]
+    """
+    return np.concatenate(list(_count_chunks(n, bootstrap, stream)))
+
+
+def _count_chunks(n: int, bootstrap: Bootstrap, stream: int | None = None) -> Iterator[Int[np.ndarray, "r n"]]:
+    """The rows of `resample_counts`, at most `MOST_COUNTS` numbers at a time."""
+    generator = np.random.default_rng(bootstrap.seed if stream is None else [bootstrap.seed, stream])
+    chunk = max(1, MOST_COUNTS // n)
+    for start in range(0, bootstrap.resamples, chunk):
+        yield generator.multinomial(n, np.full(n, 1 / n), size=min(chunk, bootstrap.resamples - start))
+
+
 def resampled_means(values: Float[Tensor, "P ..."], bootstrap: Bootstrap = Bootstrap()) -> Float[Tensor, "R ..."]:
     """Means of `values` over prompts that are drawn with replacement, one mean for each resample.
 
@@ -61,17 +87,9 @@ def resampled_means(values: Float[Tensor, "P ..."], bootstrap: Bootstrap = Boots
         [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
     """
     n_prompts = len(values)
-    generator = np.random.default_rng(bootstrap.seed)
     flat = values.double().reshape(n_prompts, -1)
-
-    # Draw how often each prompt occurs in a resample, in chunks that bound the memory.
-    chunk = max(1, MOST_COUNTS // n_prompts)
-    means = []
-    for start in range(0, bootstrap.resamples, chunk):
-        size = min(chunk, bootstrap.resamples - start)
-        counts = generator.multinomial(n_prompts, np.full(n_prompts, 1 / n_prompts), size=size)
-        means.append(torch.from_numpy(counts).double() @ flat / n_prompts)
-
+    # Chunks of resamples bound the memory
+    means = [torch.from_numpy(counts).double() @ flat / n_prompts for counts in _count_chunks(n_prompts, bootstrap)]
     return torch.cat(means).reshape(bootstrap.resamples, *values.shape[1:])
 
 

@@ -47,6 +47,7 @@ from crosstime.errors import CrosscoderError
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
 from interventions import Bootstrap, Estimator, interval
+from interventions.bootstrap import resample_counts
 from interventions.metrics import metric_named
 from interventions.option_names import BASELINES, METRIC_NAMES
 
@@ -176,9 +177,7 @@ class _Sample:
 
 def _draws(n_prompts: int, bootstrap: Bootstrap, *, stream: int = 0) -> Float[np.ndarray, "R P"]:
     """Weights of the prompts in resamples with replacement; another stream gives independent ones."""
-    generator = np.random.default_rng([bootstrap.seed, stream])
-    counts = generator.multinomial(n_prompts, np.full(n_prompts, 1 / n_prompts), size=bootstrap.resamples)
-    return counts / n_prompts
+    return resample_counts(n_prompts, bootstrap, stream=stream) / n_prompts
 
 
 def _resampled(attribution: Attribution, bootstrap: Bootstrap) -> _Sample:

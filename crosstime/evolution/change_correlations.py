@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from crosstime.errors import CrosstimeError
 from interventions import Bootstrap, interval
+from interventions.bootstrap import resample_counts
 from user_input.nearest import nearest
 
 
@@ -84,13 +85,16 @@ def _spearman(pairs: Float[np.ndarray, "N 2"], bootstrap: Bootstrap) -> tuple[fl
     n = len(pairs)
     if n < 3:
         return float("nan"), float("nan"), float("nan")
-    counts = np.random.default_rng(bootstrap.seed).multinomial(n, np.full(n, 1 / n), size=bootstrap.resamples)
+    counts = resample_counts(n, bootstrap)
     low, high = interval(torch.from_numpy(_weighted_rho(pairs, counts.astype(float))), bootstrap)
     return float(_weighted_rho(pairs, np.ones((1, n)))[0]), float(low), float(high)
 
 
 def _weighted_rho(pairs: Float[np.ndarray, "N 2"], counts: Float[np.ndarray, "R N"]) -> Float[np.ndarray, " R"]:
-    """Pearson's correlation of mean ranks, for each of R resamples given as counts of the pairs."""
+    """Pearson's correlation of mean ranks, for each of R resamples given as counts of the pairs.
+
+    `scipy.stats.spearmanr` takes no counts: it would be called once for each resample.
+    """
     # Mean rank of each value in each resample
     ranks = []
     for column in pairs.T:

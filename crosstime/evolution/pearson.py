@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.special import betainc
 
 from crosstime.errors import CrosstimeError
 from interventions import Bootstrap, interval
+from interventions.bootstrap import resample_counts
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def pearson(
     r = float(np.clip(np.mean(first * second), -1, 1))
 
     # Resample pairs by drawing their counts
-    counts = np.random.default_rng(bootstrap.seed).multinomial(n, np.full(n, 1 / n), size=bootstrap.resamples) / n
+    counts = resample_counts(n, bootstrap) / n
     first_mean, second_mean = counts @ first, counts @ second
     covariance = counts @ (first * second) - first_mean * second_mean
     variance_product = (counts @ first**2 - first_mean**2) * (counts @ second**2 - second_mean**2)
@@ -79,39 +80,6 @@ def pearson(
         samples = np.where(spread > 1e-12, covariance / spread, np.nan)
     low, high = interval(torch.from_numpy(samples), bootstrap)
 
-    return Correlation(r, incomplete_beta((n - 2) / 2, 0.5, 1 - r * r), float(low), float(high), n)
-
-
-def incomplete_beta(a: float, b: float, x: float) -> float:
-    """Regularised incomplete beta function I_x(a, b), by its continued fraction (Lentz's method).
-
-    Examples:
-        >>> round(incomplete_beta(1.0, 1.0, 0.25), 12)
-        0.25
-
-    Source: Abramowitz and Stegun, 26.5.8.
-    """
-    if x <= 0 or x >= 1:
-        return float(x >= 1)
-    # The continued fraction converges fast on one side of the mean only
-    if x > (a + 1) / (a + b + 2):
-        return 1 - incomplete_beta(b, a, 1 - x)
-    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)) / a
-
-    # Lentz's method: c and d are ratios of successive numerators and denominators
-    tiny = 1e-300
-    f, c, d = 1.0, 1.0, 0.0
-    for step in range(1_000):
-        m = step // 2
-        if step == 0:
-            term = 1.0
-        elif step % 2 == 0:
-            term = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        else:
-            term = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        d = 1 / (1 + term * d or tiny)
-        c = 1 + term / c or tiny
-        f *= c * d
-        if step and abs(1 - c * d) < 1e-15:
-            break
-    return front * (f - 1)
+    # Student's t of r, squared, has the distribution function of a beta distribution
+    p = float(betainc((n - 2) / 2, 0.5, 1 - r * r))
+    return Correlation(r, p, float(low), float(high), n)

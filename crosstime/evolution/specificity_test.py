@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
+from scipy.stats import false_discovery_control
 from torch import Tensor
 
 from crosstime.effects.relie import relative
@@ -165,8 +166,6 @@ def benjamini_hochberg(p: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
         [0.03, 0.04, 0.04, nan]
     """
     q = np.full(len(p), np.nan)
-    tested = np.flatnonzero(~np.isnan(p))
-    order = tested[np.argsort(p[tested], kind="stable")]
-    scaled = p[order] * len(order) / np.arange(1, len(order) + 1)
-    q[order] = np.minimum(1, np.minimum.accumulate(scaled[::-1])[::-1])
+    tested = ~np.isnan(p)
+    q[tested] = false_discovery_control(p[tested])
     return q

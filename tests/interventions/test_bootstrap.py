@@ -6,6 +6,7 @@ import scipy.stats
 import torch
 
 from interventions import Bootstrap, InterventionError, bootstrap_interval, interval, resampled_means
+from interventions.bootstrap import resample_counts
 
 
 def looped_means(values: torch.Tensor, resamples: int, seed: int) -> torch.Tensor:
@@ -32,6 +33,26 @@ def test_chunks_of_resamples_continue_the_same_draws():
     torch.testing.assert_close(
         means, torch.from_numpy(counts.astype(np.float64) @ values.double().numpy() / len(values))
     )
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2026])
+@pytest.mark.parametrize("most_counts", [1 << 22, 40], ids=["at once", "in chunks"])
+def test_counts_are_numpys_multinomial_draws_bit_for_bit(monkeypatch, seed: int, most_counts: int):
+    monkeypatch.setattr("interventions.bootstrap.MOST_COUNTS", most_counts)
+    options, shares = Bootstrap(resamples=25, seed=seed), np.full(11, 1 / 11)
+    np.testing.assert_array_equal(
+        resample_counts(11, options), np.random.default_rng(seed).multinomial(11, shares, size=25)
+    )
+    for stream in (0, 1):
+        np.testing.assert_array_equal(
+            resample_counts(11, options, stream=stream),
+            np.random.default_rng([seed, stream]).multinomial(11, shares, size=25),
+        )
+    # Means, which are those of the draws, have the same bits as a product with all of them
+    values = torch.randn(11, 3, generator=torch.Generator().manual_seed(seed)).double()
+    counts = torch.from_numpy(np.random.default_rng(seed).multinomial(11, shares, size=25))
+    if most_counts > 25 * 11:
+        assert torch.equal(resampled_means(values, options), counts.double() @ values / 11)
 
 
 def test_the_same_seed_draws_the_same_prompts_for_other_values():

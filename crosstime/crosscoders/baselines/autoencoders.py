@@ -184,7 +184,8 @@ def procrustes(source: Float[Tensor, "N D"], target: Float[Tensor, "N D"]) -> Fl
         >>> torch.allclose(procrustes(x, x @ turn).float(), turn, atol=1e-5)
         True
 
-    Source: Schönemann 1966; scipy.linalg.orthogonal_procrustes computes the same.
+    Source: Schönemann 1966. `scipy.linalg.orthogonal_procrustes` computes the same from arrays in main memory; here the
+    product is summed over chunks on the device of the activations, which need not fit there in float64.
     """
     product = torch.zeros(source.shape[1], source.shape[1], dtype=torch.float64, device=source.device)
     for rows, others in zip(source.split(CHUNK), target.split(CHUNK), strict=True):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from scipy.optimize import isotonic_regression
+
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom in pixels."""
 
@@ -15,8 +17,7 @@ def spread(positions: Sequence[float | int], gap: float | int, low: float | int,
     """Move labels along an axis as little as possible until they are `gap` apart within [low, high].
 
     The result y minimises sum (y_i - p_i)^2 subject to y_(i+1) - y_i >= gap in the order of the positions p. This is
-    an isotonic regression of p_i - i gap, solved by pooling adjacent violators. If the labels cannot all fit, the gap
-    is reduced.
+    an isotonic regression of p_i - i gap. If the labels cannot all fit, the gap is reduced.
 
     Args:
         positions: preferred position of each label, in any order and any unit.
@@ -36,18 +37,10 @@ def spread(positions: Sequence[float | int], gap: float | int, low: float | int,
     gap = min(gap, (high - low) / max(1, len(positions) - 1))
     order = sorted(range(len(positions)), key=lambda index: positions[index])
 
-    # Isotonic regression: merge neighbouring pools until their means increase
-    pools: list[tuple[float, int]] = []  # mean and size
-    for rank, index in enumerate(order):
-        pools.append((positions[index] - rank * gap, 1))
-        while len(pools) > 1 and pools[-2][0] >= pools[-1][0]:
-            mean, size = pools.pop()
-            previous_mean, previous_size = pools.pop()
-            total = size + previous_size
-            pools.append(((mean * size + previous_mean * previous_size) / total, total))
+    # Shift each label by its rank, so that labels that may not overlap are values that must not decrease
+    means = isotonic_regression([positions[index] - rank * gap for rank, index in enumerate(order)]).x.tolist()
 
     # Undo the shift by the gap, and clamp to the bounds
-    means = [mean for mean, size in pools for _ in range(size)]
     last = high - (len(positions) - 1) * gap
     result = [0.0] * len(positions)
     for rank, index in enumerate(order):

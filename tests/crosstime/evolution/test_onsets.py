@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import special, stats
+from scipy import stats
 
 from crosstime.errors import CrosstimeError
 from crosstime.evolution.onsets import onset_by_kind, onset_correlation
-from crosstime.evolution.pearson import incomplete_beta, pearson
+from crosstime.evolution.pearson import pearson
 from interventions import Bootstrap
 
 
@@ -22,15 +22,8 @@ def test_r_and_p_are_those_of_scipy(n: int, slope: float):
     expected = stats.pearsonr(x, y)
     correlation = pearson(x, y, bootstrap=Bootstrap(100))
     assert correlation.r == pytest.approx(expected.statistic, abs=1e-10)
-    assert correlation.p == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-300)
+    assert correlation.p == pytest.approx(expected.pvalue, rel=1e-9, abs=1e-300)
     assert correlation.n == n
-
-
-@pytest.mark.parametrize("a", [0.5, 1.0, 7.5, 5000.0])
-@pytest.mark.parametrize("b", [0.5, 3.0])
-@pytest.mark.parametrize("x", [0.0, 1e-6, 0.2, 0.5, 0.97, 0.99999, 1.0])
-def test_the_incomplete_beta_function_is_that_of_scipy(a: float, b: float, x: float):
-    assert incomplete_beta(a, b, x) == pytest.approx(special.betainc(a, b, x), rel=1e-9, abs=1e-290)
 
 
 def test_the_interval_is_that_of_resampled_pairs():
