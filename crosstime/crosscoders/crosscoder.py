@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from einops import einsum, rearrange
+from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -358,22 +358,3 @@ def _random_directions(shard: FeatureShard, n_checkpoints: int, width: int, seed
         if first < last:
             directions[first - shard.start : last - shard.start] = rows[first - start : last - start]
     return directions
-
-
-def fraction_of_variance_explained(
-    x: Float[Tensor, "T C D"], reconstruction: Float[Tensor, "T C D"]
-) -> Float[Tensor, " C"]:
-    """Fraction of variance explained at each checkpoint, ``1 - sum ||x - x̂||² / sum ||x - mean x||²``.
-
-    Args:
-        x: activations.
-        reconstruction: x̂, the reconstructions of them.
-
-    Examples:
-        >>> x = torch.randn(9, 2, 4)
-        >>> fraction_of_variance_explained(x, x).tolist()
-        [1.0, 1.0]
-    """
-    unexplained = einsum((x - reconstruction) ** 2, "t c d -> c")
-    total = einsum((x - x.mean(0)) ** 2, "t c d -> c")
-    return 1 - unexplained / total

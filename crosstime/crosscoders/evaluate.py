@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from crosstime.crosscoders.crosscoder import CrossCoder, fraction_of_variance_explained
+from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.open_crosscoder import CrosscoderSource, as_crosscoder
+from crosstime.crosscoders.reconstruction_sums import RECONSTRUCTION, ReconstructionSums
 from crosstime.crosscoders.training_setting import trained_checkpoints, trained_start
 from crosstime.errors import CrosscoderError
 from crosstime.machine.progress import track
@@ -21,10 +22,9 @@ from crosstime.suites.read_text import read_text
 from crosstime.suites.resident_checkpoints import ResidentCheckpoints
 from crosstime.suites.suite import Suite
 from crosstime.suites.text_sample import TextSample
-from crosstime.suites.token_norms import NormConcentration, is_outlier, token_norms
+from crosstime.suites.token_norms import token_norms
 from interventions import Decomposition, Model, cross_entropy, fetch
 
-RECONSTRUCTION = ("l0", "dead", "alive", "fve", "fve_without_outliers", "outliers", "top_norm_share", "error")
 LOSS = ("ce_clean", "ce_spliced", "ce_zero", "ce_delta", "ce_recovered")
 MEASURES = RECONSTRUCTION + LOSS
 """What is measured at each checkpoint, in the order of the table's columns; see `evaluate`."""
@@ -190,23 +190,12 @@ def _check_comparable(crosscoders: Sequence[CrossCoder]) -> None:
 def _reconstruction(
     decomposition: Decomposition, token_mask: Bool[Tensor, " T"], scale: Float[Tensor, ""]
 ) -> dict[str, float | int]:
+    """Measures of reconstruction at one checkpoint, of the tokens of a mask."""
     codes = decomposition.codes
-    firings = codes.feature[token_mask[codes.token]]
-    n_alive = len(torch.unique(firings))
-    x = decomposition.x[token_mask].unsqueeze(1)
-    reconstruction = decomposition.reconstruction[token_mask].unsqueeze(1)
-    norms = token_norms(x)[:, 0]
-    concentration, usual = NormConcentration.of(norms), ~is_outlier(norms)
-    return {
-        "l0": len(firings) / token_mask.sum().item(),
-        "dead": codes.n_features - n_alive,
-        "alive": n_alive / codes.n_features,
-        "fve": fraction_of_variance_explained(x, reconstruction).item(),
-        "fve_without_outliers": fraction_of_variance_explained(x[usual], reconstruction[usual]).item(),
-        "outliers": concentration.outliers,
-        "top_norm_share": concentration.top_share,
-        "error": ((scale * (x - reconstruction)) ** 2).sum(-1).mean().item(),
-    }
+    x, reconstruction = decomposition.x[token_mask], decomposition.reconstruction[token_mask]
+    sums = ReconstructionSums(token_norms(x), codes.n_features)
+    sums.add(x, reconstruction, codes.feature[token_mask[codes.token]])
+    return sums.measures(float(scale))
 
 
 def _loss(clean: float, zero: float, spliced: float) -> dict[str, float]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from crosstime.crosscoders.crosscoder import CrossCoder, fraction_of_variance_explained
+from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.crosscoder_file import FORMAT
 from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
@@ -225,22 +225,6 @@ def test_a_damaged_crosscoder_file_gives_one_sentence(tmp_path, name: str):
         CrossCoder.load(path)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
-
-
-def test_fraction_of_variance_explained_is_that_of_a_loop():
-    x, reconstruction = activations(20), activations(20) * 0.8 + 0.1
-    explained = fraction_of_variance_explained(x, reconstruction)
-    for c in range(C):
-        mean = [sum(x[t, c, d].item() for t in range(20)) / 20 for d in range(D)]
-        unexplained = sum((x[t, c, d] - reconstruction[t, c, d]).item() ** 2 for t in range(20) for d in range(D))
-        total_variance = sum((x[t, c, d].item() - mean[d]) ** 2 for t in range(20) for d in range(D))
-        assert explained[c].item() == pytest.approx(1 - unexplained / total_variance, rel=1e-4)
-
-
-def test_the_mean_explains_nothing():
-    x = activations(20)
-    explained = fraction_of_variance_explained(x, x.mean(0).expand_as(x))
-    torch.testing.assert_close(explained, torch.zeros(C), atol=1e-6, rtol=0)
 
 
 def test_a_file_whose_numbers_changed_is_refused(tmp_path: Path):
