@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from crosstime.display import Display
 from crosstime.errors import SuiteError
+from crosstime.suites.checkpoint_files import CheckpointFiles, known_weights
 from crosstime.suites.checkpoints import (
     COLUMN_DTYPES,
     Checkpoint,
@@ -22,12 +22,7 @@ from crosstime.suites.checkpoints import (
     unknown_revision,
     warn_of_counts_that_start_again,
 )
-from crosstime.suites.config_and_tokenizer import (
-    check_weight_names,
-    read_config,
-)
 from crosstime.suites.equal_weights import EqualWeights, find_equal_weights
-from crosstime.suites.fingerprint import checkpoint_content
 from crosstime.suites.named_models import named_models
 from crosstime.suites.suite_tokenizer import suite_tokenizer
 from crosstime.suites.text_start import check_text_start, start_tokens
@@ -38,9 +33,8 @@ from crosstime.suites.verify import (
     refuse_other_shapes,
     refuse_problems,
     refuse_small_vocabulary,
-    unavailable,
 )
-from crosstime.suites.weights import Weights, folder_state, has_weights, read_weights
+from crosstime.suites.weights import Weights, folder_state
 from user_input.home import expanded
 
 if TYPE_CHECKING:
@@ -83,11 +77,11 @@ class Suite(Display):
         check_text_start(self.text_start)
         if not self.checkpoints:
             raise SuiteError(f"suite {self.name!r} needs at least one checkpoint")
-        seen: set[str] = set()
+        distinct: set[str] = set()
         for revision in self.revisions:
-            if revision in seen:
+            if revision in distinct:
                 raise SuiteError(f"revision {revision!r} is given twice in suite {self.name!r}")
-            seen.add(revision)
+            distinct.add(revision)
 
     @classmethod
     def open(
@@ -248,8 +242,7 @@ class Suite(Display):
         """
         selected = replace(self, checkpoints=tuple(self[revision] for revision in revisions))
         # Share what has been read, and what will be: the tokenizer of all checkpoints is also that of some.
-        for name in ("_configs", "_weights", "_folder_states", "_verified"):
-            vars(selected)[name] = getattr(self, name)
+        vars(selected)["_files"] = self._files
         if "tokenizer" in vars(self):
             vars(selected)["tokenizer"] = self.tokenizer
         return selected
@@ -260,10 +253,7 @@ class Suite(Display):
         Raises:
             SuiteError: the revision is unknown, or its configuration cannot be read.
         """
-        checkpoint = self[revision]
-        if revision not in self._configs:
-            self._configs[revision] = read_config(checkpoint, trust_remote_code=self.trust_remote_code)
-        return self._configs[revision]
+        return self._files.config(self[revision])
 
     def weights(self, revision: str) -> Weights:
         """The weight files of a checkpoint with the SHA-256 of each, read once and again when a file has changed.
@@ -271,8 +261,7 @@ class Suite(Display):
         Raises:
             SuiteError: the revision is unknown, or its weight files are missing, incomplete or cannot be read.
         """
-        self._read_weights([self[revision]])
-        weights = self._weights[revision]
+        weights = self._files.weights([self[revision]])[revision]
         if isinstance(weights, SuiteError):
             raise SuiteError(str(weights))
         return weights
@@ -284,9 +273,7 @@ class Suite(Display):
             >>> print(*suite.equal_weights())  # doctest: +SKIP
             'step64' and 'step128' have the same weights, byte for byte (model.safetensors)
         """
-        self._read_weights(self.checkpoints)
-        known = {revision: weights for revision, weights in self._weights.items() if isinstance(weights, Weights)}
-        return find_equal_weights(self.checkpoints, known)
+        return find_equal_weights(self.checkpoints, known_weights(self._files.weights(self.checkpoints)))
 
     def verify(self, *, distinct: bool = False, weights_here: bool = True) -> None:
         """Check every checkpoint before the first is run; everything that runs a suite does, once for each suite.
@@ -309,11 +296,11 @@ class Suite(Display):
         """
         options = (self.tokenizer_source, self.allow_equal_weights, self.trust_remote_code, distinct, weights_here)
         state = (self.checkpoints, options, tuple(map(folder_state, self.checkpoints)))
-        if state in self._verified:
+        if state in self._files.verified:
             return
 
         # Read configurations and weight files of all
-        refuse_problems(self._problems(weights_here=weights_here), len(self), self.name)
+        refuse_problems(self._files.problems(self.checkpoints, weights_here=weights_here), len(self), self.name)
 
         # Compare shapes and tokenizers
         configs = {revision: self.config(revision) for revision in self.revisions}
@@ -329,7 +316,7 @@ class Suite(Display):
             # A model that was trained further may have kept a shard of the one that it was made from
             groups = [group for group in self.equal_weights() if self.ordered or group.complete]
             refuse_equal_weights(groups, self.name, distinct=distinct)
-        self._verified.add(state)
+        self._files.verified.add(state)
 
     @property
     def d_model(self) -> int:
@@ -338,7 +325,7 @@ class Suite(Display):
         Raises:
             SuiteError: two checkpoints differ; the message names them.
         """
-        return self._common_value("hidden_size", "d_model")
+        return self._files.common_value(self.checkpoints, "hidden_size", "d_model", self.name)
 
     @property
     def n_layers(self) -> int:
@@ -347,7 +334,7 @@ class Suite(Display):
         Raises:
             SuiteError: two checkpoints differ; the message names them.
         """
-        return self._common_value("num_hidden_layers", "the number of layers")
+        return self._files.common_value(self.checkpoints, "num_hidden_layers", "the number of layers", self.name)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -381,92 +368,8 @@ class Suite(Display):
         Raises:
             SuiteError: a configuration or a weight file cannot be read.
         """
-        self._read_weights(self.checkpoints)
-        digest = hashlib.sha256()
-        for checkpoint in self.checkpoints:
-            weights = self._weights[checkpoint.revision]
-            if isinstance(weights, SuiteError) and has_weights(checkpoint):
-                raise SuiteError(str(weights))
-            files = () if isinstance(weights, SuiteError) else (*weights.files, *weights.base)
-            digest.update(checkpoint_content(checkpoint, self.config(checkpoint.revision), files))
-        return digest.hexdigest()[:16]
+        return self._files.fingerprint(self.checkpoints)
 
     @cached_property
-    def _configs(self) -> dict[str, PretrainedConfig]:
-        return {}
-
-    @cached_property
-    def _weights(self) -> dict[str, Weights | SuiteError]:
-        return {}
-
-    @cached_property
-    def _verified(self) -> set[tuple[object, ...]]:
-        return set()
-
-    @cached_property
-    def _folder_states(self) -> dict[str, tuple[tuple[str | int, ...], ...]]:
-        return {}
-
-    def _problems(self, *, weights_here: bool) -> list[str]:
-        """A sentence for each checkpoint whose configuration or weights cannot be read."""
-        problems = []
-        for revision in self.revisions:
-            try:
-                self.config(revision)
-            except SuiteError as error:
-                problems.append(str(error))
-        if problems or not weights_here:
-            return problems
-
-        self._read_weights(self.checkpoints)
-        for revision in self.revisions:
-            weights = self._weights[revision]
-            problem = str(weights) if isinstance(weights, SuiteError) else unavailable(revision, weights)
-            if problem is None and isinstance(weights, Weights) and weights.here:
-                problem = self._mismatch(revision)
-            if problem is not None:
-                problems.append(problem)
-        return problems
-
-    def _mismatch(self, revision: str) -> str | None:
-        """What names and shapes of a checkpoint's weights on this machine say against its configuration."""
-        if self[revision].model is not None:
-            return None
-        try:
-            check_weight_names(self[revision], trust_remote_code=self.trust_remote_code)
-        except SuiteError as error:
-            return str(error)
-        return None
-
-    def _read_weights(self, checkpoints: Sequence[Checkpoint]) -> None:
-        """Read the digests of weight files, several at the same time."""
-        # Find those that have not been read, or whose files have changed since
-        states = {checkpoint.revision: folder_state(checkpoint) for checkpoint in checkpoints}
-        unread = [
-            checkpoint
-            for checkpoint in checkpoints
-            if checkpoint.revision not in self._weights
-            or self._folder_states[checkpoint.revision] != states[checkpoint.revision]
-        ]
-        if not unread:
-            return
-
-        # Read them
-        names = [getattr(self.config(checkpoint.revision), "transformers_weights", None) for checkpoint in unread]
-        weights = read_weights(list(zip(unread, names, strict=True)))
-        for checkpoint, read in zip(unread, weights, strict=True):
-            self._weights[checkpoint.revision] = read
-            self._folder_states[checkpoint.revision] = states[checkpoint.revision]
-
-    def _common_value(self, attribute: str, label: str) -> int:
-        """A number in the configurations that must be the same at every checkpoint."""
-        first, *later = self.revisions
-        expected = getattr(self.config(first).get_text_config(), attribute)
-        for revision in later:
-            value = getattr(self.config(revision).get_text_config(), attribute)
-            if value != expected:
-                raise SuiteError(
-                    f"{label} differs between revisions of suite {self.name!r}: "
-                    f"{expected} at {first!r}, {value} at {revision!r}"
-                )
-        return int(expected)
+    def _files(self) -> CheckpointFiles:
+        return CheckpointFiles(trust_remote_code=self.trust_remote_code)

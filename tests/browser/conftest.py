@@ -12,7 +12,7 @@ import pytest
 
 # The sample report belongs to the report's own tests.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "crosstime" / "report"))
-import test_report_sample as sample
+import report_sample as sample
 
 from crosstime.report.page.write_report import write_report
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import test_report_sample as sample
+import report_sample as sample
 
 import crosstime
 from crosstime.report.page.browser_data import browser_data

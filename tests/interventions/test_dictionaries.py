@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from seeded_randn import randn
 
 from interventions import Decomposition, decomposition
 from interventions.errors import InterventionError, ShapeError
@@ -16,10 +17,6 @@ from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
 from dictionary_learning.trainers.top_k import AutoEncoderTopK
 
 T, D, F = 50, 6, 11
-
-
-def randn(*shape: int, seed: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 X = randn(T, D, seed=1)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from seeded_randn import randn
 
 from crosstime.crosscoders.activation_functions import BatchTopK, JumpReLU, PerCheckpointJumpReLU, TopK
 from crosstime.crosscoders.baselines.autoencoders import chain, procrustes, rescaling, rotations, transferred
@@ -32,15 +33,11 @@ REVISIONS, WIDTH, FEATURES = ("step0", "step10", "step40"), 6, 10
 ORIGIN = Origin("tiny", REVISIONS, Site(0), WIDTH)
 
 
-def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
 @pytest.fixture
 def x() -> torch.Tensor:
     """Activations of three checkpoints with a mean, unequal variances and unequal norms."""
-    mixing = drawn(3, WIDTH, WIDTH, seed=1) * torch.tensor([0.5, 1.0, 3.0]).reshape(-1, 1, 1)
-    return drawn(3, 40, WIDTH) @ mixing + drawn(3, 1, WIDTH, seed=2)
+    mixing = randn(3, WIDTH, WIDTH, seed=1) * torch.tensor([0.5, 1.0, 3.0]).reshape(-1, 1, 1)
+    return randn(3, 40, WIDTH) @ mixing + randn(3, 1, WIDTH, seed=2)
 
 
 def trained(revisions: tuple[str, ...] = REVISIONS, activation=None, seed: int = 3) -> CrossCoder:
@@ -50,7 +47,7 @@ def trained(revisions: tuple[str, ...] = REVISIONS, activation=None, seed: int =
     with torch.no_grad():
         for name, parameter in crosscoder.named_parameters():
             if name.startswith(("W_", "b_")):
-                parameter.copy_(0.4 * drawn(*parameter.shape, seed=seed + len(name)))
+                parameter.copy_(0.4 * randn(*parameter.shape, seed=seed + len(name)))
     return crosscoder.eval()
 
 
@@ -95,7 +92,7 @@ def test_difference_components_are_those_of_all_pairs(x):
 
 def test_a_covariance_in_chunks_is_that_of_all_tokens(monkeypatch):
     monkeypatch.setattr("crosstime.crosscoders.baselines.linear_basis.CHUNK", 7)
-    rows = drawn(30, WIDTH) + 5
+    rows = randn(30, WIDTH) + 5
     np.testing.assert_allclose(covariance(rows).numpy(), np.cov(rows.double().numpy().T, bias=True), atol=1e-10)
 
 
@@ -148,8 +145,8 @@ def test_a_transferred_autoencoder_is_that_of_its_formula(x, align):
 def test_rotated_activations_are_decomposed_as_the_original_ones():
     """A checkpoint whose activations are those of the other, turned and grown, has the same codes."""
     origin = Origin("tiny", REVISIONS[:2], Site(0), WIDTH)
-    turn = torch.linalg.qr(drawn(WIDTH, WIDTH, seed=9)).Q
-    original = drawn(50, WIDTH)
+    turn = torch.linalg.qr(randn(WIDTH, WIDTH, seed=9)).Q
+    original = randn(50, WIDTH)
     original = original - original.mean(0)
     x = torch.stack([original, 3 * original @ turn])
     dictionary = transferred(origin, trained(("step0",)), rotations(x, 0))
@@ -183,10 +180,10 @@ def test_a_slice_fires_as_the_crosscoder_of_equal_checkpoints(kind):
     with torch.no_grad():
         crosscoder.W_enc.copy_(crosscoder.W_enc[:1].expand_as(crosscoder.W_enc))
         crosscoder.scales.fill_(0.7)
-        crosscoder.b_dec.copy_(drawn(3, WIDTH))
+        crosscoder.b_dec.copy_(randn(3, WIDTH))
         if kind == "topk":  # which selects by norms that must be in one proportion at all checkpoints
             crosscoder.W_dec /= crosscoder.W_dec.norm(dim=-1, keepdim=True) / torch.tensor([[1.0], [2.0], [0.5]])
-    x = drawn(1, 30, WIDTH).expand(3, -1, -1)
+    x = randn(1, 30, WIDTH).expand(3, -1, -1)
     for folded in (crosscoder, crosscoder.fold()):
         for c, revision in enumerate(REVISIONS):
             sliced = checkpoint_slice(folded, revision)
@@ -224,7 +221,7 @@ def test_every_baseline_of_a_suite_twice(learning_suite, learning_crosscoder):
         for _ in range(2)
     )
     assert list(first) == list(BASELINE_NAMES)
-    x = drawn(3, 9, 16)
+    x = randn(3, 9, 16)
     for name, dictionary in first.items():
         assert dictionary.n_checkpoints == 3
         assert tuple(dictionary.decoder_norms().shape) == (3, dictionary.n_features)
@@ -241,7 +238,7 @@ def test_crosscoder_and_autoencoder_may_be_paths(learning_suite, learning_crossc
     names = ["sae-raw"]
     found = baseline_dictionaries(learning_suite, str(paths[0]), [], names, autoencoder=paths[1])["sae-raw"]
     expected = baseline_dictionaries(learning_suite, learning_crosscoder, [], names, autoencoder=autoencoder)["sae-raw"]
-    x = drawn(3, 9, 16)
+    x = randn(3, 9, 16)
     for own, other in zip(found.decompose(x), expected.decompose(x), strict=True):
         assert torch.equal(own.codes.dense(), other.codes.dense())
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from seeded_randn import randn
 from torch import Tensor
 
 from crosstime.crosscoders import exchange
@@ -25,10 +26,6 @@ from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchT
 from dictionary_learning.trainers.top_k import AutoEncoderTopK
 
 C, D, F, T = 3, 6, 10, 40
-
-
-def randn(*shape: int, seed: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 X = randn(T, D, seed=9)

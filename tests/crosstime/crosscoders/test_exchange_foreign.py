@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from seeded_randn import randn
 from torch import Tensor
 
 from crosstime.crosscoders import exchange
@@ -21,10 +22,6 @@ from interventions import Site
 
 C, D, F, T = 2, 4, 6, 30
 CENTRED = "subtracted from the activations of models with LayerNorm"
-
-
-def randn(*shape: int, seed: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 CTT = {

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from seeded_randn import randn
 from torch import Tensor
 
 from crosstime.crosscoders import exchange
@@ -25,10 +26,6 @@ STEPS = ("step0", "step2", "step512", "step1000", "main")
 # The benchmarks are no part of the installed package
 peer = pytest.importorskip("benchmarks.peers.peer", reason="benchmarks are not here")
 needs_tools = pytest.mark.skipif(peer.environment() is None, reason=peer.MISSING)
-
-
-def randn(*shape: int, seed: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def state(n: int) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from seeded_randn import randn
 
 from crosstime.activations.parameter_rows import parameter_rows
 from crosstime.crosscoders import exchange
@@ -25,9 +26,6 @@ CPU = Compute("cpu")
 
 def release(folder: Path, suite: Suite, preparation: str | None = "center_scale", **changes: object) -> Path:
     n, width = len(suite), suite.d_model
-
-    def randn(*shape: int, seed: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
     tensors = {
         "W_E": 0.3 * randn(n, width, F, seed=1),

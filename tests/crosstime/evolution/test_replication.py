@@ -7,6 +7,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
+from seeded_randn import randn
 
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.origin import Origin
@@ -22,10 +23,6 @@ def crosscoder(directions: torch.Tensor, revisions: tuple[str, ...] = ("a", "b")
     return crosscoder
 
 
-def random(*shape: int, seed: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
 def best_of_all_assignments(first: torch.Tensor, second: torch.Tensor) -> float:
     """Try every assignment of the smaller dictionary, in float64."""
     a, b = (directions.flatten(1).double().numpy() for directions in (first, second))
@@ -38,7 +35,7 @@ def best_of_all_assignments(first: torch.Tensor, second: torch.Tensor) -> float:
 
 @pytest.mark.parametrize(("n_first", "n_second"), [(6, 6), (4, 7), (7, 3)])
 def test_mcc_is_the_best_of_all_assignments(n_first: int, n_second: int):
-    first, second = random(n_first, 2, 3, seed=1), random(n_second, 2, 3, seed=2)
+    first, second = randn(n_first, 2, 3, seed=1), randn(n_second, 2, 3, seed=2)
     assert mean_matched_cosine(first, second) == pytest.approx(best_of_all_assignments(first, second), abs=1e-6)
 
 
@@ -64,7 +61,7 @@ def test_the_assignment_is_by_cosines_with_their_sign():
 
 
 def test_pairwise_mcc_has_a_row_for_any_two():
-    directions = [random(5, 2, 4, seed=seed) for seed in range(3)]
+    directions = [randn(5, 2, 4, seed=seed) for seed in range(3)]
     table = pairwise_mcc([crosscoder(each) for each in directions])
     assert list(zip(table["first"], table["second"], strict=True)) == [(0, 1), (0, 2), (1, 2)]
     expected = [best_of_all_assignments(directions[i], directions[j]) for i, j in ((0, 1), (0, 2), (1, 2))]
@@ -98,7 +95,7 @@ def test_replication_counts_matches_and_their_labels():
 
 
 def test_bad_input_is_one_sentence():
-    directions = random(4, 2, 6, seed=0)
+    directions = randn(4, 2, 6, seed=0)
     with pytest.raises(CrosscoderError, match="2 checkpoints and width 6 do not match those of 2 and 5"):
         mean_matched_cosine(directions, directions[..., :5])
     with pytest.raises(CrosscoderError, match="not finite"):

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import test_report_sample as sample
+import report_sample as sample
+from chart_rows import rows
+from sample_tables import REVISIONS
 
 from crosstime.errors import ReportError
 from crosstime.report.charts import theme
@@ -48,12 +50,6 @@ MORE = {
     "faithfulness": lambda: faithfulness_chart(sample.faithfulness()),
 }
 ALL = {**CHARTS, **MORE}
-
-
-def rows(chart: Any, *columns: str) -> pd.DataFrame:
-    """The rows of the chart's data that have all of `columns`, as Vega-Lite receives them."""
-    datasets = specification(chart)["datasets"].values()
-    return pd.DataFrame([row for data in datasets for row in data if set(columns) <= set(row)])
 
 
 def texts(svg: str) -> list[str]:
@@ -176,7 +172,7 @@ def test_accuracy_marks_exactly_the_compared_checkpoints() -> None:
     table = rows(CHARTS["accuracy"](), "accuracy")
     assert set(table.loc[table["compared"], "revision"]) == set(sample.COMPARED)
     svg = to_svg(specification(CHARTS["accuracy"]()))
-    assert [text for text in texts(svg) if text in sample.REVISIONS] == list(sample.COMPARED)
+    assert [text for text in texts(svg) if text in REVISIONS] == list(sample.COMPARED)
 
 
 def test_accuracy_axis_does_not_start_at_zero_when_no_model_is_that_bad() -> None:

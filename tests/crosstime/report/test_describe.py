@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import test_report_sample as sample
+import report_sample as sample
 
 from crosstime.errors import ReportError
 from crosstime.report.charts.accuracy import accuracy_chart

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from chart_rows import rows
 
 from crosstime.errors import ReportError
 from crosstime.report.charts import theme
@@ -43,12 +44,6 @@ CHARTS = {
     "decoders": lambda: decoder_steps_chart(STEPS, DIMENSIONS),
     "decoders of one checkpoint": lambda: decoder_steps_chart(STEPS.iloc[:0], DIMENSIONS.iloc[:1]),
 }
-
-
-def rows(chart: Any, *columns: str) -> pd.DataFrame:
-    """The rows of the chart's data that have all of `columns`, as Vega-Lite receives them."""
-    datasets = specification(chart)["datasets"].values()
-    return pd.DataFrame([row for data in datasets for row in data if set(columns) <= set(row)])
 
 
 def texts(chart: Any) -> list[str]:

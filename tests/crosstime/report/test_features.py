@@ -7,7 +7,7 @@ import math
 
 import pandas as pd
 import pytest
-import test_report_sample as sample
+import report_sample as sample
 
 from crosstime.errors import ReportError
 from crosstime.report.charts.vega import script_json

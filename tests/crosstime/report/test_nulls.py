@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from test_report_sample import sample
+from report_sample import sample
 
 from crosstime.report.check_table import check_table
 from crosstime.report.expected_under_null import expected_number, expected_under_null, expected_words

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-import test_report_sample as example
+import report_sample as example
 
 from crosstime.report.page.browser import feature_browser
 from crosstime.report.page.features import replication_note, shown_ablations, shown_features, strongest_rows

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from chart_rows import rows
 
 from crosstime.errors import ReportError
 from crosstime.report.charts.ngrams import ngram_chart
@@ -47,12 +48,6 @@ CHARTS = {
     "change": lambda: change_chart(CHANGES, ["step9", "main"]),
     "ngrams": lambda: ngram_chart(NGRAMS),
 }
-
-
-def rows(chart: Any, *columns: str) -> pd.DataFrame:
-    """The rows of the chart's data that have all of `columns`, as Vega-Lite receives them."""
-    datasets = specification(chart)["datasets"].values()
-    return pd.DataFrame([row for data in datasets for row in data if set(columns) <= set(row)])
 
 
 def texts(chart: Any) -> list[str]:

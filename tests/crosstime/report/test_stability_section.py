@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-import test_report_sample as sample
+import report_sample as sample
 
 from crosstime.errors import ReportError
 from crosstime.report.page.markup import element

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import test_report_sample as sample
+import report_sample as sample
 
 from crosstime.machine.storage import read_table
 from crosstime.report.columns import COLUMNS

@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from recipe_text import RECIPE_TEXT
 
 from crosstime.errors import RecipeError
 from crosstime.runs.recipe.effects import EffectsRecipe
@@ -19,30 +20,8 @@ EOC_STEPS = [0, *(2**power for power in range(1, 10)), *range(1000, 11_000, 1000
 EOC_STEPS += [47_000, 60_000, 74_000, 87_000, 100_000, 114_000, 127_000, 143_000]
 """The snapshots of EoC's analysis script."""
 
-TEXT = """
-name = "mine"
 
-[suite]
-source = "models"
-
-[compare]
-revisions = ["step0", "main"]
-site = "resid.1"
-
-[corpus]
-source = "text.txt"
-
-[[tasks]]
-name = "blimp/one"
-path = "data"
-
-[[tasks]]
-name = "agreement/simple"
-limit = 20
-"""
-
-
-def written(folder: Path, text: str = TEXT) -> Path:
+def written(folder: Path, text: str = RECIPE_TEXT) -> Path:
     path = folder / "mine.toml"
     path.write_text(text, encoding="utf-8")
     return path
@@ -97,7 +76,7 @@ def test_a_recipe_as_plain_values_builds_the_same_recipe(tmp_path):
 def test_paths_beside_the_recipe_are_found_there_and_others_are_left_alone(tmp_path):
     (tmp_path / "models").mkdir()
     (tmp_path / "text.txt").write_text("one\n")
-    text = TEXT.replace('source = "text.txt"', 'source = ["text.txt", "hf:a/b"]\nheld_out = "elsewhere.txt"')
+    text = RECIPE_TEXT.replace('source = "text.txt"', 'source = ["text.txt", "hf:a/b"]\nheld_out = "elsewhere.txt"')
     recipe = Recipe.load(written(tmp_path, text))
     assert recipe.suite.source == str(tmp_path / "models")
     assert recipe.corpus.source == [str(tmp_path / "text.txt"), "hf:a/b"]
@@ -194,7 +173,7 @@ def test_a_whole_number_serves_as_a_number(tmp_path):
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_refused_by_its_key(tmp_path, override: str, parts: tuple[str, ...]):
-    sentence = refused(tmp_path, TEXT, override)
+    sentence = refused(tmp_path, RECIPE_TEXT, override)
     for part in parts:
         assert part in sentence
 
@@ -208,11 +187,11 @@ def test_a_wrong_value_is_refused_by_its_key(tmp_path, override: str, parts: tup
     ],
 )
 def test_a_missing_key_is_named(tmp_path, key: str, message: str):
-    assert message in refused(tmp_path, TEXT.replace(key, "", 1))
+    assert message in refused(tmp_path, RECIPE_TEXT.replace(key, "", 1))
 
 
 def test_checkpoints_and_rules_that_are_left_open_are_none(tmp_path):
-    recipe = Recipe.load(written(tmp_path, TEXT.replace('revisions = ["step0", "main"]', "")))
+    recipe = Recipe.load(written(tmp_path, RECIPE_TEXT.replace('revisions = ["step0", "main"]', "")))
     assert recipe.compare.revisions is None
     assert (recipe.tasks[0].rule, recipe.tasks[0].prepend) == (None, None)
     assert recipe.select.k == 3
@@ -279,11 +258,11 @@ def test_both_lists_of_eocs_snapshots_are_in_its_recipe():
 )
 def test_a_wrong_value_in_a_newer_table_is_refused_by_its_key(tmp_path, override: str, part: str):
     overrides = [override] if not override.startswith("remote.s") else ["remote.host=local", override]
-    assert part in refused(tmp_path, TEXT, *overrides)
+    assert part in refused(tmp_path, RECIPE_TEXT, *overrides)
 
 
 def test_the_file_is_named(tmp_path):
-    assert str(tmp_path / "mine.toml") in refused(tmp_path, TEXT, "seed=zero")
+    assert str(tmp_path / "mine.toml") in refused(tmp_path, RECIPE_TEXT, "seed=zero")
 
 
 @pytest.mark.parametrize("text", ["name = ", "[suite", 'name = "a"\nname = "b"', "{}"])
@@ -343,11 +322,11 @@ def test_a_named_estimator_sets_its_options(tmp_path):
     ],
 )
 def test_an_estimator_that_cannot_be_is_refused(tmp_path, changes: list[str], message: str):
-    assert message in refused(tmp_path, TEXT, *changes)
+    assert message in refused(tmp_path, RECIPE_TEXT, *changes)
 
 
 def test_a_recipe_with_a_byte_order_mark_is_read(tmp_path: Path):
     plain, marked = tmp_path / "plain.toml", tmp_path / "marked.toml"
-    plain.write_text(TEXT, encoding="utf-8")
-    marked.write_text(TEXT, encoding="utf-8-sig")
+    plain.write_text(RECIPE_TEXT, encoding="utf-8")
+    marked.write_text(RECIPE_TEXT, encoding="utf-8-sig")
     assert Recipe.load(marked) == Recipe.load(plain)

@@ -13,29 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from recipe_text import RECIPE_TEXT
 
 from crosstime.errors import RecipeError
 from crosstime.runs.recipe.build import _hint
 from crosstime.runs.recipe.crosscoder import CrosscoderRecipe, recipe_of_kind
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.training.kinds import KINDS
-
-TEXT = """
-name = "mine"
-
-[suite]
-source = "models"
-
-[compare]
-revisions = ["step0", "main"]
-site = "resid.1"
-
-[corpus]
-source = "text.txt"
-
-[[tasks]]
-name = "agreement/simple"
-"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,7 +203,7 @@ ANY_VALUE = {"title", "description", "suite.tiny.seed", "crosscoder.seed"}
 @pytest.fixture
 def recipe_file(tmp_path: Path) -> Path:
     path = tmp_path / "mine.toml"
-    path.write_text(TEXT, encoding="utf-8")
+    path.write_text(RECIPE_TEXT, encoding="utf-8")
     return path
 
 
@@ -296,7 +280,7 @@ def test_the_kind_of_crosscoder_is_named_with_the_nearest(recipe_file: Path):
 
 @pytest.mark.parametrize(("parent", "shown"), [("demmo", "'demmo': did you mean 'demo'?"), ("3", "3: ")])
 def test_a_recipe_that_is_extended_is_named(recipe_file: Path, parent: str, shown: str):
-    recipe_file.write_text(f"extends = {parent if parent.isdigit() else repr(parent)}\n{TEXT}", encoding="utf-8")
+    recipe_file.write_text(f"extends = {parent if parent.isdigit() else repr(parent)}\n{RECIPE_TEXT}", encoding="utf-8")
     assert refused(recipe_file).startswith(f"extends: There is no recipe {shown}")
 
 
@@ -305,7 +289,7 @@ def test_a_recipe_that_is_extended_is_named(recipe_file: Path, parent: str, show
     [
         ("compute.feature_shards=3", "compute.feature_shards: 16,384 features cannot be divided evenly among 3"),
         ("compute.remote=local", "[compute] has no key 'remote': a server has a table of its own, [remote]"),
-        ("tasks.7.limit=3", "a list of 1 has no item '7'"),
+        ("tasks.7.limit=3", "a list of 2 has no item '7'"),
     ],
 )
 def test_values_that_do_not_fit_others_are_named(recipe_file: Path, override: str, part: str):

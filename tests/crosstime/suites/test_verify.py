@@ -288,7 +288,7 @@ def test_a_suite_is_verified_once_and_its_parts_share_what_was_read(folder: Path
     def refuse(checkpoints):
         raise AssertionError("weights were read again")
 
-    monkeypatch.setattr("crosstime.suites.suite.read_weights", refuse)
+    monkeypatch.setattr("crosstime.suites.checkpoint_files.read_weights", refuse)
     suite.verify()
     part = suite.select(["step256", "step0"])
     part.verify(distinct=True)
