@@ -102,7 +102,20 @@ def read_descriptions(path: str | Path, features: Sequence[int]) -> pd.DataFrame
     Examples:
         >>> notes = read_descriptions("replies.jsonl", tables["facts"].feature)  # doctest: +SKIP
     """
-    replies = read_replies(path, [f"f{feature}" for feature in features])
+    return parse_descriptions(read_replies(path, [f"f{feature}" for feature in features]), features)
+
+
+def parse_descriptions(replies: Mapping[str, str], features: Sequence[int]) -> pd.DataFrame:
+    """The table of `read_descriptions`, from replies that have been read.
+
+    Args:
+        replies: the text of each reply by the id of its request, such as ``f17``.
+        features: the features that were asked about.
+
+    Examples:
+        >>> parse_descriptions({"f3": '{"description": "plural nouns", "complexity": 2}'}, [3]).description.tolist()
+        ['plural nouns']
+    """
     rows = [
         {"feature": int(feature), "interpretable": ""} | _description(replies[f"f{feature}"])
         for feature in dict.fromkeys(features)

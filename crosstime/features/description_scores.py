@@ -155,9 +155,28 @@ def read_scores(
     Examples:
         >>> read_scores("replies.jsonl", "scores.key.jsonl")  # doctest: +SKIP
     """
-    truth = _read_key(key)
-    replies = read_replies(path, truth)
+    truth = read_key(key)
+    return score_replies(read_replies(path, truth), truth, bootstrap=bootstrap)
 
+
+def score_replies(
+    replies: Mapping[str, str],
+    truth: Mapping[str, Mapping[str, Any]],
+    *,
+    bootstrap: Bootstrap = Bootstrap(resamples=2_000),
+) -> pd.DataFrame:
+    """The table of `read_scores`, from replies and a key that have been read.
+
+    Args:
+        replies: the text of each reply by the id of its request.
+        truth: the rows of the key, by `read_key`.
+        bootstrap: of the intervals.
+
+    Examples:
+        >>> truth = {"f3": {"feature": 3, "kind": "detection", "examples": [{"activating": True}]}}
+        >>> score_replies({"f3": "[1]"}, truth)[["n", "accuracy"]].values.tolist()
+        [[1.0, 1.0]]
+    """
     # Collect right and wrong answers of each feature and kind
     counts: dict[tuple[int, str], dict[str, list[bool]]] = {}
     unanswered: dict[tuple[int, str], int] = {}
@@ -231,11 +250,15 @@ def _key(example: _Example) -> dict[str, Any]:
     return fields(example.context) | {"highlighted": list(example.mask), "activating": example.activating}
 
 
-def _read_key(path: str | Path) -> dict[str, dict[str, Any]]:
-    """The rows of a key by the ids of their requests.
+def read_key(path: str | Path) -> dict[str, dict[str, Any]]:
+    """Read a key that `write_score_requests` wrote: its rows by the ids of their requests.
 
     Raises:
         AnnotationError: a row has not the fields of a key, or the id of another row.
+
+    Examples:
+        >>> read_key("scores.key.jsonl")["f3-detection"]["feature"]  # doctest: +SKIP
+        3
     """
     truth: dict[str, dict[str, Any]] = {}
     for place, row in read_rows(path):
@@ -281,14 +304,14 @@ def _balanced(first: Sequence[bool], second: Sequence[bool], bootstrap: Bootstra
 
 def _rates(activating: Sequence[bool], other: Sequence[bool]) -> dict[str, float]:
     """Accuracy, precision, recall and F1, from right and wrong answers on activating and on other texts."""
-    found, missed = sum(activating), len(activating) - sum(activating)
+    hits, missed = sum(activating), len(activating) - sum(activating)
     false_alarms = len(other) - sum(other)
-    right, n = found + sum(other), len(activating) + len(other)
+    right, n = hits + sum(other), len(activating) + len(other)
     return {
         "accuracy": _ratio(right, n),
-        "precision": _ratio(found, found + false_alarms),
-        "recall": _ratio(found, found + missed),
-        "f1": _ratio(2 * found, 2 * found + false_alarms + missed),
+        "precision": _ratio(hits, hits + false_alarms),
+        "recall": _ratio(hits, hits + missed),
+        "f1": _ratio(2 * hits, 2 * hits + false_alarms + missed),
     }
 
 

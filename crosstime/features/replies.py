@@ -75,8 +75,25 @@ def read_replies(path: str | Path, ids: Collection[str]) -> dict[str, str]:
         >>> read_replies("replies.jsonl", ["f3", "f17"])["f3"]  # doctest: +SKIP
         '{"description": "plural nouns", "complexity": 2}'
     """
+    return parse_replies(read_rows(path), ids)
+
+
+def parse_replies(rows: Iterable[tuple[str, Mapping[str, Any]]], ids: Collection[str]) -> dict[str, str]:
+    """The text of every reply, as `read_replies` reads it, from rows that have been read.
+
+    Args:
+        rows: of `read_rows`.
+        ids: of the requests.
+
+    Raises:
+        AnnotationError: as `read_replies`.
+
+    Examples:
+        >>> parse_replies([("replies.jsonl:1", {"id": "f3", "text": "[1, 0]"})], ["f3"])
+        {'f3': '[1, 0]'}
+    """
     replies: dict[str, str] = {}
-    for place, row in read_rows(path):
+    for place, row in rows:
         for field in ("id", "text"):
             if not isinstance(row.get(field), str):
                 raise AnnotationError(f'{place}: a reply needs the strings "id" and "text"; {field!r} is none.')

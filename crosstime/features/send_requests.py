@@ -14,7 +14,7 @@ from typing import Any
 from crosstime.errors import AnnotationError, EndpointError
 from crosstime.features.chat_client import ChatClient
 from crosstime.features.endpoint import Endpoint
-from crosstime.features.replies import read_replies, read_rows
+from crosstime.features.replies import parse_replies, read_rows
 from crosstime.features.request_cost import TokenPrices, request_cost
 from crosstime.machine.lock import exclusive
 from user_input.parse_json import JsonError, parse_json
@@ -170,8 +170,9 @@ def _end_last_line(path: Path) -> None:
 
 def _answered(path: Path, requests: Mapping[str, Mapping[str, Any]], endpoint: Endpoint) -> set[str]:
     """The ids that have a reply; replies without a digest are from elsewhere, and taken as they are."""
-    answered = set(read_replies(path, requests))
-    for place, row in read_rows(path):
+    rows = read_rows(path)
+    answered = set(parse_replies(rows, requests))
+    for place, row in rows:
         if row.get("digest", _digest(requests[row["id"]], endpoint)) != _digest(requests[row["id"]], endpoint):
             raise AnnotationError(
                 f"{place}: the reply to {row['id']!r} is that of another model, temperature or request: move {path} "

@@ -11,14 +11,15 @@ import pandas as pd
 from crosstime.display import Display
 from crosstime.errors import RunError
 from crosstime.evolution.null_names import RANDOM
-from crosstime.features.description_requests import read_descriptions
+from crosstime.features.description_requests import parse_descriptions
 from crosstime.features.endpoint import Endpoint
 from crosstime.features.request_cost import TokenPrices
 from crosstime.features.send_requests import send_requests
 from crosstime.machine.lock import exclusive, lock_holder
 from crosstime.machine.storage import read_table, write_json, write_table
 from crosstime.runs.descriptions.options import FOLDER, OPTIONS, DescribeOptions, recorded_options
-from crosstime.runs.descriptions.progress import remaining_cost, unanswered
+from crosstime.runs.descriptions.progress import remaining_cost
+from crosstime.runs.descriptions.request_files import RequestFiles
 from crosstime.runs.descriptions.score_requests import keep_score_requests
 from crosstime.runs.descriptions.sentences import FEATURES, SOURCES, description_sentences, description_tables
 from crosstime.runs.descriptions.sources import Source, sources
@@ -124,7 +125,7 @@ def describe(
             _take_steps(described, options, endpoint, announce)
         if (sentence := _missing_null(recipe, path)) is not None:
             announce(sentence)
-        complete = not any(unanswered(*source.first_files) for source in described)
+        complete = not any(source.first_files.unanswered for source in described)
         changed = complete and _write_tables(described, recipe, root)
     if changed:
         # The report shows them
@@ -166,17 +167,17 @@ def _take_steps(
 ) -> None:
     """Send requests, and write those that follow from the replies."""
     for source in described:
-        if endpoint is not None and source.first_files[0].exists():
-            send_requests(*source.first_files, endpoint, announce=_named(source, announce))
+        if endpoint is not None and source.first_files.requests_path.exists():
+            _send(source, source.first_files, endpoint, announce)
     for source in described:
-        if unanswered(*source.first_files) or not source.first_files[0].exists():
+        if source.first_files.unanswered or not source.first_files.requests_path.exists():
             continue
         features = read_table(source.folder / source.FEATURES).feature.tolist()
-        notes = read_descriptions(source.folder / source.DESCRIPTIONS, features)
+        notes = parse_descriptions(source.first_files.replies, features)
         if not keep_score_requests(source, notes, options.seed):
             announce(f"{source.name}: no feature has a description and texts to score it by")
         elif endpoint is not None:
-            send_requests(*source.second_files, endpoint, announce=_named(source, announce))
+            _send(source, source.second_files, endpoint, announce)
 
 
 def _write_tables(described: Sequence[Source], recipe: Recipe, root: Path) -> bool:
@@ -194,9 +195,9 @@ def _result(path: Path, described: Sequence[Source], *, complete: bool) -> Descr
     """The state of the descriptions."""
     waiting = {}
     for source in described:
-        for requests, replies in (source.first_files, source.second_files):
-            if unanswered(requests, replies):
-                waiting[requests] = replies
+        for files in (source.first_files, source.second_files):
+            if files.unanswered:
+                waiting[files.requests_path] = files.replies_path
     tables = description_tables(path) if complete else {}
     return Descriptions(
         folder=path / FOLDER,
@@ -221,5 +222,8 @@ def _missing_null(recipe: Recipe, path: Path) -> str | None:
     )
 
 
-def _named(source: Source, announce: Callable[[str], None]) -> Callable[[str], None]:
-    return lambda line: announce(f"{source.name}: {line}")
+def _send(source: Source, files: RequestFiles, endpoint: Endpoint, announce: Callable[[str], None]) -> None:
+    """Send the requests of a source that have no reply, with its name before each announcement."""
+    send_requests(
+        files.requests_path, files.replies_path, endpoint, announce=lambda line: announce(f"{source.name}: {line}")
+    )

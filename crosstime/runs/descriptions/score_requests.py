@@ -60,6 +60,6 @@ def score_files(source: Source, descriptions: pd.DataFrame, seed: int) -> tuple[
     if rows.empty:
         return None
     with TemporaryDirectory() as folder:
-        written = write_score_requests(Path(folder) / source.SCORE, rows, unseen, silent, seed=seed)
-        requests, key = (path.read_bytes() for path in written)
+        paths = write_score_requests(Path(folder) / source.SCORE, rows, unseen, silent, seed=seed)
+        requests, key = (path.read_bytes() for path in paths)
     return requests, key

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from crosstime.errors import AnnotationError, RunError
 from crosstime.machine.storage import read_json
 from crosstime.report.columns import RUN
 from crosstime.runs.descriptions.options import FOLDER
+from crosstime.runs.descriptions.request_files import RequestFiles
 from crosstime.runs.folder import RunFolder
 from crosstime.runs.inputs import Inputs
 from crosstime.runs.manifest import read_manifest
@@ -36,15 +38,15 @@ class Source:
     DESCRIBE, DESCRIPTIONS = "describe.jsonl", "descriptions.jsonl"
     SCORE, KEY, ANSWERS = "score.jsonl", "score.key.jsonl", "answers.jsonl"
 
-    @property
-    def first_files(self) -> tuple[Path, Path]:
+    @cached_property
+    def first_files(self) -> RequestFiles:
         """The requests for descriptions, and their replies."""
-        return self.folder / self.DESCRIBE, self.folder / self.DESCRIPTIONS
+        return RequestFiles(self.folder / self.DESCRIBE, self.folder / self.DESCRIPTIONS)
 
-    @property
-    def second_files(self) -> tuple[Path, Path]:
+    @cached_property
+    def second_files(self) -> RequestFiles:
         """The requests for scores, and their replies."""
-        return self.folder / self.SCORE, self.folder / self.ANSWERS
+        return RequestFiles(self.folder / self.SCORE, self.folder / self.ANSWERS)
 
     @property
     def stage_key(self) -> str:
@@ -75,11 +77,11 @@ def sources(inputs: Inputs) -> list[Source]:
         inputs: of the run.
     """
     folder, table = inputs.folder, inputs.recipe.null
-    found = [Source(RUN, inputs, folder, folder.path / FOLDER / RUN)]
+    dictionaries = [Source(RUN, inputs, folder, folder.path / FOLDER / RUN)]
     for kind in table.kinds:
         for seed in range(table.seeds):
             null = NullModel(kind, seed, table.checkpoint)
             results = RunFolder(folder.path / NULLS / null.name)
             null_inputs = NullInputs(inputs, null, results)
-            found.append(Source(null.name, null_inputs, results, folder.path / FOLDER / null.name))
-    return found
+            dictionaries.append(Source(null.name, null_inputs, results, folder.path / FOLDER / null.name))
+    return dictionaries

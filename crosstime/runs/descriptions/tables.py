@@ -8,15 +8,14 @@ import pandas as pd
 import torch
 
 from crosstime.evolution.onsets import onset_correlation
-from crosstime.features.description_requests import read_descriptions
-from crosstime.features.description_scores import KINDS, read_scores
+from crosstime.features.description_requests import parse_descriptions
+from crosstime.features.description_scores import KINDS, read_key, score_replies
 from crosstime.machine.storage import read_table
-from crosstime.runs.descriptions.progress import unanswered
 from crosstime.runs.descriptions.sources import Source
 from interventions import Bootstrap, bootstrap_interval
 
 MEASURES = ("score", "precision", "recall", "f1")
-"""Columns of `read_scores` that the table of features has, for each kind of score."""
+"""Columns of `score_replies` that the table of features has, for each kind of score."""
 SCORES = [kind if measure == "score" else f"{kind}_{measure}" for kind in KINDS for measure in MEASURES]
 FEATURE_COLUMNS = [
     "source", "feature", "drawn", "selected", "description", "complexity", "onset", "peak", *SCORES, "note",
@@ -38,13 +37,12 @@ def feature_table(source: Source) -> pd.DataFrame:
     """
     folder = source.folder
     table = read_table(folder / source.FEATURES, dtypes={"onset": "str", "peak": "str"})
-    if (folder / source.DESCRIPTIONS).exists():
-        notes = read_descriptions(folder / source.DESCRIPTIONS, table.feature.tolist())
+    if source.first_files.replies_path.exists():
+        notes = parse_descriptions(source.first_files.replies, table.feature.tolist())
         table = table.merge(notes[["feature", "description", "complexity", "note"]], on="feature", how="left")
     # Scores of which some are not there yet are not those of the features
-    answers = folder / source.ANSWERS
-    if answers.exists() and not unanswered(folder / source.SCORE, answers):
-        scores = read_scores(answers, folder / source.KEY)
+    if source.second_files.replies and not source.second_files.unanswered:
+        scores = score_replies(source.second_files.replies, read_key(folder / source.KEY))
         for kind in KINDS:
             of_kind = scores[scores.kind == kind][["feature", *MEASURES]]
             names = {measure: kind if measure == "score" else f"{kind}_{measure}" for measure in MEASURES}
