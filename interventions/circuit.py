@@ -103,9 +103,9 @@ def circuit(
     full, empty = upward.score(clean.x), upward.score(empty_x)
 
     # Restore the nested sets in the empty state, and ablate them in the clean state.
-    kept = _score_sets(upward, empty_x, -change, clean.directions, nested_sets, empty)
+    restored = _score_sets(upward, empty_x, -change, clean.directions, nested_sets, empty)
     ablated = _score_sets(upward, clean.x, change, clean.directions, nested_sets, full)
-    return Circuit(fitting_sizes, kept, ablated, full, empty)
+    return Circuit(fitting_sizes, restored, ablated, full, empty)
 
 
 def _score_sets(

@@ -160,17 +160,17 @@ class Model(BareModel):
             raise InterventionError(
                 f"A model in memory cannot run at {server.host}; open it by its repository instead."
             )
-        given = given_model(model)
-        if given is None:
+        source = given_model(model)
+        if source is None:
             raise InterventionError(f"A model in memory is {KINDS}, not a {type(model).__name__}.")
 
         # Find its tokenizer
-        own = tokenizer or given.tokenizer
+        own = tokenizer or source.tokenizer
         if own is None:
-            own = _read_tokenizer(given.model.name_or_path or name, None, trust_remote_code=False)
+            own = _read_tokenizer(source.model.name_or_path or name, None, trust_remote_code=False)
 
         # On a machine with a GPU, a pipeline moves models there that are not told to stay
-        module = with_shared_weights(given.model)
+        module = with_shared_weights(source.model)
         stay = {} if hasattr(module, "hf_device_map") else {"device": module.device}
         nnsight = TransformersModel(module, task="text-generation", tokenizer=copy.deepcopy(own), **stay)
         return cls.validated(nnsight, name, server, max_tokens)

@@ -80,11 +80,11 @@ class WeightNames:
     def _renaming(self, foreign: str, own: str, example: str, name: str, rest: frozenset[str]) -> str:
         number = f"the names of its {len(self.unexpected)} weights"
         if not foreign:
-            said = f"{number} lack the beginning {own!r}, as in {example!r} for {name!r}; rename them with it"
+            sentence = f"{number} lack the beginning {own!r}, as in {example!r} for {name!r}; rename them with it"
         else:
             change = f"to begin with {own!r}" if own else "without it"
-            said = f"{number} begin with {foreign!r}, as in {example!r} for {name!r}; rename them {change}"
-        return said + (f", and add {', '.join(sorted(rest))}, which is missing" if rest else "")
+            sentence = f"{number} begin with {foreign!r}, as in {example!r} for {name!r}; rename them {change}"
+        return sentence + (f", and add {', '.join(sorted(rest))}, which is missing" if rest else "")
 
     def _depth(self) -> str | None:
         """The sentence about a file with more or fewer layers than the configuration gives."""

@@ -23,7 +23,7 @@ from user_input.nearest import nearest
 
 GROUP = "crosstime.tasks"
 
-Given = TypeVar("Given")
+AnyTask = TypeVar("AnyTask")
 """A task in a form that is not its name: pairs, tokens, or what another package makes of them."""
 
 
@@ -178,7 +178,7 @@ def load(name: str, path: str | Path | None = None, limit: int | None = None, se
 @overload
 def as_task(task: str) -> Task: ...
 @overload
-def as_task(task: Given) -> Given: ...
+def as_task(task: AnyTask) -> AnyTask: ...
 def as_task(task: object) -> object:
     """The task itself, in whatever form it is given, or the one of a name, read from the source of its family.
 

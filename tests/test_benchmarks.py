@@ -76,9 +76,9 @@ def test_prompts_one_by_one_score_as_in_batches(setting):
     module, prompts = setting.models[0].module, setting.prompts
     torch.testing.assert_close(accuracy.metrics(module, prompts), score(setting.models[0], prompts), rtol=0, atol=1e-5)
     sentences = Sequences(prompts.ids)
-    found = log_likelihoods(setting.models[0], sentences).float()
-    assert found.max() < -1
-    torch.testing.assert_close(accuracy.likelihoods(module, sentences), found, rtol=0, atol=1e-4)
+    actual = log_likelihoods(setting.models[0], sentences).float()
+    assert actual.max() < -1
+    torch.testing.assert_close(accuracy.likelihoods(module, sentences), actual, rtol=0, atol=1e-4)
 
 
 def test_the_naive_metric_is_that_of_an_unpadded_prompt(setting):
@@ -87,12 +87,12 @@ def test_the_naive_metric_is_that_of_an_unpadded_prompt(setting):
     for ids, right, wrong in zip(prompts.ids, prompts.right, prompts.wrong, strict=True):
         last = model.module(torch.tensor([ids])).logits[0, -1]
         expected.append(last[wrong] - last[right])
-    found = torch.zeros(len(prompts))
+    actual = torch.zeros(len(prompts))
     for batch in naive.padded(prompts, TINY.max_tokens, CPU):
         assert batch.ids.numel() <= TINY.max_tokens
-        found[batch.rows] = naive.activations(model.module, batch, 1)[1]
-    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(found, score(model, prompts), rtol=1e-4, atol=1e-5)
+        actual[batch.rows] = naive.activations(model.module, batch, 1)[1]
+    torch.testing.assert_close(actual, torch.stack(expected), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(actual, score(model, prompts), rtol=1e-4, atol=1e-5)
 
 
 def test_the_random_crosscoder_fires_as_often_as_asked(setting):
@@ -138,14 +138,14 @@ def test_a_run_of_one_benchmark_writes_its_json(tmp_path, monkeypatch):
     monkeypatch.setattr(limit, "gemm_rate", lambda *_: 1e9)
     path = attribution.benchmark(True, CPU).write(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["attribution-cpu.json"]
-    found = json.loads(path.read_text())
-    assert set(found) == {"benchmark", "device", "versions", "sizes", "rows"}
-    assert (found["benchmark"], found["device"]) == ("attribution", "cpu")
-    assert found["sizes"]["features"] == TINY.features
-    assert found["versions"]["torch"] == torch.__version__
-    assert found["rows"]
-    assert all(set(row) == ROW for row in found["rows"])
-    assert [row["met"] for row in found["rows"] if row["other_name"] == "limit"] == [True]
+    actual = json.loads(path.read_text())
+    assert set(actual) == {"benchmark", "device", "versions", "sizes", "rows"}
+    assert (actual["benchmark"], actual["device"]) == ("attribution", "cpu")
+    assert actual["sizes"]["features"] == TINY.features
+    assert actual["versions"]["torch"] == torch.__version__
+    assert actual["rows"]
+    assert all(set(row) == ROW for row in actual["rows"])
+    assert [row["met"] for row in actual["rows"] if row["other_name"] == "limit"] == [True]
 
 
 def test_what_a_result_holds_is_counted_once_a_storage():

@@ -26,10 +26,10 @@ IN_FOLDER = "import sys; sys.path.insert(0, '.'); "
 
 def sources(*folders: str) -> set[str]:
     """Files of the checkout's folders, without what Python and tools left there."""
-    found = (path.relative_to(ROOT) for folder in folders for path in (ROOT / folder).rglob("*"))
+    paths = (path.relative_to(ROOT) for folder in folders for path in (ROOT / folder).rglob("*"))
     return {
         str(path)
-        for path in found
+        for path in paths
         if (ROOT / path).is_file() and "__pycache__" not in path.parts and path.name[0] != "."
     }
 

@@ -45,13 +45,13 @@ def test_what_the_python_reference_names_exists_and_says_what_it_does(name: str)
     parts = name.split(".")
     for cut in range(len(parts), 0, -1):
         try:
-            found = importlib.import_module(".".join(parts[:cut]))
+            value = importlib.import_module(".".join(parts[:cut]))
         except ModuleNotFoundError:
             continue
         for attribute in parts[cut:]:
-            found = getattr(found, attribute)
+            value = getattr(value, attribute)
         break
-    assert found.__doc__
+    assert value.__doc__
 
 
 ENTRIES = re.findall(r"^::: (\S+)\n(?: .*\n)*?      heading: (\S+)$", (DOCS / "api.md").read_text(), re.M)
@@ -66,10 +66,10 @@ PUBLIC = {
 def the_object(name: str) -> object:
     """What one gets by typing the name, after `import crosstime as ct` and `import interventions`."""
     root, *attributes = name.split(".")
-    found: object = {"ct": crosstime, "interventions": interventions}[root]
+    value: object = {"ct": crosstime, "interventions": interventions}[root]
     for attribute in attributes:
-        found = getattr(found, attribute)
-    return found
+        value = getattr(value, attribute)
+    return value
 
 
 @pytest.mark.parametrize("namespace", PUBLIC)
@@ -109,24 +109,24 @@ def test_every_page_is_in_the_navigation():
         assert f" {page.relative_to(DOCS)}\n" in text, f"{page.relative_to(DOCS)} is not in mkdocs.yml"
 
 
-def said() -> str:
+def texts_of_code() -> str:
     """Every text in the code, a line each, with braces where something is filled in."""
-    found = []
+    value = []
     for package in ("crosstime", "interventions", "tasks"):
         for path in sorted((ROOT / package).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                    found.append(node.value)
+                    value.append(node.value)
                 elif isinstance(node, ast.JoinedStr):
                     parts = (part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
-                    found.append("".join(map(str, parts)))
-    return "\n".join(found).lower()
+                    value.append("".join(map(str, parts)))
+    return "\n".join(value).lower()
 
 
 def test_the_messages_of_troubleshooting_are_those_of_the_code():
     rows = re.findall(r"^\| `([^`]+)`", (DOCS / "troubleshooting.md").read_text(), re.M)
     assert len(rows) > 10
-    code = said()
+    code = texts_of_code()
     for message in rows:
         varies = r"(?:stage )?'[^']*'|\([^)]*\)|\.\.\.|runs/\w+|manifest\.json|global_step\w+|JSON|\b[NM]\b"
         fixed = re.split(varies, message)
@@ -152,7 +152,7 @@ def test_the_recipe_of_the_guide_is_one():
 
 def test_the_documentation_is_built_with_an_extra():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert {re.split(r"[>\[]", each)[0] for each in extras["docs"]} == {"mkdocs-material", "mkdocstrings"}
+    assert {re.split(r"[>\[]", requirement)[0] for requirement in extras["docs"]} == {"mkdocs-material", "mkdocstrings"}
 
 
 def test_help_does_not_wait_for_torch():

@@ -25,9 +25,18 @@ METHODS = (*ESTIMATORS, "exact", *RULES)
 def effects(values: list[float]) -> Effects:
     """Effects of features 0, 1, ... on one prompt; feature 99 does not fire."""
     n = len(values)
-    zeros, one = torch.zeros(n, dtype=torch.long), torch.ones(1)
+    zeros, ones = torch.zeros(n, dtype=torch.long), torch.ones(1)
     return Effects(
-        zeros, None, torch.arange(n), torch.tensor(values), one, one, one, torch.ones(1, dtype=torch.long), 100, "exact"
+        zeros,
+        None,
+        torch.arange(n),
+        torch.tensor(values),
+        ones,
+        ones,
+        ones,
+        torch.ones(1, dtype=torch.long),
+        100,
+        "exact",
     )
 
 

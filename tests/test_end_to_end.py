@@ -107,8 +107,8 @@ def test_accuracy_over_training_is_what_is_known(suite: ct.Suite):
     name, known = KNOWN[suite.name]
     table = ct.accuracy(suite, as_measured(ct.tasks.load(name, DATA), suite), bootstrap=Bootstrap(20))
     assert len(table) == len(suite) == len(known)
-    for revision, found, expected in zip(table.revision, table.accuracy, known, strict=True):
-        assert found == pytest.approx(expected, abs=0.02), revision
+    for revision, actual, expected in zip(table.revision, table.accuracy, known, strict=True):
+        assert actual == pytest.approx(expected, abs=0.02), revision
 
 
 @pytest.fixture(scope="module")

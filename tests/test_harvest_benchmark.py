@@ -27,5 +27,5 @@ def test_the_harvest_benchmark_stores_what_bare_passes_give(tmp_path):
     assert ids.shape == (8, harvest.LENGTH)
     prompts = Prompts(tuple(map(tuple, ids.tolist())), (0,) * 8, (1,) * 8)
     for c, x in enumerate(harvest.bare(setting, prompts)):
-        kept = x.reshape(8, harvest.LENGTH, -1)[:, 1:].flatten(0, 1)
-        torch.testing.assert_close(store.rows(0, 0, store.n_tokens)[:, c].float(), kept, rtol=2**-7, atol=1e-4)
+        rows = x.reshape(8, harvest.LENGTH, -1)[:, 1:].flatten(0, 1)
+        torch.testing.assert_close(store.rows(0, 0, store.n_tokens)[:, c].float(), rows, rtol=2**-7, atol=1e-4)

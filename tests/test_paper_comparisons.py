@@ -32,21 +32,21 @@ def test_two_matrices_of_effects_by_hand():
     reference[:, 1] = torch.tensor([4.0, -1.0])
     other = reference.clone()
     other[:, 1] = torch.tensor([-1.0, -1.0])
-    found = compare(reference, other, ("early", "late"))
-    assert found["top 10 in common"] == found["top 100 in common"] == 1
-    assert found["same sign"] == pytest.approx(3 / 4)
+    comparison = compare(reference, other, ("early", "late"))
+    assert comparison["top 10 in common"] == comparison["top 100 in common"] == 1
+    assert comparison["same sign"] == pytest.approx(3 / 4)
     # RelIE of feature 1 is .8 and .2, then .5 and .5: it was specific to the early checkpoint, and is shared.
-    assert found["mean difference of RelIE"] == pytest.approx(0.15)
-    assert found["largest difference of RelIE"] == pytest.approx(0.3)
-    assert found["class changes"] == pytest.approx(1 / 2)
+    assert comparison["mean difference of RelIE"] == pytest.approx(0.15)
+    assert comparison["largest difference of RelIE"] == pytest.approx(0.3)
+    assert comparison["class changes"] == pytest.approx(1 / 2)
     # Feature 0 reaches 3/7 of 3 at the late checkpoint only, feature 1 at the early one, both times.
-    assert found["first checkpoint changes"] == 0
+    assert comparison["first checkpoint changes"] == 0
 
 
 def test_features_that_lose_their_effect_leave_the_top():
     reference, other = torch.zeros(2, 1, 120)
     reference[0, :12] = torch.arange(12, 0, -1)
     other[0, 5:17] = torch.arange(12, 0, -1)
-    found = compare(reference, other, ("main",))
-    assert found["top 10 in common"] == pytest.approx(5 / 10)
-    assert found["top 100 in common"] == pytest.approx(7 / 12)
+    comparison = compare(reference, other, ("main",))
+    assert comparison["top 10 in common"] == pytest.approx(5 / 10)
+    assert comparison["top 100 in common"] == pytest.approx(7 / 12)

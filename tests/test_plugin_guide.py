@@ -61,7 +61,7 @@ def installed(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def found(installed: Path, monkeypatch) -> None:
+def plugin(installed: Path, monkeypatch) -> None:
     """This process finds the plug-ins, and forgets them afterwards."""
     monkeypatch.syspath_prepend(installed)
     monkeypatch.setattr(registry, "_loaded", {})
@@ -108,14 +108,14 @@ def test_pairs_of_the_plug_in_are_shown_and_its_mistakes_are_one_sentence(instal
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.usefixtures("found")
+@pytest.mark.usefixtures("plugin")
 def test_the_broken_one_cannot_be_loaded_and_its_error_says_why():
     with pytest.raises(UnknownTaskError, match=r"'broken' \(broken_colours:Colours\) cannot be loaded: ModuleNotFound"):
         tasks.load("broken/red")
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("found")
+@pytest.mark.usefixtures("plugin")
 def test_the_plug_in_is_tokenized_with_its_patch_prompts_and_scored(tmp_path: Path):
     task = tasks.load("capitals/europe")
     text = [sentence for pair in task.pairs for sentence in (pair.right, pair.patch_right)] * 20

@@ -260,10 +260,10 @@ def rows(qualities: Sequence[Quality]) -> tuple[Row, ...]:
     groups = grouped(qualities)
     for (baseline, method), group in groups.items():
         atp, case = groups[baseline, "atp"], f"{baseline} baseline, {method}"
-        ranks, plain_ranks = ([quality.rank_correlation for quality in some] for some in (group, atp))
-        overlaps, plain_overlaps = ([quality.overlap for quality in some] for some in (group, atp))
-        errors, plain_errors = ([quality.completeness_error for quality in some] for some in (group, atp))
-        costs, plain_costs = ([quality.passes for quality in some] for some in (group, atp))
+        ranks, plain_ranks = ([quality.rank_correlation for quality in part] for part in (group, atp))
+        overlaps, plain_overlaps = ([quality.overlap for quality in part] for part in (group, atp))
+        errors, plain_errors = ([quality.completeness_error for quality in part] for part in (group, atp))
+        costs, plain_costs = ([quality.passes for quality in part] for part in (group, atp))
         result += [
             Row.more(case, "rank correlation with exact", mean(ranks), mean(plain_ranks), "atp"),
             Row.more(case, "the same, lowest of all checkpoints", min(ranks), min(plain_ranks), "atp"),

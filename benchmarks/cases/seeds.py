@@ -138,7 +138,7 @@ def measure(case: str, configs: Sequence[TrainerConfig], problem: Problem, runs:
 
     # The ratio is that of each run, because other work on the machine slows both
     pairs = zip(timings["together"], timings["first"], strict=True)
-    ratio = statistics.median(several.activations / one.activations for several, one in pairs)
+    ratio = statistics.median(several.activations / single.activations for several, single in pairs)
     total = {name: statistics.median(training.total for training in timings[name]) for name in calls}
     share = statistics.median(training.activations / training.total for training in timings["first"])
     return [

@@ -124,7 +124,7 @@ def _overlap(reference: Tensor, other: Tensor, k: int) -> float:
     """Share of the k largest effects that two estimators have in common, as a mean over checkpoints."""
     shares, k = [], min(k, reference.shape[1])
     for effects in zip(reference.abs(), other.abs(), strict=True):
-        largest = [one.topk(k) for one in effects]
+        largest = [task_effects.topk(k) for task_effects in effects]
         first, second = (set(top.indices[top.values > 0].tolist()) for top in largest)
         shares.append(len(first & second) / max(len(first), 1))
     return sum(shares) / len(shares)
@@ -182,8 +182,8 @@ def main(arguments: list[str]) -> None:
             if not names or setting.suite in names
             for row in measure(setting, Path(suites), Path(data))
         ]
-        kept = json.loads(RESULT.read_text(encoding="utf-8")) if names and RESULT.exists() else []
-        rows = [row for row in kept if row["suite"] not in names] + measured
+        earlier = json.loads(RESULT.read_text(encoding="utf-8")) if names and RESULT.exists() else []
+        rows = [row for row in earlier if row["suite"] not in names] + measured
         order = [setting.suite for setting in SETTINGS]
         write_json(RESULT, sorted(rows, key=lambda row: order.index(row["suite"])))
     print(table(json.loads(RESULT.read_text(encoding="utf-8"))), end="")

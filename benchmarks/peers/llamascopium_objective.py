@@ -149,13 +149,13 @@ def main(source: str, target: str) -> None:
     crosscoder = crosscoder_of(tensors, settings)
     first = batch_of(tensors["x"][0])
 
-    found = loss_and_gradients(copy.deepcopy(crosscoder), tensors["x"][0], settings)
-    found |= trained(copy.deepcopy(crosscoder), tensors["x"], settings)
+    results = loss_and_gradients(copy.deepcopy(crosscoder), tensors["x"][0], settings)
+    results |= trained(copy.deepcopy(crosscoder), tensors["x"], settings)
     searched = Initializer(InitializerConfig(grid_search_init_norm=True)).initialization_search(
         copy.deepcopy(crosscoder), first
     )
-    found["searched.W_dec"] = searched.W_D.transpose(0, 1)
-    save_file({name: tensor.detach().contiguous() for name, tensor in found.items()}, target)
+    results["searched.W_dec"] = searched.W_D.transpose(0, 1)
+    save_file({name: tensor.detach().contiguous() for name, tensor in results.items()}, target)
 
 
 if __name__ == "__main__":

@@ -50,14 +50,14 @@ def parameter_rows(suite: Suite, matrices: str | Sequence[str], *, compute: Comp
         >>> trained = train_rows(rows, BatchTopKConfig(n_features=4096, k=16, steps=2000))  # doctest: +SKIP
     """
     # Refuse what cannot be read before a model is opened
-    given = [matrices] if isinstance(matrices, str) else list(matrices)
-    if not given:
+    requested_names = [matrices] if isinstance(matrices, str) else list(matrices)
+    if not requested_names:
         raise CrosscoderError("Rows of parameters need the name of at least one matrix.")
     if compute.remote is not None:
-        for name in given:
+        for name in requested_names:
             parse_matrix(name)
         raise CrosscoderError("Rows of parameters are read on this machine: leave Compute.remote out.")
-    names = [resolved_matrix(name, suite.n_layers) for name in given]
+    names = [resolved_matrix(name, suite.n_layers) for name in requested_names]
     if repeated := [name for name in names if names.count(name) > 1]:
         raise CrosscoderError(f"{repeated[0]} is named twice, and its rows would be there twice.")
     compute.verify(suite, distinct=True)

@@ -47,14 +47,14 @@ def select(
         )
 
     # Choose
-    kept = comma_separated(keep) if keep else []
-    choice = select_checkpoints(k, accuracy, similarity, weight=weight, measure=measure, keep=kept)
+    fixed_revisions = comma_separated(keep) if keep else []
+    choice = select_checkpoints(k, accuracy, similarity, weight=weight, measure=measure, keep=fixed_revisions)
 
     # Write and draw
     charts = {"selection_change": change_chart(choice.changes, choice.revisions)}
     if accuracy is not None and "accuracy" in accuracy_charts(accuracy):
         charts["selection_accuracy"] = accuracy_chart(accuracy.dropna(subset="accuracy"), choice.revisions)
-    settings = {"k": k, "keep": kept, "weight": weight, "measure": measure}
+    settings = {"k": k, "keep": fixed_revisions, "weight": weight, "measure": measure}
     write_json(
         out / "selection.json",
         {"revisions": choice.revisions, **settings, "total": choice.total, "steps": choice.table.to_dict("records")},

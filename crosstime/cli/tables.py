@@ -96,8 +96,8 @@ def accuracy_table(
         by_task = rows.set_index("task").accuracy
         tokens = rows.tokens.iloc[0]
         star = " *" if revision in compared else ""
-        seen = "?" if pd.isna(tokens) else f"{int(tokens):,}"
-        cells = [f"{escape(str(revision))}{star}", *([seen] if ordered else [])]
+        training_tokens = "?" if pd.isna(tokens) else f"{int(tokens):,}"
+        cells = [f"{escape(str(revision))}{star}", *([training_tokens] if ordered else [])]
         table.add_row(*cells, *(f"{by_task[task]:.3f}" for task in tasks))
 
     # The number of pairs is the same at every checkpoint

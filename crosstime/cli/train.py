@@ -94,8 +94,8 @@ def train(
     from interventions import Site
 
     # Read the options, without PyTorch
-    given = {"n_features": features, "steps": steps, "batch_size": batch, "lr": lr}
-    keys = {name: value for name, value in given.items() if value is not None}
+    options = {"n_features": features, "steps": steps, "batch_size": batch, "lr": lr}
+    keys = {name: value for name, value in options.items() if value is not None}
     table = crosscoder_table({"kind": kind, "seed": seed, **keys}, settings or [])
     sample = TextSample(evaluated or 1, length)
     read_at = Site.parse(site)

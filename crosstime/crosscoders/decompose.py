@@ -235,8 +235,8 @@ def decompose_task(
     checkpoints = trained_checkpoints(suite, crosscoder)
 
     # Tokenize the prompts, and the patch prompts of tasks that have them
-    given = as_task(task)
-    tokenized = given if isinstance(given, TokenizedTask) else given.tokenize(suite.tokenizer)
+    resolved_task = as_task(task)
+    tokenized = resolved_task if isinstance(resolved_task, TokenizedTask) else resolved_task.tokenize(suite.tokenizer)
     prompts = Prompts.of(tokenized)
     texts: list[Sequences] = [prompts] if prompts.patch is None else [prompts, prompts.patched]
 

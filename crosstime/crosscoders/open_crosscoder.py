@@ -20,7 +20,7 @@ CrosscoderSource = CrossCoder | str | os.PathLike[str]
 """A crosscoder, or where it is: a file or folder in any format, the folder of a run, or a repository of the Hub."""
 DictionarySource = Dictionary | str | os.PathLike[str]
 """Any dictionary in memory, or where a crosscoder is."""
-Given = TypeVar("Given")
+AnyDictionary = TypeVar("AnyDictionary")
 
 IN_RUN = "crosscoder.safetensors"
 """File of the crosscoder in the folder of a run."""
@@ -58,7 +58,7 @@ def path_of(source: str | os.PathLike[str]) -> Path | None:
 @overload
 def as_crosscoder(source: str | os.PathLike[str]) -> CrossCoder: ...
 @overload
-def as_crosscoder(source: Given) -> Given: ...
+def as_crosscoder(source: AnyDictionary) -> AnyDictionary: ...
 def as_crosscoder(source: object) -> object:
     """The crosscoder itself, or the one at a path or in a repository; every function that takes one begins with this.
 

@@ -70,19 +70,19 @@ def replicated_claims(
     # Count, for each selected feature, the crosscoders that agree
     rows = []
     for (task, feature), own_class in classes[0].items():
-        found = [(index, *match[feature]) for index, match in enumerate(matches, start=1) if feature in match]
+        partners = [(index, *match[feature]) for index, match in enumerate(matches, start=1) if feature in match]
         rows.append(
             {
                 "task": task,
                 "feature": feature,
                 "others": len(matches),
-                "matches": len(found),
-                "cosine": sum(cosine for *_, cosine in found) / len(found) if found else float("nan"),
-                "selected": sum((task, partner) in classes[index] for index, partner, _ in found),
-                "same_class": sum(classes[index].get((task, partner)) == own_class for index, partner, _ in found),
+                "matches": len(partners),
+                "cosine": sum(cosine for *_, cosine in partners) / len(partners) if partners else float("nan"),
+                "selected": sum((task, partner) in classes[index] for index, partner, _ in partners),
+                "same_class": sum(classes[index].get((task, partner)) == own_class for index, partner, _ in partners),
                 "same_life": sum(
                     (task, feature) in cycles[0] and cycles[index].get((task, partner)) == cycles[0][task, feature]
-                    for index, partner, _ in found
+                    for index, partner, _ in partners
                 ),
             }
         )

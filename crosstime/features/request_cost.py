@@ -83,9 +83,9 @@ def request_cost(
     for request in requests:
         n += 1
         read += sum(_tokens(message["content"]) for message in _messages(request))
-    written = n * reply_tokens
-    price = None if prices is None else (read * prices.read + written * prices.written) / 1e6
-    return RequestCost(n, read, written, price)
+    reply_total = n * reply_tokens
+    price = None if prices is None else (read * prices.read + reply_total * prices.written) / 1e6
+    return RequestCost(n, read, reply_total, price)
 
 
 def _messages(request: Mapping[str, Any]) -> Sequence[Mapping[str, str]]:

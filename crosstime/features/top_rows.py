@@ -98,8 +98,8 @@ def row_shares(crosscoder: CrossCoder, codes: Codes) -> tuple[Float[Tensor, " F"
     fires = torch.bincount(codes.feature, minlength=codes.n_features)
     energy = torch.zeros(codes.n_features, dtype=torch.float64)
     energy.index_add_(0, codes.feature, codes.value.double().square())
-    written = energy * crosscoder.decoder_norms().double().square().sum(0)
-    return fires / max(1, codes.n_tokens), written.float()
+    energies = energy * crosscoder.decoder_norms().double().square().sum(0)
+    return fires / max(1, codes.n_tokens), energies.float()
 
 
 def _any_gate(gates: Sequence[Codes]) -> Codes:

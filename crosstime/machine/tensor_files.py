@@ -221,9 +221,9 @@ def write_blocks(
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in order:
-            written = sum(file.write(bytes_of(block)) for block in blocks(name))
-            if written != shapes[name].nbytes:
-                raise RunError(f"cannot write {path}: tensor {name} has {written} bytes, not {shapes[name].nbytes}")
+            n_bytes = sum(file.write(bytes_of(block)) for block in blocks(name))
+            if n_bytes != shapes[name].nbytes:
+                raise RunError(f"cannot write {path}: tensor {name} has {n_bytes} bytes, not {shapes[name].nbytes}")
 
 
 def _read(file: Path, name: str, index: tuple[slice, ...]) -> Tensor:

@@ -76,8 +76,8 @@ def accuracy(
     """
     # Check the checkpoints, and tokenize the tasks
     compute.verify(suite)
-    given = [tasks] if isinstance(tasks, Task | TokenizedTask | str) else list(tasks)
-    task_list = [as_task(task) for task in given]
+    requests = [tasks] if isinstance(tasks, Task | TokenizedTask | str) else list(tasks)
+    task_list = [as_task(task) for task in requests]
     texts = [_TaskText.of(task, suite, sentences=sentences) for task in task_list]
 
     # Read the scores of earlier measurements

@@ -95,14 +95,14 @@ def checkpoints_in_folder(
         by_name = training_progress(name, str(folder), tokens=tokens, tokens_per_step=tokens_per_step)
         entry = entries.get(name, {})
         step = entry.get("step", by_name.step)
-        seen = by_name.tokens
+        training_tokens = by_name.tokens
         if name not in (tokens or {}):
             # The caller's numbers override those of the file, which override what the name says.
             if tokens_per_step is not None and step is not None:
-                seen = step * tokens_per_step
+                training_tokens = step * tokens_per_step
             elif tokens_per_step is None:
-                seen = entry.get("tokens", seen)
-        progress[name] = TrainingProgress(step, seen)
+                training_tokens = entry.get("tokens", training_tokens)
+        progress[name] = TrainingProgress(step, training_tokens)
 
     # Put them in order
     order = tuple(entries) or in_training_order(progress)

@@ -35,11 +35,13 @@ def named_models(models: Mapping[str, object]) -> tuple[Checkpoint, ...]:
         # A model in memory
         from interventions.given_model import KINDS, given_model
 
-        given = given_model(source)
-        if given is None:
+        in_memory = given_model(source)
+        if in_memory is None:
             raise SuiteError(f"model {name!r} must be a folder, a repository, or {KINDS}, not {source!r}")
-        kind = type(given.model).__name__
-        checkpoints.append(Checkpoint(name, None, None, f"{kind} in memory", None, given.model, given.tokenizer))
+        kind = type(in_memory.model).__name__
+        checkpoints.append(
+            Checkpoint(name, None, None, f"{kind} in memory", None, in_memory.model, in_memory.tokenizer)
+        )
     return tuple(checkpoints)
 
 

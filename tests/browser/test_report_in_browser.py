@@ -161,10 +161,10 @@ def test_hostile_tokens_right_to_left_text_and_emoji_are_text(tab: Any, sample_r
     page = tab.open(sample_report, "#f123")
     page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
     card = page.locator(CARD)
-    written = card.inner_text()
+    text = card.inner_text()
     for token in (sample.NASTY, "<b>bold</b>", '"onmouseover="alert(1)', "".join(sample.PROMPTS[2]), "U+202Egnp.exe"):
-        assert token in written
-    assert "\U0001f469\u200d\U0001f52c" in written
+        assert token in text
+    assert "\U0001f469\u200d\U0001f52c" in text
     assert page.locator("main script, main b").count() == 0
     strips = card.locator(".strip").all()
     directions = {strip.evaluate("node => getComputedStyle(node).direction") for strip in strips}
@@ -184,25 +184,25 @@ def test_tokens_are_shaded_by_their_share_of_the_strongest(tab: Any, tmp_path: P
 
 def test_annotations_are_kept_found_exported_and_read_back(tab: Any, sample_report: Path, tmp_path: Path) -> None:
     page = tab.open(sample_report, "#f123")
-    written = 'plural, "nearest" noun\tü'
-    page.fill(f"{CARD} input[name=description]", written)
+    note = 'plural, "nearest" noun\tü'
+    page.fill(f"{CARD} input[name=description]", note)
     page.select_option(f"{CARD} select[name=complexity]", "2")
     page.reload()
-    assert page.input_value(f"{CARD} input[name=description]") == written
+    assert page.input_value(f"{CARD} input[name=description]") == note
     page.fill("input[name=text]", "nearest")
     assert listed(page) == [123]
     with page.expect_download() as waiting:
         page.click("button[name=export]")
     text = Path(waiting.value.path()).read_text(encoding="utf-8")
     (row,) = csv.DictReader(io.StringIO(text))
-    assert row == {"feature": "123", "description": written, "complexity": "2", "interpretable": "", "note": ""}
+    assert row == {"feature": "123", "description": note, "complexity": "2", "interpretable": "", "note": ""}
     page.fill(f"{CARD} input[name=description]", "")
     page.select_option(f"{CARD} select[name=complexity]", "")
     path = tmp_path / "annotations.csv"
     path.write_text(text, encoding="utf-8")
     page.set_input_files("input[name=file]", path)
     page.wait_for_function("() => document.querySelector('#browser output').textContent.includes('1 annotations')")
-    assert page.input_value(f"{CARD} input[name=description]") == written
+    assert page.input_value(f"{CARD} input[name=description]") == note
     path.write_text("name,x\nf1,2\n", encoding="utf-8")
     page.set_input_files("input[name=file]", path)
     page.wait_for_function("() => document.querySelector('#browser output').textContent.startsWith('Not read')")
@@ -289,8 +289,8 @@ def test_every_text_of_the_dark_page_has_a_contrast_of_four_and_a_half(tab: Any,
     dark = CONTRAST.replace("[255, 255, 255]", "[20, 20, 20]")
     for shade in ("activation", *sample.COMPARED):
         page.select_option("select[name=shade]", shade)
-        seen, low = page.evaluate(dark)
-        assert seen > 300
+        contrast, low = page.evaluate(dark)
+        assert contrast > 300
         assert low == []
 
 
@@ -364,8 +364,8 @@ def test_every_text_has_a_contrast_of_four_and_a_half(tab: Any, sample_report: P
     page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
     for shade in ("activation", *sample.COMPARED):
         page.select_option("select[name=shade]", shade)
-        seen, low = page.evaluate(CONTRAST)
-        assert seen > 300
+        contrast, low = page.evaluate(CONTRAST)
+        assert contrast > 300
         assert low == []
 
 

@@ -38,24 +38,24 @@ def harvested(suite: Suite, folder: Path) -> ActivationStore:
 
 def growing(disk: Path, work: Callable[[], object]) -> list[str]:
     """Do it on disks of all `SIZES`; what was said, after each of which nothing half-written may be left."""
-    said = []
+    messages = []
     for size in SIZES:
         subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
         try:
             work()
         except USER_ERRORS as error:
-            said.append(str(error))
+            messages.append(str(error))
         assert half_written(disk) == []
         for path in disk.rglob("*.safetensors"):
             read_tensors(path)
         for path in disk.rglob("*.json"):
             json.loads(path.read_text())
-    return said
+    return messages
 
 
-def in_order(found: dict[str, object]) -> str:
+def in_order(content: dict[str, object]) -> str:
     """What a run left, as one text."""
-    texts = {name: value.decode() if isinstance(value, bytes) else value for name, value in found.items()}
+    texts = {name: value.decode() if isinstance(value, bytes) else value for name, value in content.items()}
     return json.dumps(texts, sort_keys=True)
 
 
@@ -73,22 +73,22 @@ if __name__ == "__main__":
     what, source, disk = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     settle()
     if what == "run":
-        said = growing(disk, lambda: ct.run(Path(source), disk))
-        found = in_order(contents(disk / "small"))
+        messages = growing(disk, lambda: ct.run(Path(source), disk))
+        content = in_order(contents(disk / "small"))
         sealed = read_only(disk, lambda: ct.run(Path(source), disk))
     else:
         suite, room = Suite.open(source), shutil.disk_usage
-        said = []
+        messages = []
         try:
             harvested(suite, disk / "store")
         except USER_ERRORS as error:
-            said.append(str(error))
+            messages.append(str(error))
         # From here on the disk is found to be full only when something is written.
         shutil.disk_usage = lambda path: room("/")
-        said += growing(disk, lambda: harvested(suite, disk / "store"))
+        messages += growing(disk, lambda: harvested(suite, disk / "store"))
         store = ActivationStore.open(disk / "store")
         store.verify()
-        found = json.dumps(store.manifest["shards"])
+        content = json.dumps(store.manifest["shards"])
         sealed = read_only(disk, lambda: harvested(suite, disk / "another"))
         ActivationStore.open(disk / "store").verify()
-    print(json.dumps({"said": said, "found": found, "sealed": sealed}))
+    print(json.dumps({"messages": messages, "content": content, "sealed": sealed}))

@@ -70,11 +70,11 @@ def home_of(folder: Path, text: str | None = None, count: int = 300, name: str =
 
 def contents(folder: Path) -> dict[str, object]:
     """Tables byte for byte, and tensors number for number: the order of a tensor file's metadata is not fixed."""
-    found: dict[str, object] = {path.name: path.read_bytes() for path in sorted(folder.glob("*.csv"))}
+    results: dict[str, object] = {path.name: path.read_bytes() for path in sorted(folder.glob("*.csv"))}
     for name in ("crosscoder", "effects"):
         tensors, facts = read_tensors(folder / f"{name}.safetensors")
-        found[name] = ({key: tensor.tolist() for key, tensor in tensors.items()}, facts)
-    return found
+        results[name] = ({key: tensor.tolist() for key, tensor in tensors.items()}, facts)
+    return results
 
 
 def half_written(folder: Path) -> list[Path]:
@@ -146,12 +146,12 @@ def go(home: str, runs: str, **settings: float) -> None:
     ct.run(Path(home) / "small.toml", runs)
 
 
-def command(arguments: list[str], said: str, **settings: float) -> None:
+def command(arguments: list[str], output: str, **settings: float) -> None:
     """The command line, which ends the process; what it says goes to a file."""
     from crosstime.cli.main import main
 
     settle(**settings)
-    with Path(said).open("w") as file:
+    with Path(output).open("w") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
     sys.argv = ["crosstime", *arguments]

@@ -105,7 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _folder(self, name: str, branch: str) -> Path | None:
         """The folder of a branch, which may be named by its commit."""
         folders = self.hub.repositories[name].items()
-        names = ((each, commit(name, each), commit(name, folder.name)) for each, folder in folders)
+        names = ((subname, commit(name, subname), commit(name, folder.name)) for subname, folder in folders)
         return next((folder for known, (_, folder) in zip(names, folders, strict=True) if branch in known), None)
 
     def _json(self, content: object) -> None:

@@ -171,13 +171,13 @@ def test_variance_explained_without_outliers_beside_it(learning_crosscoder: ct.C
     x = torch.randn(3, 500, learning_crosscoder.origin.d_model, generator=generator)
     x[1, 7] *= 1000
     decomposition = learning_crosscoder.decompose(x)[1]
-    kept = torch.ones(500, dtype=torch.bool)
-    kept[0] = False
-    row = _reconstruction(decomposition, kept, learning_crosscoder.scales[1])
+    measured = torch.ones(500, dtype=torch.bool)
+    measured[0] = False
+    row = _reconstruction(decomposition, measured, learning_crosscoder.scales[1])
 
     usual = np.ones(500, dtype=bool)
     usual[[0, 7]] = False
-    for name, mask in (("fve", kept.numpy()), ("fve_without_outliers", usual)):
+    for name, mask in (("fve", measured.numpy()), ("fve_without_outliers", usual)):
         values = x[1].double().numpy()[mask]
         error = values - decomposition.reconstruction.double().numpy()[mask]
         expected = 1 - (error**2).sum() / ((values - values.mean(0)) ** 2).sum()

@@ -59,9 +59,9 @@ def replaced(draw: Callable[..., Any], base: Any) -> Any:
     if place is inside or not isinstance(place, dict | list):
         return draw(json_values)
     if isinstance(place, dict) and draw(st.booleans()):
-        kept = place.pop(key)
+        entry = place.pop(key)
         if draw(st.booleans()):
-            place[draw(st.text(max_size=8))] = kept
+            place[draw(st.text(max_size=8))] = entry
     else:
         place[key] = draw(json_values)
     return value
@@ -84,14 +84,14 @@ TRIED = Tried()
 def refuses_politely(read: Callable[[], object]) -> None:
     """Whatever is read, it is read, or refused by an error of ours in one short text."""
     TRIED.count += 1
-    said = "read"
+    outcome = "read"
     try:
         read()
     except USER_ERRORS as error:
         TRIED.refused += 1
-        said = str(error)
-    assert said.strip()
-    assert len(said) < 5_000
+        outcome = str(error)
+    assert outcome.strip()
+    assert len(outcome) < 5_000
 
 
 @st.composite
@@ -111,7 +111,7 @@ def tensors_like(draw: Callable[..., Any], base: Mapping[str, Tensor]) -> dict[s
     return tensors
 
 
-def written(folder: Path, name: str, content: bytes) -> Path:
+def write_file(folder: Path, name: str, content: bytes) -> Path:
     """A file with this content."""
     path = folder / name
     path.write_bytes(content)

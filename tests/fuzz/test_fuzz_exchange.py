@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from broken_input import edits, fuzzed, refuses_politely, replaced, tensors_like, written
+from broken_input import edits, fuzzed, refuses_politely, replaced, tensors_like, write_file
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -83,7 +83,7 @@ class Kind:
         origin: Any = ORIGIN,
     ) -> Path:
         self.writer(tensors or self.tensors, folder / self.weights, {"origin": json.dumps(origin)})
-        written(folder, self.configuration, json.dumps(self.config).encode() if config is None else config)
+        write_file(folder, self.configuration, json.dumps(self.config).encode() if config is None else config)
         return folder / self.weights if self.weights == "ae.pt" else folder
 
 
@@ -117,9 +117,9 @@ def read(path: Path) -> object:
     """Found out, read, and used once."""
     site = "resid.0" if path.suffix == ".pt" else None
     assert exchange.detect(path) in exchange.FORMATS
-    found = exchange.read(path, site=site)
-    x = torch.ones(3, found.n_checkpoints, found.origin.d_model)
-    return found.decode(found.encode(x))
+    crosscoder = exchange.read(path, site=site)
+    x = torch.ones(3, crosscoder.n_checkpoints, crosscoder.origin.d_model)
+    return crosscoder.decode(crosscoder.encode(x))
 
 
 @every_kind
@@ -135,7 +135,7 @@ def test_the_good_files_are_read(kind: Kind, tmp_path: Path):
 def test_edited_weights(kind: Kind, tmp_path: Path, data: st.DataObject):
     path = kind.put(tmp_path)
     good = (tmp_path / kind.weights).read_bytes()
-    written(tmp_path, kind.weights, data.draw(edits(good)))
+    write_file(tmp_path, kind.weights, data.draw(edits(good)))
     refuses_politely(lambda: read(path))
 
 
@@ -174,9 +174,9 @@ OBJECTS = st.recursive(
 
 
 @fuzzed
-@given(found=OBJECTS)
-def test_files_of_torch_with_anything_in_them(tmp_path: Path, found: object):
-    torch.save(found, tmp_path / "ae.pt")
+@given(content=OBJECTS)
+def test_files_of_torch_with_anything_in_them(tmp_path: Path, content: object):
+    torch.save(content, tmp_path / "ae.pt")
     refuses_politely(lambda: read(tmp_path / "ae.pt"))
 
 
@@ -185,5 +185,5 @@ def test_files_of_torch_with_anything_in_them(tmp_path: Path, found: object):
 def test_bare_pickles(tmp_path: Path, data: st.DataObject):
     """Instructions without the archive around them, where nothing but the unpickler stands in the way."""
     base = pickle.dumps({"W_enc": [1.5, 2], "b_enc": (b"x", {"y": None})}, protocol=2)
-    written(tmp_path, "ae.pt", data.draw(edits(base)))
+    write_file(tmp_path, "ae.pt", data.draw(edits(base)))
     refuses_politely(lambda: read(tmp_path / "ae.pt"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from broken_input import edits, fuzzed, json_values, refuses_politely, replaced, written
+from broken_input import edits, fuzzed, json_values, refuses_politely, replaced, write_file
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,19 +52,19 @@ REVISIONS = st.text(max_size=20) | st.from_regex(
 
 def test_the_good_recipes_are_read(tmp_path: Path):
     assert Recipe.of(TABLE).crosscoder.kind == "topk"
-    assert Recipe.load(written(tmp_path, "a.toml", TEXT)).name == "mine"
+    assert Recipe.load(write_file(tmp_path, "a.toml", TEXT)).name == "mine"
 
 
 @fuzzed
 @given(data=st.data())
 def test_edited_recipe_files(tmp_path: Path, data: st.DataObject):
-    path = written(tmp_path, "mine.toml", data.draw(edits(TEXT)))
+    path = write_file(tmp_path, "mine.toml", data.draw(edits(TEXT)))
     refuses_politely(lambda: Recipe.load(path))
 
 
 @pytest.mark.parametrize("value", ["[" * 2000, "{b=" * 2000, "9" * 5000, "1e999999", "0x" + "f" * 5000])
 def test_values_that_the_parser_gives_up_on(tmp_path: Path, value: str):
-    path = written(tmp_path, "mine.toml", b"seed = " + value.encode() + b"\n" + TEXT)
+    path = write_file(tmp_path, "mine.toml", b"seed = " + value.encode() + b"\n" + TEXT)
     with pytest.raises(RecipeError):
         Recipe.load(path)
     with pytest.raises(RecipeError):
@@ -90,8 +90,8 @@ def test_overrides(text: str):
 )
 def test_names_of_revisions(name: str, other: str, source: str):
     def read() -> None:
-        found = {each: training_progress(each, source) for each in (name, other)}
-        assert sorted(in_training_order(found)) == sorted(found)
+        progress = {source_name: training_progress(source_name, source) for source_name in (name, other)}
+        assert sorted(in_training_order(progress)) == sorted(progress)
 
     refuses_politely(read)
 

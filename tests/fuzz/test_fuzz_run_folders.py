@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from broken_input import edits, fuzzed, refuses_politely, replaced, tensors_like, written
+from broken_input import edits, fuzzed, refuses_politely, replaced, tensors_like, write_file
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,7 +83,7 @@ def effects_bytes(tmp_path_factory) -> bytes:
 @fuzzed
 @given(data=st.data())
 def test_manifests_with_other_values(tmp_path: Path, data: st.DataObject):
-    written(tmp_path, "manifest.json", json.dumps(data.draw(replaced(MANIFEST))).encode())
+    write_file(tmp_path, "manifest.json", json.dumps(data.draw(replaced(MANIFEST))).encode())
 
     def use() -> None:
         status(tmp_path)
@@ -99,21 +99,21 @@ def test_manifests_with_other_values(tmp_path: Path, data: st.DataObject):
 @fuzzed
 @given(data=st.data())
 def test_edited_manifests(tmp_path: Path, data: st.DataObject):
-    written(tmp_path, "manifest.json", data.draw(edits(json.dumps(MANIFEST).encode())))
+    write_file(tmp_path, "manifest.json", data.draw(edits(json.dumps(MANIFEST).encode())))
     refuses_politely(lambda: (read_manifest(tmp_path), status(tmp_path)))
 
 
 @fuzzed
 @given(data=st.data())
 def test_edited_crosscoder_files(tmp_path: Path, crosscoder_bytes: bytes, data: st.DataObject):
-    path = written(tmp_path, "c.safetensors", data.draw(edits(crosscoder_bytes)))
+    path = write_file(tmp_path, "c.safetensors", data.draw(edits(crosscoder_bytes)))
     refuses_politely(lambda: CrossCoder.load(path))
 
 
 @fuzzed
 @given(data=st.data())
 def test_crosscoder_files_with_other_facts(tmp_path: Path, crosscoder_bytes: bytes, data: st.DataObject):
-    tensors, facts = read_tensors(written(tmp_path, "good.safetensors", crosscoder_bytes))
+    tensors, facts = read_tensors(write_file(tmp_path, "good.safetensors", crosscoder_bytes))
     parsed = {name: json.loads(text) if text.startswith(("{", "[")) else text for name, text in sorted(facts.items())}
     changed = data.draw(replaced(parsed).filter(lambda value: isinstance(value, dict)))
     texts = {
@@ -132,14 +132,14 @@ def test_crosscoder_files_with_other_facts(tmp_path: Path, crosscoder_bytes: byt
 @fuzzed
 @given(data=st.data())
 def test_edited_effects_files(tmp_path: Path, effects_bytes: bytes, data: st.DataObject):
-    path = written(tmp_path, "e.safetensors", data.draw(edits(effects_bytes)))
+    path = write_file(tmp_path, "e.safetensors", data.draw(edits(effects_bytes)))
     refuses_politely(lambda: read_effects(path))
 
 
 @fuzzed
 @given(data=st.data())
 def test_effects_files_with_other_tensors_and_facts(tmp_path: Path, effects_bytes: bytes, data: st.DataObject):
-    tensors, facts = read_tensors(written(tmp_path, "good.safetensors", effects_bytes))
+    tensors, facts = read_tensors(write_file(tmp_path, "good.safetensors", effects_bytes))
     if data.draw(st.booleans()):
         tensors = data.draw(tensors_like(tensors))
     else:
@@ -148,12 +148,12 @@ def test_effects_files_with_other_tensors_and_facts(tmp_path: Path, effects_byte
     write_tensors(tmp_path / "e.safetensors", tensors, facts)
 
     def use() -> None:
-        for each in read_effects(tmp_path / "e.safetensors"):
-            if each.n_features > 1_000_000:  # allowed, but a gigabyte in this test is not
+        for effects in read_effects(tmp_path / "e.safetensors"):
+            if effects.n_features > 1_000_000:  # allowed, but a gigabyte in this test is not
                 continue
-            assert each.per_feature().shape == (each.n_features,)
-            assert each.per_prompt([0]).shape == (len(each.clean), 1)
-            each.completeness_error()
+            assert effects.per_feature().shape == (effects.n_features,)
+            assert effects.per_prompt([0]).shape == (len(effects.clean), 1)
+            effects.completeness_error()
 
     refuses_politely(use)
 
@@ -161,20 +161,20 @@ def test_effects_files_with_other_tensors_and_facts(tmp_path: Path, effects_byte
 @fuzzed
 @given(data=st.data())
 def test_replies_of_a_language_model(tmp_path: Path, data: st.DataObject):
-    path = written(tmp_path, "replies.jsonl", data.draw(edits(REPLIES)))
+    path = write_file(tmp_path, "replies.jsonl", data.draw(edits(REPLIES)))
     refuses_politely(lambda: read_descriptions(path, [3, 5, 7]))
-    key = written(tmp_path, "key.jsonl", "".join(json.dumps(row) + "\n" for row in KEY).encode())
-    answers = written(tmp_path, "answers.jsonl", data.draw(edits(ANSWERS)))
+    key = write_file(tmp_path, "key.jsonl", "".join(json.dumps(row) + "\n" for row in KEY).encode())
+    answers = write_file(tmp_path, "answers.jsonl", data.draw(edits(ANSWERS)))
     refuses_politely(lambda: read_scores(answers, key))
     rows = [data.draw(replaced(KEY[0])), KEY[1]]
-    other = written(tmp_path, "other.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
-    refuses_politely(lambda: read_scores(written(tmp_path, "good.jsonl", ANSWERS), other))
+    other = write_file(tmp_path, "other.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    refuses_politely(lambda: read_scores(write_file(tmp_path, "good.jsonl", ANSWERS), other))
 
 
 @fuzzed
 @given(data=st.data())
 def test_annotation_sheets(tmp_path: Path, data: st.DataObject):
-    path = written(tmp_path, "annotations.csv", data.draw(edits(SHEET)))
+    path = write_file(tmp_path, "annotations.csv", data.draw(edits(SHEET)))
 
     def use() -> None:
         assert set(read_annotations(path, [3, 5, 7]).feature) <= {3, 5, 7}
@@ -186,7 +186,7 @@ def test_annotation_sheets(tmp_path: Path, data: st.DataObject):
 @given(data=st.data())
 def test_files_of_job_ids(tmp_path: Path, data: st.DataObject):
     content = data.draw(edits(json.dumps(JOBS).encode()) | replaced(JOBS).map(lambda value: json.dumps(value).encode()))
-    path = written(tmp_path, "jobs.json", content)
+    path = write_file(tmp_path, "jobs.json", content)
 
     def use() -> None:
         jobs = JobFile(path)
@@ -200,14 +200,14 @@ def test_files_of_job_ids(tmp_path: Path, data: st.DataObject):
 @given(data=st.data())
 def test_choices_of_checkpoints(tmp_path: Path, data: st.DataObject):
     choice = {"revisions": ["step0", "step4"], "total": 1.5}
-    path = written(tmp_path, "selection.json", json.dumps(data.draw(replaced(choice))).encode())
+    path = write_file(tmp_path, "selection.json", json.dumps(data.draw(replaced(choice))).encode())
     refuses_politely(lambda: read_selection(path))
 
 
 @fuzzed
 @given(data=st.data())
 def test_edited_tables(tmp_path: Path, data: st.DataObject):
-    path = written(tmp_path, "t.csv", data.draw(edits(b'task,feature,ie\na,1,0.5\n"b ""c""",2,\n')))
+    path = write_file(tmp_path, "t.csv", data.draw(edits(b'task,feature,ie\na,1,0.5\n"b ""c""",2,\n')))
     refuses_politely(lambda: read_table(path, dtypes={"task": str}))
 
 
@@ -215,7 +215,7 @@ def test_edited_tables(tmp_path: Path, data: st.DataObject):
 @given(data=st.data())
 def test_edited_texts(tmp_path: Path, data: st.DataObject):
     name, base = data.draw(st.sampled_from(TEXTS))
-    path = written(tmp_path, name, data.draw(edits(base)))
+    path = write_file(tmp_path, name, data.draw(edits(base)))
     refuses_politely(lambda: list(read_lines(path)))
 
 
@@ -225,14 +225,14 @@ def test_suite_indices_with_other_values(tmp_path: Path, data: st.DataObject):
     for name in ("step0", "step4"):
         (tmp_path / name).mkdir(exist_ok=True)
         (tmp_path / name / "config.json").write_text('{"model_type": "gpt_neox"}')
-    written(tmp_path, "suite.json", json.dumps(data.draw(replaced(INDEX))).encode())
+    write_file(tmp_path, "suite.json", json.dumps(data.draw(replaced(INDEX))).encode())
     refuses_politely(lambda: Suite.open(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["..", ".", "", "a/b", "/etc", "../../x", "a\\b", "x\0"])
 def test_an_index_cannot_name_a_checkpoint_outside_its_suite(tmp_path: Path, name: str):
     (tmp_path / "config.json").write_text("{}")
-    written(tmp_path, "suite.json", json.dumps({"revisions": [{"revision": name}]}).encode())
+    write_file(tmp_path, "suite.json", json.dumps({"revisions": [{"revision": name}]}).encode())
     with pytest.raises(SuiteError, match="does not name a folder next to the file"):
         Suite.open(tmp_path)
 
@@ -250,5 +250,5 @@ def test_a_manifest_cannot_vouch_for_a_file_outside_its_run(tmp_path: Path, name
 def test_edited_model_configurations(tmp_path: Path, data: st.DataObject):
     (tmp_path / "step0").mkdir(exist_ok=True)
     base = b'{"model_type": "gpt_neox", "hidden_size": 16, "num_hidden_layers": 2, "vocab_size": 300}'
-    written(tmp_path / "step0", "config.json", data.draw(edits(base)))
+    write_file(tmp_path / "step0", "config.json", data.draw(edits(base)))
     refuses_politely(lambda: Suite.open(tmp_path).d_model)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from broken_input import edits, fuzzed, refuses_politely, replaced, tensors_like, written
+from broken_input import edits, fuzzed, refuses_politely, replaced, tensors_like, write_file
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -84,16 +84,16 @@ def use(folder: Path) -> None:
 
 def test_the_good_ones_are_read(good: tuple[Path, dict], state_bytes: bytes, tmp_path: Path):
     folder, manifest = good
-    written(folder, "manifest.json", json.dumps(manifest).encode())
+    write_file(folder, "manifest.json", json.dumps(manifest).encode())
     use(folder)
-    resume(written(tmp_path, "state.safetensors", state_bytes))
+    resume(write_file(tmp_path, "state.safetensors", state_bytes))
 
 
 @fuzzed
 @given(data=st.data())
 def test_manifests_of_stores_with_other_values(good: tuple[Path, dict], data: st.DataObject):
     folder, manifest = good
-    written(folder, "manifest.json", json.dumps(data.draw(replaced(manifest))).encode())
+    write_file(folder, "manifest.json", json.dumps(data.draw(replaced(manifest))).encode())
     refuses_politely(lambda: use(folder))
 
 
@@ -101,7 +101,7 @@ def test_manifests_of_stores_with_other_values(good: tuple[Path, dict], data: st
 @given(data=st.data())
 def test_edited_manifests_of_stores(good: tuple[Path, dict], data: st.DataObject):
     folder, manifest = good
-    written(folder, "manifest.json", data.draw(edits(json.dumps(manifest).encode())))
+    write_file(folder, "manifest.json", data.draw(edits(json.dumps(manifest).encode())))
     refuses_politely(lambda: use(folder))
 
 
@@ -112,7 +112,7 @@ def test_a_manifest_cannot_name_a_file_outside_its_store(good: tuple[Path, dict]
     folder, manifest = good
     other = json.loads(json.dumps(manifest))
     other["shards"][0]["tokens"]["file"] = place
-    written(folder, "manifest.json", json.dumps(other).encode())
+    write_file(folder, "manifest.json", json.dumps(other).encode())
     with pytest.raises(StoreError, match="does not lie in the store's folder"):
         ActivationStore.open(folder)
 
@@ -134,7 +134,7 @@ def test_shards_that_are_not_what_was_written(good: tuple[Path, dict], tmp_path:
     if data.draw(st.booleans()):
         content = path.read_bytes()
         entry |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    written(copy, "manifest.json", json.dumps(other).encode())
+    write_file(copy, "manifest.json", json.dumps(other).encode())
     refuses_politely(lambda: use(copy))
 
 
@@ -149,14 +149,14 @@ def resume(path: Path) -> None:
 @fuzzed
 @given(data=st.data())
 def test_edited_training_states(tmp_path: Path, state_bytes: bytes, data: st.DataObject):
-    path = written(tmp_path, "state.safetensors", data.draw(edits(state_bytes)))
+    path = write_file(tmp_path, "state.safetensors", data.draw(edits(state_bytes)))
     refuses_politely(lambda: resume(path))
 
 
 @fuzzed
 @given(data=st.data())
 def test_training_states_with_other_tensors_and_facts(tmp_path: Path, state_bytes: bytes, data: st.DataObject):
-    tensors, facts = read_tensors(written(tmp_path, "good.safetensors", state_bytes))
+    tensors, facts = read_tensors(write_file(tmp_path, "good.safetensors", state_bytes))
     if data.draw(st.booleans()):
         tensors = data.draw(tensors_like(tensors))
     else:

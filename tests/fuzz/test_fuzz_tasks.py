@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from broken_input import edits, fuzzed, json_values, refuses_politely, replaced, written
+from broken_input import edits, fuzzed, json_values, refuses_politely, replaced, write_file
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,7 +40,7 @@ FILES = {
 
 @pytest.mark.parametrize("name", FILES)
 def test_the_good_files_are_read(name: str, tmp_path: Path):
-    assert len(tasks.load(name, written(tmp_path, *FILES[name]))) >= 1
+    assert len(tasks.load(name, write_file(tmp_path, *FILES[name]))) >= 1
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -48,7 +48,7 @@ def test_the_good_files_are_read(name: str, tmp_path: Path):
 @given(data=st.data())
 def test_edited_task_files(name: str, tmp_path: Path, data: st.DataObject):
     file, base = FILES[name]
-    path = written(tmp_path, file, data.draw(edits(base)))
+    path = write_file(tmp_path, file, data.draw(edits(base)))
     refuses_politely(lambda: tasks.load(name, path))
 
 
@@ -57,14 +57,14 @@ def test_edited_task_files(name: str, tmp_path: Path, data: st.DataObject):
 @given(data=st.data())
 def test_rows_with_other_values(name: str, row: dict, tmp_path: Path, data: st.DataObject):
     rows = [row, data.draw(replaced(row)), data.draw(json_values)]
-    path = written(tmp_path, FILES[name][0], "\n".join(map(json.dumps, rows)).encode())
+    path = write_file(tmp_path, FILES[name][0], "\n".join(map(json.dumps, rows)).encode())
     refuses_politely(lambda: tasks.load(name, path))
 
 
 @fuzzed
 @given(data=st.data())
 def test_edited_gzipped_files(tmp_path: Path, data: st.DataObject):
-    path = written(tmp_path, "simple_agrmt.txt.gz", data.draw(edits(gzip.compress(CLAMS))))
+    path = write_file(tmp_path, "simple_agrmt.txt.gz", data.draw(edits(gzip.compress(CLAMS))))
     refuses_politely(lambda: tasks.load("clams/en/simple_agrmt", path))
 
 

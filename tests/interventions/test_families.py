@@ -64,10 +64,10 @@ def hooked(model: Model, module: nn.Module, site: Site) -> nn.Module:
 
 def alone(module: nn.Module, ids: tuple[int, ...], at: nn.Module, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """One prompt without padding: the activation ``S D`` at a module, and the last logits; with `x` in its place."""
-    seen: list[Tensor] = []
+    activations: list[Tensor] = []
 
     def hook(_module, _inputs, output):
-        seen.append(first(output)[0])
+        activations.append(first(output)[0])
         if x is None:
             return None
         return (x[None], *output[1:]) if isinstance(output, tuple) else x[None]
@@ -78,7 +78,7 @@ def alone(module: nn.Module, ids: tuple[int, ...], at: nn.Module, x: Tensor | No
             logits = module(input_ids=torch.tensor([list(ids)]), use_cache=False).logits
     finally:
         handle.remove()
-    return seen[0], logits[0, -1]
+    return activations[0], logits[0, -1]
 
 
 def sites_of(model: Model) -> list[Site]:

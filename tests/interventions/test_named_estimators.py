@@ -63,12 +63,24 @@ def test_effects_are_aggregated_as_their_estimator_says():
 
 
 def test_named_estimators_are_what_they_say():
-    written, released = Estimator.named("ctt-as-written"), Estimator.named("ctt-as-released", batch_size=8, columns=6)
-    assert (written.method, written.quadrature, written.steps, written.baseline) == ("ig", "left", 10, "zero")
-    assert written.aggregation == Aggregation("ctt", threshold=0.1)
+    as_written, released = (
+        Estimator.named("ctt-as-written"),
+        Estimator.named("ctt-as-released", batch_size=8, columns=6),
+    )
+    assert (as_written.method, as_written.quadrature, as_written.steps, as_written.baseline) == (
+        "ig",
+        "left",
+        10,
+        "zero",
+    )
+    assert as_written.aggregation == Aggregation("ctt", threshold=0.1)
     assert released == Estimator("atp", aggregation=Aggregation("ctt-released", 0.1, 8, 6))
     assert Estimator.named("default") == Estimator()
-    assert [each.name for each in (written, released, Estimator())] == ["ctt-as-written", "ctt-as-released", None]
+    assert [estimator.name for estimator in (as_written, released, Estimator())] == [
+        "ctt-as-written",
+        "ctt-as-released",
+        None,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -105,10 +105,13 @@ def test_circuits_keep_and_ablate_nested_sets(tiny, prompts, dictionary, decompo
     close(nested.full, full)
     close(nested.empty, empty)
     for index, size in enumerate(nested.sizes):
-        kept, ablated = metrics(plain, prompts, only(ranked[:size])), metrics(plain, prompts, all_but(ranked[:size]))
-        close(nested.kept[index], kept)
+        restored, ablated = (
+            metrics(plain, prompts, only(ranked[:size])),
+            metrics(plain, prompts, all_but(ranked[:size])),
+        )
+        close(nested.kept[index], restored)
         close(nested.ablated[index], ablated)
-        share = float((kept.mean() - empty.mean()) / (full.mean() - empty.mean()))
+        share = float((restored.mean() - empty.mean()) / (full.mean() - empty.mean()))
         assert nested.faithfulness()[index].item() == pytest.approx(share, abs=1e-3)
         left = float((ablated.mean() - empty.mean()) / (full.mean() - empty.mean()))
         assert nested.completeness()[index].item() == pytest.approx(left, abs=1e-3)

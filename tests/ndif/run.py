@@ -76,8 +76,8 @@ def main() -> int:
     except environment.Missing as reason:
         print(f"NDIF tests skipped: {reason}", file=sys.stderr)
         return int(os.environ.get("CROSSTIME_NDIF_REQUIRED") == "1")
-    this = [*command, sys.executable, str(Path(__file__).resolve()), "--inside"]
-    return max(within_limit([*this, actor, *sys.argv[1:]]) for actor in stack.ACTORS)
+    command_inside = [*command, sys.executable, str(Path(__file__).resolve()), "--inside"]
+    return max(within_limit([*command_inside, actor, *sys.argv[1:]]) for actor in stack.ACTORS)
 
 
 def within_limit(command: list[str]) -> int:

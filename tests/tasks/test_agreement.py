@@ -45,18 +45,18 @@ def test_every_training_sentence_is_grammatical():
 
 
 def test_no_test_sentence_nor_its_words_in_combination_occur_in_training_text():
-    seen = {parse(sentence)[:3] for sentence in TEXT}
+    combinations = {parse(sentence)[:3] for sentence in TEXT}
     for variant in ("simple", "attractor"):
         for pair in pairs(variant):
             for sentence in (pair.right, pair.wrong, pair.patch_right, pair.patch_wrong):
-                assert parse(sentence)[:3] not in seen, sentence
+                assert parse(sentence)[:3] not in combinations, sentence
 
 
 def test_training_text_covers_every_combination_without_a_phrase_that_is_not_held_out():
-    seen = {parse(sentence)[:3] for sentence in TEXT}
+    combinations = {parse(sentence)[:3] for sentence in TEXT}
     for subject in NOUNS:
         for verb in VERBS:
-            assert ((subject, None, verb) in seen) != is_held_out(subject, verb, None)
+            assert ((subject, None, verb) in combinations) != is_held_out(subject, verb, None)
 
 
 def test_about_one_combination_in_eight_is_held_out():

@@ -53,7 +53,7 @@ def places(task: Task, tokenizer: PreTrainedTokenizerFast) -> set[str]:
 
 def test_blimp_is_counted_after_the_common_tokens(small, data):
     name, tokenizer = small
-    kept = 0
+    n_pairs = 0
     for paradigm in BLIMP:
         file = data / "blimp" / f"{paradigm}.jsonl"
         if not file.is_file():
@@ -61,9 +61,9 @@ def test_blimp_is_counted_after_the_common_tokens(small, data):
         rows = [json.loads(line) for line in file.read_text().splitlines()]
         expected = {f"{file.name}:{i}" for i, row in enumerate(rows, 1) if kept_by_blimps_code(tokenizer, row)}
         assert places(load(f"blimp/{paradigm}", data), tokenizer) == expected
-        kept += len(expected)
-    assert kept == {"tiny-pythia": 3007, "tiny-olmo": 3007, "tiny-bloom": 2253}[name]
-    assert len(load("ctt/blimp-sva", data).tokenize(tokenizer)) == kept
+        n_pairs += len(expected)
+    assert n_pairs == {"tiny-pythia": 3007, "tiny-olmo": 3007, "tiny-bloom": 2253}[name]
+    assert len(load("ctt/blimp-sva", data).tokenize(tokenizer)) == n_pairs
 
 
 @pytest.mark.parametrize(

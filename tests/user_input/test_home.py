@@ -10,9 +10,9 @@ from user_input.home import expanded
 
 
 @pytest.mark.parametrize(
-    ("given", "meant"),
+    ("path", "meant"),
     [("~/a.txt", "HOME/a.txt"), ("~", "HOME"), ("a/~b", "a/~b"), ("~nobody-of-that-name/a", "~nobody-of-that-name/a")],
 )
-def test_the_home_folder_takes_the_place_of_a_leading_tilde(given: str, meant: str, tmp_path: Path, monkeypatch):
+def test_the_home_folder_takes_the_place_of_a_leading_tilde(path: str, meant: str, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert expanded(given) == expanded(Path(given)) == Path(meant.replace("HOME", str(tmp_path)))
+    assert expanded(path) == expanded(Path(path)) == Path(meant.replace("HOME", str(tmp_path)))

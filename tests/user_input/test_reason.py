@@ -46,7 +46,7 @@ def test_an_error_without_a_message_is_called_by_its_class(error: Exception):
 
 
 def test_of_a_very_long_message_both_ends_are_kept():
-    said = reason(ValueError("begin " + "x" * 3 * MAX_LENGTH + " end"))
-    assert said.startswith("begin x")
-    assert said.endswith("x end")
-    assert len(said) < MAX_LENGTH + 10
+    message = reason(ValueError("begin " + "x" * 3 * MAX_LENGTH + " end"))
+    assert message.startswith("begin x")
+    assert message.endswith("x end")
+    assert len(message) < MAX_LENGTH + 10

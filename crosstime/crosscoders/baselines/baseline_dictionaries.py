@@ -113,9 +113,9 @@ def baseline_dictionaries(
 
     # Make those that are asked for
     def of_one(align: Callable[[Float[Tensor, "C N D"], int], list[Alignment]] | None) -> Dictionary:
-        one = used or checkpoint_slice(crosscoder, origin.revisions[-1])
-        at = origin.revisions.index(one.origin.revisions[0])
-        return transferred(origin, one, None if align is None else align(x, at))
+        source = used or checkpoint_slice(crosscoder, origin.revisions[-1])
+        at = origin.revisions.index(source.origin.revisions[0])
+        return transferred(origin, source, None if align is None else align(x, at))
 
     make: dict[str, Callable[[], Dictionary]] = {
         NEURONS: lambda: neurons(origin),

@@ -10,7 +10,7 @@ FORMAT_NAMES = (
     "finetuning",
 )  # fmt: skip
 """In the order in which `detect` tries them; the last one takes any file of `torch.save`."""
-WRITTEN = ("crosstime", "ctt", "ckkissane", "saelens", "llamascopium", "finetuning")
+WRITABLE_FORMATS = ("crosstime", "ctt", "ckkissane", "saelens", "llamascopium", "finetuning")
 """Those that can be written; the others are read only."""
 
 
@@ -31,5 +31,5 @@ def refuse_read_only(name: str) -> None:
         CrosscoderError: names the formats that can.
     """
     refuse_unknown_format(name)
-    if name not in WRITTEN:
-        raise CrosscoderError(f"the format {name} is read only; {', '.join(WRITTEN)} can be written")
+    if name not in WRITABLE_FORMATS:
+        raise CrosscoderError(f"the format {name} is read only; {', '.join(WRITABLE_FORMATS)} can be written")

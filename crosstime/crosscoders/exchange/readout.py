@@ -122,10 +122,10 @@ def _steps(config: Settings) -> list[int]:
     return steps
 
 
-def _preparation(config: Settings, given: str | None) -> str:
+def _preparation(config: Settings, preparation_option: str | None) -> str:
     """How rows were prepared, from the caller or from the configuration."""
     stored = config.table("training").string("input_preprocess") or config.string("preprocess_mode")
-    preparation = given or stored
+    preparation = preparation_option or stored
     if preparation is None:
         raise CrosscoderError(
             f"{config.location} does not say how rows were prepared (training.input_preprocess): give it, as "

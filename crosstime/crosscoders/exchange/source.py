@@ -289,8 +289,8 @@ def scales_of(path: Path, overrides: Overrides, origin: Origin, stored: Any = No
     Raises:
         CrosscoderError: they are not C positive numbers.
     """
-    given = overrides.scales(origin) if callable(overrides.scales) else overrides.scales
-    values = stored if given is None else given
+    override = overrides.scales(origin) if callable(overrides.scales) else overrides.scales
+    values = stored if override is None else override
     if values is None:
         return None
     n_checkpoints = len(origin.revisions)

@@ -5,20 +5,20 @@ const CHOICES = { complexity: ["1", "2", "3", "4", "5"], interpretable: ["yes", 
 
 function annotations(key, known, changed) {
   let store = {};
-  let kept = true;
+  let persistent = true;
   try {
     store = JSON.parse(localStorage.getItem(key) || "{}");
   } catch {
-    kept = false; // a browser may refuse to keep anything for a page opened from disk
+    persistent = false; // a browser may refuse to keep anything for a page opened from disk
   }
 
   function save() {
     try {
       localStorage.setItem(key, JSON.stringify(store));
     } catch {
-      kept = false;
+      persistent = false;
     }
-    changed(Object.keys(store).length, kept);
+    changed(Object.keys(store).length, persistent);
   }
 
   function set(feature, field, value) {
@@ -36,7 +36,7 @@ function annotations(key, known, changed) {
 
   function toCsv() {
     const rows = Object.keys(store)
-      .sort((one, two) => one - two)
+      .sort((left, right) => left - right)
       .map((feature) => [feature, ...FIELDS.map((field) => plain(store[feature][field] || ""))]);
     return [["feature", ...FIELDS], ...rows].map((row) => `${row.map(quoted).join(",")}\r\n`).join("");
   }
@@ -65,8 +65,8 @@ function annotations(key, known, changed) {
       }
     }
     for (const entry of entries) {
-      const written = Object.fromEntries(FIELDS.map((field) => [field, entry[field] || ""]));
-      if (FIELDS.some((field) => written[field])) store[Number(entry.feature)] = written;
+      const notes = Object.fromEntries(FIELDS.map((field) => [field, entry[field] || ""]));
+      if (FIELDS.some((field) => notes[field])) store[Number(entry.feature)] = notes;
     }
     save();
     return rows.length;
@@ -80,10 +80,10 @@ function parseCsv(text) {
   const rows = [[]];
   const field = /(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r?\n|$)/y;
   while (field.lastIndex < text.length) {
-    const found = field.exec(text);
-    if (!found) throw new Error("this is not a CSV file");
-    rows[rows.length - 1].push(found[1] === undefined ? found[2] : found[1].replaceAll('""', '"'));
-    if (found[3] !== ",") rows.push([]);
+    const match = field.exec(text);
+    if (!match) throw new Error("this is not a CSV file");
+    rows[rows.length - 1].push(match[1] === undefined ? match[2] : match[1].replaceAll('""', '"'));
+    if (match[3] !== ",") rows.push([]);
   }
   return rows.filter((row) => row.length && row.some((value) => value));
 }

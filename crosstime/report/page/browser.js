@@ -11,9 +11,9 @@ function featureBrowser(place, data, picked) {
   let order = [];
   let current = null;
 
-  const notes = annotations(`crosstime:${data.id}`, byId, (count, kept) => {
-    const said = kept ? "kept in this browser" : "not kept when this page closes: export them";
-    fields.kept.textContent = count ? `${count} annotated, ${said}` : "";
+  const notes = annotations(`crosstime:${data.id}`, byId, (count, persistent) => {
+    const storage = persistent ? "kept in this browser" : "not kept when this page closes: export them";
+    fields.kept.textContent = count ? `${count} annotated, ${storage}` : "";
     picked.describe?.(notes.descriptions());
   });
   picked.describe?.(notes.descriptions());
@@ -62,7 +62,7 @@ function featureBrowser(place, data, picked) {
     const rows = data.features
       .filter(matches)
       .map((feature) => ({ feature, value: key(feature, inScope(feature)) }));
-    rows.sort((one, two) => compare(one.value, two.value, sign));
+    rows.sort((left, right) => compare(left.value, right.value, sign));
     order = rows.map(({ feature }) => feature.id);
     list.replaceChildren(...rows.map(({ feature, value }) => option(feature, format(value), inScope(feature))));
     output.textContent = `${order.length} of ${data.features.length} features`;
@@ -121,9 +121,9 @@ function featureBrowser(place, data, picked) {
   }
 
   function followLink() {
-    const found = /^#f(\d+)$/.exec(location.hash);
-    if (!found) return false;
-    const id = Number(found[1]);
+    const match = /^#f(\d+)$/.exec(location.hash);
+    if (!match) return false;
+    const id = Number(match[1]);
     if (byId.has(id) && !order.includes(id)) {
       form.reset();
       refresh();
@@ -192,8 +192,8 @@ const size = (values) => Math.max(0, ...values.ie.map(([ie]) => Math.abs(ie ?? 0
 function sortings(data) {
   const three = (value) => (value === null || value === undefined ? "–" : number(value, 3));
   const most = (values) => {
-    const found = values.filter((value) => value !== null && value !== undefined);
-    return found.length ? found.reduce((best, value) => (Math.abs(value) > Math.abs(best) ? value : best)) : null;
+    const numbers = values.filter((value) => value !== null && value !== undefined);
+    return numbers.length ? numbers.reduce((best, value) => (Math.abs(value) > Math.abs(best) ? value : best)) : null;
   };
   const named = [
     ["largest |IE|", (feature, tasks) => (tasks.length ? Math.max(...tasks.map(size)) : null), three],

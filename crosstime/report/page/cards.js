@@ -91,8 +91,8 @@ function plot(title, values, all, revisions) {
   const ticks = [...new Set([low, 0, high])].filter((tick) => tick === 0 || Math.abs(y(tick) - y(0)) > 12);
   const digits = decimalsFor(all.map((value) => value / 10));
   marks.push(...ticks.map((tick) => draw("text", { x: left - 4, y: y(tick) + 3.5 }, tick ? number(tick, Math.max(0, digits - 2)) : "0")));
-  const said = values.map((value, place) => `${revisions[place]} ${number(value[0], decimals)}`).join(", ");
-  const picture = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title}: ${said}` }, marks);
+  const label = values.map((value, place) => `${revisions[place]} ${number(value[0], decimals)}`).join(", ");
+  const picture = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title}: ${label}` }, marks);
   const ends = [revisions[0], values.length > 1 ? revisions[values.length - 1] : ""];
   return make(
     "figure",

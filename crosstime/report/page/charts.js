@@ -70,13 +70,13 @@ function interactiveCharts(specs, choose) {
   };
   // What the reader wrote about features is in the tooltips of the charts, which are drawn again for it
   let later = 0;
-  choice.describe = (written) => {
-    const same = written.size === descriptions.size && [...written].every(([feature, text]) => descriptions.get(feature) === text);
+  choice.describe = (notes) => {
+    const same = notes.size === descriptions.size && [...notes].every(([feature, text]) => descriptions.get(feature) === text);
     if (same) return;
-    descriptions = written;
+    descriptions = notes;
     clearTimeout(later);
     later = setTimeout(() => {
-      for (const place of places.filter((one) => one.dataset.drawn)) {
+      for (const place of places.filter((place) => place.dataset.drawn)) {
         delete place.dataset.room;
         drawChart(place);
       }

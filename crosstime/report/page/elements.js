@@ -24,9 +24,9 @@ function number(value, decimals = 3, missing = "–") {
 }
 
 function withInterval([value, low, high], decimals, missing) {
-  const written = number(value, decimals, missing);
-  if (value === null || low === null || high === null) return written;
-  return `${written} [${number(low, decimals)}, ${number(high, decimals)}]`;
+  const text = number(value, decimals, missing);
+  if (value === null || low === null || high === null) return text;
+  return `${text} [${number(low, decimals)}, ${number(high, decimals)}]`;
 }
 
 // Decimals that show the largest value with three digits, so that a column lines up.

@@ -29,14 +29,14 @@ async function unpacked(place) {
 // The navigation marks the section that is being read.
 function markSection() {
   const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
-  const seen = new Set();
+  const visible = new Set();
   const watcher = new IntersectionObserver(
     (entries) => {
       for (const { target, isIntersecting } of entries) {
-        if (isIntersecting) seen.add(target.id);
-        else seen.delete(target.id);
+        if (isIntersecting) visible.add(target.id);
+        else visible.delete(target.id);
       }
-      const current = [...links.keys()].find((id) => seen.has(id));
+      const current = [...links.keys()].find((id) => visible.has(id));
       for (const [id, link] of links) {
         if (id === current) link.setAttribute("aria-current", "true");
         else link.removeAttribute("aria-current");

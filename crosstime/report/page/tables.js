@@ -15,7 +15,7 @@ function sortable(table) {
       const sign = next === "ascending" ? 1 : -1;
       const body = table.tBodies[0];
       const rows = [...body.rows].map((row) => [cellKey(row.cells[column]), row]);
-      rows.sort((one, two) => compare(one[0], two[0], sign));
+      rows.sort((left, right) => compare(left[0], right[0], sign));
       body.append(...rows.map(([, row]) => row));
     });
   });

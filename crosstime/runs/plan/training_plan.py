@@ -153,9 +153,9 @@ class TrainingPlan:
                 "filled)."
             ]
         if self.n_checkpoints:
-            each = "each process" if self.processes > 1 else "it"
+            process = "each process" if self.processes > 1 else "it"
             opened = "all" if self.n_open == self.n_checkpoints else f"{self.n_open}"
-            line = f"Of the {self.n_checkpoints} checkpoints that {each} runs, {opened} stay open"
+            line = f"Of the {self.n_checkpoints} checkpoints that {process} runs, {opened} stay open"
             line += f" ({in_bytes(self.open_bytes)})" if self.n_open else ""
             if self.openings:
                 line += f"; the others are opened {self.openings:,} times"

@@ -83,15 +83,15 @@ def with_named_estimator(table: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(name, str) or name not in NAMED:
         raise RecipeError(f"estimator: there is none named {name!r}: {nearest(str(name), NAMED)}")
     for option, value in NAMED[name].items():
-        given = keys.get(option, value)
-        if isinstance(value, Mapping) and isinstance(given, Mapping):
-            given = {**value, **given}
-        named, chosen = (v["name"] if isinstance(v, Mapping) else v for v in (value, given))
+        setting = keys.get(option, value)
+        if isinstance(value, Mapping) and isinstance(setting, Mapping):
+            setting = {**value, **setting}
+        named, chosen = (v["name"] if isinstance(v, Mapping) else v for v in (value, setting))
         if chosen != named:
             raise RecipeError(
                 f"estimator {name!r} has {option} {named!r}, but the recipe says {chosen!r}: remove one of the two keys"
             )
-        keys[option] = given
+        keys[option] = setting
     if name in UNDEFINED:
         keys.setdefault("undefined", UNDEFINED[name])
     return keys

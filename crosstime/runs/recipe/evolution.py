@@ -51,9 +51,9 @@ class DipRecipe:
     draws: int = 100
 
     def __post_init__(self) -> None:
-        given = [name for name in ("task", "at", "other") if getattr(self, name) is not None]
-        if given and len(given) < 3:
-            values = " and ".join(f"{name} = {getattr(self, name)!r}" for name in given)
+        keys = [name for name in ("task", "at", "other") if getattr(self, name) is not None]
+        if keys and len(keys) < 3:
+            values = " and ".join(f"{name} = {getattr(self, name)!r}" for name in keys)
             raise RecipeError(f"a dip has a task, at and other, all three or none; got {values}.")
         if self.at is not None and self.at == self.other:
             raise RecipeError(f"at and other are two checkpoints, not {self.at!r} twice.")

@@ -63,14 +63,14 @@ class Attribute(Stage):
         bootstrap = 2 * n_tasks * sizes.bootstrap(n_prompts / n_tasks, columns, effects.resamples)
 
         # Effects of all features are on disk twice: as parts, and joined
-        written = 16 * tokens * sizes.n_active * c + 4 * n_tasks * c * sizes.n_features
+        disk_bytes = 16 * tokens * sizes.n_active * c + 4 * n_tasks * c * sizes.n_features
         return sizes.cost(
             self.name,
             f"{n_prompts:,} prompts, {nodes} nodes, {c} checkpoints",
             c * passes + sizes.encode(tokens) + bootstrap,
             device=sizes.model_bytes,
             host=sizes.decomposed_bytes(tokens) + 24 * effects.resamples * columns,
-            disk=2 * written,
+            disk=2 * disk_bytes,
         )
 
     def work(self, inputs: Inputs, folder: RunFolder, parts: Parts) -> None:

@@ -199,7 +199,9 @@ def _autoencoders(inputs: Inputs, folder: RunFolder, parts: Parts) -> tuple[tupl
             crosscoder.config(),
             data=data,
             precision=crosscoder.precision,
-            keep=lambda revision, trained: _kept(parts, f"chain-{revisions.index(revision)}.safetensors", trained),
+            keep=lambda revision, trained: _part_autoencoder(
+                parts, f"chain-{revisions.index(revision)}.safetensors", trained
+            ),
             compute=inputs.compute,
         )
     if not table.transferred:
@@ -218,10 +220,10 @@ def _autoencoders(inputs: Inputs, folder: RunFolder, parts: Parts) -> tuple[tupl
             alone, inputs.site, inputs.corpus(), settings, data=data, precision=precision, compute=inputs.compute
         ).crosscoder
 
-    return chain, _kept(parts, f"sae-{revisions.index(checkpoint)}.safetensors", trained)
+    return chain, _part_autoencoder(parts, f"sae-{revisions.index(checkpoint)}.safetensors", trained)
 
 
-def _kept(parts: Parts, name: str, trained: Callable[[], CrossCoder]) -> CrossCoder:
+def _part_autoencoder(parts: Parts, name: str, trained: Callable[[], CrossCoder]) -> CrossCoder:
     """An autoencoder that is a part: read, or trained by all processes and written by the first."""
     if not broadcast(parts.is_finished(name), parts.processes):
         autoencoder = trained()

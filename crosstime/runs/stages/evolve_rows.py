@@ -52,12 +52,12 @@ class EvolveRows(Evolve):
         ordered, revisions = crosscoder.origin.ordered, crosscoder.origin.revisions
 
         # The decoders of the features that fire: the others keep what they were initialised with
-        density, written = row_shares(crosscoder, row_codes(crosscoder, inputs.rows))
+        density, energy = row_shares(crosscoder, row_codes(crosscoder, inputs.rows))
         alive = density.nonzero().flatten()
         tables = decoder_evolution(crosscoder, features=alive.tolist())
         shares = life_cycle_shares(crosscoder.decoder_norms().T[alive], ordered=ordered).assign(source=DECODER)
         tables["life_cycle_shares"] = shares[["source", *shares.columns.drop("source")]]
-        evolution = tables["evolution"].assign(density=density[alive].numpy(), written=written[alive].numpy())
+        evolution = tables["evolution"].assign(density=density[alive].numpy(), written=energy[alive].numpy())
         tables["evolution"] = evolution
 
         # Those that write most of the rows, of each life cycle

@@ -97,10 +97,10 @@ class Train(Stage):
 
     def work(self, inputs: Inputs, folder: RunFolder, parts: Parts) -> None:
         """See `crosstime.train_several`; the state of training is kept among the parts."""
-        if (given := inputs.given_crosscoder) is not None:
+        if (existing := inputs.given_crosscoder) is not None:
             if parts.processes.first:
                 folder.write_table("training", pd.DataFrame(columns=list(COLUMNS["training"])))
-                given.save(folder.path / folder.CROSSCODER)
+                existing.save(folder.path / folder.CROSSCODER)
             return
         recipe, table = inputs.recipe, inputs.recipe.crosscoder
         data = table.data_config(sequence_length=recipe.corpus.sequence_length, seed=recipe.seed)

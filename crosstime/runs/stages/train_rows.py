@@ -60,9 +60,9 @@ class TrainRows(Train):
 
     def work(self, inputs: Inputs, folder: RunFolder, parts: Parts) -> None:
         """See `crosstime.train_rows`; the state of training is kept among the parts."""
-        if (given := inputs.given_crosscoder) is not None:
+        if (crosscoder := inputs.given_crosscoder) is not None:
             folder.write_table("training", pd.DataFrame(columns=list(COLUMNS["training"])))
-            given.save(folder.path / folder.CROSSCODER)
+            crosscoder.save(folder.path / folder.CROSSCODER)
             return
         recipe, table = inputs.recipe, inputs.recipe.crosscoder
         trained = train_rows(

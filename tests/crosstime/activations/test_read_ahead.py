@@ -67,7 +67,9 @@ def test_batches_and_states_are_those_of_a_buffer_that_does_not(
     for (batch, state), (other, expected) in zip(served_by(buffer), plain, strict=True):
         assert torch.equal(batch, other)
         assert torch.equal(state.activations, expected.activations)
-        facts = [(each.sequences, each.digest, each.tokens, each.exhausted) for each in (state, expected)]
+        facts = [
+            (position.sequences, position.digest, position.tokens, position.exhausted) for position in (state, expected)
+        ]
         assert facts[0] == facts[1]
     buffer.close()
 

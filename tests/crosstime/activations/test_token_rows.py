@@ -48,8 +48,8 @@ def change(rows: TokenRows, processes: Processes) -> torch.Tensor:
 
 
 def expected() -> torch.Tensor:
-    kept = torch.cat([ALL[torch.arange(20, 0, -2)], MORE[torch.tensor([5, 0, 3])], MORE])
-    return kept[:45]
+    expected_rows = torch.cat([ALL[torch.arange(20, 0, -2)], MORE[torch.tensor([5, 0, 3])], MORE])
+    return expected_rows[:45]
 
 
 def run(rank: int, folder: Path, names: list[str], row_format: str, full: bool) -> None:

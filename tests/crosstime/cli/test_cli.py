@@ -79,15 +79,15 @@ def refused(folder: Path, monkeypatch, capsys, *arguments: str) -> str:
     monkeypatch.setattr(sys, "argv", ["crosstime", *arguments])
     with pytest.raises(SystemExit) as caught:
         main()
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     assert caught.value.code == 2
-    assert "Traceback" not in said.err
-    assert said.err.startswith("crosstime: ")
-    assert len(said.err.strip().splitlines()) == 1
-    assert said.out == ""
+    assert "Traceback" not in output.err
+    assert output.err.startswith("crosstime: ")
+    assert len(output.err.strip().splitlines()) == 1
+    assert output.out == ""
     left = {str(path.relative_to(folder / "runs")) for path in (folder / "runs").rglob("*") if path.is_file()}
     assert left <= {"mine/manifest.json", "demo/manifest.json"}
-    return said.err
+    return output.err
 
 
 def test_a_named_estimator_is_an_option_and_a_wrong_name_one_sentence(folder: Path, monkeypatch, capsys):
@@ -155,18 +155,18 @@ def test_a_mistake_about_a_suite_to_train_is_found_before_training(
 def test_values_that_the_suite_the_machine_or_the_text_do_not_allow_are_named_by_their_keys(
     folder: Path, monkeypatch, capsys
 ):
-    def said(*overrides: str) -> str:
+    def output(*overrides: str) -> str:
         arguments = [word for override in overrides for word in ("--set", override)]
         return refused(folder, monkeypatch, capsys, "run", "mine.toml", *arguments)
 
     sae = ("baselines.names=['sae-raw']", "baselines.sae=absent.safetensors", "baselines.prompts=4")
-    assert "baselines.sae: " in said(*sae)
+    assert "baselines.sae: " in output(*sae)
     monkeypatch.setitem(sys.modules, "wandb", None)
-    assert "crosscoder.loggers: Logging to wandb needs a package" in said("crosscoder.loggers=['wandb']")
+    assert "crosscoder.loggers: Logging to wandb needs a package" in output("crosscoder.loggers=['wandb']")
     (folder / "mine.toml").write_text(RECIPE.replace('revisions = ["step0", "step4"]', ""))
-    assert "select.k must be at most 2, the number of checkpoints of the suite, not 3" in said("select.k=3")
+    assert "select.k must be at most 2, the number of checkpoints of the suite, not 3" in output("select.k=3")
     (folder / "text.txt").write_text("too short\n")
-    assert "corpus.source: " in said("select.k=2")
+    assert "corpus.source: " in output("select.k=2")
 
 
 def test_a_broken_line_of_data_is_named_by_file_and_line(folder: Path, monkeypatch, capsys):
@@ -238,26 +238,26 @@ def test_the_help_names_the_verbs_and_their_options():
     assert top.exit_code == 0
     for verb in ("demo", "run", "tasks"):
         assert verb in top.output
-        said = runner.invoke(app, [verb, "--help"])
-        assert said.exit_code == 0
+        output = runner.invoke(app, [verb, "--help"])
+        assert output.exit_code == 0
         if verb != "tasks":
-            assert "--set" in said.output
-            assert "--runs" in said.output
+            assert "--set" in output.output
+            assert "--runs" in output.output
     assert "A recipe file (.toml)" in runner.invoke(app, ["run", "--help"]).output
 
 
 @pytest.mark.parametrize("arguments", [["rnu"], ["run"], ["run", "mine.toml", "--sett", "a=1"]])
 def test_a_mistyped_command_shows_its_usage(arguments: list[str]):
-    said = CliRunner().invoke(app, arguments)
-    assert said.exit_code == 2
-    assert "Usage:" in said.output
+    output = CliRunner().invoke(app, arguments)
+    assert output.exit_code == 2
+    assert "Usage:" in output.output
 
 
 def test_tasks_lists_every_family():
-    said = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["tasks"])
-    assert said.exit_code == 0
+    output = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["tasks"])
+    assert output.exit_code == 0
     for family in ("agreement", "blimp", "clams", "multiblimp", "pairs"):
-        assert f"{family}/" in said.output
+        assert f"{family}/" in output.output
 
 
 def test_the_installed_command_refuses_without_a_stack_trace(folder: Path):

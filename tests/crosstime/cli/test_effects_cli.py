@@ -32,18 +32,18 @@ def run(*words: str) -> str:
 
 
 def test_attribute_writes_the_table_of_the_function(arguments, learning_suite, learning_crosscoder, tmp_path: Path):
-    said = run("attribute", *arguments, "--top", "2", "--out", str(tmp_path))
+    output = run("attribute", *arguments, "--top", "2", "--out", str(tmp_path))
     task = ct.tasks.load(TASK, limit=6, seed=0)
     attribution = ct.attribute(learning_suite, learning_crosscoder, task)
     selection, held_out = attribution.halves(seed=0)
     expected = held_out.table(selection.top(2), bootstrap=Bootstrap())
-    written = pd.read_csv(tmp_path / "effects.csv")
-    assert written.feature.tolist() == expected.feature.tolist()
+    table = pd.read_csv(tmp_path / "effects.csv")
+    assert table.feature.tolist() == expected.feature.tolist()
     for column in ("ie", "low", "high", "reldec"):
-        assert written[column].to_numpy() == pytest.approx(expected[column].to_numpy(), rel=1e-9, abs=1e-12)
+        assert table[column].to_numpy() == pytest.approx(expected[column].to_numpy(), rel=1e-9, abs=1e-12)
     errors = pd.read_csv(tmp_path / "completeness.csv").set_index("revision").completeness_error
     assert errors.to_dict() == pytest.approx(attribution.completeness())
-    assert f"f{expected.feature[0]}" in said
+    assert f"f{expected.feature[0]}" in output
 
 
 def test_attribute_takes_estimators_and_baselines(arguments, tmp_path: Path):
@@ -54,15 +54,15 @@ def test_attribute_takes_estimators_and_baselines(arguments, tmp_path: Path):
 
 
 def test_ablate_writes_the_table_of_the_function(arguments, learning_suite, learning_crosscoder, tmp_path: Path):
-    said = run("ablate", *arguments, "-f", "3,5", "-f", "both=3,5", "--out", str(tmp_path))
+    output = run("ablate", *arguments, "-f", "3,5", "-f", "both=3,5", "--out", str(tmp_path))
     task = ct.tasks.load(TASK, limit=6, seed=0)
     groups = {"3": [3], "5": [5], "both": [3, 5]}
     expected = ct.ablate(learning_suite, learning_crosscoder, task, groups, bootstrap=Bootstrap(2_000, 0))
-    written = pd.read_csv(tmp_path / "ablation.csv", dtype={"features": str})
-    assert written.features.tolist() == expected.features.tolist()
+    table = pd.read_csv(tmp_path / "ablation.csv", dtype={"features": str})
+    assert table.features.tolist() == expected.features.tolist()
     for column in ("accuracy", "logit_difference_change", "low"):
-        assert written[column].to_numpy() == pytest.approx(expected[column].to_numpy(), rel=1e-9, abs=1e-12)
-    assert "both" in said
+        assert table[column].to_numpy() == pytest.approx(expected[column].to_numpy(), rel=1e-9, abs=1e-12)
+    assert "both" in output
 
 
 @pytest.mark.parametrize(
@@ -88,15 +88,15 @@ def test_mistakes_are_one_sentence_and_nothing_is_written(words, sentence, argum
 def test_models_side_by_side_are_named_in_place_of_a_suite(arguments, tmp_path: Path):
     folder = arguments[0]
     models = f"base={folder}/step0,chat={folder}/step40"
-    said = run("accuracy", models, TASK, "-n", "6", "--out", str(tmp_path))
-    assert "model" in said
-    assert "checkpoint" not in said
+    output = run("accuracy", models, TASK, "-n", "6", "--out", str(tmp_path))
+    assert "model" in output
+    assert "checkpoint" not in output
     suite = ct.Suite.of({"base": f"{folder}/step0", "chat": f"{folder}/step40"})
     expected = ct.accuracy(suite, ct.tasks.load(TASK, limit=6, seed=0), bootstrap=Bootstrap(seed=0))
-    written = pd.read_csv(tmp_path / "accuracy.csv")
-    assert written.revision.tolist() == ["base", "chat"]
+    table = pd.read_csv(tmp_path / "accuracy.csv")
+    assert table.revision.tolist() == ["base", "chat"]
     assert "training tokens" not in (tmp_path / "accuracy.svg").read_text()
-    assert written.accuracy.tolist() == expected.accuracy.tolist()
+    assert table.accuracy.tolist() == expected.accuracy.tolist()
 
 
 def test_places_are_read_by_name(tmp_path: Path):
@@ -114,8 +114,8 @@ def test_features_can_be_selected_on_the_prompts_on_which_they_are_shown(
 ):
     run("attribute", *arguments, "--top", "2", "--out", str(tmp_path), "--same-prompts")
     attribution = ct.attribute(learning_suite, learning_crosscoder, ct.tasks.load(TASK, limit=6, seed=0))
-    written = pd.read_csv(tmp_path / "effects.csv")
-    assert written.ie.to_numpy() == pytest.approx(attribution.table(attribution.top(2)).ie.to_numpy(), abs=1e-9)
+    table = pd.read_csv(tmp_path / "effects.csv")
+    assert table.ie.to_numpy() == pytest.approx(attribution.table(attribution.top(2)).ie.to_numpy(), abs=1e-9)
 
 
 @pytest.mark.parametrize("verb", ["attribute", "evolve"])
@@ -123,8 +123,8 @@ def test_three_pairs_are_too_few_for_halves(arguments, verb: str, tmp_path: Path
     suite, crosscoder = arguments[0], str(Path(arguments[1]) / "crosscoder.safetensors")
     words = [verb, suite, crosscoder, TASK, "-n", "3", "--out", str(tmp_path / "out")]
     result = CliRunner(env={"COLUMNS": "400"}).invoke(app, words)
-    said = str(result.exception) + result.output
+    output = str(result.exception) + result.output
     assert result.exit_code != 0
-    assert "agreement/simple has 3 prompts" in said
-    assert "--same-prompts" in said
+    assert "agreement/simple has 3 prompts" in output
+    assert "--same-prompts" in output
     assert not (tmp_path / "out").exists()

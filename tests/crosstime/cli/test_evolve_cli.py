@@ -20,8 +20,8 @@ def test_the_command_line_writes_every_table(learning_suite, learning_crosscoder
     arguments += ["--dip", "step10,step40", "--out", str(tmp_path / "out")]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert {"evolution.csv", "life_cycles.csv", "scaling.csv", "dip_agreement_attractor.csv", "facts.csv"} <= written
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"evolution.csv", "life_cycles.csv", "scaling.csv", "dip_agreement_attractor.csv", "facts.csv"} <= names
     assert "life cycle" in result.output
     assert "test of presence" in result.output
     assert "undecided" in result.output

@@ -82,16 +82,16 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def said(folder: Path) -> dict[str, str]:
+def outputs(folder: Path) -> dict[str, str]:
     """What each verb said, run here (`here`), on the server (`there`), and once more when all its jobs were known."""
-    kept = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     paths = [ROOT, ROOT / "tests" / "crosstime", ROOT / "tests" / "interventions"]
-    kept |= {"PYTHONPATH": os.pathsep.join(map(str, paths)), "HF_HUB_DISABLE_TELEMETRY": "1", "COLUMNS": "200"}
+    environment |= {"PYTHONPATH": os.pathsep.join(map(str, paths)), "HF_HUB_DISABLE_TELEMETRY": "1", "COLUMNS": "200"}
 
     def client(home: str, commands: list[tuple[str, ...]]) -> str:
         done = subprocess.run(
             [sys.executable, "-c", CLIENT], cwd=folder, capture_output=True, text=True, check=False,
-            input=json.dumps(commands), env=kept | {"HF_HOME": str(folder / home), "HF_ENDPOINT": hub},
+            input=json.dumps(commands), env=environment | {"HF_HOME": str(folder / home), "HF_ENDPOINT": hub},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -102,7 +102,7 @@ def said(folder: Path) -> dict[str, str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=kept | {"HF_HOME": str(folder / "server")},
+        env=environment | {"HF_HOME": str(folder / "server")},
     ) as server:
         try:
             hub, host = json.loads(server.stdout.readline())
@@ -122,7 +122,7 @@ def said(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("table", ["accuracy", "similarity", "ngrams", "evaluation", "pairs"])
-def test_tables_from_a_server_are_those_from_here(folder: Path, said: dict[str, str], table: str):
+def test_tables_from_a_server_are_those_from_here(folder: Path, outputs: dict[str, str], table: str):
     # A Hub name does not tell how many tokens a checkpoint has seen; this folder does.
     here, there = (
         pd.read_csv(folder / place / f"{table}.csv").drop(columns="tokens", errors="ignore")
@@ -132,29 +132,29 @@ def test_tables_from_a_server_are_those_from_here(folder: Path, said: dict[str, 
     pd.testing.assert_frame_equal(there, here, rtol=1e-4, atol=1e-4)
 
 
-def test_every_verb_writes_the_same_tables_from_a_server(folder: Path, said: dict[str, str]):
+def test_every_verb_writes_the_same_tables_from_a_server(folder: Path, outputs: dict[str, str]):
     def tables(place: str) -> set[str]:
         return {path.name for path in (folder / place).iterdir() if path.suffix in (".csv", ".json")}
 
     assert tables("there") == tables("here") | {"jobs.json"}
 
 
-def test_a_store_from_a_server_holds_the_activations_of_one_from_here(folder: Path, said: dict[str, str]):
+def test_a_store_from_a_server_holds_the_activations_of_one_from_here(folder: Path, outputs: dict[str, str]):
     here, there = (ActivationStore.open(folder / f"stored-{place}") for place in ("here", "there"))
     assert there.n_tokens == here.n_tokens == 70
     torch.testing.assert_close(there.scales, here.scales, rtol=1e-4, atol=1e-4)
 
 
-def test_what_went_over_the_wire_is_said(said: dict[str, str]):
+def test_what_went_over_the_wire_is_said(outputs: dict[str, str]):
     lines = re.findall(
-        rf"^{re.escape(said['host'])}: (\d+) requests, (\S+) kB sent, (\S+) kB received$", said["first"], re.M
+        rf"^{re.escape(outputs['host'])}: (\d+) requests, (\S+) kB sent, (\S+) kB received$", outputs["first"], re.M
     )
     assert len(lines) == len(VERBS) + 1
     assert all(int(requests) > 0 and float(sent) > 0 and float(received) > 0 for requests, sent, received in lines)
 
 
-def test_the_same_command_takes_up_the_jobs_that_it_sent(folder: Path, said: dict[str, str]):
-    lines = re.findall(r"(\d+) requests?, \S+ kB sent, (\S+) kB received", said["again"])
+def test_the_same_command_takes_up_the_jobs_that_it_sent(folder: Path, outputs: dict[str, str]):
+    lines = re.findall(r"(\d+) requests?, \S+ kB sent, (\S+) kB received", outputs["again"])
     assert len(lines) == 2
     assert {int(requests) for requests, _ in lines} == {0}
     assert all(float(received) > 0 for _, received in lines)

@@ -62,8 +62,8 @@ def test_the_page_has_the_sections_for_which_there_are_tables(files, tmp_path, m
         assert f'<section id="{anchor}"' in page
     assert 'data-chart="accuracy"' in page
     tables = tmp_path / "all" / "tables"
-    written = pd.read_csv(files / "effects" / "effects.csv")
-    assert pd.read_csv(tables / "effects.csv").ie.tolist() == written.ie.tolist()
+    table = pd.read_csv(files / "effects" / "effects.csv")
+    assert pd.read_csv(tables / "effects.csv").ie.tolist() == table.ie.tolist()
     assert sorted(set(pd.read_csv(tables / "ablation.csv").kind)) == ["set", "single"]
 
     # Without effects, the page begins with the decoder norms of the features that evolve lists

@@ -56,17 +56,17 @@ def of(suite: Suite) -> str:
 
 def test_harvest_writes_a_store_and_says_what_is_in_it(brief_suite: Suite, folder: Path, opened, monkeypatch, capsys):
     options = ("--site", "mlp.1", "--length", "8", "--tokens", "210", "--shard-tokens", "100", "-r", "step6,step0")
-    said = works(monkeypatch, capsys, "harvest", of(brief_suite), "text.txt", "store", *options)
+    output = works(monkeypatch, capsys, "harvest", of(brief_suite), "text.txt", "store", *options)
     store = ActivationStore.open("store")
     assert (store.n_tokens, store.revisions, str(store.site)) == (210, ("step6", "step0"), "mlp.1")
-    assert "Activations at mlp.1 of mine" in said
-    assert f"{store.scales[0].item():.4g}" in said
+    assert "Activations at mlp.1 of mine" in output
+    assert f"{store.scales[0].item():.4g}" in output
     assert store.manifest["text"]["source"] == "text.txt"
-    assert "asked for" not in said
-    said = works(
+    assert "asked for" not in output
+    output = works(
         monkeypatch, capsys, "harvest", of(brief_suite), "text.txt", "all", "--length", "8", "--tokens", "9999"
     )
-    assert "the text has no more: 9,999 tokens were asked for" in said
+    assert "the text has no more: 9,999 tokens were asked for" in output
     line = refused(
         monkeypatch, capsys, "harvest", of(brief_suite), "text.txt", "store", "--site", "mlp.1", "--length", "9"
     )
@@ -79,28 +79,28 @@ def test_evaluate_averages_over_crosscoders(
     learning_crosscoder.save("one.safetensors")
     exchange.write(learning_crosscoder, "two", format="ctt")
     size = ("--sequences", "6", "--length", "12")
-    said = works(
+    output = works(
         monkeypatch, capsys, "evaluate", of(learning_suite), "text.txt", "one.safetensors", "two", *size, "-o", "out"
     )
     expected = evaluate(learning_suite, learning_crosscoder, TEXT, sample=TextSample(6, 12))
-    each = pd.read_csv("out/evaluation.csv")
-    assert len(each) == 6
-    for half in (each[:3], each[3:]):
-        found = half.drop(columns="seed").reset_index(drop=True)
-        pd.testing.assert_frame_equal(found, expected, rtol=1e-4, atol=1e-5)
+    evaluation = pd.read_csv("out/evaluation.csv")
+    assert len(evaluation) == 6
+    for half in (evaluation[:3], evaluation[3:]):
+        measures = half.drop(columns="seed").reset_index(drop=True)
+        pd.testing.assert_frame_equal(measures, expected, rtol=1e-4, atol=1e-5)
     means = json.loads(Path("out/evaluation.json").read_text())
     assert [row["revision"] for row in means] == list(learning_suite.revisions)
     assert means[2]["seeds"] == 2
     assert means[2]["ce_clean"] == pytest.approx(expected.ce_clean[2])
     assert means[2]["ce_clean_deviation"] == pytest.approx(0, abs=1e-6)
-    assert "Mean ± deviation over 2 seeds" in said
-    assert f"{expected.ce_clean[2]:.3f} ± 0.000" in said
+    assert "Mean ± deviation over 2 seeds" in output
+    assert f"{expected.ce_clean[2]:.3f} ± 0.000" in output
 
 
 def test_convert_goes_to_another_format_and_back(learning_crosscoder: CrossCoder, folder: Path, monkeypatch, capsys):
     learning_crosscoder.save("mine.safetensors")
-    said = works(monkeypatch, capsys, "convert", "mine.safetensors", "theirs", "--to", "finetuning")
-    assert said == "wrote theirs: 24 features (relu) of step0, step10, step40 at resid.0\n"
+    output = works(monkeypatch, capsys, "convert", "mine.safetensors", "theirs", "--to", "finetuning")
+    assert output == "wrote theirs: 24 features (relu) of step0, step10, step40 at resid.0\n"
     works(monkeypatch, capsys, "convert", "theirs", "again.safetensors", "--revisions", "a,b,c", "--site", "attn.1")
     again = CrossCoder.load("again.safetensors")
     assert (again.origin.revisions, str(again.origin.site)) == (("a", "b", "c"), "attn.1")
@@ -136,11 +136,11 @@ def test_convert_estimates_the_scales_that_a_file_does_not_keep(
     assert "does not keep the scales s_c (estimated_act_norm_list in theirs/0_cfg.json)" in line
     assert opened == []
     source = ("--scales-from", of(learning_suite), "--corpus", "text.txt", "--sequences", "6", "--length", "12")
-    said = works(monkeypatch, capsys, "convert", "theirs", "mine", *source)
+    output = works(monkeypatch, capsys, "convert", "theirs", "mine", *source)
     scales = estimate_scales(learning_suite, Site(0), TEXT, TextSample(6, 12))
     mine = CrossCoder.load("mine")
     assert mine.scales.tolist() == pytest.approx(scales.tolist())
-    assert f"scales: {scales[0]:.6g}, " in said
+    assert f"scales: {scales[0]:.6g}, " in output
     assert mine.origin.training[exchange.SCALES_NOTE].endswith("on text.txt, 6 sequences of 12 tokens")
 
 

@@ -50,8 +50,8 @@ def crosstime(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
     monkeypatch.setattr(sys, "argv", ["crosstime", *arguments])
     with pytest.raises(SystemExit) as caught:
         main()
-    said = capsys.readouterr()
-    return caught.value.code or 0, said.out, said.err
+    output = capsys.readouterr()
+    return caught.value.code or 0, output.out, output.err
 
 
 def works(monkeypatch, capsys, *arguments: str) -> str:
@@ -60,9 +60,9 @@ def works(monkeypatch, capsys, *arguments: str) -> str:
     return out
 
 
-def written(said: str) -> list[str]:
+def written_names(output: str) -> list[str]:
     """The files that the command says it wrote; each must be there and hold something."""
-    (line,) = re.findall(r"^wrote (.*)$", said, flags=re.MULTILINE)
+    (line,) = re.findall(r"^wrote (.*)$", output, flags=re.MULTILINE)
     names = line.split(", ")
     for name in names:
         content = Path(name).read_text(encoding="utf-8")
@@ -72,33 +72,33 @@ def written(said: str) -> list[str]:
 
 def left(folder: Path) -> set[str]:
     """Every file of the survey but the cache, temporary ones included."""
-    found = (path.relative_to(folder) for path in (folder / "survey").rglob("*") if path.is_file())
-    return {str(path) for path in found if "cache" not in path.parts}
+    paths = (path.relative_to(folder) for path in (folder / "survey").rglob("*") if path.is_file())
+    return {str(path) for path in paths if "cache" not in path.parts}
 
 
 @pytest.mark.slow
 def test_accuracy_writes_a_table_and_a_chart_of_each_kind(folder: Path, monkeypatch, capsys):
-    said = works(monkeypatch, capsys, "accuracy", "models", "agreement/simple", "agreement/attractor", "-n", "6")
-    assert written(said) == ["survey/accuracy.csv", "survey/accuracy.svg", "survey/sentence_accuracy.svg"]
-    assert left(folder) == set(written(said))
+    output = works(monkeypatch, capsys, "accuracy", "models", "agreement/simple", "agreement/attractor", "-n", "6")
+    assert written_names(output) == ["survey/accuracy.csv", "survey/accuracy.svg", "survey/sentence_accuracy.svg"]
+    assert left(folder) == set(written_names(output))
     table = pd.read_csv("survey/accuracy.csv")
     assert table["revision"].tolist() == ["step0", "step0", "step3", "step3", "step6", "step6"]
     assert table["task"].tolist() == ["agreement/simple", "agreement/attractor"] * 3
     assert (table["n"] == 6).all()
-    assert "Accuracy at the answer token" in said
-    assert "Accuracy of whole sentences" in said
-    kept = sorted((folder / "survey" / "cache").iterdir())
-    assert len(kept) == 6
-    times = [path.stat().st_mtime_ns for path in kept]
+    assert "Accuracy at the answer token" in output
+    assert "Accuracy of whole sentences" in output
+    cached_files = sorted((folder / "survey" / "cache").iterdir())
+    assert len(cached_files) == 6
+    times = [path.stat().st_mtime_ns for path in cached_files]
     works(monkeypatch, capsys, "accuracy", "models", "agreement/simple", "agreement/attractor", "-n", "6")
-    assert [path.stat().st_mtime_ns for path in kept] == times
+    assert [path.stat().st_mtime_ns for path in cached_files] == times
     assert pd.read_csv("survey/accuracy.csv").equals(table)
 
 
 def test_accuracy_of_some_checkpoints_without_sentences_goes_where_it_is_told(folder: Path, monkeypatch, capsys):
     options = ("-n", "4", "--no-sentences", "-r", "step6,step0", "-o", "other")
-    said = works(monkeypatch, capsys, "accuracy", "models", "agreement/simple", *options)
-    assert written(said) == ["other/accuracy.csv", "other/accuracy.svg"]
+    output = works(monkeypatch, capsys, "accuracy", "models", "agreement/simple", *options)
+    assert written_names(output) == ["other/accuracy.csv", "other/accuracy.svg"]
     table = pd.read_csv("other/accuracy.csv")
     assert table["revision"].tolist() == ["step6", "step0"]
     assert not [name for name in table if name.startswith("sentence")]
@@ -107,53 +107,53 @@ def test_accuracy_of_some_checkpoints_without_sentences_goes_where_it_is_told(fo
 
 @pytest.mark.slow
 def test_similarity_writes_the_table_of_the_library_and_three_heat_maps(folder: Path, monkeypatch, capsys):
-    said = works(monkeypatch, capsys, "similarity", "models", "text.txt", "--site", "resid.0", *SHORT)
-    assert written(said) == [
+    output = works(monkeypatch, capsys, "similarity", "models", "text.txt", "--site", "resid.0", *SHORT)
+    assert written_names(output) == [
         "survey/similarity.csv", *(f"survey/similarity_{name}.svg" for name in ("cosine", "pearson", "cka"))
     ]  # fmt: skip
-    assert left(folder) == set(written(said))
+    assert left(folder) == set(written_names(output))
     expected = similarity(Suite.open("models"), Site(0), TEXT, TextSample(4, 8))
     pd.testing.assert_frame_equal(pd.read_csv("survey/similarity.csv"), expected, check_dtype=False)
-    assert "Mean cosine at resid.0" in said
-    assert f"{expected['cosine'][1]:.2f}" in said
+    assert "Mean cosine at resid.0" in output
+    assert f"{expected['cosine'][1]:.2f}" in output
 
 
 def test_ngrams_writes_a_table_and_a_chart(folder: Path, monkeypatch, capsys):
-    said = works(monkeypatch, capsys, "ngrams", "models", "text.txt", *SHORT, "--counted", "20", "-r", "step0,step6")
-    assert written(said) == ["survey/ngrams.csv", "survey/ngrams.svg"]
-    assert left(folder) == set(written(said))
+    output = works(monkeypatch, capsys, "ngrams", "models", "text.txt", *SHORT, "--counted", "20", "-r", "step0,step6")
+    assert written_names(output) == ["survey/ngrams.csv", "survey/ngrams.svg"]
+    assert left(folder) == set(written_names(output))
     table = pd.read_csv("survey/ngrams.csv")
     assert table["revision"].tolist() == ["step0", "step6"]
     for name in ("loss", "unigram_kl", "bigram_kl", "unigram_entropy", "bigram_entropy"):
-        assert all(f"{value:.3f}" in said for value in table[name])
+        assert all(f"{value:.3f}" in output for value in table[name])
 
 
 @pytest.mark.slow
 def test_select_reads_what_the_others_wrote_and_writes_its_choice(folder: Path, monkeypatch, capsys):
     works(monkeypatch, capsys, "accuracy", "models", "agreement/simple", "-n", "6")
     works(monkeypatch, capsys, "similarity", "models", "text.txt", *SHORT)
-    said = works(monkeypatch, capsys, "select", "-k", "2", "--keep", "step3", "--measure", "cka", "--weight", "0.3")
-    assert written(said) == [
+    output = works(monkeypatch, capsys, "select", "-k", "2", "--keep", "step3", "--measure", "cka", "--weight", "0.3")
+    assert written_names(output) == [
         "survey/selection.json", "survey/selection_change.svg", "survey/selection_accuracy.svg"
     ]  # fmt: skip
     tables = [pd.read_csv(f"survey/{name}.csv") for name in ("accuracy", "similarity")]
     choice = select(2, *tables, weight=0.3, measure="cka", keep=["step3"])
-    found = json.loads(Path("survey/selection.json").read_text())
-    assert tuple(found["revisions"]) == choice.revisions
+    paths = json.loads(Path("survey/selection.json").read_text())
+    assert tuple(paths["revisions"]) == choice.revisions
     assert "step3" in choice.revisions
-    assert found["total"] == pytest.approx(choice.total)
-    assert {name: found[name] for name in ("k", "keep", "weight", "measure")} == {
+    assert paths["total"] == pytest.approx(choice.total)
+    assert {name: paths[name] for name in ("k", "keep", "weight", "measure")} == {
         "k": 2, "keep": ["step3"], "weight": 0.3, "measure": "cka"
     }  # fmt: skip
-    assert [step["revision"] for step in found["steps"] if step["chosen"]] == list(choice.revisions)
-    assert f"revisions = {','.join(choice.revisions)}" in said
+    assert [step["revision"] for step in paths["steps"] if step["chosen"]] == list(choice.revisions)
+    assert f"revisions = {','.join(choice.revisions)}" in output
 
 
 def test_select_makes_do_with_one_table(folder: Path, monkeypatch, capsys):
     works(monkeypatch, capsys, "similarity", "models", "text.txt", *SHORT)
-    said = works(monkeypatch, capsys, "select", "-o", "survey", "-k", "3")
-    assert written(said) == ["survey/selection.json", "survey/selection_change.svg"]
-    assert "revisions = step0,step3,step6" in said
+    output = works(monkeypatch, capsys, "select", "-o", "survey", "-k", "3")
+    assert written_names(output) == ["survey/selection.json", "survey/selection_change.svg"]
+    assert "revisions = step0,step3,step6" in output
 
 
 @pytest.mark.parametrize("name", ["induction/5", "ioi/abba"])

@@ -35,8 +35,8 @@ def crosstime(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
     monkeypatch.setattr(sys, "argv", ["crosstime", *arguments])
     with pytest.raises(SystemExit) as caught:
         main()
-    said = capsys.readouterr()
-    return caught.value.code or 0, said.out, said.err
+    output = capsys.readouterr()
+    return caught.value.code or 0, output.out, output.err
 
 
 @pytest.mark.parametrize(("kind", "settings"), [("l1", ()), ("batchtopk", ("k=4", "k_start=8")), ("jumprelu", ())])

@@ -51,10 +51,10 @@ def crosstime(monkeypatch, *arguments: str) -> int:
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_same_weights_are_refused_by_name_and_nothing_is_written(folder: Path, monkeypatch, capsys, verb: str):
     assert crosstime(monkeypatch, *VERBS[verb]) == 2
-    said = capsys.readouterr().err.strip()
-    assert "revisions 'step64' and 'step128' have the same weights, byte for byte (model.safetensors)" in said
-    assert OPTION in said
-    assert "\n" not in said
+    message = capsys.readouterr().err.strip()
+    assert "revisions 'step64' and 'step128' have the same weights, byte for byte (model.safetensors)" in message
+    assert OPTION in message
+    assert "\n" not in message
     assert not [path for path in folder.glob("out/**/*") if path.is_file()]
 
 

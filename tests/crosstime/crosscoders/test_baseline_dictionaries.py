@@ -236,10 +236,10 @@ def test_crosscoder_and_autoencoder_may_be_paths(learning_suite, learning_crossc
     learning_crosscoder.save(paths[0])
     autoencoder.save(paths[1])
     names = ["sae-raw"]
-    found = baseline_dictionaries(learning_suite, str(paths[0]), [], names, autoencoder=paths[1])["sae-raw"]
+    dictionary = baseline_dictionaries(learning_suite, str(paths[0]), [], names, autoencoder=paths[1])["sae-raw"]
     expected = baseline_dictionaries(learning_suite, learning_crosscoder, [], names, autoencoder=autoencoder)["sae-raw"]
     x = randn(3, 9, 16)
-    for own, other in zip(found.decompose(x), expected.decompose(x), strict=True):
+    for own, other in zip(dictionary.decompose(x), expected.decompose(x), strict=True):
         assert torch.equal(own.codes.dense(), other.codes.dense())
 
 

@@ -16,7 +16,7 @@ from seeded_randn import randn
 from torch import Tensor
 
 from crosstime.crosscoders import exchange
-from crosstime.crosscoders.exchange.format_names import WRITTEN
+from crosstime.crosscoders.exchange.format_names import WRITABLE_FORMATS
 from crosstime.crosscoders.exchange.hooks import hook_of, site_of
 from crosstime.errors import CrosscoderError
 from interventions import Site
@@ -49,7 +49,7 @@ def test_a_crosscoder_comes_back_from_a_format_as_it_went(tmp_path: Path, format
         torch.testing.assert_close(actual.decoder_norms(), original.decoder_norms())
 
 
-@pytest.mark.parametrize("format", WRITTEN)
+@pytest.mark.parametrize("format", WRITABLE_FORMATS)
 def test_only_the_promised_files_are_written(tmp_path: Path, format: str):
     original = crosscoder_of({"ckkissane": 2, "saelens": 1}.get(format, 3))
     exchange.write(original, tmp_path / "mine", format=format)

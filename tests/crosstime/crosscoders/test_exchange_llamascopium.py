@@ -80,9 +80,9 @@ def by_checkpoint(codes: Tensor, n: int) -> Tensor:
 
 
 def same_function(crosscoder: CrossCoder, x: Tensor, codes: Tensor, reconstruction: Tensor) -> None:
-    found = by_checkpoint(crosscoder.encode(x), crosscoder.n_checkpoints).double()
+    actual = by_checkpoint(crosscoder.encode(x), crosscoder.n_checkpoints).double()
     assert 0.05 < (codes > 0).double().mean() < 0.95
-    torch.testing.assert_close(found, codes.double(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(actual, codes.double(), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(crosscoder(x).double(), reconstruction.double(), rtol=1e-4, atol=1e-4)
 
 
@@ -187,8 +187,8 @@ STEP0, STEP2 = (f"dataset_average_activation_norm.{step}" for step in STEPS[:2])
     ],
 )  # fmt: skip
 def test_folders_that_cannot_be_read_are_refused_by_name(tmp_path: Path, tensors, config, message: str):
-    kept = {name: tensor for name, tensor in (state(2) | tensors).items() if tensor is not None}
-    folder = put(tmp_path / "theirs", kept, config_of(2, **config))
+    tensors_left = {name: tensor for name, tensor in (state(2) | tensors).items() if tensor is not None}
+    folder = put(tmp_path / "theirs", tensors_left, config_of(2, **config))
     with pytest.raises(CrosscoderError, match=message):
         exchange.read(folder, site="resid.6")
 
@@ -249,16 +249,16 @@ def computed_there(folder: Path, x: Tensor, tmp_path: Path) -> dict[str, Tensor]
     return load_file(tmp_path / "out.safetensors")
 
 
-def same_as_theirs(crosscoder: CrossCoder, x: Tensor, found: dict[str, Tensor]) -> None:
+def same_as_theirs(crosscoder: CrossCoder, x: Tensor, actual: dict[str, Tensor]) -> None:
     """Codes, reconstruction, and both parts of the loss with their formulas, computed from our codes in float64."""
-    same_function(crosscoder, x, found["codes"], found["reconstruction"])
+    same_function(crosscoder, x, actual["codes"], actual["reconstruction"])
     scales = crosscoder.scales.unsqueeze(-1)
     error = ((crosscoder(x) - x) * scales).double().square().sum(-1)
     codes = by_checkpoint(crosscoder.encode(x), crosscoder.n_checkpoints).double()
     penalty = torch.tanh(4 * codes * crosscoder.decoder_norms().double()).sum(-1)
-    assert found["l2"].mean().item() == pytest.approx(error.mean().item(), rel=1e-5)
-    assert found["tanh"].mean().item() == pytest.approx(0.3 * penalty.mean().item(), rel=1e-5)
-    assert found["loss"].mean().item() == pytest.approx((error + 0.3 * penalty).mean().item(), rel=1e-5)
+    assert actual["l2"].mean().item() == pytest.approx(error.mean().item(), rel=1e-5)
+    assert actual["tanh"].mean().item() == pytest.approx(0.3 * penalty.mean().item(), rel=1e-5)
+    assert actual["loss"].mean().item() == pytest.approx((error + 0.3 * penalty).mean().item(), rel=1e-5)
 
 
 @needs_tools

@@ -124,8 +124,8 @@ def test_other_tensors_and_missing_files_are_refused(brief_suite, opened, tmp_pa
 
 def test_what_the_caller_says_about_the_rows_counts(brief_suite, opened, tmp_path):
     silent = release(tmp_path / "silent", brief_suite, None)
-    said = release(tmp_path / "said", brief_suite, "center")
-    one = exchange.read_readout(silent, brief_suite, prepared="center", compute=CPU)
-    two = exchange.read_readout(said, brief_suite, compute=CPU)
-    assert torch.equal(one.b_dec, two.b_dec)
-    assert torch.equal(one.scales, two.scales)
+    stated = release(tmp_path / "said", brief_suite, "center")
+    crosscoder = exchange.read_readout(silent, brief_suite, prepared="center", compute=CPU)
+    two = exchange.read_readout(stated, brief_suite, compute=CPU)
+    assert torch.equal(crosscoder.b_dec, two.b_dec)
+    assert torch.equal(crosscoder.scales, two.scales)

@@ -65,8 +65,8 @@ def test_effects_of_neurons_are_those_of_activation_patching(suite, crosscoder, 
             patched = x.clone()
             patched[:, neuron] = 0
             effects.append(scores_with(suite, few, revision, patched) - clean)
-        found = attribution.per_prompt(list(range(x.shape[1])))[:, :, c].numpy()
-        np.testing.assert_allclose(found, np.stack(effects, 1), atol=2e-5)
+        effects_of_features = attribution.per_prompt(list(range(x.shape[1])))[:, :, c].numpy()
+        np.testing.assert_allclose(effects_of_features, np.stack(effects, 1), atol=2e-5)
         change = table[table.revision == revision].logit_difference_change
         np.testing.assert_allclose(change, [-effects[0].mean(), -effects[5].mean()], atol=2e-5)
 

@@ -40,11 +40,11 @@ def padded(task: TokenizedTask, rows: range) -> tuple[torch.Tensor, torch.Tensor
 
 def run(model, ids, mask, x=None) -> tuple[torch.Tensor, torch.Tensor]:
     """Activation after block 0, and the logits at the last token with this activation replaced by x."""
-    seen = []
+    calls = []
 
     def hook(_module, _args, output):
         state = output[0] if isinstance(output, tuple) else output
-        seen.append(state)
+        calls.append(state)
         if x is None:
             return None
         return (x, *output[1:]) if isinstance(output, tuple) else x
@@ -53,7 +53,7 @@ def run(model, ids, mask, x=None) -> tuple[torch.Tensor, torch.Tensor]:
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     logits = model(ids, attention_mask=mask, position_ids=positions).logits[:, -1]
     handle.remove()
-    return seen[0], logits
+    return calls[0], logits
 
 
 def effects_of_batch(models, crosscoder: CrossCoder, task: TokenizedTask, rows: range, alphas: list[float]):
@@ -88,11 +88,11 @@ def batches(learning_suite: Suite, learning_crosscoder: CrossCoder, task: Tokeni
     models = [AutoModelForCausalLM.from_pretrained(checkpoint.source).eval() for checkpoint in learning_suite]
     starts = range(0, PAIRS, BATCH)
     rows = [range(start, min(start + BATCH, PAIRS)) for start in starts]
-    written = [
+    as_written = [
         effects_of_batch(models, learning_crosscoder, task, batch, [k / 10 for k in range(10)]) for batch in rows
     ]
     released = [effects_of_batch(models, learning_crosscoder, task, batch, [0.0]) for batch in rows]
-    return {"ctt-as-written": written, "ctt-as-released": released}
+    return {"ctt-as-written": as_written, "ctt-as-released": released}
 
 
 def away_from(values: torch.Tensor, threshold: float) -> float:
@@ -139,8 +139,8 @@ def test_a_named_estimator_is_the_loop_over_padded_batches(
 
 
 def test_the_released_gradient_is_that_at_the_clean_state_and_not_the_integral(batches):
-    written, released = (torch.cat([e.flatten(0, 2) for e, _ in batches[name]]) for name in batches)
-    assert (written - released).abs().max() > 1e-2
+    as_written, released = (torch.cat([e.flatten(0, 2) for e, _ in batches[name]]) for name in batches)
+    assert (as_written - released).abs().max() > 1e-2
 
 
 def test_a_file_of_effects_keeps_how_they_are_aggregated(
@@ -149,6 +149,6 @@ def test_a_file_of_effects_keeps_how_they_are_aggregated(
     estimator = Estimator.named("ctt-as-released", batch_size=3, columns=6)
     effects = attribute(learning_suite, learning_crosscoder, task, estimator).effects
     write_effects(tmp_path / "effects.safetensors", effects)
-    for written, read in zip(effects, read_effects(tmp_path / "effects.safetensors"), strict=True):
+    for as_written, read in zip(effects, read_effects(tmp_path / "effects.safetensors"), strict=True):
         assert read.aggregation == estimator.aggregation
-        assert torch.equal(written.per_feature(), read.per_feature())
+        assert torch.equal(as_written.per_feature(), read.per_feature())

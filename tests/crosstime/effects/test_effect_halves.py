@@ -17,8 +17,8 @@ from tasks import TokenizedTask
 def attribution_of(per_prompt: torch.Tensor, *, labels: list[dict[str, str]] | None = None) -> Attribution:
     """An attribution with the given effects of P prompts (one token each), F features and C checkpoints."""
     n_prompts, n_features, n_checkpoints = per_prompt.shape
-    one = torch.ones(n_prompts)
-    codes = Codes(torch.arange(n_prompts), torch.zeros(n_prompts, dtype=torch.long), one, n_prompts, n_features)
+    ones = torch.ones(n_prompts)
+    codes = Codes(torch.arange(n_prompts), torch.zeros(n_prompts, dtype=torch.long), ones, n_prompts, n_features)
     state = Decomposition(torch.zeros(n_prompts, 2), codes, torch.zeros(n_features, 2), torch.zeros(2))
     pairs = tuple(ct.tasks.MinimalPair("a", "b", labels=label) for label in labels or [{}] * n_prompts)
     task = TokenizedTask("mine", ((5,),) * n_prompts, (1,) * n_prompts, (2,) * n_prompts, None, pairs)
@@ -31,7 +31,7 @@ def attribution_of(per_prompt: torch.Tensor, *, labels: list[dict[str, str]] | N
             value=per_prompt[:, :, c].flatten().clone(),
             error=0.1 * torch.arange(n_prompts, dtype=torch.float32),
             clean=torch.zeros(n_prompts),
-            baseline=one,
+            baseline=ones,
             lengths=torch.ones(n_prompts, dtype=torch.long),
             n_features=n_features,
             method="atp",

@@ -37,9 +37,9 @@ def effects(seed: int, *, positions: bool = True) -> Effects:
 
 @pytest.mark.parametrize("positions", [True, False])
 def test_effects_come_back_number_for_number(tmp_path: Path, positions: bool):
-    written = [effects(seed, positions=positions) for seed in range(3)]
-    write_effects(tmp_path / "e.safetensors", written)
-    for original, copy in zip(written, read_effects(tmp_path / "e.safetensors"), strict=True):
+    originals = [effects(seed, positions=positions) for seed in range(3)]
+    write_effects(tmp_path / "e.safetensors", originals)
+    for original, copy in zip(originals, read_effects(tmp_path / "e.safetensors"), strict=True):
         for field in fields(Effects):
             expected, value = getattr(original, field.name), getattr(copy, field.name)
             if isinstance(expected, torch.Tensor):

@@ -97,9 +97,9 @@ def test_a_twin_that_does_the_early_work_shows_in_the_reconstruction():
 
 def test_a_feature_that_never_fires_has_no_beta():
     crosscoder = two_checkpoints(AXIS, NOTHING)
-    found = scale_latents(crosscoder, crosscoder.decompose(-fired(1.0)))
-    assert found.reconstruction.isnan().all()
-    assert found.ratio("error").isnan().all()
+    scaling = scale_latents(crosscoder, crosscoder.decompose(-fired(1.0)))
+    assert scaling.reconstruction.isnan().all()
+    assert scaling.ratio("error").isnan().all()
     assert not latent_scaling(crosscoder, crosscoder.decompose(-fired(1.0))).spurious.any()
 
 

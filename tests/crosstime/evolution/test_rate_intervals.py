@@ -44,7 +44,7 @@ def test_seeds_that_differ_count_as_fewer_features_and_few_seeds_as_fewer_still(
 
 def test_the_dispersion_is_that_of_all_claims_or_of_a_claim_that_varies_more():
     counts, sizes = np.array([[10.0, 4.0, 0.0], [11.0, 9.0, 0.0], [9.0, 26.0, 0.0]]), np.full(3, 50.0)
-    found = rate_intervals(counts, sizes)
+    intervals = rate_intervals(counts, sizes)
     rates = np.array([30, 39, 0, 81]) / 150
     cells = np.concatenate([counts, 50 - counts.sum(1, keepdims=True)], 1)
     common, own = 0.0, []
@@ -57,7 +57,7 @@ def test_the_dispersion_is_that_of_all_claims_or_of_a_claim_that_varies_more():
     for j, dispersion in enumerate((common, own[1], common)):
         share = min(1.0, widening / dispersion)
         by_hand = interval([rates[j] * 150 * share], [150 * share])
-        assert found[j].tolist() == pytest.approx([rates[j], *by_hand[1:]], rel=1e-9)
+        assert intervals[j].tolist() == pytest.approx([rates[j], *by_hand[1:]], rel=1e-9)
 
 
 def test_a_seed_without_features_changes_nothing():

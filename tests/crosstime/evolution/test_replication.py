@@ -62,7 +62,7 @@ def test_the_assignment_is_by_cosines_with_their_sign():
 
 def test_pairwise_mcc_has_a_row_for_any_two():
     directions = [randn(5, 2, 4, seed=seed) for seed in range(3)]
-    table = pairwise_mcc([crosscoder(each) for each in directions])
+    table = pairwise_mcc([crosscoder(decoder) for decoder in directions])
     assert list(zip(table["first"], table["second"], strict=True)) == [(0, 1), (0, 2), (1, 2)]
     expected = [best_of_all_assignments(directions[i], directions[j]) for i, j in ((0, 1), (0, 2), (1, 2))]
     assert table.mcc.tolist() == pytest.approx(expected, abs=1e-6)

@@ -52,12 +52,12 @@ def test_the_sheet_has_a_row_for_each_feature_and_the_page_its_contexts(tmp_path
     assert tuple(table.columns) == COLUMNS
     assert table.feature.tolist() == [3, 17]
     assert table.drop(columns="feature").isna().all().all()
-    seen = Texts()
-    seen.feed(page.read_text(encoding="utf-8"))
-    assert seen.tags.count("h2") == 2
-    assert "the authors are / is" in seen.text
-    assert "step64" in seen.text
-    assert "12.3" in seen.text
+    texts = Texts()
+    texts.feed(page.read_text(encoding="utf-8"))
+    assert texts.tags.count("h2") == 2
+    assert "the authors are / is" in texts.text
+    assert "step64" in texts.text
+    assert "12.3" in texts.text
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["annotations.csv", "annotations.html"]
 
 

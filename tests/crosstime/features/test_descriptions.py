@@ -38,7 +38,7 @@ def rows_of(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def written(path: Path, rows: list[dict]) -> Path:
+def write_file(path: Path, rows: list[dict]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
 
@@ -78,7 +78,7 @@ def test_replies_become_annotations(tmp_path):
         {"id": "f17", "text": 'Here it is:\n```json\n{"description": "a letter", "complexity": 1}\n```'},
         {"id": "f3", "text": '{"description": " plural {nouns} ", "complexity": 2.5, "reason": "x"}', "model": "m"},
     ]
-    notes = read_descriptions(written(tmp_path / "replies.jsonl", replies), FEATURES)
+    notes = read_descriptions(write_file(tmp_path / "replies.jsonl", replies), FEATURES)
     assert tuple(notes.columns) == COLUMNS
     assert notes.feature.tolist() == [3, 17]
     assert notes.description.tolist() == ["plural {nouns}", "a letter"]
@@ -103,7 +103,7 @@ def test_replies_become_annotations(tmp_path):
     ],
 )
 def test_what_a_model_answers_otherwise_is_noted(tmp_path, text, description, note):
-    notes = read_descriptions(written(tmp_path / "replies.jsonl", [{"id": "f3", "text": text}]), FEATURES)
+    notes = read_descriptions(write_file(tmp_path / "replies.jsonl", [{"id": "f3", "text": text}]), FEATURES)
     assert notes.description.tolist() == [description]
     assert re.search(note, notes.note[0])
     assert math.isnan(notes.complexity[0])
@@ -161,7 +161,7 @@ def test_a_model_that_knows_scores_one_and_one_that_guesses_a_half(tmp_path):
     assert sum(example["activating"] for example in answers) == 8 + 4
     assert {"str_tokens", "activations", "highlighted", "activating"} == set(answers[0])
 
-    knowing = written(tmp_path / "a.jsonl", [{"id": row["id"], "text": answer(row)} for row in asked])
+    knowing = write_file(tmp_path / "a.jsonl", [{"id": row["id"], "text": answer(row)} for row in asked])
     scores = read_scores(knowing, key)
     assert scores.kind.tolist() == ["detection", "fuzzing"]
     assert scores.n.tolist() == [16, 8]
@@ -169,16 +169,16 @@ def test_a_model_that_knows_scores_one_and_one_that_guesses_a_half(tmp_path):
     assert scores[["score", "low", "high"]].to_numpy().tolist() == [[1.0] * 3] * 2
 
     always = [{"id": row["id"], "text": str([1] * row["messages"][1]["content"].count("Text "))} for row in asked]
-    assert read_scores(written(tmp_path / "b.jsonl", always), key).score.tolist() == [0.5, 0.5]
+    assert read_scores(write_file(tmp_path / "b.jsonl", always), key).score.tolist() == [0.5, 0.5]
 
 
 def test_the_score_is_the_mean_of_both_halves_with_its_interval(tmp_path):
     truth = [True] * 4 + [False] * 6
     key = [{"id": "f3-detection-0", "feature": 3, "kind": "detection", "examples": [{"activating": t} for t in truth]}]
-    written(tmp_path / "key.jsonl", key)
+    write_file(tmp_path / "key.jsonl", key)
     # Three of four and three of six are right
     text = json.dumps([1, 1, True, 0, 0, 0, False, 1, 1, 1])
-    path = written(tmp_path / "replies.jsonl", [{"id": "f3-detection-0", "text": text}])
+    path = write_file(tmp_path / "replies.jsonl", [{"id": "f3-detection-0", "text": text}])
     row = read_scores(path, tmp_path / "key.jsonl", bootstrap=Bootstrap(resamples=4_000, seed=1)).iloc[0]
     assert row.score == pytest.approx((3 / 4 + 3 / 6) / 2)
     # Normal approximation: the variances of two binomial shares, halved
@@ -196,8 +196,8 @@ def test_accuracy_and_f1_are_those_of_a_count_of_all_four_outcomes(tmp_path):
         key.append({"id": f"f3-fuzzing-{i}", "feature": 3, "kind": "fuzzing", "examples": examples})
         replies.append({"id": f"f3-fuzzing-{i}", "text": json.dumps([int(answer) for answer in answers])})
         outcomes += zip(truth, answers, strict=True)
-    written(tmp_path / "key.jsonl", key)
-    row = read_scores(written(tmp_path / "replies.jsonl", replies), tmp_path / "key.jsonl").iloc[0]
+    write_file(tmp_path / "key.jsonl", key)
+    row = read_scores(write_file(tmp_path / "replies.jsonl", replies), tmp_path / "key.jsonl").iloc[0]
     true_positives, positives = outcomes.count((True, True)), sum(answer for _, answer in outcomes)
     precision, recall = true_positives / positives, true_positives / sum(truth for truth, _ in outcomes)
     assert row.accuracy == pytest.approx(sum(truth == answer for truth, answer in outcomes) / 20)
@@ -209,12 +209,12 @@ def test_accuracy_and_f1_are_those_of_a_count_of_all_four_outcomes(tmp_path):
 def test_replies_without_a_list_of_answers_count_as_unanswered(tmp_path, text):
     examples = [{"activating": True}, {"activating": False}, {"activating": True}]
     key = [{"id": f"f3-fuzzing-{i}", "feature": 3, "kind": "fuzzing", "examples": examples} for i in range(3)]
-    written(tmp_path / "key.jsonl", key)
+    write_file(tmp_path / "key.jsonl", key)
     replies = [{"id": "f3-fuzzing-0", "text": text}, {"id": "f3-fuzzing-1", "text": "[1, 0, 0]"}]
-    row = read_scores(written(tmp_path / "replies.jsonl", replies), tmp_path / "key.jsonl").iloc[0]
+    row = read_scores(write_file(tmp_path / "replies.jsonl", replies), tmp_path / "key.jsonl").iloc[0]
     assert (row.n, row.unanswered) == (3, 6)
     assert row.score == 0.75
-    none = read_scores(written(tmp_path / "none.jsonl", replies[:1]), tmp_path / "key.jsonl").iloc[0]
+    none = read_scores(write_file(tmp_path / "none.jsonl", replies[:1]), tmp_path / "key.jsonl").iloc[0]
     assert (none.n, none.unanswered) == (0, 9)
     assert math.isnan(none.score)
     assert math.isnan(none.low)
@@ -263,7 +263,7 @@ def test_score_requests_that_mean_nothing_are_refused(tmp_path, options, message
     ],
 )
 def test_a_file_that_is_no_key_is_refused(tmp_path, row):
-    replies, key = written(tmp_path / "r.jsonl", []), written(tmp_path / "k.jsonl", [row])
+    replies, key = write_file(tmp_path / "r.jsonl", []), write_file(tmp_path / "k.jsonl", [row])
     with pytest.raises(AnnotationError, match=r"k\.jsonl:1 is no row of a key"):
         read_scores(replies, key)
 

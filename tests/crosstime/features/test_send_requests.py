@@ -101,18 +101,18 @@ def test_no_more_requests_at_once_than_the_endpoint_takes(tmp_path):
     ],
 )
 def test_what_may_pass_is_tried_again(tmp_path, failure):
-    seen: dict[str, int] = {}
+    attempts: dict[str, int] = {}
 
     def fail_twice(body: dict):
         content = body["messages"][-1]["content"]
-        seen[content] = seen.get(content, 0) + 1
-        return failure if seen[content] < 3 else echo(body)
+        attempts[content] = attempts.get(content, 0) + 1
+        return failure if attempts[content] < 3 else echo(body)
 
     with endpoint(fail_twice) as stand_in:
         # A server that promises more than it sends is waited for until the timeout
         where = Endpoint(stand_in.url, "m", attempts=3, timeout=60 if failure[2].get("content-length") is None else 0.5)
         assert send_requests(asked(tmp_path, 2), tmp_path / "r.jsonl", where) == 2
-    assert set(seen.values()) == {3}
+    assert set(attempts.values()) == {3}
     assert len(replies_of(tmp_path / "r.jsonl")) == 2
 
 
@@ -182,8 +182,8 @@ def test_the_key_is_nowhere_even_if_the_endpoint_repeats_it(tmp_path, caplog, st
                 send_requests(path, tmp_path / "r.jsonl", where, announce=lines.append)
             assert "sk-a" not in str(caught.value)
             lines.append("".join(traceback.format_exception(caught.value)))
-    kept = "".join(path.read_text() for path in tmp_path.iterdir())
-    assert KEY not in kept + caplog.text + "".join(lines) + repr(where)
+    contents = "".join(path.read_text() for path in tmp_path.iterdir())
+    assert KEY not in contents + caplog.text + "".join(lines) + repr(where)
     assert stand_in.keys == [f"Bearer {KEY}"]
 
 

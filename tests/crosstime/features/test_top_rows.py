@@ -57,10 +57,10 @@ def test_rows_are_those_of_the_largest_codes(source, gates, monkeypatch):
     assert 5 not in set(table.feature)
 
     # How often each fires, and what it writes
-    density, written = row_shares(dictionary, row_codes(dictionary, source))
+    density, energies = row_shares(dictionary, row_codes(dictionary, source))
     norms = dictionary.W_dec.detach().square().sum((1, 2))
     assert density.tolist() == pytest.approx((dense > 0).float().mean(0).tolist())
-    assert written.tolist() == pytest.approx((dense.square().sum(0) * norms).tolist(), rel=1e-5)
+    assert energies.tolist() == pytest.approx((dense.square().sum(0) * norms).tolist(), rel=1e-5)
 
 
 def test_features_are_listed_in_the_order_that_was_asked_for(source):

@@ -21,18 +21,18 @@ from interventions import Site
 
 
 def test_the_progress_of_parts_adds_up_in_any_order():
-    seen = []
+    updates = []
 
-    class Seen(Bar):
+    class RecordedBar(Bar):
         def update(self, done, total):
-            seen.append((done, total))
+            updates.append((done, total))
 
-    bar = Seen()
+    bar = RecordedBar()
     first, second = bar.part(0, 2), bar.part(1, 2)
     second(3, 10)
     first(10, 10)
     second(10, 10)
-    assert seen == [(3, 20), (13, 20), (20, 20)]
+    assert updates == [(3, 20), (13, 20), (20, 20)]
 
 
 class Log(io.StringIO):
@@ -43,10 +43,10 @@ class Log(io.StringIO):
         self.wanted, self.text, self.complete = wanted, text, threading.Event()
 
     def write(self, text: str) -> int:
-        written = super().write(text)
+        count = super().write(text)
         if len([line for line in self.lines() if self.text in line]) >= self.wanted:
             self.complete.set()
-        return written
+        return count
 
     def lines(self) -> list[str]:
         return self.getvalue().splitlines()
@@ -154,5 +154,5 @@ def test_training_says_step_and_loss_in_every_line(log, brief_suite, monkeypatch
     config = L1Config(n_features=8, steps=3, lr=1e-3)
     data = DataConfig(batch_size=16, sequence_length=8)
     train(brief_suite, Site(0), ["some words to read " * 8] * 40, config, data=data)
-    said = r"^Training the crosscoder: 1 of 3 steps, loss [\d.e+]+, \d+ features per token, "
-    assert re.search(said, stream.getvalue(), re.M)
+    pattern = r"^Training the crosscoder: 1 of 3 steps, loss [\d.e+]+, \d+ features per token, "
+    assert re.search(pattern, stream.getvalue(), re.M)

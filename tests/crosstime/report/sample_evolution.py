@@ -12,7 +12,9 @@ KINDS = ("token", "context", "previous token", "silent")
 
 def rotation(compared=COMPARED) -> pd.DataFrame:
     rows = [
-        (one, other, round(0.9 ** abs(i - j), 4)) for i, one in enumerate(compared) for j, other in enumerate(compared)
+        (revision, other, round(0.9 ** abs(i - j), 4))
+        for i, revision in enumerate(compared)
+        for j, other in enumerate(compared)
     ]
     return pd.DataFrame(rows, columns=["revision", "other", "cosine"])
 

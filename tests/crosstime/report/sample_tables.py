@@ -166,8 +166,8 @@ def faithfulness(compared=COMPARED) -> pd.DataFrame:
         for features, gain in (("top", 0.3), ("random", 0.02)):
             for place, revision in enumerate(compared):
                 for n in (0, 1, 2, 5, 10, 20, 50, 100):
-                    kept = 1 - math.exp(-gain * n / (place + 1))
-                    rows.append((task, revision, features, n, kept, kept - 0.05, kept + 0.05, *_around(1 - kept)))
+                    share = 1 - math.exp(-gain * n / (place + 1))
+                    rows.append((task, revision, features, n, share, share - 0.05, share + 0.05, *_around(1 - share)))
     columns = ["task", "revision", "features", "n"]
     columns += [f"{name}{end}" for name in ("faithfulness", "completeness") for end in ("", "_low", "_high")]
     return pd.DataFrame(rows, columns=columns)

@@ -64,9 +64,9 @@ def drawn(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any], str]:
 
 def test_every_chart_draws_and_writes_no_missing_value(drawn: tuple[str, dict[str, Any], str]) -> None:
     name, _, svg = drawn
-    written = texts(svg)
-    assert written, name
-    assert not {text.lower() for text in written} & {"nan", "null", "undefined", "none"}
+    labels = texts(svg)
+    assert labels, name
+    assert not {text.lower() for text in labels} & {"nan", "null", "undefined", "none"}
 
 
 def test_every_chart_says_how_a_screen_may_resize_it(drawn: tuple[str, dict[str, Any], str]) -> None:
@@ -213,8 +213,8 @@ def test_tick_labels_use_the_units_of_training_tokens() -> None:
             "logit_difference": math.nan,
         }
     )
-    written = texts(to_svg(specification(accuracy_chart(accuracy))))
-    assert {"0", "10M", "1B", "100B"} <= set(written)
+    labels = texts(to_svg(specification(accuracy_chart(accuracy))))
+    assert {"0", "10M", "1B", "100B"} <= set(labels)
 
 
 def test_effect_labels_of_a_panel_stand_a_line_apart_and_name_the_strongest() -> None:
@@ -262,10 +262,10 @@ def test_an_error_term_that_would_flatten_the_features_is_left_out_and_said_to_b
 )
 def test_no_line_joins_models_side_by_side(chart: Any, table: Any, value: str) -> None:
     joined, apart = (chart(table(), sample.COMPARED, ordered=ordered) for ordered in (True, False))
-    written = [script_json(specification(drawn)) for drawn in (joined, apart)]
+    labels = [script_json(specification(drawn)) for drawn in (joined, apart)]
     for kind in ("line", "area"):
-        assert f'"type":"{kind}"' not in written[1].replace(" ", "")
-    assert '"type":"line"' in written[0].replace(" ", "")
+        assert f'"type":"{kind}"' not in labels[1].replace(" ", "")
+    assert '"type":"line"' in labels[0].replace(" ", "")
     columns = ["feature", "revision", value]
     assert rows(apart, value)[columns].equals(rows(joined, value)[columns])
     assert to_svg(specification(apart)).count("mark-symbol") == to_svg(specification(joined)).count("mark-symbol")
@@ -340,8 +340,8 @@ def test_palette_colours_are_told_apart_by_colour_blind_readers(sight: str) -> N
             [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
         ),
     }[sight]
-    seen = [_lab(matrix @ _luminance(colour)) for colour in theme.PALETTE]
-    distances = [np.linalg.norm(a - b) for place, a in enumerate(seen) for b in seen[:place]]
+    colours = [_lab(matrix @ _luminance(colour)) for colour in theme.PALETTE]
+    distances = [np.linalg.norm(a - b) for place, a in enumerate(colours) for b in colours[:place]]
     assert min(distances) >= 25
 
 

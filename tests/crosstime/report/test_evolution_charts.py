@@ -53,9 +53,9 @@ def texts(chart: Any) -> list[str]:
 
 @pytest.mark.parametrize("name", CHARTS)
 def test_every_chart_draws_fits_and_writes_no_missing_value(name: str):
-    written = texts(CHARTS[name]())
-    assert written
-    assert not {text.lower() for text in written} & {"nan", "null", "undefined", "none"}
+    labels = texts(CHARTS[name]())
+    assert labels
+    assert not {text.lower() for text in labels} & {"nan", "null", "undefined", "none"}
     spec = specification(CHARTS[name]())
     assert set(spec["usermeta"]) == {"panel", "margin", "fixed"}
     script_json(spec)  # raises on NaN

@@ -152,14 +152,14 @@ def test_the_features_of_a_large_report_are_packed_and_are_the_same(tmp_path: Pa
 
 
 def test_findings_stand_below_the_summary_and_dips_have_a_section(page: Page) -> None:
-    written = "".join(page.text)
-    assert sample.FINDING in written
-    assert written.index("emerge by step 256") < written.index(sample.FINDING) < written.index("Overview")
+    page_text = "".join(page.text)
+    assert sample.FINDING in page_text
+    assert page_text.index("emerge by step 256") < page_text.index(sample.FINDING) < page_text.index("Overview")
     anchors = [attributes.get("id") for tag, attributes in page.tags if tag == "section"]
     assert anchors[-7:] == ["lives", "dips", "baselines", "stability", "nulls", "descriptions", "features"]
-    assert f"The dip on {sample.TASKS[0]} at step256, beside main" in written
-    assert "1.83 [1.51, 2.15]" in written
-    assert f"emerges at main{len(sample.FEATURES[::3])} (0.35)" in written
+    assert f"The dip on {sample.TASKS[0]} at step256, beside main" in page_text
+    assert "1.83 [1.51, 2.15]" in page_text
+    assert f"emerges at main{len(sample.FEATURES[::3])} (0.35)" in page_text
     without = Page(render(sample.sample(dips=sample.dips().iloc[:0], lives=sample.lives().iloc[:0]), {}, {}))
     assert not {"dips", "lives"} & {attributes.get("id") for tag, attributes in without.tags if tag == "section"}
 
@@ -213,7 +213,7 @@ def test_empty_tables_give_sentences_instead_of_charts(tmp_path: Path) -> None:
     page = Page(path.read_text(encoding="utf-8"))
     assert not [attributes for _, attributes in page.tags if "data-chart" in attributes]
     assert list((tmp_path / "charts").iterdir()) == list((tmp_path / "tables").iterdir()) == []
-    written = "".join(page.text)
+    page_text = "".join(page.text)
     for sentence in (
         "No accuracy was measured.",
         "The crosscoder was not evaluated.",
@@ -226,7 +226,7 @@ def test_empty_tables_give_sentences_instead_of_charts(tmp_path: Path) -> None:
         "Nothing was ablated.",
         "No feature was selected.",
     ):
-        assert sentence in written
+        assert sentence in page_text
     assert len(page.scripts) == 3  # no vega for a page without charts
 
 
@@ -249,8 +249,8 @@ def test_two_checkpoints_and_tables_read_back_from_csv_make_a_page(tmp_path: Pat
         frame.to_csv(tmp_path / f"{name}.csv", index=False)
         tables[name] = pd.read_csv(tmp_path / f"{name}.csv")
     report = sample.sample(compared, **tables)
-    written = "".join(Page(write_report(report, tmp_path / "out").read_text(encoding="utf-8")).text)
-    assert "RelIE against RelDec of main" in written
+    page_text = "".join(Page(write_report(report, tmp_path / "out").read_text(encoding="utf-8")).text)
+    assert "RelIE against RelDec of main" in page_text
 
 
 def test_a_report_without_a_column_or_without_checkpoints_is_refused_at_once() -> None:
@@ -305,7 +305,7 @@ def test_the_agreement_table_counts_like_a_loop_and_lists_classes_in_the_checkpo
     for name, row in zip(names, rows[1:], strict=False):
         cells = re.findall(r">([^<>]+)</td>", row)
         for other, cell in zip(names, cells, strict=False):
-            expected = sum((one.class_ie, one.class_dec) == (name, other) for one in classes.itertuples(index=False))
+            expected = sum((pair.class_ie, pair.class_dec) == (name, other) for pair in classes.itertuples(index=False))
             assert cell == (str(expected) if expected else "·")
 
 
@@ -320,7 +320,7 @@ def test_code_that_would_end_its_element_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "expected"),
+    ("text", "expected"),
     [
         (number(-0.00004), "0.000"),
         (number(float("inf")), "–"),
@@ -336,8 +336,8 @@ def test_code_that_would_end_its_element_is_refused() -> None:
         (decimals_for([]), 3),
     ],
 )
-def test_numbers_are_written_for_readers(written: object, expected: object) -> None:
-    assert written == expected
+def test_numbers_are_written_for_readers(text: object, expected: object) -> None:
+    assert text == expected
 
 
 def test_shaded_tokens_keep_enough_contrast_with_their_text() -> None:

@@ -59,9 +59,9 @@ def texts(chart: Any) -> list[str]:
 
 @pytest.mark.parametrize("name", CHARTS)
 def test_every_chart_draws_and_writes_no_missing_value(name: str):
-    written = texts(CHARTS[name]())
-    assert written
-    assert not {text.lower() for text in written} & {"nan", "null", "undefined", "none"}
+    labels = texts(CHARTS[name]())
+    assert labels
+    assert not {text.lower() for text in labels} & {"nan", "null", "undefined", "none"}
     script_json(specification(CHARTS[name]()))  # raises on NaN
 
 
@@ -77,9 +77,9 @@ def test_every_chart_says_how_a_screen_may_resize_it(name: str):
 def test_a_heat_map_writes_each_number_under_the_name_of_its_measure(measure: str, title: str):
     chart = similarity_chart(SIMILARITY, measure)
     assert rows(chart, "value")["value"].tolist() == pytest.approx(SIMILARITY[measure].tolist())
-    written = texts(chart)
-    assert title in written
-    numbers = sorted(float(text) for text in written if text.replace(".", "").lstrip("-").isdigit())
+    labels = texts(chart)
+    assert title in labels
+    numbers = sorted(float(text) for text in labels if text.replace(".", "").lstrip("-").isdigit())
     assert numbers == pytest.approx(sorted(SIMILARITY[measure].round(2)), abs=0.011)
     assert not rows(chart, "framed")["framed"].any()
 

@@ -48,9 +48,9 @@ def finished(home) -> Path:
 
 @pytest.mark.slow
 def test_the_table_of_a_run_is_that_of_the_function(home, finished):
-    found = RunFolder(finished).table("baselines")
-    assert found.columns.tolist() == list(COLUMNS)
-    assert found.dictionary.unique().tolist() == ["crosscoder", *NAMES]
+    stored_table = RunFolder(finished).table("baselines")
+    assert stored_table.columns.tolist() == list(COLUMNS)
+    assert stored_table.dictionary.unique().tolist() == ["crosscoder", *NAMES]
     read = Recipe.load(home / "small.toml")
     suite = ct.Suite.open(finished / "suite").select(["step0", "step12"])
     crosscoder = CrossCoder.load(finished / "crosscoder.safetensors")
@@ -72,7 +72,7 @@ def test_the_table_of_a_run_is_that_of_the_function(home, finished):
         estimator=Estimator(baseline="mean", steps=2),
         bootstrap=Bootstrap(2_000, 3),
     )
-    pd.testing.assert_frame_equal(found, expected, rtol=1e-3, atol=1e-4)
+    pd.testing.assert_frame_equal(stored_table, expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow
@@ -138,7 +138,7 @@ def test_two_processes_train_the_autoencoders_together(tmp_path, forks, finished
     axes = ["task", "revision", "dictionary", "size", "n"]
     assert table[axes].equals(alone[axes])
     # Two processes add gradients up in another order, so that the last digits of the autoencoders differ
-    raw, raw_alone = (each[each.dictionary == "sae-raw"] for each in (table, alone))
+    raw, raw_alone = (rows[rows.dictionary == "sae-raw"] for rows in (table, alone))
     np.testing.assert_allclose(raw.l0, raw_alone.l0, rtol=0.05)
     np.testing.assert_allclose(raw.effect_share, raw_alone.effect_share, atol=0.02)
 

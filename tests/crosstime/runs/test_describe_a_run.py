@@ -144,12 +144,12 @@ def test_the_tables_are_those_of_independent_calculations(run):
         for kind in ("detection", "fuzzing"):
             for row in table.itertuples():
                 pairs = [
-                    (bool(given), example["activating"])
+                    (bool(reply), example["activating"])
                     for name, entry in key.items()
                     if (entry["feature"], entry["kind"]) == (row.feature, kind)
-                    for given, example in zip(answers[name], entry["examples"], strict=True)
+                    for reply, example in zip(answers[name], entry["examples"], strict=True)
                 ]
-                right = [given for given, truth in pairs if truth], [not given for given, truth in pairs if not truth]
+                right = [reply for reply, truth in pairs if truth], [not reply for reply, truth in pairs if not truth]
                 score = np.mean([np.mean(half) for half in right]) if all(right) else np.nan
                 assert getattr(row, kind) == pytest.approx(score, nan_ok=True)
 
@@ -273,9 +273,9 @@ def test_what_does_not_fit_together_is_refused(run, finished, tmp_path, monkeypa
         monkeypatch.setattr(sys, "argv", ["crosstime", "describe", str(finished), *arguments])
         with pytest.raises(SystemExit) as ended:
             main()
-        said = capsys.readouterr().err
-        assert (ended.value.code, len(said.strip().splitlines())) == (2, 1)
-        assert message in said
+        error_output = capsys.readouterr().err
+        assert (ended.value.code, len(error_output.strip().splitlines())) == (2, 1)
+        assert message in error_output
 
 
 def test_a_run_without_random_weights_says_how_to_make_them(tmp_path, monkeypatch, capsys):

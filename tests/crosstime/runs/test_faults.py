@@ -36,16 +36,16 @@ def _page(monkeypatch):
     monkeypatch.setattr(reporting, "write_report", short_page)
 
 
-def go_with_small_files(home: str, runs: str, said: str) -> None:
+def go_with_small_files(home: str, runs: str, output: str) -> None:
     """A run on a disk that is full: no file may grow beyond a few kB."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
     try:
         go(home, runs)
     except RunError as error:
-        Path(said).write_text(str(error))
+        Path(output).write_text(str(error))
 
 
-def go_with_little_memory(home: str, runs: str, said: str) -> None:
+def go_with_little_memory(home: str, runs: str, output: str) -> None:
     """A run with a dictionary of 6 GB with its gradients and moments; the process may use 2 GB at most."""
     settle()
     pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -54,7 +54,7 @@ def go_with_little_memory(home: str, runs: str, said: str) -> None:
     try:
         ct.run(Recipe.load(Path(home) / "small.toml", ["crosscoder.n_features=12000000"]), runs)
     except RunError as error:
-        Path(said).write_text(str(error))
+        Path(output).write_text(str(error))
 
 
 @pytest.fixture(scope="module")
@@ -98,13 +98,13 @@ def test_a_run_that_is_killed_again_and_again_gives_what_a_whole_run_gives(home:
 
 
 def test_a_full_disk_is_said_in_one_sentence_and_the_run_goes_on_later(home: Path, whole, forks):
-    place, said = home / "full", home / "said.txt"
-    process = forks.Process(target=go_with_small_files, args=(str(home), str(place), str(said)))
+    place, output = home / "full", home / "said.txt"
+    process = forks.Process(target=go_with_small_files, args=(str(home), str(place), str(output)))
     process.start()
     process.join()
     assert process.exitcode == 0
-    assert said.read_text().startswith("no space is left on the disk in stage ")
-    assert "\n" not in said.read_text()
+    assert output.read_text().startswith("no space is left on the disk in stage ")
+    assert "\n" not in output.read_text()
     process = forks.Process(target=go, args=(str(home), str(place)))
     process.start()
     process.join()
@@ -113,12 +113,12 @@ def test_a_full_disk_is_said_in_one_sentence_and_the_run_goes_on_later(home: Pat
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux says so how much memory a process has")
 def test_too_little_memory_is_said_in_one_sentence_and_the_run_goes_on_later(home: Path, whole, forks):
-    place, said = home / "forgetful", home / "said-of-memory.txt"
-    process = forks.Process(target=go_with_little_memory, args=(str(home), str(place), str(said)))
+    place, output = home / "forgetful", home / "said-of-memory.txt"
+    process = forks.Process(target=go_with_little_memory, args=(str(home), str(place), str(output)))
     process.start()
     process.join()
     assert process.exitcode == 0
-    assert said.read_text().startswith("out of memory in stage 'train': take a smaller compute.max_tokens")
+    assert output.read_text().startswith("out of memory in stage 'train': take a smaller compute.max_tokens")
     assert list(json.loads((place / "small" / "manifest.json").read_text())["stages"]) == ["suite", "select"]
     process = forks.Process(target=go, args=(str(home), str(place)))
     process.start()
@@ -127,23 +127,23 @@ def test_too_little_memory_is_said_in_one_sentence_and_the_run_goes_on_later(hom
 
 
 def test_ctrl_c_ends_a_run_in_one_sentence_and_the_same_command_goes_on(home: Path, whole, forks):
-    place, said = home / "interrupted", home / "said-of-interruption.txt"
+    place, output = home / "interrupted", home / "said-of-interruption.txt"
     arguments = ["run", str(home / "small.toml"), "--runs", str(place)]
     pause = {"pause": str(home / "never-released")}
-    process = forks.Process(target=command, args=(arguments, str(said)), kwargs=pause)
+    process = forks.Process(target=command, args=(arguments, str(output)), kwargs=pause)
     process.start()
     wait_for(lambda: (home / f"paused-{process.pid}").exists())
     os.kill(process.pid, signal.SIGINT)
     process.join(PATIENCE)
-    assert process.exitcode == 130, said.read_text()
-    assert said.read_text().count("crosstime: stopped; finished work is kept in") == 1
-    assert "Traceback" not in said.read_text()
+    assert process.exitcode == 130, output.read_text()
+    assert output.read_text().count("crosstime: stopped; finished work is kept in") == 1
+    assert "Traceback" not in output.read_text()
     assert half_written(place) == []
-    process = forks.Process(target=command, args=(arguments, str(said)))
+    process = forks.Process(target=command, args=(arguments, str(output)))
     process.start()
     process.join()
-    assert process.exitcode == 0, said.read_text()
-    assert "kept accuracy of every checkpoint" in said.read_text()
+    assert process.exitcode == 0, output.read_text()
+    assert "kept accuracy of every checkpoint" in output.read_text()
     assert contents(place / "small") == contents(whole[0])
 
 
@@ -182,10 +182,10 @@ def test_an_interrupted_command_ends_in_one_sentence(home: Path, whole, tmp_path
 
     monkeypatch.setattr("crosstime.runs.stages.train.train_several", interrupt)
     arguments = ["run", str(home / "small.toml"), "--runs", str(tmp_path), "--force", "train"]
-    said = CliRunner().invoke(app, arguments)
-    assert said.exit_code == 130
-    assert "crosstime: stopped; finished work is kept in" in said.output
-    assert "Traceback" not in said.output
+    output = CliRunner().invoke(app, arguments)
+    assert output.exit_code == 130
+    assert "crosstime: stopped; finished work is kept in" in output.output
+    assert "Traceback" not in output.output
 
 
 def test_two_runs_into_one_folder_are_one_too_many(home: Path, whole, tmp_path: Path, monkeypatch):
@@ -235,12 +235,12 @@ def test_status_of_a_run_that_was_stopped(home: Path, whole, tmp_path: Path, mon
     monkeypatch.setattr("crosstime.runs.stages.attribute.write_tensors", stop)
     with pytest.raises(KeyboardInterrupt):
         ct.run(Recipe.load(home / "small.toml", ["effects.top=2"]), tmp_path)
-    said = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["status", str(tmp_path / "small")])
-    assert said.exit_code == 1
-    states = {line.split()[0]: line.split()[1] for line in said.output.splitlines() if line.strip()}
+    output = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["status", str(tmp_path / "small")])
+    assert output.exit_code == 1
+    states = {line.split()[0]: line.split()[1] for line in output.output.splitlines() if line.strip()}
     assert states["train"] == "done"
     assert states["attribute"] == "partial"
-    assert "nobody is running it" in said.output
+    assert "nobody is running it" in output.output
 
 
 def test_forcing_a_stage_redoes_it_and_what_follows(home: Path, whole, tmp_path: Path):

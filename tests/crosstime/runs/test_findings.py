@@ -24,9 +24,9 @@ def decomposed(firing: list[int], name: str = "mine") -> DecomposedTask:
     """A task of one prompt, on whose only token the given features fire."""
     count = len(firing)
     codes = Codes(torch.zeros(count, dtype=torch.long), torch.tensor(firing), torch.ones(count), 1, FEATURES)
-    one = Decomposition(torch.zeros(1, 2), codes, torch.zeros(FEATURES, 2), torch.zeros(2))
+    decomposition = Decomposition(torch.zeros(1, 2), codes, torch.zeros(FEATURES, 2), torch.zeros(2))
     task = TokenizedTask(name, ((5,),), (1,), (2,), None, ())
-    return DecomposedTask(task, Prompts.of(task), (one, one), None)
+    return DecomposedTask(task, Prompts.of(task), (decomposition, decomposition), None)
 
 
 IE = {3: (0.1, 0.6), 5: (2.0, 2.0), 8: (0.0, 0.5), 11: (0.9, -0.1), 20: (0.0, 0.0)}
@@ -165,9 +165,9 @@ def test_without_a_control_the_summary_names_the_class_alone():
     )
 
 
-@pytest.mark.parametrize("kept", [["all selected (5)"], []])
-def test_without_classes_to_ablate_the_summary_begins_with_accuracy(kept: list[str]):
-    text = summary(ACCURACY, effects(), ABLATION[ABLATION.features.isin(kept)], ["early", "late"])
+@pytest.mark.parametrize("ablated", [["all selected (5)"], []])
+def test_without_classes_to_ablate_the_summary_begins_with_accuracy(ablated: list[str]):
+    text = summary(ACCURACY, effects(), ABLATION[ABLATION.features.isin(ablated)], ["early", "late"])
     assert text.startswith("Accuracy on mine: ")
 
 

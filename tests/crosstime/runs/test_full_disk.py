@@ -49,29 +49,29 @@ def small_disk(disk: Path, what: str, source: Path) -> dict[str, Any]:
 @pytest.mark.long
 def test_a_run_on_a_full_disk_says_so_and_goes_on_when_there_is_room(tmp_path: Path, forks: BaseContext):
     home = home_of(tmp_path / "home")
-    found = small_disk(tmp_path / "disk", "run", home / "small.toml")
-    assert len(found["said"]) >= 2
-    for sentence in found["said"]:
+    results = small_disk(tmp_path / "disk", "run", home / "small.toml")
+    assert len(results["messages"]) >= 2
+    for sentence in results["messages"]:
         assert "No space left on device" in sentence or sentence.startswith("no space is left on the disk in ")
         assert "\n" not in sentence
     process = forks.Process(target=go, args=(str(home), str(tmp_path / "whole")))
     process.start()
     process.join()
-    assert found["found"] == in_order(contents(tmp_path / "whole" / "small"))
+    assert results["content"] == in_order(contents(tmp_path / "whole" / "small"))
     place = tmp_path / "disk" / "small"
-    assert found["sealed"] == f"cannot write in the folder {place}: Read-only file system"
+    assert results["sealed"] == f"cannot write in the folder {place}: Read-only file system"
 
 
 def test_a_store_on_a_full_disk_says_so_and_goes_on_when_there_is_room(tmp_path: Path, brief_suite: Suite):
     source = Path(brief_suite["step0"].source).parent
-    found = small_disk(tmp_path / "disk", "store", source)
-    refused, *said = found["said"]
+    results = small_disk(tmp_path / "disk", "store", source)
+    refused, *messages = results["messages"]
     assert "but its disk has" in refused
-    assert len(said) >= 2
-    for sentence in said:
+    assert len(messages) >= 2
+    for sentence in messages:
         assert "No space left on device" in sentence
         assert "nothing of it is left" in sentence
         assert "\n" not in sentence
-    assert "Read-only file system" in found["sealed"]
-    assert "\n" not in found["sealed"]
-    assert json.loads(found["found"]) == harvested(brief_suite, tmp_path / "store").manifest["shards"]
+    assert "Read-only file system" in results["sealed"]
+    assert "\n" not in results["sealed"]
+    assert json.loads(results["content"]) == harvested(brief_suite, tmp_path / "store").manifest["shards"]

@@ -45,9 +45,9 @@ def keys(recipe: Recipe, folder: Path) -> dict[str, str]:
 def test_the_keys_of_a_shipped_recipe_are_those_of_earlier_versions(name: str, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(Suite, "fingerprint", property(lambda suite: "suite of " + " ".join(suite.revisions)))
     # Version 0.1.0 trained one seed
-    found = keys(Recipe.named(name, ["crosscoder.seeds=[]"]), tmp_path)
+    actual = keys(Recipe.named(name, ["crosscoder.seeds=[]"]), tmp_path)
     assert {
-        stage: key for stage, key in found.items() if stage not in ("stability", "baselines", "null", "report")
+        stage: key for stage, key in actual.items() if stage not in ("stability", "baselines", "null", "report")
     } == KEYS[name]
 
 

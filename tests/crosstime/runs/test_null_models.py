@@ -105,11 +105,11 @@ def test_a_null_model_is_not_trained_again(with_nulls, monkeypatch):
     folder, table, *_ = with_nulls
     monkeypatch.setattr(reporting, "write_report", short_page)
     path = folder / "nulls" / "permuted-tokens-0" / "crosscoder.safetensors"
-    written = path.stat().st_mtime_ns
+    changed_at = path.stat().st_mtime_ns
     fewer = ct.null_models(folder, ["permuted-tokens"])
-    assert path.stat().st_mtime_ns == written
-    kept = table[table["null"] == "permuted-tokens"].reset_index(drop=True)
-    pd.testing.assert_frame_equal(fewer, kept)
+    assert path.stat().st_mtime_ns == changed_at
+    rows = table[table["null"] == "permuted-tokens"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(fewer, rows)
 
 
 def test_the_findings_have_the_expected_number_beside_each_count(with_nulls):
@@ -133,9 +133,11 @@ def test_the_command_line_shows_the_claims_that_are_false(with_nulls, monkeypatc
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
-    said = capsys.readouterr().err
-    assert said.startswith("crosstime: kinds: there is no null model 'permuted-token': did you mean 'permuted-tokens'")
-    assert len(said.strip().splitlines()) == 1
+    message = capsys.readouterr().err
+    assert message.startswith(
+        "crosstime: kinds: there is no null model 'permuted-token': did you mean 'permuted-tokens'"
+    )
+    assert len(message.strip().splitlines()) == 1
 
 
 def test_what_cannot_have_null_models_is_refused(finished, tmp_path):

@@ -40,8 +40,8 @@ def test_every_shipped_recipe_has_a_plan(name: str, tmp_path: Path):
     overrides = [f"suite.source={suite_folder(tmp_path)}"] if name in ON_DISK else []
     if name == "diff-demo":
         overrides = [f"suite.models.base={suite_folder(tmp_path)}/step0"]
-    found = plan(Recipe.named(name, overrides), NODE)
-    stages = [cost.stage for cost in found.costs]
+    actual = plan(Recipe.named(name, overrides), NODE)
+    stages = [cost.stage for cost in actual.costs]
     assert ("ngrams" in stages) == (name == "eoc-tiny")
     assert (
         ("null" in stages)
@@ -56,7 +56,7 @@ def test_every_shipped_recipe_has_a_plan(name: str, tmp_path: Path):
         return
     assert rest[-8:] == ["select", "train", "evaluate", "attribute", "ablate", "evolve", "explain", "report"]
     assert (stages[0] == "suite") == (name in ("demo", "eoc-tiny"))
-    for cost in found.costs:
+    for cost in actual.costs:
         assert cost.flops > 0 or cost.stage == "report"
         assert cost.work.moved > 0 or cost.stage == "report"
         assert cost.memory > 0
@@ -65,10 +65,10 @@ def test_every_shipped_recipe_has_a_plan(name: str, tmp_path: Path):
 @pytest.mark.parametrize("name", [name for name in shipped_recipes() if name not in (*ON_DISK, "diff-demo")])
 def test_the_command_prints_the_plan_and_touches_nothing(name: str, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    said = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["run", name, "--dry-run"])
-    assert said.exit_code == (1 if "This machine cannot hold it" in said.output else 0), said.output
+    output = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["run", name, "--dry-run"])
+    assert output.exit_code == (1 if "This machine cannot hold it" in output.output else 0), output.output
     for word in (name, "train", "FLOP", "In all"):
-        assert word in said.output
+        assert word in output.output
     assert list(tmp_path.iterdir()) == []
 
 
@@ -117,33 +117,33 @@ def test_passes_that_are_cut_short_cost_less():
 
 
 def test_this_machine_is_measured(tmp_path: Path):
-    found = Machine.here(torch.device("cpu"), tmp_path / "not" / "yet" / "there")
+    actual = Machine.here(torch.device("cpu"), tmp_path / "not" / "yet" / "there")
     # Between a slow laptop and a large server.
-    assert 1e8 < found.flops < 1e15
-    assert 1e8 < found.bandwidth < 1e14
-    assert 0 < found.disk <= shutil.disk_usage(tmp_path).total
+    assert 1e8 < actual.flops < 1e15
+    assert 1e8 < actual.bandwidth < 1e14
+    assert 0 < actual.disk <= shutil.disk_usage(tmp_path).total
 
 
 def test_time_is_that_of_products_and_of_their_traffic_with_a_factor_of_uncertainty():
     """By hand: the passes of 4,000 prompts of ten tokens at nine checkpoints, and a bootstrap over them."""
-    found = plan(Recipe.named("ctt-pythia-1b"), NODE)
-    select = found.costs[0]
+    actual = plan(Recipe.named("ctt-pythia-1b"), NODE)
+    select = actual.costs[0]
     d, tokens, batch = 2048, 9 * 40_000, Recipe.named("ctt-pythia-1b").compute.max_tokens
     passes = math.ceil(tokens / batch)
     flops = 16 * tokens * (2 * 12 * d * d + 4 * 10 * d) + 4 * 10_000 * 4000 * 18
     moved = 4 * 16 * (passes * 12 * d * d + tokens * (10 + 2 * 4) * d) + 16 * 10_000 * 4000
     assert select.flops == flops
-    least, most = found.seconds(select)
+    least, most = actual.seconds(select)
     assert least == pytest.approx(flops / NODE.flops + moved / NODE.bandwidth)
     assert most == UNCERTAINTY * least
-    assert found.seconds()[0] == pytest.approx(sum(found.seconds(cost)[0] for cost in found.costs))
+    assert actual.seconds()[0] == pytest.approx(sum(actual.seconds(cost)[0] for cost in actual.costs))
 
 
 def test_what_does_not_fit_is_said():
     large = Recipe.named("eoc-pythia-160m", ["crosscoder.n_features=98304"])
     objections = plan(large, LAPTOP).objections
-    assert any("main memory" in each for each in objections)
-    assert any("of disk" in each for each in objections)
+    assert any("main memory" in item for item in objections)
+    assert any("of disk" in item for item in objections)
     assert plan(large, replace(NODE, device_memory=3 * 10**11)).objections == ()
     (objection,) = plan(large, NODE).objections
     assert objection.startswith("stage train needs")
@@ -155,7 +155,7 @@ def test_twice_the_features_cost_twice_the_crosscoder():
         plan(Recipe.named("ctt-pythia-1b", [f"crosscoder.n_features={features}"]), NODE)
         for features in (16_384, 32_768, 65_536)
     ]
-    small, middle, large = (cost.flops for each in plans for cost in each.costs if cost.stage == "train")
+    small, middle, large = (cost.flops for item in plans for cost in item.costs if cost.stage == "train")
     first, second = middle - small, large - middle
     assert second == pytest.approx(2 * first)
 
@@ -206,9 +206,9 @@ def test_the_size_on_disk_is_that_of_the_model(architecture: str, tmp_path: Path
     config = tiny_model_config(tiny, tokenizer)
     config.save_pretrained(tmp_path / "step0")
     matrices = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters() if p.dim() == 2)
-    found = model_size(Recipe.named("demo", [f"suite.source={tmp_path}"]).suite)
-    assert found.parameters == matrices
-    assert isinstance(found, ModelSize)
+    actual = model_size(Recipe.named("demo", [f"suite.source={tmp_path}"]).suite)
+    assert actual.parameters == matrices
+    assert isinstance(actual, ModelSize)
 
 
 def test_sizes_and_times_for_people():
@@ -222,7 +222,7 @@ def test_sizes_and_times_for_people():
 
 
 def test_recipes_are_listed_with_what_they_are():
-    said = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["recipes"])
-    assert said.exit_code == 0
+    output = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["recipes"])
+    assert output.exit_code == 0
     for name in shipped_recipes():
-        assert name in said.output
+        assert name in output.output

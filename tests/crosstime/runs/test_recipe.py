@@ -21,7 +21,7 @@ EOC_STEPS += [47_000, 60_000, 74_000, 87_000, 100_000, 114_000, 127_000, 143_000
 """The snapshots of EoC's analysis script."""
 
 
-def written(folder: Path, text: str = RECIPE_TEXT) -> Path:
+def write_recipe(folder: Path, text: str = RECIPE_TEXT) -> Path:
     path = folder / "mine.toml"
     path.write_text(text, encoding="utf-8")
     return path
@@ -30,7 +30,7 @@ def written(folder: Path, text: str = RECIPE_TEXT) -> Path:
 def refused(folder: Path, text: str, *overrides: str) -> str:
     """The one sentence with which a recipe is refused."""
     with pytest.raises(RecipeError) as caught:
-        Recipe.load(written(folder, text), overrides)
+        Recipe.load(write_recipe(folder, text), overrides)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -51,7 +51,7 @@ def test_the_demo_is_shipped_and_needs_no_data():
 
 
 def test_what_is_not_written_has_its_default(tmp_path):
-    recipe = Recipe.load(written(tmp_path))
+    recipe = Recipe.load(write_recipe(tmp_path))
     assert (recipe.name, recipe.seed, recipe.description) == ("mine", 0, "")
     assert recipe.crosscoder.n_features == 16_384
     assert recipe.crosscoder.batch_size == 4096
@@ -61,7 +61,7 @@ def test_what_is_not_written_has_its_default(tmp_path):
 
 
 def test_a_recipe_as_plain_values_builds_the_same_recipe(tmp_path):
-    recipe = Recipe.load(written(tmp_path))
+    recipe = Recipe.load(write_recipe(tmp_path))
     plain = recipe.to_dict()
     plain["suite"]["tiny"]["checkpoints"] = list(plain["suite"]["tiny"]["checkpoints"])
 
@@ -77,7 +77,7 @@ def test_paths_beside_the_recipe_are_found_there_and_others_are_left_alone(tmp_p
     (tmp_path / "models").mkdir()
     (tmp_path / "text.txt").write_text("one\n")
     text = RECIPE_TEXT.replace('source = "text.txt"', 'source = ["text.txt", "hf:a/b"]\nheld_out = "elsewhere.txt"')
-    recipe = Recipe.load(written(tmp_path, text))
+    recipe = Recipe.load(write_recipe(tmp_path, text))
     assert recipe.suite.source == str(tmp_path / "models")
     assert recipe.corpus.source == [str(tmp_path / "text.txt"), "hf:a/b"]
     assert recipe.corpus.held_out == "elsewhere.txt"
@@ -87,7 +87,7 @@ def test_paths_beside_the_recipe_are_found_there_and_others_are_left_alone(tmp_p
 def test_a_folder_named_like_a_keyword_does_not_hide_it(tmp_path):
     (tmp_path / "tiny").mkdir()
     (tmp_path / "agreement").mkdir()
-    recipe = Recipe.load(written(tmp_path), ["suite.source=tiny", "corpus.source=agreement"])
+    recipe = Recipe.load(write_recipe(tmp_path), ["suite.source=tiny", "corpus.source=agreement"])
     assert (recipe.suite.source, recipe.corpus.source) == ("tiny", "agreement")
 
 
@@ -96,7 +96,7 @@ def test_overrides_take_toml_values_and_bare_words(tmp_path):
         "crosscoder.steps=20", "crosscoder.lr = 1e-3", "compare.site=mlp.0", 'compare.revisions=["a", "b"]',
         "suite.tiny.checkpoints=[0, 4]", "effects.steps=4", "seed=7",
     ]  # fmt: skip
-    recipe = Recipe.load(written(tmp_path), overrides)
+    recipe = Recipe.load(write_recipe(tmp_path), overrides)
     assert (recipe.crosscoder.steps, recipe.crosscoder.lr, recipe.seed) == (20, 1e-3, 7)
     assert (recipe.compare.site, recipe.compare.revisions) == ("mlp.0", ["a", "b"])
     assert recipe.suite.tiny.checkpoints == (0, 4)
@@ -104,12 +104,12 @@ def test_overrides_take_toml_values_and_bare_words(tmp_path):
 
 
 def test_an_override_reaches_an_item_of_a_list(tmp_path):
-    recipe = Recipe.load(written(tmp_path), ["tasks.1.limit=3", "tasks.0.name=blimp/two"])
+    recipe = Recipe.load(write_recipe(tmp_path), ["tasks.1.limit=3", "tasks.0.name=blimp/two"])
     assert [(task.name, task.limit) for task in recipe.tasks] == [("blimp/two", None), ("agreement/simple", 3)]
 
 
 def test_a_whole_number_serves_as_a_number(tmp_path):
-    lr = Recipe.load(written(tmp_path), ["crosscoder.lr=1"]).crosscoder.lr
+    lr = Recipe.load(write_recipe(tmp_path), ["crosscoder.lr=1"]).crosscoder.lr
     assert lr == 1.0
     assert isinstance(lr, float)
 
@@ -191,7 +191,7 @@ def test_a_missing_key_is_named(tmp_path, key: str, message: str):
 
 
 def test_checkpoints_and_rules_that_are_left_open_are_none(tmp_path):
-    recipe = Recipe.load(written(tmp_path, RECIPE_TEXT.replace('revisions = ["step0", "main"]', "")))
+    recipe = Recipe.load(write_recipe(tmp_path, RECIPE_TEXT.replace('revisions = ["step0", "main"]', "")))
     assert recipe.compare.revisions is None
     assert (recipe.tasks[0].rule, recipe.tasks[0].prepend) == (None, None)
     assert recipe.select.k == 3
@@ -201,11 +201,11 @@ def test_a_recipe_can_be_laid_over_a_shipped_one(tmp_path):
     text = (
         'extends = "ctt-pythia-1b"\nname = "mine"\n[compare]\nrevisions = ["step64", "main"]\n[crosscoder]\nsteps = 7\n'
     )
-    base, recipe = Recipe.named("ctt-pythia-1b"), Recipe.load(written(tmp_path, text))
+    base, recipe = Recipe.named("ctt-pythia-1b"), Recipe.load(write_recipe(tmp_path, text))
     assert (recipe.name, recipe.compare.revisions, recipe.crosscoder.steps) == ("mine", ["step64", "main"], 7)
     assert (recipe.compare.site, recipe.crosscoder.l1, recipe.tasks) == ("resid.8", base.crosscoder.l1, base.tasks)
     with pytest.raises(RecipeError, match="There is no recipe 'ctt-pythia-1': did you mean"):
-        Recipe.load(written(tmp_path, text.replace("1b", "1")))
+        Recipe.load(write_recipe(tmp_path, text.replace("1b", "1")))
 
 
 def test_the_papers_numbers_are_in_their_recipes():
@@ -287,13 +287,13 @@ def test_an_unknown_shipped_recipe_is_refused_with_the_nearest():
 
 
 def test_a_named_estimator_sets_its_options(tmp_path):
-    written_as = Recipe.load(written(tmp_path), ["effects.estimator=ctt-as-written"]).effects
+    written_as = Recipe.load(write_recipe(tmp_path), ["effects.estimator=ctt-as-written"]).effects
     assert written_as == EffectsRecipe("ig", quadrature="left", steps=10, aggregation=Aggregation("ctt"))
     changes = ["effects.estimator=ctt-as-released", "effects.aggregation.columns=6", "effects.top=100"]
-    released = Recipe.load(written(tmp_path), changes).effects
+    released = Recipe.load(write_recipe(tmp_path), changes).effects
     assert released == EffectsRecipe("atp", aggregation=Aggregation("ctt-released", columns=6), undefined=0.5, top=100)
-    assert Recipe.load(written(tmp_path), ["effects.estimator=default"]).effects == EffectsRecipe()
-    bare = Recipe.load(written(tmp_path), ["effects.aggregation=ctt", "effects.undefined=0.5"]).effects
+    assert Recipe.load(write_recipe(tmp_path), ["effects.estimator=default"]).effects == EffectsRecipe()
+    bare = Recipe.load(write_recipe(tmp_path), ["effects.aggregation=ctt", "effects.undefined=0.5"]).effects
     assert (bare.aggregation, bare.undefined, bare.method) == (Aggregation("ctt"), 0.5, None)
     for name in (name for name in shipped_recipes() if name.startswith("ctt-")):
         assert Recipe.named(name, ["effects.estimator=ctt-as-written"]).effects.name == "ctt-as-written"

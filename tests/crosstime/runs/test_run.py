@@ -153,9 +153,9 @@ def test_effects_have_a_row_for_each_task_feature_and_checkpoint(first: RunResul
 def test_effects_of_a_run_are_those_of_the_verbs_by_hand(first: RunResult):
     suite = ct.Suite.open(first.folder / "suite").select(["step0", "step40"])
     task = ct.tasks.load("agreement/attractor").tokenize(suite.tokenizer, limit=10, seed=3)
-    found = ct.attribute(suite, CrossCoder.load(first.folder / "crosscoder.safetensors"), task)
+    attribution = ct.attribute(suite, CrossCoder.load(first.folder / "crosscoder.safetensors"), task)
     own = first.effects[first.effects.task == "agreement/attractor"]
-    selection, held_out = found.halves(seed=3)
+    selection, held_out = attribution.halves(seed=3)
     features = own.feature.unique().tolist()
     assert set(selection.top(2)) <= set(features)
     table = held_out.table(features, bootstrap=Bootstrap(50, 3))
@@ -168,8 +168,8 @@ def test_effects_of_a_run_are_those_of_the_verbs_by_hand(first: RunResult):
     assert own.selection_class.tolist() == selected.class_ie.tolist()
     crosscoder = CrossCoder.load(first.folder / "crosscoder.safetensors")
     by_hand = ct.ablate(suite, crosscoder, held_out.decomposed, features, bootstrap=Bootstrap(2_000, 3))
-    written = first.ablation[(first.ablation.task == task.name) & (first.ablation.kind == "single")]
-    assert written.logit_difference_change.tolist() == pytest.approx(
+    rows = first.ablation[(first.ablation.task == task.name) & (first.ablation.kind == "single")]
+    assert rows.logit_difference_change.tolist() == pytest.approx(
         by_hand.logit_difference_change.tolist(), rel=1e-3, abs=1e-6
     )
 

@@ -78,8 +78,8 @@ def test_a_plan_harvests_nothing_for_a_store(learning_suite: Suite, folder: Path
     machine = Machine("cpu", "2 cores", 1e11, 1e10, memory=8 * 10**9, device_memory=8 * 10**9, disk=10**11)
     overrides = [f"corpus.source={folder / 'held_out.txt'}"], []
     text, stored = (
-        next(cost for cost in plan(recipe(learning_suite, folder, *each), machine).costs if cost.stage == "train")
-        for each in overrides
+        next(cost for cost in plan(recipe(learning_suite, folder, *override), machine).costs if cost.stage == "train")
+        for override in overrides
     )
     width, tokens = 2 * 16 * 32, 30 * 64
     assert stored.flops == 10 * width * tokens

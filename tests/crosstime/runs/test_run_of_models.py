@@ -64,22 +64,22 @@ def result(folder: Path) -> RunResult:
 
 @pytest.mark.long
 def test_lines_of_progress_speak_of_models(result: RunResult, folder: Path):
-    said = (folder / "progress.txt").read_text()
-    assert "made accuracy of every model" in said
-    assert "made features across models" in said
-    assert "checkpoint" not in said
-    assert "over time" not in said
+    output = (folder / "progress.txt").read_text()
+    assert "made accuracy of every model" in output
+    assert "made features across models" in output
+    assert "checkpoint" not in output
+    assert "over time" not in output
 
 
 @pytest.mark.slow
 def test_the_report_speaks_of_models_and_of_no_time(result: RunResult):
     page = result.report.read_text(encoding="utf-8")
     text = re.sub(r"<(script|style).*?</\1>", "", page, flags=re.S)
-    said = re.sub(r"<[^>]+>", " ", text).replace("same-checkpoint", "(the name of a null model)")
-    assert "base, chat, other" in said
+    output = re.sub(r"<[^>]+>", " ", text).replace("same-checkpoint", "(the name of a null model)")
+    assert "base, chat, other" in output
     for word in ("checkpoint", "training tokens", "emerg", "life cycle", "onset", "given up", "discontinued"):
-        assert word not in said.lower(), word
-    assert "Accuracy at the compared models" in said
+        assert word not in output.lower(), word
+    assert "Accuracy at the compared models" in output
     charts = {path.stem for path in (result.folder / "charts").iterdir()}
     assert "accuracy" in charts
     assert "onsets" not in charts

@@ -97,11 +97,12 @@ def test_a_crosscoder_larger_than_half_of_the_memory_is_counted_as_slices():
 def test_the_command_says_what_each_process_holds(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     command = ["run", "ctt-pythia-1b", "--dry-run", "--processes", "4", "--set", "compute.feature_shards=2"]
-    said = " ".join(CliRunner(env={"COLUMNS": "200"}).invoke(app, command).output.split())
+    output = " ".join(CliRunner(env={"COLUMNS": "200"}).invoke(app, command).output.split())
     assert (
-        "Training on 4 processes (2 x 2: data-parallel groups x feature shards): each has 1.61 GB of crosscoder" in said
+        "Training on 4 processes (2 x 2: data-parallel groups x feature shards): each has 1.61 GB of crosscoder"
+        in output
     )
-    assert "each machine has a buffer of 6.44 GB" in said
+    assert "each machine has a buffer of 6.44 GB" in output
     alone = " ".join(CliRunner(env={"COLUMNS": "200"}).invoke(app, command[:3]).output.split())
     assert "Training: 3.22 GB of crosscoder and 1.88 GB of batch on the device, and a buffer of 6.44 GB" in alone
 

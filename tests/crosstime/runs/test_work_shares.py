@@ -21,16 +21,16 @@ RECIPE = recipe({"suite.tiny": {"checkpoints": [0, 6, 12]}}, [{"name": "agreemen
 def test_every_part_is_made_by_exactly_one_process():
     parts = list(range(11))
     made = [shard(parts, Processes(rank=rank, size=4)) for rank in range(4)]
-    assert sorted(part for each in made for part in each) == parts
-    assert {len(each) for each in made} == {2, 3}
+    assert sorted(part for item in made for part in item) == parts
+    assert {len(item) for item in made} == {2, 3}
     assert shard(parts, ALONE) == parts
 
 
 @pytest.mark.parametrize(("count", "size"), [(0, 3), (1, 3), (3, 3), (10, 3), (10, 1)])
 def test_blocks_cover_everything_once(count: int, size: int):
-    found = blocks(count, size)
-    assert [row for rows in found for row in rows] == list(range(count))
-    assert all(1 <= len(rows) <= size for rows in found)
+    blocks_of_parts = blocks(count, size)
+    assert [row for rows in blocks_of_parts for row in rows] == list(range(count))
+    assert all(1 <= len(rows) <= size for rows in blocks_of_parts)
 
 
 def test_one_process_does_not_wait_and_agrees_with_itself():
@@ -57,11 +57,11 @@ def test_effects_on_blocks_join_to_those_on_all_prompts(positions: bool):
     prompts = [5, 2, 7, 3, 0, 6, 1]
     for size in (1, 2, 3, 7):
         parts = [[effects([prompts[row] for row in rows], positions=positions)] * 2 for rows in blocks(7, size)]
-        for found in concatenate_effects(parts):
+        for blocks_of_parts in concatenate_effects(parts):
             whole = effects(prompts, positions=positions)
-            for each in fields(Effects):
-                left, right = getattr(found, each.name), getattr(whole, each.name)
-                assert torch.equal(left, right) if isinstance(right, torch.Tensor) else left == right, each.name
+            for item in fields(Effects):
+                left, right = getattr(blocks_of_parts, item.name), getattr(whole, item.name)
+                assert torch.equal(left, right) if isinstance(right, torch.Tensor) else left == right, item.name
 
 
 def test_parts_that_do_not_fit_are_refused():
@@ -86,14 +86,14 @@ def test_two_processes_find_what_one_finds(tmp_path: Path, forks: BaseContext):
             process.join(240)
             assert process.exitcode == 0
 
-    one, two = home_of(tmp_path / "one", RECIPE), tmp_path / "two"
-    finished(one, 1)
-    shutil.copytree(one, two)
+    home, two = home_of(tmp_path / "one", RECIPE), tmp_path / "two"
+    finished(home, 1)
+    shutil.copytree(home, two)
     for name in ("accuracy.csv", "effects.csv", "effects.safetensors", "attribution/0.safetensors"):
         (two / "runs" / "small" / name).unlink()
     # In its new place the text has another name, which is part of the keys: keep the old one.
-    (two / "small.toml").write_text(RECIPE.replace('"text.txt"', f'"{one / "text.txt"}"'))
+    (two / "small.toml").write_text(RECIPE.replace('"text.txt"', f'"{home / "text.txt"}"'))
     finished(two, 2)
     for name in ("accuracy.csv", "effects.csv", "ablation.csv", "training.csv"):
-        assert (two / "runs" / "small" / name).read_bytes() == (one / "runs" / "small" / name).read_bytes(), name
+        assert (two / "runs" / "small" / name).read_bytes() == (home / "runs" / "small" / name).read_bytes(), name
     assert not (two / "runs" / "small" / "partial").exists()

@@ -56,11 +56,11 @@ def test_every_tensor_of_a_model_counts(tmp_path: Path):
     write_checkpoint(tmp_path / "step1", num_hidden_layers=4)
     path = tmp_path / "step1" / "model.safetensors"
     tensors = load_file(path)
-    seen = {Suite.open(tmp_path).fingerprint}
+    fingerprints = {Suite.open(tmp_path).fingerprint}
     for name in tensors:
         save_file(tensors | {name: tensors[name] * 0}, path, {"format": "pt"})
-        seen.add(Suite.open(tmp_path).fingerprint)
-    assert len(seen) == len(tensors) + 1
+        fingerprints.add(Suite.open(tmp_path).fingerprint)
+    assert len(fingerprints) == len(tensors) + 1
 
 
 def test_a_suite_that_is_open_sees_files_that_are_replaced(tmp_path: Path):

@@ -121,10 +121,10 @@ def test_tokenizers_with_other_rules_are_refused_in_one_sentence(base: Path, tmp
 
 
 def test_a_given_tokenizer_must_fit_every_vocabulary(base: Path, chat: Path):
-    given = AutoTokenizer.from_pretrained(chat)
+    chat_tokenizer = AutoTokenizer.from_pretrained(chat)
     with pytest.raises(SuiteError, match="model 'base' has only"):
-        ct.Suite.of({"base": base, "chat": chat}, tokenizer=given).verify()
-    assert given.padding_side == "right"
+        ct.Suite.of({"base": base, "chat": chat}, tokenizer=chat_tokenizer).verify()
+    assert chat_tokenizer.padding_side == "right"
 
 
 def test_a_model_twice_is_refused_and_a_kept_shard_is_not(base: Path, tmp_path: Path):

@@ -61,8 +61,8 @@ def test_as_many_stay_as_fit_beside_one_that_takes_turns(
         assert opened == [*learning_suite.revisions, *learning_suite.revisions[n_stay:] * 2]
         assert checkpoints.openings == 3 + 2 * (3 - n_stay)
         assert [index for index, _ in models[2]] == [0, 1, 2]
-        kept = [first is last for (_, first), (_, last) in zip(models[0], models[2], strict=True)]
-        assert kept == [index < n_stay for index in range(3)]
+        same_models = [first is last for (_, first), (_, last) in zip(models[0], models[2], strict=True)]
+        assert same_models == [index < n_stay for index in range(3)]
         for index, (_, model) in enumerate(models[2]):
             if index < n_stay:
                 assert model.n_layers
@@ -72,18 +72,18 @@ def test_as_many_stay_as_fit_beside_one_that_takes_turns(
 
 
 def test_an_error_leaves_nothing_open(learning_suite: ct.Suite):
-    seen: list[Model] = []
+    models: list[Model] = []
 
     def fail(index: int, model: Model) -> None:
-        seen.append(model)
+        models.append(model)
         if index == 1:
             raise KeyError("mine")
 
     checkpoints = ResidentCheckpoints(ct.Compute(resident_gb=1), learning_suite)
     with checkpoints, pytest.raises(KeyError, match="mine"):
         checkpoints.each(fail)
-    assert len(seen) == 2
-    for model in seen:
+    assert len(models) == 2
+    for model in models:
         with pytest.raises(Exception, match="has been closed"):
             _ = model.nnsight
 

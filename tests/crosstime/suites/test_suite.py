@@ -253,8 +253,8 @@ def test_a_checkpoint_of_another_repository_can_join():
     suite = Suite.open("bigscience/bloom-1b1-intermediate", ["global_step1000", "bigscience/bloom-1b1@main"])
     last = suite["bigscience/bloom-1b1@main"]
     assert (last.source, last.hub_revision, last.tokens) == ("bigscience/bloom-1b1", "main", 341 * 10**9)
-    given = Suite.open("a/b", ["c/d@main", "main"], tokens={"c/d@main": 5})
-    assert [checkpoint.tokens for checkpoint in given] == [5, None]
+    with_counts = Suite.open("a/b", ["c/d@main", "main"], tokens={"c/d@main": 5})
+    assert [checkpoint.tokens for checkpoint in with_counts] == [5, None]
 
 
 def test_hub_branches_are_listed_in_training_order(monkeypatch: pytest.MonkeyPatch):

@@ -59,11 +59,11 @@ def test_the_suite_has_the_asked_for_checkpoints_with_steps_and_tokens(suite: Su
 
 
 def test_the_index_records_configuration_and_corpus(suite: Suite):
-    written = index(suite)
-    assert written["corpus"] == corpus_hash(TEXT)
-    assert TinyConfig(**{**written["config"], "checkpoints": tuple(written["config"]["checkpoints"])}) == SMALL
-    assert written["tokens_per_step"] == 64
-    assert written["vocab"] == len(suite.tokenizer) <= 320
+    record = index(suite)
+    assert record["corpus"] == corpus_hash(TEXT)
+    assert TinyConfig(**{**record["config"], "checkpoints": tuple(record["config"]["checkpoints"])}) == SMALL
+    assert record["tokens_per_step"] == 64
+    assert record["vocab"] == len(suite.tokenizer) <= 320
 
 
 def test_validation_loss_falls_from_that_of_chance(suite: Suite):

@@ -80,12 +80,12 @@ def test_the_same_weights_under_two_names_are_refused_by_all_that_runs_models(
     shutil.copytree(folder / "step64", folder / "step128")
     with pytest.raises(SuiteError) as caught:
         VERBS[verb](Suite.open(folder), tmp_path / "out")
-    said = str(caught.value)
+    message = str(caught.value)
     same = "revisions 'step64' and 'step128' have the same weights, byte for byte (model.safetensors)"
-    assert said.startswith(f"in suite 'mine', {same}; at most one of them is what its name says")
-    assert "allow_equal_weights" in said
-    assert "'step0'" not in said
-    assert "'step256'" not in said
+    assert message.startswith(f"in suite 'mine', {same}; at most one of them is what its name says")
+    assert "allow_equal_weights" in message
+    assert "'step0'" not in message
+    assert "'step256'" not in message
     assert not (tmp_path / "out").exists()
 
 
@@ -257,10 +257,10 @@ def test_all_revisions_that_cannot_be_used_are_named_at_once(folder: Path):
     (folder / "step256" / "model.safetensors").unlink()
     with pytest.raises(SuiteError) as caught:
         Suite.open(folder).verify()
-    said = str(caught.value)
-    assert said.startswith("2 of the 3 revisions of suite 'mine' cannot be used: cannot use the weights of revision")
-    assert "'step0'" in said
-    assert "'step256'" in said
+    message = str(caught.value)
+    assert message.startswith("2 of the 3 revisions of suite 'mine' cannot be used: cannot use the weights of revision")
+    assert "'step0'" in message
+    assert "'step256'" in message
 
 
 @pytest.mark.parametrize(

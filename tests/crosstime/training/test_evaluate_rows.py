@@ -57,8 +57,8 @@ def test_measures_are_those_of_sums_over_all_rows(gates, monkeypatch):
         assert row.dead == int((~fires.any(0)).sum())
         assert row.fve == pytest.approx(1 - (error.sum() / variance).item(), abs=1e-5)
         usual = torch.arange(30) != 4
-        kept = x[usual, c]
-        variance = ((kept - kept.mean(0)) ** 2).sum()
+        usual_rows = x[usual, c]
+        variance = ((usual_rows - usual_rows.mean(0)) ** 2).sum()
         assert row.fve_without_outliers == pytest.approx(1 - (error[usual].sum() / variance).item(), abs=1e-5)
         assert row.error == pytest.approx((dictionary.scales[c].double() ** 2 * error.mean()).item(), rel=1e-5)
 

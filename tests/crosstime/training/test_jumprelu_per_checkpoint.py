@@ -82,12 +82,12 @@ def by_hand(config: PerCheckpointJumpReLUConfig, crosscoder: CrossCoder, x: torc
 def test_codes_loss_and_gradients_are_those_of_the_formulas(penalty: str, n_checkpoints: int):
     config, crosscoder, x = random_case(penalty, n_checkpoints)
     expected = by_hand(config, crosscoder, x[0, :7])
-    found = ours(config, crosscoder, x[:, :7])
+    actual = ours(config, crosscoder, x[:, :7])
     active = expected["codes"] > 0
     assert 0.05 < active.double().mean() < 0.6
     if n_checkpoints > 1:
         assert (active.any(1) & ~active.all(1)).any()
-    for name, difference in largest_differences(found, expected).items():
+    for name, difference in largest_differences(actual, expected).items():
         assert difference < 1e-12, name
 
 
@@ -124,8 +124,8 @@ def test_the_penalty_presses_the_norm_of_each_checkpoint_on_its_own():
     both = trainer.losses(x, 0).sparsity.item()
     with torch.no_grad():
         crosscoder.W_dec[:, 1] = 0
-    one = trainer.losses(x, 0).sparsity.item()
-    assert (both, one) == pytest.approx((1.0, 0.5))
+    single = trainer.losses(x, 0).sparsity.item()
+    assert (both, single) == pytest.approx((1.0, 0.5))
 
 
 def test_the_learning_rate_rises_stays_and_ends_at_a_thirty_second():
@@ -187,9 +187,9 @@ def test_the_first_step_searches_and_the_second_does_not():
     assert searched.min() > 0.09
     trainer.update(1, 100 * x)
     torch.testing.assert_close(crosscoder.decoder_norms(), searched)
-    kept = replace(config, norm_search=False)
-    other = kept.crosscoder(crosscoder.origin)
-    trainer_of(kept, other).update(0, x)
+    fixed = replace(config, norm_search=False)
+    other = fixed.crosscoder(crosscoder.origin)
+    trainer_of(fixed, other).update(0, x)
     torch.testing.assert_close(other.decoder_norms(), torch.full((2, 32), 0.08))
 
 

@@ -31,11 +31,11 @@ def text() -> list[str]:
     return list(sentences(120, seed=3))
 
 
-def same(one: ct.TrainingResult, other: ct.TrainingResult) -> bool:
-    weights, others = one.crosscoder.state_dict(), other.crosscoder.state_dict()
+def same(first: ct.TrainingResult, other: ct.TrainingResult) -> bool:
+    weights, others = first.crosscoder.state_dict(), other.crosscoder.state_dict()
     return (
-        one.crosscoder.origin == other.crosscoder.origin
-        and one.log.equals(other.log)
+        first.crosscoder.origin == other.crosscoder.origin
+        and first.log.equals(other.log)
         and all(torch.equal(weights[name], others[name]) for name in weights)
     )
 
@@ -69,7 +69,7 @@ def test_an_interrupted_training_of_several_resumes_to_the_same_bits(
     resumed = ct.train_several(
         learning_suite, "resid.1", text, configs, data=DATA, checkpointing=checkpointing, logging=folders
     )
-    assert all(same(one, other) for one, other in zip(resumed, whole, strict=True))
+    assert all(same(first, other) for first, other in zip(resumed, whole, strict=True))
     for index in range(2):
         rows = (tmp_path / str(index) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         assert len(rows) == STEPS - 4

@@ -80,11 +80,11 @@ def test_a_chain_is_training_after_training(learning_suite):
 
     # An autoencoder that is kept is not trained again
     asked = []
-    kept = dict(zip(learning_suite.revisions, chain, strict=True))
+    by_revision = dict(zip(learning_suite.revisions, chain, strict=True))
 
     def keep(revision, trained):
         asked.append(revision)
-        return kept[revision]
+        return by_revision[revision]
 
     assert train_chain(learning_suite, Site(0), TEXT, config, data=DATA, keep=keep) == chain
     assert asked == list(learning_suite.revisions)
