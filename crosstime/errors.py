@@ -11,7 +11,15 @@ from user_input.parse_json import JsonError
 
 
 class CrosstimeError(ValueError):
-    """Base of every error that `crosstime` raises on purpose; its text is one sentence for a person."""
+    """Base of the errors of `crosstime`; the message is one sentence: what was expected, what was found, what to do.
+
+    Examples:
+        >>> try:
+        ...     raise SuiteError("there is no revision 'step3'")
+        ... except CrosstimeError as error:
+        ...     print(error)
+        there is no revision 'step3'
+    """
 
 
 class SuiteError(CrosstimeError):

@@ -23,7 +23,7 @@ def rows(dataset: str, config: str | None = None, split: str | None = None) -> I
 
     Examples:
         >>> where, row = next(rows("nyu-mll/blimp", "wh_island", "train"))  # doctest: +SKIP
-        >>> where
+        >>> where  # doctest: +SKIP
         'nyu-mll/blimp[wh_island]:1'
     """
     label = dataset + (f"[{config}]" if config else "")

@@ -42,7 +42,7 @@ def parse_json(text: str, *, is_file: bool = False) -> Any:
         {'text': 'one'}
         >>> parse_json("[1, 2")
         Traceback (most recent call last):
-        user_input.parse_json.JsonError: Expecting ',' delimiter at column 7
+        user_input.parse_json.JsonError: Expecting ',' delimiter at column 6
     """
     text = text.removeprefix("\ufeff")
     if len(text) > MAX_LENGTH:

@@ -25,7 +25,7 @@ class DataConfig:
         sequence_length: tokens per sequence of text. Ignored when training on an activation store, whose sequences are
             already cut.
         buffer_tokens: tokens that the shuffle buffer holds in memory.
-        buffer_dtype: how the buffer holds activations: float32, bfloat16, float16, or int8 with a scale a row.
+        buffer_dtype: how the buffer holds activations: float32, bfloat16, float16, or int8 with a scale per row.
         validation: fraction of the documents held out of training. Losses on one batch of them are logged.
         max_activation_norm_multiple: leave out tokens whose norm at any checkpoint is above this multiple of the
             median norm there (of the first filling of the buffer); None leaves nothing out.

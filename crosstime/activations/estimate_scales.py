@@ -26,7 +26,7 @@ def estimate_scales(
     first_tokens: bool = False,
     compute: Compute = Compute(),
 ) -> Float[Tensor, " C"]:
-    """The scales ``s_c = sqrt(D) / E||x_c||`` of a crosscoder's activations, for a file that does not keep them.
+    """Estimate the scales ``s_c = sqrt(D) / E||x_c||`` of a crosscoder from a file that does not store them.
 
     E is the mean over the tokens of the text. A training here leaves the first token of each sequence out of it, whose
     norm is of another magnitude; the code of CTT and of Kissane et al. estimates scales with the first tokens, although
@@ -39,6 +39,9 @@ def estimate_scales(
         sample: how much of the text is read.
         first_tokens: whether the first token of each sequence counts.
         compute: how the checkpoints are run.
+
+    Returns:
+        The C scales, in float32.
 
     Raises:
         SuiteError: a checkpoint cannot be used, or two do not fit together or have the same weights.

@@ -83,7 +83,7 @@ def harvest(
         folder: folder of the store, created if missing.
         tokens: upper bound on the number of tokens, rounded down to whole sequences; None stores the whole text.
         sequence_length: S; the first token of each sequence is not stored.
-        dtype: dtype of the stored activations: float32, bfloat16, float16, or int8 with a scale a row.
+        dtype: dtype of the stored activations: float32, bfloat16, float16, or int8 with a scale per row.
         shard_tokens: number of tokens per shard, rounded down to whole sequences.
         compute: how the checkpoints are run.
 

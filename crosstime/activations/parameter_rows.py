@@ -21,7 +21,7 @@ JOIN = "+"
 
 
 def parameter_rows(suite: Suite, matrices: str | Sequence[str], *, compute: Compute = Compute()) -> Rows:
-    """The rows of weight matrices at every checkpoint of a suite, where row t is the same token or neuron at all.
+    """Read the rows of weight matrices at every checkpoint of a suite; row t is the same token or neuron everywhere.
 
     A crosscoder of such rows (`crosstime.train_rows`) shows which directions of the weights appear, turn and disappear
     over training, without a text. Rows of ``W_E`` and ``W_U`` beyond the vocabulary of the tokenizer are left out: they
@@ -40,7 +40,7 @@ def parameter_rows(suite: Suite, matrices: str | Sequence[str], *, compute: Comp
         the MLP of its block for the others.
 
     Raises:
-        InterventionError: there is no such matrix or layer, or a model has not one such matrix.
+        InterventionError: there is no such matrix or layer, or a model does not have exactly one such matrix.
         CrosscoderError: a server runs the checkpoints, a matrix is named twice or not at all, is not finite, or is not
             of the same size at all checkpoints.
         SuiteError: a checkpoint cannot be used, or two do not fit together or have the same weights.

@@ -27,7 +27,7 @@ CHUNK = 1 << 14
 
 @dataclass(frozen=True)
 class RowFormat:
-    """A format of rows of D numbers: ``float32``, ``bfloat16``, ``float16``, or ``int8`` with a scale a row.
+    """A format of rows of D numbers: ``float32``, ``bfloat16``, ``float16``, or ``int8`` with a scale per row.
 
     Attributes:
         name: name of the format.
@@ -36,8 +36,8 @@ class RowFormat:
         >>> row_format = RowFormat("int8")
         >>> row_format.encode(torch.tensor([[0.5, -1.0]])).shape
         torch.Size([1, 6])
-        >>> row_format.decode(row_format.encode(torch.tensor([[0.5, -1.0]]))).allclose(
-        ...     torch.tensor([[0.5, -1.0]]), atol=0.004)
+        >>> x = torch.tensor([[0.5, -1.0]])
+        >>> row_format.decode(row_format.encode(x)).allclose(x, atol=0.01)
         True
     """
 
@@ -77,7 +77,7 @@ class RowFormat:
         """The activations of encoded rows: in the dtype of the format, in float32 for int8."""
         if not self.is_quantised:
             return rows
-        scales = rows[..., -SCALE_BYTES:].contiguous().view(torch.float32)
+        scales = rows[..., -SCALE_BYTES:].clone(memory_format=torch.contiguous_format).view(torch.float32)
         return rows[..., :-SCALE_BYTES] * scales
 
 

@@ -224,6 +224,9 @@ def decompose_task(
         task: minimal pairs, or their tokens, or the name of a task.
         compute: where and how the checkpoints run.
 
+    Returns:
+        The prompts, and their decomposition at each checkpoint; also that of the patch prompts, if the task has them.
+
     Raises:
         CrosscoderError: the crosscoder was trained on other checkpoints or another width.
         EmptyTaskError: no pair is left after tokenization.
@@ -269,6 +272,9 @@ def decompose_text(
         corpus: text as `train` takes it, of which the first sequences are read; or the sequences themselves.
         sample: how much of a corpus is read; sequences that are given are read in full.
         compute: where and how the checkpoints run.
+
+    Returns:
+        The sequences, and their decomposition at each checkpoint.
 
     Raises:
         CorpusError: the text is missing or broken, or does not fill one sequence.

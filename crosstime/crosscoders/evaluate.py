@@ -38,7 +38,7 @@ def evaluate(
     sample: TextSample = TextSample(n_sequences=256),
     compute: Compute = Compute(),
 ) -> pd.DataFrame:
-    """Reconstruction and next-token loss at every checkpoint, on text that training did not see.
+    """Measure reconstruction and next-token loss at every checkpoint, on text that training did not see.
 
     Args:
         suite: a suite with at least the checkpoints of the crosscoder.

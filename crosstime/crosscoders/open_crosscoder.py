@@ -35,6 +35,12 @@ def open_crosscoder(path: str | Path) -> CrossCoder:
     A crosscoder in several parts, or in one file that takes more than half of the main memory, stays in its files
     (`SlicedCrossCoder`); any other one is loaded (`CrossCoder.load`).
 
+    Args:
+        path: of the file, or of the folder that `save_pretrained` wrote.
+
+    Returns:
+        The crosscoder, in evaluation mode on the CPU.
+
     Raises:
         CrosscoderError: a file is missing, damaged, or not a crosscoder of this format.
 

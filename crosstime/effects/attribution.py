@@ -36,6 +36,10 @@ class Attribution(Display):
         decoder_norms: norm of each feature's decoder direction at each checkpoint, on the scale of training.
         decomposed: the decomposed prompts, from which ablations and contexts are made without reading activations
             again.
+
+    Examples:
+        >>> attribution = ct.attribute(suite, crosscoder, "agreement/simple")  # doctest: +SKIP
+        >>> attribution.table(attribution.top(10))  # doctest: +SKIP
     """
 
     task: str

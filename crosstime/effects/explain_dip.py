@@ -99,7 +99,7 @@ def explain_dip(
     bootstrap: Bootstrap = Bootstrap(resamples=2_000),
     compute: Compute = Compute(),
 ) -> Dip:
-    """Test whether features that matter at one checkpoint, and not at another, are what a task suffers from there.
+    """Test whether the features that matter at one checkpoint, and not at another, cause the dip of a task there.
 
     The steps are described at the head of this module.
 

@@ -24,7 +24,7 @@ REPEATED = (METRIC, BASELINE, ESTIMATOR, DTYPE)
 
 @dataclass(frozen=True)
 class Stability:
-    """What the effects of a task are compared over, and how many of the strongest features are.
+    """Options of `effect_stability`: the comparisons, the number of features, and the number of prompts.
 
     Attributes:
         comparisons: of `COMPARISONS`: resampled and split prompts, templates of the task, the other metrics, the other

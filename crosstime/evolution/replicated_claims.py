@@ -24,7 +24,7 @@ def replicated_claims(
     *,
     minimum: float = MINIMUM,
 ) -> pd.DataFrame:
-    """For each selected feature of the first crosscoder, in how many others its match supports the same claims.
+    """Count, for each selected feature of the first crosscoder, the others in which its match supports the same claims.
 
     Features are matched one to one by the cosine of their decoders, see `match_features`. A claim replicates in another
     crosscoder if the match makes it there: it is among the features with the largest effects on the task, has the same

@@ -59,7 +59,7 @@ def mean_matched_cosine(first: Float[Tensor, "F C D"], second: Float[Tensor, "G 
 
 
 def pairwise_mcc(crosscoders: Sequence[CrossCoder]) -> pd.DataFrame:
-    """PW-MCC: the mean cosine of the best one-to-one assignment of any two crosscoders, such as seeds of one training.
+    """Compute the PW-MCC: the mean cosine of the best one-to-one assignment of any two crosscoders, such as two seeds.
 
     Args:
         crosscoders: at least two, of the same checkpoints and site.
@@ -91,7 +91,7 @@ def replication(
     minimum: float = 0.7,
     fraction: float = PRESENT,
 ) -> pd.DataFrame:
-    """For each feature of the first crosscoder, in how many of the others it has a match, and with the same label.
+    """Count, for each feature of the first crosscoder, its matches in the others, and those with the same label.
 
     Matches are those of `match_features`, one to one.
 

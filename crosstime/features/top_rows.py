@@ -22,7 +22,7 @@ COLUMNS = ("feature", "rank", "row", "label", "activation")
 def top_rows(
     crosscoder: CrosscoderSource, source: RowSource, features: Sequence[int] | None = None, *, most: int = 12
 ) -> pd.DataFrame:
-    """The rows on which each feature of a crosscoder fires most strongly: of ``W_U`` tokens, of an MLP neurons.
+    """Find the rows on which each feature fires most strongly, such as the tokens of ``W_U`` or the neurons of an MLP.
 
     Args:
         crosscoder: what `crosstime.train_rows` trained: a crosscoder, or its path or repository.

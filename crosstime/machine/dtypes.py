@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 DTYPES = ("float32", "bfloat16", "float16")
 """Names that are allowed for models; they can be checked without PyTorch."""
 ROW_FORMATS = (*DTYPES, "int8")
-"""Names that are allowed for activations in a buffer or a store; int8 has a scale a row."""
+"""Names that are allowed for activations in a buffer or a store; int8 has a scale per row."""
 
 
 def torch_dtype(name: str) -> torch.dtype:

@@ -32,7 +32,7 @@ def check_table(frame: pd.DataFrame, table: str) -> pd.DataFrame:
         ReportError: when a column is missing, or a numeric column holds something else than numbers.
 
     Examples:
-        >>> check_table(effects, "effects")["feature"].dtype
+        >>> check_table(effects, "effects")["feature"].dtype  # doctest: +SKIP
         dtype('int64')
     """
     # Fill in the optional columns

@@ -99,8 +99,15 @@ def run(
         force: stages to repeat although they are done, with all that depend on them; see `crosstime.runs.stages`.
         announce: called with a line after each stage.
 
+    Returns:
+        The tables, the crosscoder and the findings, opened from the folder of the run.
+
     Raises:
-        RecipeError, SuiteError, TaskError, CrosscoderError, RunError: in one sentence each.
+        RecipeError: the recipe does not exist, or a value in it is not allowed; before any model runs.
+        SuiteError: a checkpoint cannot be used, or two do not fit together or have the same weights.
+        TaskError: a task cannot be read, or no pair of it is left.
+        CrosscoderError: the crosscoder cannot be trained or opened.
+        RunError: another process works in the folder, or a file in it cannot be written or is damaged.
 
     Examples:
         >>> result = run("demo")  # doctest: +SKIP

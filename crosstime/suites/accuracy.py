@@ -60,9 +60,9 @@ def accuracy(
 
     Returns:
         One row for each checkpoint and task: revision, step, tokens, task, pairs (how many pairs have a prompt and why
-        others have none, as text), n, accuracy, low, high (bootstrap interval
-        of the accuracy), logit_difference (mean of right minus wrong; equal to the mean difference of
-        log-probabilities, in nats), difference_low, difference_high. With `sentences` also sentence_n,
+        others have none, as text), n, accuracy, low, high (bootstrap interval of the accuracy), logit_difference (mean
+        of right minus wrong; equal to the mean difference of log-probabilities, in nats), difference_low,
+        difference_high. With `sentences` also sentence_n,
         sentence_accuracy, sentence_low, sentence_high, sentence_difference (mean of right minus wrong, in nats).
 
     Raises:

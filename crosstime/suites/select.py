@@ -75,6 +75,9 @@ def select(
         measure: the column of `similarity` that is used.
         keep: revisions that must be selected; with k of them, they are the selection.
 
+    Returns:
+        The selected revisions, and the changes by which they were selected.
+
     Raises:
         SuiteError: no table, a `k` that is too small or too large, an unknown revision or measure, or tables of
             different checkpoints.

@@ -87,7 +87,7 @@ def similarity_table(activations: Mapping[str, Float[Tensor, "T D"]]) -> pd.Data
 
     Examples:
         >>> x = torch.tensor([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
-        >>> round(similarity_table({"step0": x, "main": 3 * x}).cosine.min(), 6)
+        >>> round(float(similarity_table({"step0": x, "main": 3 * x}).cosine.min()), 6)
         1.0
     """
     revisions = list(activations)

@@ -59,6 +59,9 @@ class Suite(Display):
             token; see `crosstime.suites.text_start`.
         ordered: whether the checkpoints are points of one training in order, rather than models side by side (`of`).
 
+    Raises:
+        SuiteError: there is no checkpoint, a revision occurs twice, or there is no such `text_start`.
+
     Examples:
         >>> suite = Suite.open("EleutherAI/pythia-1b", ["step512", "step4000", "main"])
         >>> suite["step512"].tokens

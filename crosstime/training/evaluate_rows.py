@@ -17,9 +17,9 @@ COLUMNS = ("revision", "rows", *RECONSTRUCTION)
 
 
 def evaluate_rows(crosscoder: CrosscoderSource, source: RowSource) -> pd.DataFrame:
-    """Reconstruction of the rows of a source at every checkpoint; a row takes the place of a token.
+    """Measure how well the rows of a source are reconstructed at every checkpoint; a row takes the place of a token.
 
-    Training has seen the same rows, of which there are no others: the numbers say how well the dictionary describes the
+    Training has seen the same rows, since a matrix has no others: the numbers say how well the dictionary describes the
     matrix, and not how well it would describe new rows.
 
     Args:

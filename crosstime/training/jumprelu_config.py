@@ -23,6 +23,15 @@ class JumpReLUConfig(TrainerConfig):
         threshold: initial threshold of every feature, on norm-weighted codes.
         bandwidth: width of the window around the threshold in which thresholds receive gradients, on norm-weighted
             codes.
+
+    Raises:
+        CrosscoderError: a value is out of range.
+
+    Examples:
+        >>> JumpReLUConfig(n_features=1024, steps=500).sparsity_warmup <= 1
+        True
+
+    Source: Rajamanoharan et al. 2024 (arXiv 2407.14435) for JumpReLU.
     """
 
     sparsity: float = 2.0

@@ -55,6 +55,10 @@ class PerCheckpointJumpReLUConfig(TrainerConfig):
 
     Raises:
         CrosscoderError: a value is out of range, there is no such penalty, or features are shared.
+
+    Examples:
+        >>> PerCheckpointJumpReLUConfig(n_features=1024, steps=500).clip
+        0.0
     """
 
     n_features: int = 24_576

@@ -25,6 +25,7 @@ class L1Trainer(Trainer):
         loss = mean over tokens of  sum_c ||s_c x_c - s_c x̂_c||² + l1 * sum_i f_i sum_c ||W_dec[i, c]||
 
     Examples:
+        >>> import torch
         >>> from crosstime.crosscoders.crosscoder import CrossCoder
         >>> from crosstime.crosscoders.origin import Origin
         >>> from interventions import Site

@@ -19,6 +19,15 @@ class L1Config(TrainerConfig):
     Attributes:
         l1: final weight of the sparsity penalty.
         l1_warmup: fraction of the steps in which the weight rises linearly from 0.
+
+    Raises:
+        CrosscoderError: a value is out of range.
+
+    Examples:
+        >>> L1Config(n_features=1024, steps=500).l1
+        2.0
+
+    Source: CTT (arXiv 2509.05291), section 3.3.
     """
 
     l1: float = 2.0

@@ -30,6 +30,15 @@ class TopKConfig(TrainerConfig):
         k_steps: number of steps in which the number falls linearly from `k_start` to `k`.
         auxk: weight of AuxK, the error of the dead features' reconstruction of the other features' error.
         dead_after: number of tokens without firing after which AuxK counts a feature as dead.
+
+    Raises:
+        CrosscoderError: a value is out of range, or more features are active than there are.
+
+    Examples:
+        >>> TopKConfig(n_features=1024, steps=500, k=16).k_start is None
+        True
+
+    Source: Gao et al. 2024 (arXiv 2406.04093) for TopK and AuxK.
     """
 
     k: int = 200
@@ -83,6 +92,15 @@ class BatchTopKConfig(TopKConfig):
             changed: it must be between `k` and `n_features`. None uses k from the start.
         threshold_memory: decay of the moving average that estimates the inference threshold, once k has reached its
             final value.
+
+    Raises:
+        CrosscoderError: as for `TopKConfig`; or `threshold_memory` is outside [0, 1).
+
+    Examples:
+        >>> BatchTopKConfig(n_features=4096, steps=500, k=16).k_start
+        1000
+
+    Source: Bussmann et al. 2024 (arXiv 2412.06410); CTT (arXiv 2509.05291), section 3.3.
     """
 
     k_start: int | None = K_START

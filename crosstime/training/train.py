@@ -60,6 +60,9 @@ def train(
         logging: where the metrics are written while training runs.
         compute: how the checkpoints are run; the crosscoder is trained on the same device.
 
+    Returns:
+        The crosscoder, the log of its losses, and the number of tokens that were read.
+
     Raises:
         ProcessError: the processes of torchrun cannot be arranged in feature shards, or do not start from the same
             inputs.

@@ -26,7 +26,7 @@ def train_chain(
     keep: Callable[[str, Callable[[], CrossCoder]], CrossCoder] = lambda revision, trained: trained(),
     compute: Compute = Compute(),
 ) -> tuple[CrossCoder, ...]:
-    """Train a sparse autoencoder of each checkpoint, in order; all but the first start from the weights before.
+    """Train a sparse autoencoder of each checkpoint in order, each from the weights of the one before it.
 
     A feature keeps its number along the chain, so that it can be followed over training without a crosscoder, and its
     own data decide what it becomes at each checkpoint.

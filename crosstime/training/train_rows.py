@@ -39,9 +39,9 @@ def train_rows(
     """Train one crosscoder on the rows of a source, such as `parameter_rows`, in place of activations of a text.
 
     Losses, schedules and the log are those of `train`; a row takes the place of a token. Rows are shuffled, and read
-    again in another order when all have been served. What reads the crosscoder's weights only, such as
-    `crosstime.evolution.decoder_evolution.decoder_evolution` and `crosstime.pairwise_mcc`, takes the result; what would
-    apply it to activations of a model refuses it.
+    again in another order when all have been served. Functions that read only the weights of a crosscoder, such as
+    `crosstime.evolution.decoder_evolution.decoder_evolution` and `crosstime.pairwise_mcc`, accept the result; functions
+    that apply a crosscoder to activations of a model refuse it.
 
     Args:
         source: the rows: `Rows`, or any object with the members of `RowSource`.
@@ -52,6 +52,9 @@ def train_rows(
         checkpointing: where the state of the run is saved and resumed from; `start` is not available.
         logging: where the metrics are written while training runs.
         device: where the crosscoder is trained; None takes the GPU if there is one.
+
+    Returns:
+        The crosscoder, the log of its losses, and the number of rows that were read.
 
     Raises:
         CrosscoderError: the source has fewer rows than a batch, or rows that are all zero at a checkpoint; the

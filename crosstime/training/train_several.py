@@ -58,7 +58,7 @@ def train_several(
 
     Args:
         suite: as for `train`.
-        site: as for `train`. Crosscoders of different sites need different activations, and so a training each.
+        site: as for `train`. Crosscoders of different sites need different activations: train them separately.
         corpus: as for `train`.
         configs: one configuration for each crosscoder; all of the same number of steps. Other seeds are
             ``[dataclasses.replace(config, seed=seed) for seed in (124, 153, 6582)]``.

@@ -32,7 +32,7 @@ def leaves(value: object, name: str = "", visited: dict[int, object] | None = No
     Examples:
         >>> k = 3
         >>> [leaf for _, leaf in leaves({"a": [1, 2], "f": lambda x: x + k}) if isinstance(leaf, int)]
-        [1, 2]
+        [1, 2, 3]
     """
     # Yield values that have no parts
     visited = {} if visited is None else visited

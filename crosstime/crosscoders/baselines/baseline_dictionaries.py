@@ -57,7 +57,7 @@ def baseline_dictionaries(
     sample: TextSample = TextSample(n_sequences=256),
     compute: Compute = Compute(),
 ) -> dict[str, Dictionary]:
-    """Make dictionaries that a crosscoder is compared with, for the same checkpoints and site.
+    """Make the dictionaries with which a crosscoder is compared, for the same checkpoints and site.
 
     - ``neurons``: the D numbers of an activation.
     - ``components``: principal components of the activations at each checkpoint.
@@ -81,6 +81,9 @@ def baseline_dictionaries(
         seed: of the random directions.
         sample: how much of the corpus is read.
         compute: where and how the checkpoints run.
+
+    Returns:
+        The dictionaries by their names, in the order of `names`.
 
     Raises:
         CrosscoderError: there is no such baseline, an autoencoder does not fit, the chain is missing, or the text has

@@ -37,7 +37,7 @@ def ablation_chart(ablation: pd.DataFrame, *, most: int = 20) -> alt.FacetChart:
         ReportError: when the table is empty or lacks a column.
 
     Examples:
-        >>> ablation_chart(ablation)
+        >>> ablation_chart(ablation)  # doctest: +SKIP
     """
     # Name and rank the rows of each task
     table = require_rows(ablation, "ablation").dropna(subset="accuracy_change")

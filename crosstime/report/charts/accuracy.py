@@ -29,7 +29,7 @@ def accuracy_chart(accuracy: pd.DataFrame, compared: Sequence[str] = ()) -> alt.
         ReportError: when the table is empty or lacks a column.
 
     Examples:
-        >>> accuracy_chart(accuracy, compared=["step64", "main"]).save("accuracy.svg")
+        >>> accuracy_chart(accuracy, compared=["step64", "main"]).save("accuracy.svg")  # doctest: +SKIP
     """
     # Prepare the rows
     table = require_rows(accuracy, "accuracy").sort_values("tokens", kind="stable")

@@ -29,7 +29,7 @@ def accuracy_of_models_chart(accuracy: pd.DataFrame) -> alt.LayerChart:
         ReportError: when the table is empty or lacks a column.
 
     Examples:
-        >>> accuracy_of_models_chart(accuracy).save("accuracy.svg")
+        >>> accuracy_of_models_chart(accuracy).save("accuracy.svg")  # doctest: +SKIP
     """
     # Prepare the rows
     table = require_rows(accuracy, "accuracy")

@@ -29,7 +29,7 @@ def baselines_chart(baselines: pd.DataFrame) -> alt.FacetChart:
         ReportError: when the table lacks a column or holds no value.
 
     Examples:
-        >>> baselines_chart(ct.baselines(suite, crosscoder, task, dictionaries))
+        >>> baselines_chart(ct.baselines(suite, crosscoder, task, dictionaries))  # doctest: +SKIP
     """
     # One row per share
     table = check_table(baselines, "baselines")

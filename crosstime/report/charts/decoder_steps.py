@@ -34,7 +34,7 @@ def decoder_steps_chart(
         ReportError: when a table lacks a column, or both are empty.
 
     Examples:
-        >>> decoder_steps_chart(tables["rotation_steps"], tables["dimensionality"])
+        >>> decoder_steps_chart(tables["rotation_steps"], tables["dimensionality"])  # doctest: +SKIP
     """
     steps = require_columns(rotation_steps, "rotation steps", ["revision", "previous", "degrees", "share", "turning"])
     sizes = require_columns(dimensionality, "dimensionality", ["revision", "total", "alive"])

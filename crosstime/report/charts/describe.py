@@ -26,7 +26,7 @@ def describe(chart: Chart, annotations: pd.DataFrame) -> Chart:
         ReportError: when the annotations lack a column, or the chart has no features or no tooltips.
 
     Examples:
-        >>> describe(effects_chart(table, ["step64", "main"]), read_annotations(path, table.feature))
+        >>> describe(effects_chart(table, ["step64", "main"]), read_annotations(path, table.feature))  # doctest: +SKIP
     """
     missing = {"feature", "description"} - set(annotations)
     if missing:

@@ -42,7 +42,7 @@ def effects_chart(
         ReportError: when the table is empty or lacks a column.
 
     Examples:
-        >>> effects_chart(effects, ["step64", "step256", "main"])
+        >>> effects_chart(effects, ["step64", "step256", "main"])  # doctest: +SKIP
     """
     # Choose colours and labels
     table = require_rows(effects, "effects")

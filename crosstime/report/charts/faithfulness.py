@@ -35,7 +35,7 @@ def faithfulness_chart(faithfulness: pd.DataFrame) -> alt.FacetChart:
         ReportError: when the table lacks a column or holds no value.
 
     Examples:
-        >>> faithfulness_chart(ct.faithfulness(suite, crosscoder, task, ranking(attribution)))
+        >>> faithfulness_chart(ct.faithfulness(suite, crosscoder, task, ranking(attribution)))  # doctest: +SKIP
     """
     # One row per share, without the point at n = 0, which a logarithmic axis cannot show
     table = check_table(faithfulness, "faithfulness")

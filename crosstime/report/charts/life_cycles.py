@@ -28,7 +28,7 @@ def life_cycles_chart(shares: pd.DataFrame) -> alt.Chart:
         ReportError: when the table lacks a column, or has no features.
 
     Examples:
-        >>> life_cycles_chart(tables["life_cycle_shares"])
+        >>> life_cycles_chart(tables["life_cycle_shares"])  # doctest: +SKIP
     """
     # Keep the life cycles that occur, in the order of the table
     table = require_columns(shares, "life cycle", ["source", "life_cycle", "count", "share", "low", "high"])

@@ -29,7 +29,7 @@ def ngram_chart(ngrams: pd.DataFrame) -> alt.LayerChart:
         ReportError: when the table is empty, lacks a column, or no checkpoint's number of training tokens is known.
 
     Examples:
-        >>> ngram_chart(ngrams)
+        >>> ngram_chart(ngrams)  # doctest: +SKIP
     """
     # Keep the checkpoints that have a position on the axis of tokens
     table = require_columns(ngrams, "n-gram", ["tokens", *LINES, *ENTROPIES])

@@ -47,7 +47,7 @@ def norms_chart(
         ReportError: when the table lacks a column or holds no norm.
 
     Examples:
-        >>> norms_chart(temporal, ["step64", "main"], coloured=[405, 388]).save("norms.svg")
+        >>> norms_chart(temporal, ["step64", "main"], coloured=[405, 388]).save("norms.svg")  # doctest: +SKIP
     """
     # Keep one row per feature and checkpoint
     table = check_table(temporal, "decoders").drop_duplicates(["feature", "revision"]).dropna(subset="decoder_norm")

@@ -35,7 +35,7 @@ def onsets_chart(
         ReportError: when a table lacks a column, or no feature has an onset.
 
     Examples:
-        >>> onsets_chart(tables["evolution"], tables["kinds"], ["step64", "main"])
+        >>> onsets_chart(tables["evolution"], tables["kinds"], ["step64", "main"])  # doctest: +SKIP
     """
     table = require_columns(evolution, "evolution", ["feature", "onset"])
     table = table.dropna(subset="onset").astype({"onset": object})

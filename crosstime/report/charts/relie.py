@@ -48,7 +48,7 @@ def relie_chart(temporal: pd.DataFrame, compared: Sequence[str] | None = None, *
         ReportError: when the table is empty or lacks a column, or no feature has both values.
 
     Examples:
-        >>> relie_chart(temporal, ["step64", "main"])
+        >>> relie_chart(temporal, ["step64", "main"])  # doctest: +SKIP
     """
     # Keep the features that have both values
     table = require_rows(temporal, "temporal")
@@ -113,7 +113,7 @@ def relie_histogram(temporal: pd.DataFrame, compared: Sequence[str] | None = Non
         ReportError: when the table lacks a column, or no feature has a RelIE.
 
     Examples:
-        >>> relie_histogram(temporal, ["step64", "main"]).save("relie.svg")
+        >>> relie_histogram(temporal, ["step64", "main"]).save("relie.svg")  # doctest: +SKIP
     """
     # Count the features of each task in each bin
     table = check_table(temporal, "temporal")

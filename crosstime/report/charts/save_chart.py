@@ -30,7 +30,7 @@ def save_chart(chart: alt.TopLevelMixin, path: Path, formats: Sequence[str] = FO
         RunError: when a file cannot be written.
 
     Examples:
-        >>> save_chart(accuracy_chart(accuracy), Path("figures/accuracy"))
+        >>> save_chart(accuracy_chart(accuracy), Path("figures/accuracy"))  # doctest: +SKIP
         [PosixPath('figures/accuracy.svg'), PosixPath('figures/accuracy.png'), PosixPath('figures/accuracy.pdf')]
     """
     for name in formats:

@@ -35,7 +35,7 @@ def similarity_chart(similarity: pd.DataFrame, measure: str = "cosine") -> alt.L
         ReportError: when the table is empty or lacks the measure.
 
     Examples:
-        >>> similarity_chart(similarity, "cka")
+        >>> similarity_chart(similarity, "cka")  # doctest: +SKIP
     """
     table = _pairs(similarity, "similarity", measure)
     return _heat_map(table, MEASURES.get(measure, measure), [], highest=max(1.0, float(table["value"].max())))
@@ -52,7 +52,7 @@ def change_chart(changes: pd.DataFrame, chosen: Sequence[str]) -> alt.LayerChart
         ReportError: when the table is empty or lacks a column.
 
     Examples:
-        >>> change_chart(choice.changes, choice.revisions)
+        >>> change_chart(choice.changes, choice.revisions)  # doctest: +SKIP
     """
     table = _pairs(changes, "changes", "change")
     title = f"change; framed: {' → '.join(chosen)}"

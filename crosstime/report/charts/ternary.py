@@ -51,7 +51,7 @@ def ternary_chart(
         ReportError: when there are not three revisions, a column is missing, or no feature has all three values.
 
     Examples:
-        >>> ternary_chart(temporal, ["step64", "step256", "main"]).save("ternary.svg")
+        >>> ternary_chart(temporal, ["step64", "step256", "main"]).save("ternary.svg")  # doctest: +SKIP
     """
     # Locate the features in the triangle
     table = check_table(temporal, "temporal")

@@ -34,7 +34,7 @@ def training_chart(training: pd.DataFrame, *, points: int = 300) -> alt.FacetCha
         ReportError: when the table is empty or lacks a column, or holds no value.
 
     Examples:
-        >>> training_chart(training)
+        >>> training_chart(training)  # doctest: +SKIP
     """
     # Thin the curves so that the last step remains
     table = require_rows(training, "training").sort_values("step", kind="stable")

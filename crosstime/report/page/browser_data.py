@@ -91,7 +91,7 @@ def browser_data(report: ReportInput) -> BrowserData:
         report: the checked tables.
 
     Examples:
-        >>> browser_data(report)["features"][0]["id"]
+        >>> browser_data(report)["features"][0]["id"]  # doctest: +SKIP
         405
     """
     tables = (report.effects, report.temporal, report.classes)

@@ -34,7 +34,7 @@ def write_report(report: ReportInput, folder: Path) -> Path:
         RunError: when the folder cannot be written to.
 
     Examples:
-        >>> write_report(report, Path("runs/demo"))
+        >>> write_report(report, Path("runs/demo"))  # doctest: +SKIP
         PosixPath('runs/demo/report.html')
     """
     # Write the charts in all formats

@@ -94,6 +94,9 @@ def describe(
         dry_run: write requests and announce the estimate, but send nothing.
         announce: called with a line for each step.
 
+    Returns:
+        The files of requests that wait for replies or, once there are none, the tables and the findings.
+
     Raises:
         RunError: the folder holds no finished run, or a process works in it.
         AnnotationError: an option that is not allowed or differs from what was recorded, or replies that answer other

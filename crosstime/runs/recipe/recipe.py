@@ -54,6 +54,9 @@ class Recipe:
         suite, compare, select, ngrams, corpus, rows, crosscoder, tasks: the tables of the file.
         effects, evolve, dip, stability, baselines, null, compute, remote: the tables of the file.
 
+    Raises:
+        RecipeError: a value is out of range or does not fit another one; the message names the table and the key.
+
     Examples:
         >>> Recipe.named("demo").compare.site
         'resid.2'

@@ -48,6 +48,15 @@ def test_the_error_on_normal_numbers_is_the_one_that_is_documented():
     assert float(error) < 6.5e-5
 
 
+@pytest.mark.parametrize("width", [1, 2, 3, 5, 8])
+def test_a_single_row_of_any_width_is_decoded(width: int):
+    x = activations(1, width)
+    row_format = RowFormat("int8")
+    decoded = row_format.decode(row_format.encode(x))
+    assert decoded.shape == x.shape
+    assert (decoded - x).abs().max() <= x.abs().max() / 127
+
+
 @pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
 def test_other_formats_are_a_change_of_dtype(name: str):
     x = activations(7, 4).clamp(-100, 100)
