@@ -26,7 +26,9 @@ from dataclasses import replace
 
 from crosstime.crosscoders.decompose import TaskInput, prepare_task
 from crosstime.crosscoders.open_crosscoder import DictionarySource, as_crosscoder
+from crosstime.crosscoders.training_setting import trained_checkpoints
 from crosstime.effects.attribution import Attribution
+from crosstime.effects.refuse_missing_gradients import refuse_missing_gradients
 from crosstime.errors import CrosscoderError
 from crosstime.machine.progress import track
 from crosstime.suites.compute import Compute
@@ -62,6 +64,7 @@ def attribute(
         CrosscoderError: the crosscoder does not fit the suite, the task has no patch prompts for the baseline
             ``patch``, or the baseline is not given by name.
         EmptyTaskError: no pair is left after tokenization.
+        NoGradientsError: a method or an aggregation that needs gradients, on a server without them.
 
     Examples:
         >>> attribution = attribute(suite, crosscoder, task)  # doctest: +SKIP
@@ -74,6 +77,7 @@ def attribute(
     baseline = estimator.baseline
     if isinstance(baseline, Baseline):
         raise CrosscoderError("The baseline of an attribution is given by name, because every checkpoint has its own.")
+    refuse_missing_gradients(trained_checkpoints(suite, crosscoder), compute, estimator)
     checkpoints, decomposed = prepare_task(suite, crosscoder, task, compute, baseline=baseline)
 
     with track(f"Effects on {decomposed.task.name}", None) as bar:

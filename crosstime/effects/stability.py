@@ -29,9 +29,11 @@ from jaxtyping import Float
 from crosstime.crosscoders.decompose import TaskInput
 from crosstime.crosscoders.dictionary import Dictionary
 from crosstime.crosscoders.open_crosscoder import DictionarySource, as_crosscoder
+from crosstime.crosscoders.training_setting import trained_checkpoints
 from crosstime.effects.attribute import attribute
 from crosstime.effects.attribution import Attribution
 from crosstime.effects.least_prompts import LEAST_PROMPTS
+from crosstime.effects.refuse_missing_gradients import refuse_missing_gradients
 from crosstime.effects.stability_options import (
     BASELINE,
     DTYPE,
@@ -99,8 +101,8 @@ def effect_stability(
         templates, and one without patch prompts none of the baseline ``patch``.
 
     Raises:
-        CrosscoderError: fewer than four prompts, a crosscoder that does not fit the suite, or another dtype on a
-            server.
+        CrosscoderError: fewer than four prompts, a crosscoder that does not fit the suite, another dtype on a server,
+            or other estimators on a server without gradients.
         CrosstimeError: an effect is NaN.
 
     Examples:
@@ -112,6 +114,7 @@ def effect_stability(
     crosscoder = as_crosscoder(crosscoder)
     if DTYPE in stability.comparisons and compute.hosted:
         raise CrosscoderError("A server has one dtype, so that effects cannot be compared over dtypes there.")
+    refuse_missing_gradients(trained_checkpoints(suite, crosscoder), compute, estimator, stability.comparisons)
     attribution = (
         task
         if isinstance(task, Attribution)

@@ -9,7 +9,8 @@ from crosstime.activations.store import ActivationStore, store_at
 from crosstime.crosscoders.decompose import refuse_baseline
 from crosstime.crosscoders.origin import Origin
 from crosstime.effects.least_prompts import refuse_few_prompts
-from crosstime.effects.stability_options import DTYPE, ESTIMATOR
+from crosstime.effects.refuse_missing_gradients import refuse_missing_gradients
+from crosstime.effects.stability_options import DTYPE
 from crosstime.errors import CrosscoderError, RecipeError, SuiteError, errors_at
 from crosstime.evolution.null_names import NOISE, RANDOM, SAME
 from crosstime.runs.inputs import Inputs
@@ -29,7 +30,7 @@ from crosstime.training.data import check_tokens
 from crosstime.training.held_out_documents import without_held_out
 from crosstime.training.loggers import refuse_missing_loggers
 from crosstime.training.memory import refuse_too_large
-from interventions.effects import available_method
+from interventions import Estimator
 
 BROKEN = {"bigscience/bloom-1b1-intermediate": ("global_step400000",)}
 """Checkpoints on the Hub whose weights are damaged."""
@@ -99,7 +100,8 @@ def check(inputs: Inputs) -> None:
         names = tuple(recipe.compare.revisions or suite.revisions)
         with errors_at("baselines.sae"):
             read_autoencoder(recipe.baselines, Origin(suite.name, names, site, d_model))
-    _refuse_missing_gradients(inputs)
+    if not trained_here:
+        _refuse_missing_gradients(inputs, suite if recipe.compare.revisions is None else compared)
 
     # A crosscoder that exists is of the compared checkpoints, as far as these exist
     if recipe.crosscoder.source is not None and not trained_here:
@@ -155,15 +157,18 @@ def _texts(inputs: Inputs) -> dict[str, str | list[str]]:
     return {key: text for key, text in texts.items() if text is not None and text != GENERATED}
 
 
-def _refuse_missing_gradients(inputs: Inputs) -> None:
-    """Refuse a method or an aggregation that needs gradients, if a server runs the checkpoints and has none."""
-    effects = inputs.recipe.effects
-    needed = effects.method not in (None, "exact") or effects.aggregation.thresholded
-    if not (needed and inputs.compute.hosted):
-        return
-    key = "effects.aggregation" if effects.method is None else "effects.method"
-    with inputs.compute.open(inputs.suite, inputs.suite.revisions[0]) as model, errors_at(key):
-        available_method(effects, model)
+def _refuse_missing_gradients(inputs: Inputs, compared: Suite) -> None:
+    """Refuse a method, an aggregation or a comparison that needs gradients, if a server has none.
+
+    Args:
+        inputs: what the run starts from.
+        compared: the checkpoints that are compared, which the server runs.
+    """
+    recipe, effects = inputs.recipe, inputs.recipe.effects
+    with errors_at("effects.aggregation" if effects.method in (None, "exact") else "effects.method"):
+        refuse_missing_gradients(compared, inputs.compute, effects)
+    with errors_at("stability.comparisons"):
+        refuse_missing_gradients(compared, inputs.compute, Estimator(), recipe.stability.comparisons)
 
 
 def refuse_broken(recipe: Recipe) -> None:
@@ -242,7 +247,7 @@ def _refuse_null(inputs: Inputs) -> None:
 
 
 def refuse_stability(comparisons: Sequence[str], compute: Compute) -> None:
-    """Refuse to compare what a server has not: another dtype, and methods of gradients where it has none.
+    """Refuse to compare dtypes on a server, which has one.
 
     Args:
         comparisons: over which the effects are compared.
@@ -253,12 +258,6 @@ def refuse_stability(comparisons: Sequence[str], compute: Compute) -> None:
     """
     if DTYPE in comparisons and compute.hosted:
         raise RecipeError("stability.comparisons: a server has one dtype, so that dtype cannot be compared there.")
-    sandboxed = compute.remote is not None and compute.hosted and compute.remote.sandboxed is True
-    if ESTIMATOR in comparisons and sandboxed:
-        raise RecipeError(
-            "stability.comparisons: a server with remote.sandboxed = true has no gradients, so that estimator cannot "
-            "be compared there."
-        )
 
 
 def _refuse_baselines(inputs: Inputs) -> None:
