@@ -63,6 +63,9 @@ def ablate(
         metric: what is scored.
         progress: called with (pairs of prompt and group done, pairs in all).
 
+    Returns:
+        The metric of every prompt, in the intact model and without each group.
+
     Raises:
         InterventionError: no group, a group without features, or an unknown baseline.
         FeatureError: a feature that does not exist.

@@ -73,7 +73,7 @@ def _count_chunks(n: int, bootstrap: Bootstrap, stream: int | None = None) -> It
 
 
 def resampled_means(values: Float[Tensor, "P ..."], bootstrap: Bootstrap = Bootstrap()) -> Float[Tensor, "R ..."]:
-    """Means of `values` over prompts that are drawn with replacement, one mean for each resample.
+    """Compute means of `values` over prompts that are drawn with replacement, one for each resample.
 
     The same seed draws the same prompts, so that several checkpoints that were measured on the same prompts can be
     compared resample by resample.
@@ -81,6 +81,9 @@ def resampled_means(values: Float[Tensor, "P ..."], bootstrap: Bootstrap = Boots
     Args:
         values: one row for each prompt.
         bootstrap: number R and seed of the resamples.
+
+    Returns:
+        One mean for each resample, in float64.
 
     Examples:
         >>> resampled_means(torch.ones(5, 2), Bootstrap(resamples=3)).tolist()
@@ -96,7 +99,7 @@ def resampled_means(values: Float[Tensor, "P ..."], bootstrap: Bootstrap = Boots
 def interval(
     samples: Float[Tensor, "R ..."], bootstrap: Bootstrap = Bootstrap()
 ) -> tuple[Float[Tensor, ...], Float[Tensor, ...]]:
-    """Lower and upper percentile bounds of bootstrap samples; samples that are NaN are left out.
+    """Compute lower and upper percentile bounds of bootstrap samples; samples that are NaN are left out.
 
     Args:
         samples: a statistic of each of R resamples.
@@ -130,12 +133,15 @@ def bootstrap_interval(
     *,
     statistic: Callable[[Tensor], Tensor] = lambda means: means,
 ) -> tuple[Tensor, Tensor]:
-    """Percentile interval of ``statistic(mean over prompts)``.
+    """Compute the percentile interval of ``statistic(mean over prompts)``.
 
     Args:
         values: one row for each prompt.
         bootstrap: resamples, seed and level.
         statistic: a function of means ``R *K`` that keeps the first axis; by default the means themselves.
+
+    Returns:
+        The lower and the upper bound, with the shape ``*K`` of the statistic.
 
     Examples:
         >>> low, high = bootstrap_interval(torch.tensor([0.0, 1.0] * 50))

@@ -76,6 +76,9 @@ def circuit(
             `ablated` and `full`.
         metric: what is scored.
 
+    Returns:
+        The metric of every prompt in each state, from which faithfulness and completeness follow.
+
     Raises:
         InterventionError: no ranked feature, a feature that is listed twice, a size below 1, or an unknown baseline.
         FeatureError: a feature that does not exist.

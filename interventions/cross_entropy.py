@@ -34,6 +34,9 @@ def cross_entropy(
         replacement: a site, and the activations of every token to put there, such as a reconstruction; only the
             model above the site runs.
 
+    Returns:
+        The mean over all tokens but the first of each sequence.
+
     Raises:
         InterventionError: no sequence has two tokens, or both `edits` and `replacement` are given.
 

@@ -204,7 +204,7 @@ def indirect_effects(
     features: Sequence[int] | None = None,
     progress: Progress | None = None,
 ) -> Effects:
-    """Indirect effect of every feature and of the error term on a metric, at one checkpoint.
+    """Estimate the indirect effect of every feature and of the error term on a metric, at one checkpoint.
 
     The state moves from clean (f, e) to baseline (f', e') along ``(1-a)(f, e) + a(f', e')``. With m the metric::
 
@@ -224,6 +224,9 @@ def indirect_effects(
             `exact`, with a warning.
         features: for `exact`, only these features; by default all that fire.
         progress: called with (done, in all).
+
+    Returns:
+        The effects of features and error term, and the clean and the baseline metric of every prompt.
 
     Raises:
         InterventionError: a decomposition or baseline of other tokens, or no feature to replace.

@@ -21,6 +21,13 @@ def log_likelihoods(model: Model, sequences: Sequences) -> Float[Tensor, " P"]:
     or EOS. A sequence of one token has log-likelihood 0. Sequences of the same tokens are run once, so that they have
     exactly the same log-likelihood however they would be batched.
 
+    Args:
+        model: the model to run.
+        sequences: the P token sequences.
+
+    Returns:
+        One sum for each sequence.
+
     Raises:
         InterventionError: a sequence has a token that the model has no embedding for.
 

@@ -12,7 +12,7 @@ from interventions.model import Model
 
 @torch.no_grad()
 def readout(model: Model, directions: Float[Tensor, "K D"], *, fold_norm: bool = True) -> Float[Tensor, "K V"]:
-    """The direct effect of directions of the residual stream on the logit of every token.
+    """Compute the direct effect of directions of the residual stream on the logit of every token.
 
     ``W_U (g * d)``, minus its mean over the vocabulary, on which no probability depends. With `fold_norm`, g is the
     weight of the final norm, and d is centred first if that norm subtracts the mean (a LayerNorm does, an RMSNorm does

@@ -100,10 +100,16 @@ AnyMetric = str | Metric | Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def metric_named(metric: AnyMetric) -> Metric:
-    """The `Metric` of a name, or of a function of ``(logits, right, wrong)``; a `Metric` is returned as it is.
+    """Return the `Metric` of a name, or of a function of ``(logits, right, wrong)``; a `Metric` stays as it is.
 
     A metric must increase as the model gets worse at the right answer, so that a feature that helps the model has a
     positive effect when it is ablated.
+
+    Args:
+        metric: the name of a metric, a function, or a `Metric`.
+
+    Returns:
+        The metric.
 
     Raises:
         InterventionError: there is no metric of that name.

@@ -48,6 +48,9 @@ def pair_log_likelihoods(
         model: the model to run.
         right, wrong: the sequences, pair by pair.
 
+    Returns:
+        The sums of the right and of the wrong sequences.
+
     Raises:
         ShapeError: the numbers of right and wrong sequences differ.
         InterventionError: a sequence has a token that the model has no embedding for.

@@ -28,7 +28,7 @@ def patch(
     *,
     positions: str | Sequence[tuple[int, int]] = "all",
 ) -> Float[Tensor, " P"]:
-    """The metric of every prompt when the activations at one or several sites are replaced in one forward pass.
+    """Compute the metric of every prompt with the activations at one or several sites replaced in one forward pass.
 
     Args:
         model: the checkpoint.
@@ -37,6 +37,9 @@ def patch(
             that `positions` leaves out are not used.
         metric: what is read at the last token.
         positions: ``all``, ``last``, or a token span (first, end) for each prompt.
+
+    Returns:
+        The metric of each prompt.
 
     Raises:
         ShapeError: activations of another shape, or spans that do not fit the prompts.

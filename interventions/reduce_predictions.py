@@ -34,6 +34,9 @@ def reduce_predictions(model: Model, sequences: Sequences, reduce: Reduce, colum
             they predict; returns ``N K``. It is called again for the same tokens if a batch did not fit into memory.
         columns: K.
 
+    Returns:
+        One row for each token; NaN for the first token of a sequence.
+
     Examples:
         >>> def entropy(log_probs, tokens):
         ...     return -(log_probs.exp() * log_probs).sum(1, keepdim=True)

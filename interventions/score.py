@@ -44,6 +44,9 @@ def score(
         edits: for each site to edit, or its text, a function that takes its activation ``B S D`` and returns the
             replacement.
 
+    Returns:
+        The metric of each prompt.
+
     Examples:
         >>> accuracy = (score(model, prompts) < 0).float().mean()  # doctest: +SKIP
     """

@@ -59,6 +59,9 @@ def steer(
         positions: ``all``, ``last``, or a token span (first, end) for each prompt.
         metric: what is scored.
 
+    Returns:
+        The metric of every prompt, with and without the change.
+
     Raises:
         InterventionError: no feature.
         FeatureError: a feature that does not exist.

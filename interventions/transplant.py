@@ -39,6 +39,9 @@ def transplant(
         scale: length of B's activations relative to A's; s_A / s_B for the scales of a crosscoder.
         metric: what is scored.
 
+    Returns:
+        The metric of every prompt, with and without the change.
+
     Raises:
         InterventionError: no feature.
         FeatureError: a feature that does not exist.

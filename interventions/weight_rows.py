@@ -17,7 +17,7 @@ _ATTENTION = re.compile(r"att(n|ention)")
 
 
 def weight_rows(model: Model, name: str) -> Float[Tensor, "T D"]:
-    """The vectors of width D that a weight matrix of a model consists of, as a copy in float32 on the CPU.
+    """Read the vectors of width D of which a weight matrix consists, as a copy in float32 on the CPU.
 
     ::
 
@@ -33,10 +33,13 @@ def weight_rows(model: Model, name: str) -> Float[Tensor, "T D"]:
         model: a model on this machine.
         name: name of the matrix; negative layers count from the last block.
 
+    Returns:
+        One row for each token or neuron.
+
     Raises:
         InterventionError: there is no such matrix or layer, or the model runs on a server.
-        ArchitectureError: the MLP has not one such matrix (a mixture of experts, a fused gate), the matrix has another
-            width, or it is quantised or not in memory.
+        ArchitectureError: the MLP does not have exactly one such matrix (a mixture of experts, a fused gate), the
+            matrix has another width, or it is quantised or not in memory.
 
     Examples:
         >>> weight_rows(model, "W_U").shape  # doctest: +SKIP

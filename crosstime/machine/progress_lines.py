@@ -126,7 +126,7 @@ def rate(per_second: float) -> str:
     return f"{value:,.0f} per {unit}" if value >= 100 else f"{value:.1f} per {unit}"
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float | int) -> str:
     """A number of seconds in the two largest units that it has.
 
     Examples:

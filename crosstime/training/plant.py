@@ -61,7 +61,7 @@ class PlantedProblem:
     """
 
     directions: Float[Tensor, "F C D"]
-    density: float
+    density: float | int
     noise: float
     parents: Int[Tensor, " F"] | None = None
     partners: Int[Tensor, " F"] | None = None
@@ -128,7 +128,7 @@ def plant(
     turned: float = 0.0,
     weak: float = 0.0,
     dependence: Dependence | None = None,
-    density: float = 8.0,
+    density: float | int = 8.0,
     noise: float = 0.02,
     seed: int = 0,
 ) -> PlantedProblem:

@@ -303,7 +303,7 @@ def mean_l0(codes: Float[Tensor, "B *gates F"]) -> Float[Tensor, ""]:
     return sample.count_nonzero() / (sample.numel() // sample.shape[-1])
 
 
-def warmed_up(weight: float, step: int, warmup: float) -> float:
+def warmed_up(weight: float, step: int, warmup: float | int) -> float:
     """A weight that rises linearly from 0 over the first `warmup` steps.
 
     Examples:

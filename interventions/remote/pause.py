@@ -37,7 +37,7 @@ def until(stop: threading.Event) -> Iterator[None]:
         del _thread.stop
 
 
-def pause(seconds: float) -> None:
+def pause(seconds: float | int) -> None:
     """Sleep, unless the event that was given to `until` is set.
 
     Raises:
