@@ -7,7 +7,8 @@ group is to hold the rate of all other trainings; coverage is over groups and cl
 claim that is false by construction.
 
 *Rates.* Half of the features are planted at one checkpoint each. A claim about a trained feature is false where it is
-not true of the planted feature whose direction is nearest, or where none is near. The null models are the default
+not true of the planted feature whose direction is nearest, or where none is near. Claims are classes by RelDec and
+lives by decoder norms and by the test of presence, here of all features that fire. The null models are the default
 ones of `crosstime null`, of three seeds each: the last checkpoint repeated with noise of the size of the run's error
 term, and permuted tokens; the larger number counts, as in the report. The stated false-discovery rate supposes that
 no claim is true, which makes it too large, and that a dictionary errs where checkpoints differ as often as where they
@@ -30,12 +31,14 @@ from benchmarks.result import Result, Row
 from crosstime.activations.null_batches import NullBatches
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.effects.relie import classify, relative
-from crosstime.evolution.claims import DECODER, RELDEC, decoder_claims
+from crosstime.evolution.claims import DECODER, RELDEC, decoder_claims, presence_claims
 from crosstime.evolution.false_discoveries import false_discoveries
 from crosstime.evolution.life_cycles import LIFE_CYCLES, life_cycle_numbers
 from crosstime.evolution.null_names import DECODERS, ENCODER, NOISE, PERMUTED, SAME, is_false_under
 from crosstime.evolution.presence import present
+from crosstime.evolution.presence_test import PRESENT_THERE, presence_test
 from crosstime.evolution.rate_intervals import rate_intervals
+from crosstime.report.columns import PRESENCE_TEST, UNDECIDED
 from crosstime.training.l1_config import L1Config
 from crosstime.training.plant import PlantedProblem, plant
 from crosstime.training.trainer_of import trainer_of
@@ -63,11 +66,15 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Dictionary:
-    """A trained crosscoder, its features that fire, and the root mean square of its error at the last checkpoint."""
+    """A trained crosscoder, its features that fire, its error at the last checkpoint (root mean square), and lives.
+
+    The lives of the features are those by the test of presence on held-out tokens.
+    """
 
     crosscoder: CrossCoder
     alive: Int[Tensor, " K"]
     error: float
+    lives: pd.DataFrame
 
     @property
     def norms(self) -> Float[Tensor, "K C"]:
@@ -76,7 +83,8 @@ class Dictionary:
 
     def claims(self) -> pd.DataFrame:
         """Classes and lives of the features that fire, counted."""
-        return decoder_claims(self.norms, self.crosscoder.origin.revisions)
+        by_decoder = decoder_claims(self.norms, self.crosscoder.origin.revisions)
+        return pd.concat([by_decoder, presence_claims(self.lives)], ignore_index=True)
 
 
 def benchmark(quick: bool, device: torch.device) -> Result:
@@ -120,12 +128,21 @@ def train(
         batch = planted.activations(planted.codes(BATCH, generator), generator)
         trainer.update(step, null(batch, step * BATCH))
 
-    # The features that fire on other tokens, which a null model leaves as they are
+    # The features that fire on other tokens of the null model, and where they are present on these
     crosscoder = trainer.crosscoder.eval()
     x = planted.activations(planted.codes(4096, generator), generator)
-    parts = crosscoder.decompose(x.transpose(0, 1))
+    parts = crosscoder.decompose(null.held_out(x.transpose(0, 1)))
     error = float(parts[-1].error.detach().double().square().mean().sqrt())
-    return Dictionary(crosscoder, torch.unique(parts[0].codes.feature), error)
+    alive = torch.unique(parts[0].codes.feature)
+    answers = presence_test(crosscoder, parts, features=alive.tolist()).presence.to_numpy().reshape(len(alive), -1)
+    return Dictionary(crosscoder, alive, error, named_lives(answers, alive))
+
+
+def named_lives(answers: np.ndarray, features: Int[Tensor, " K"]) -> pd.DataFrame:
+    """Return feature and life_cycle of answers of the test of presence, K C; undecided where any answer is."""
+    names = np.array(LIFE_CYCLES)[life_cycle_numbers(torch.tensor(answers == PRESENT_THERE)).numpy()].astype(object)
+    names[(answers == UNDECIDED).any(1)] = UNDECIDED
+    return pd.DataFrame({"feature": features.numpy(), "life_cycle": names})
 
 
 def null_claims(problem: int, kind: str, trainings: int) -> list[pd.DataFrame]:
@@ -162,7 +179,7 @@ def coverage(kind: str, tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
         that no training makes are left out, apart from those that are false by construction.
     """
     compared = []
-    for source in (RELDEC, DECODER):
+    for source in (RELDEC, DECODER, PRESENCE_TEST):
         parts = [table[table.source == source].set_index("claim") for table in tables]
         claims = list(dict.fromkeys(claim for part in parts for claim in part.index))
         counts = np.array([part["count"].reindex(claims, fill_value=0) for part in parts], dtype=float)
@@ -233,6 +250,7 @@ def stated_and_true(setting: str, seed: int, *, n_seeds: int = 3) -> pd.DataFram
     for source, labels, truth in (
         (RELDEC, classify(relative(run.norms), revisions), classify(relative(planted_norms), revisions)),
         (DECODER, lives(run.norms), lives(planted_norms)),
+        (PRESENCE_TEST, run.lives.life_cycle.tolist(), lives(planted_norms)),
     ):
         for claim in set(labels):
             right = [ok and truth[i] == claim for i, ok in enumerate(near.tolist()) if labels[i] == claim]

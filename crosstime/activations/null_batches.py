@@ -1,4 +1,4 @@
-"""What a null model does to the activations on which a crosscoder is trained, between the buffer and the trainer."""
+"""What a null model does to activations: those that a crosscoder is trained on, and those of held-out text."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from torch import Tensor
 
 from crosstime.errors import CrosscoderError
 
+_HELD_OUT = -1
+"""Stands for the number of tokens served before held-out text, whose draws are none of a training batch."""
 _STREAM = 0x9E3779B97F4A7C15
 """Odd constant by which the seed is spread over 64 bits, so that the draws of neighbouring seeds do not coincide."""
 
 
 @dataclass(frozen=True)
 class NullBatches:
-    """A transformation of every training batch ``B C D``, under which a finding of the crosscoder is false.
+    """A transformation of training batches ``B C D`` and of held-out text, under which a finding is false.
 
     ::
 
@@ -59,6 +61,17 @@ class NullBatches:
             x: a batch of activations in the models' own scale.
             served: number of tokens that were served before it.
         """
+        return self._transform(x, served)
+
+    def held_out(self, x: Float[Tensor, "C N D"]) -> Float[Tensor, "C N D"]:
+        """The transformed activations of held-out text, with draws that no training batch has.
+
+        Args:
+            x: activations of N tokens at C checkpoints in the models' own scale.
+        """
+        return self._transform(x.transpose(0, 1), _HELD_OUT).transpose(0, 1).contiguous()
+
+    def _transform(self, x: Float[Tensor, "B C D"], served: int) -> Float[Tensor, "B C D"]:
         generator = torch.Generator().manual_seed((self.seed * _STREAM + served) % 2**63)
         if self.permuted:
             orders = [torch.randperm(len(x), generator=generator) for _ in range(x.shape[1])]

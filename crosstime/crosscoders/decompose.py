@@ -27,6 +27,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from crosstime.activations.null_batches import NullBatches
 from crosstime.crosscoders.dictionary import Dictionary
 from crosstime.crosscoders.open_crosscoder import CrosscoderSource, DictionarySource, as_crosscoder
 from crosstime.crosscoders.training_setting import start_of_prompts, trained_checkpoints, trained_start
@@ -260,6 +261,7 @@ def decompose_text(
     corpus: TextSource | Iterable[str] | Sequences,
     *,
     sample: TextSample = TextSample(),
+    null: NullBatches | None = None,
     compute: Compute = Compute(),
 ) -> DecomposedText:
     """Read text at every checkpoint of a crosscoder, one model at a time, and decompose it into features.
@@ -271,6 +273,7 @@ def decompose_text(
         crosscoder: the features.
         corpus: text as `train` takes it, of which the first sequences are read; or the sequences themselves.
         sample: how much of a corpus is read; sequences that are given are read in full.
+        null: what a null model does to the activations before they are decomposed; by default nothing.
         compute: where and how the checkpoints run.
 
     Returns:
@@ -294,6 +297,8 @@ def decompose_text(
     token_mask = text.position_of_token > 0
     site = crosscoder.origin.site
     (activations,) = _read_activations(checkpoints, site, [text], compute, "Reading text", token_mask)
+    if null is not None:
+        activations = null.held_out(activations)
     return DecomposedText(text, tuple(crosscoder.decompose(activations)), token_mask)
 
 

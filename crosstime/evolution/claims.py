@@ -10,6 +10,8 @@ from torch import Tensor
 
 from crosstime.effects.relie import classify, relative
 from crosstime.evolution.life_cycles import life_cycle_shares, pattern_names
+from crosstime.evolution.presence_lives import presence_shares
+from crosstime.report.columns import PRESENCE_TEST, UNDECIDED
 
 DECODER, RELDEC, DIPS = "decoder norm", "RelDec", "dips"
 EXPLAINED = "explained"
@@ -80,6 +82,27 @@ def effect_claims(effects: pd.DataFrame, lives: pd.DataFrame, *, ordered: bool =
         table = {"source": f"IE: {task}", "claim": counts.index, "count": counts.to_numpy(), "n": len(rows)}
         tables.append(pd.DataFrame(table, columns=list(COLUMNS)))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
+
+
+def presence_claims(presence: pd.DataFrame, *, ordered: bool = True) -> pd.DataFrame:
+    """Life cycles of the selected features by the test of presence, counted; undecided features have none.
+
+    Args:
+        presence: the table ``presence`` of `crosstime.evolve`.
+        ordered: whether the checkpoints are points of one training.
+
+    Returns:
+        source (the test of presence), claim, count, n (the number of selected features, undecided ones included).
+
+    Examples:
+        >>> lives = pd.DataFrame({"feature": [3, 5, 8], "life_cycle": ["always", "emerging", "undecided"]})
+        >>> table = presence_claims(lives)
+        >>> table[table["count"] > 0].values.tolist()
+        [['test of presence', 'emerging', 1, 3], ['test of presence', 'always', 1, 3]]
+    """
+    lives = presence_shares(presence, ordered=ordered)
+    lives = lives[lives.life_cycle != UNDECIDED].rename(columns={"life_cycle": "claim"})
+    return lives.assign(source=PRESENCE_TEST, n=presence.feature.nunique())[list(COLUMNS)].reset_index(drop=True)
 
 
 def dip_claims(explained: Sequence[bool]) -> pd.DataFrame:

@@ -42,6 +42,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from crosstime.activations.null_batches import NullBatches
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.crosscoders.decompose import TaskInput, decompose_text
 from crosstime.crosscoders.open_crosscoder import CrosscoderSource, as_crosscoder
@@ -86,9 +87,12 @@ class TextEvidence:
     """Text that shows what features respond to, for `evolve`.
 
     Attributes:
-        corpus: text for latent scaling and for kinds of features.
+        corpus: text for latent scaling, the test of presence and kinds of features.
         languages: text of each language by its name, for language specificity.
         sample: how much of each text is read.
+        kinds: whether kinds of features and their onsets are among the tables; for these, random and repeated
+            sequences are read beside the corpus, three times its number of tokens.
+        null: what a null model does to the activations of the corpus; by default nothing.
 
     Examples:
         >>> TextEvidence("corpus.txt.gz", sample=TextSample(n_sequences=256)).languages is None
@@ -98,6 +102,8 @@ class TextEvidence:
     corpus: Text | None = None
     languages: Mapping[str, Text] | None = None
     sample: TextSample = TextSample()
+    kinds: bool = True
+    null: NullBatches | None = None
 
 
 def evolve(
@@ -210,16 +216,17 @@ def evolve(
 
     # Text
     if suite is not None and text.corpus is not None:
-        natural = decompose_text(suite, crosscoder, text.corpus, sample=text.sample, compute=compute)
+        natural = decompose_text(suite, crosscoder, text.corpus, sample=text.sample, null=text.null, compute=compute)
         tables["scaling"] = latent_scaling(crosscoder, natural.decompositions, features=selected, fraction=fraction)
         tables["presence"] = presence_lives(crosscoder, natural, selected)
         by_test = presence_shares(tables["presence"], ordered=ordered).assign(source=PRESENCE_TEST)
         tables["life_cycle_shares"] = _concatenate("life_cycle_shares", [shares[0], by_test, *shares[1:]])
         ends = last_present_by_test(tables["presence"]) if ordered else {}
         tables["absorption"] = absorption(crosscoder, natural.decompositions, parents=ends, fraction=fraction)
-        tables["kinds"] = feature_kinds(suite, crosscoder, natural, seed=bootstrap.seed, compute=compute)
-        onsets = tables["evolution"] if ordered else tables["evolution"].iloc[:0]
-        tables["onsets"] = onset_by_kind(onsets, tables["kinds"], revisions, bootstrap=bootstrap)
+        if text.kinds:
+            tables["kinds"] = feature_kinds(suite, crosscoder, natural, seed=bootstrap.seed, compute=compute)
+            onsets = tables["evolution"] if ordered else tables["evolution"].iloc[:0]
+            tables["onsets"] = onset_by_kind(onsets, tables["kinds"], revisions, bootstrap=bootstrap)
     if suite is not None and text.languages is not None:
         codes = {
             language: decompose_text(suite, crosscoder, corpus, sample=text.sample, compute=compute).codes

@@ -14,6 +14,7 @@ from crosstime.report.columns import COLUMNS, TEXT, TOP
 DEFAULTS: dict[str, dict[str, str | float]] = {
     "faithfulness": {"features": TOP},
     "evaluation": {"fve_without_outliers": math.nan, "outliers": 0, "top_norm_share": math.nan},
+    "replication": {"same_presence": math.nan},
     "ablation": dict.fromkeys(("low", "high", "accuracy_change_low", "accuracy_change_high"), math.nan),
 }
 """Optional columns of each table, and the value they are filled with when they are absent."""

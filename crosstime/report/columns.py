@@ -42,7 +42,7 @@ _COLUMNS = {
     "stability": (
         "task comparison variant revision k jaccard jaccard_low jaccard_high kendall kendall_low kendall_high n_prompts"
     ),
-    "replication": "task feature others matches cosine selected same_class same_life",
+    "replication": "task feature others matches cosine selected same_class same_life same_presence",
     "descriptions": (
         "source asked described complexity complexity_low complexity_high detection detection_low detection_high "
         "fuzzing fuzzing_low fuzzing_high detection_f1 fuzzing_f1 onset_n onset_r onset_low onset_high onset_p "

@@ -11,7 +11,7 @@ import torch
 
 from crosstime.crosscoders.decompose import DecomposedTask
 from crosstime.evolution.claims import DIPS, EXPLAINED
-from crosstime.report.columns import UNDECIDED
+from crosstime.report.columns import PRESENCE_TEST, UNDECIDED
 from crosstime.report.expected_under_null import expected_words
 from user_input.first_names import first_names
 
@@ -143,11 +143,12 @@ def emergence(life_cycles: pd.DataFrame, nulls: pd.DataFrame | None = None, *, o
     return sentences
 
 
-def presence_sentences(lives: pd.DataFrame, *, ordered: bool = True) -> list[str]:
+def presence_sentences(lives: pd.DataFrame, nulls: pd.DataFrame | None = None, *, ordered: bool = True) -> list[str]:
     """A sentence about the selected features by the test of presence: which are there throughout, and which are not.
 
     Args:
         lives: the table ``presence`` of `crosstime.evolve`.
+        nulls: the table of null models of the run, which gives the number that is expected beside each count.
         ordered: whether the checkpoints are points of one training.
 
     Examples:
@@ -158,10 +159,19 @@ def presence_sentences(lives: pd.DataFrame, *, ordered: bool = True) -> list[str
     table = lives.drop_duplicates("feature")
     partly = _LIFE_CYCLES if ordered else _SHARING
     throughout = "at all checkpoints" if ordered else "in all models"
+    everywhere = "always" if ordered else "shared"
+
+    def expected(kind: str) -> str:
+        return "" if nulls is None else expected_words(nulls, PRESENCE_TEST, kind)
+
+    # Features that are there throughout, come or go, and those of other answers
     clauses = [
-        _count(table, "always" if ordered else "shared", f"is there {throughout}", f"are there {throughout}"),
-        *(_clause(table[table.life_cycle == kind], *verbs) for kind, verbs in partly.items()),
-        *(_count(table, kind, f"is {words}", f"are {words}") for kind, words in _WITHOUT_CHECKPOINTS.items()),
+        _count(table, everywhere, f"is there {throughout}", f"are there {throughout}", expected=expected(everywhere)),
+        *(_clause(table[table.life_cycle == kind], *verbs, expected=expected(kind)) for kind, verbs in partly.items()),
+        *(
+            _count(table, kind, f"is {words}", f"are {words}", expected=expected(kind))
+            for kind, words in _WITHOUT_CHECKPOINTS.items()
+        ),
     ]
     clauses = [clause for clause in clauses if clause]
     if not clauses:
@@ -196,10 +206,11 @@ def absorption_sentences(absorption: pd.DataFrame) -> list[str]:
     ]
 
 
-def _count(table: pd.DataFrame, life_cycle: str, singular: str, plural: str) -> str:
-    """How many features have a life cycle that needs no checkpoints; empty without any."""
+def _count(table: pd.DataFrame, life_cycle: str, singular: str, plural: str, *, expected: str = "") -> str:
+    """How many features have a life cycle that needs no checkpoints, and how many are expected; empty without any."""
     count = int((table.life_cycle == life_cycle).sum())
-    return f"{count} {singular if count == 1 else plural}" if count else ""
+    words = f"{count} {singular if count == 1 else plural}"
+    return (f"{words} ({expected})" if expected else words) if count else ""
 
 
 def _listed(clauses: Sequence[str]) -> str:

@@ -39,7 +39,7 @@ class NullModel:
         return f"{self.kind}-{self.seed}"
 
     def recipe(self, recipe: Recipe) -> Recipe:
-        """The recipe of a run with the changes of this null model; no text is read for kinds of features."""
+        """The recipe of a run with the changes of this null model; see `repeated_recipe`."""
         table = recipe.crosscoder
         return repeated_recipe(recipe, {"seed": table.seed + self.seed, "frozen": _FROZEN.get(self.kind, table.frozen)})
 

@@ -52,7 +52,7 @@ class RepeatedInputs(Inputs):
 
 
 def repeated_recipe(recipe: Recipe, crosscoder: Mapping[str, Any], **tables: Any) -> Recipe:
-    """The recipe of a run for one crosscoder, without loggers, and without text for kinds of features.
+    """The recipe of a run for one crosscoder, without loggers, kinds of features, and languages.
 
     Args:
         recipe: the recipe of the run.
@@ -60,4 +60,4 @@ def repeated_recipe(recipe: Recipe, crosscoder: Mapping[str, Any], **tables: Any
         tables: other tables that differ; all changes are made at once, because tables are checked together.
     """
     table = replace(recipe.crosscoder, seeds=[], loggers=[], **crosscoder)
-    return replace(recipe, crosscoder=table, evolve=replace(recipe.evolve, text=False, languages={}), **tables)
+    return replace(recipe, crosscoder=table, evolve=replace(recipe.evolve, kinds=False, languages={}), **tables)

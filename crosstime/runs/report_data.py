@@ -68,6 +68,7 @@ def write_report_data(inputs: Inputs, folder: RunFolder) -> None:
         "ordered": inputs.compared.ordered,
         "languages": {task.name: task.language for task in inputs.tasks},
         "text": text is not None,
+        "kinds": text is not None and recipe.evolve.kinds,
         "ngrams": bool(recipe.ngrams.sequences),
         "nulls": bool(recipe.null.kinds),
         "baselines": bool(recipe.baselines.names),

@@ -56,7 +56,7 @@ def report_input(path: str | Path, annotations: pd.DataFrame | None = None) -> R
 
     # The findings in words
     compared, ordered = about["compared"], about["ordered"]
-    presence = presence_sentences(folder.table(f"{FOLDER}/presence"), ordered=ordered) if about["text"] else []
+    presence = presence_sentences(folder.table(f"{FOLDER}/presence"), nulls, ordered=ordered) if about["text"] else []
     absorbed = absorption_sentences(folder.table(f"{FOLDER}/absorption")) if about["text"] else []
     findings = [*presence, *absorbed, *emergence(lives, nulls, ordered=ordered), *_dip_sentences(folder, nulls)]
     if replication is not None:
@@ -89,7 +89,7 @@ def report_input(path: str | Path, annotations: pd.DataFrame | None = None) -> R
         rotation=folder.table(f"{FOLDER}/rotation"),
         rotation_steps=folder.table(f"{FOLDER}/rotation_steps"),
         dimensionality=folder.table(f"{FOLDER}/dimensionality"),
-        onsets=_onsets(folder, with_kinds=about["text"]),
+        onsets=_onsets(folder, with_kinds=about["kinds"]),
         similarity=folder.table(f"{DATA}/similarity"),
         **({"ngrams": folder.table("ngrams")} if about["ngrams"] else {}),
         lives=lives[lives.strongest],
@@ -145,6 +145,7 @@ def _about(folder: RunFolder) -> dict[str, Any]:
         "ordered": bool,
         "languages": dict,
         "text": bool,
+        "kinds": bool,
         "ngrams": bool,
         "nulls": bool,
         "baselines": bool,
@@ -157,7 +158,8 @@ def _about(folder: RunFolder) -> dict[str, Any]:
             f"{folder.path} has no {ABOUT}, which the report is drawn from: the run is of an earlier version; {AGAIN}"
         )
     stored = folder.json(f"{DATA}/about")
-    about = stored if isinstance(stored, dict) else {}
+    # Runs of earlier versions found kinds of features wherever they read text
+    about = {"kinds": stored.get("text"), **stored} if isinstance(stored, dict) else {}
     if "rows" in about:
         types = {"rows": str, **{name: types[name] for name in ("title", "setup", "compared", "ordered")}}
     wrong = [name for name, kind in types.items() if not isinstance(about.get(name), kind)]

@@ -15,13 +15,16 @@ class EvolveRecipe:
     """How features are followed over training; see `crosstime.evolve`.
 
     Attributes:
-        text: also read held-out text, for kinds of features and latent scaling.
+        text: also read held-out text, for the test of presence, latent scaling and kinds of features.
+        kinds: with text, also find what each feature responds to; this reads random and repeated sequences too, three
+            times the tokens of the text.
         languages: text of each language by its name, at least two, for language specificity.
         sequences: sequences that are read of each text.
         resamples: number of resamples of the bootstrap, and of permutations.
     """
 
     text: bool = True
+    kinds: bool = True
     languages: dict[str, str] = field(default_factory=dict)
     sequences: int = 128
     resamples: int = 1_000

@@ -32,9 +32,10 @@ TABLES = (
     "pairs",
     "specificity",
 )
-TEXT_TABLES = ("scaling", "presence", "absorption", "kinds", "onsets")
+TEXT_TABLES = ("scaling", "presence", "absorption")
+KIND_TABLES = ("kinds", "onsets")
 LANGUAGE_TABLES = ("languages",)
-FORMAT = 2
+FORMAT = 3
 """Raised where the tables get other columns, so that a run of an earlier version makes them again."""
 
 
@@ -63,9 +64,9 @@ class Evolve(Stage):
         """Passes over text, products of decoder directions, and permutations of effects."""
         table, c, n_prompts, text = sizes.recipe.evolve, sizes.n_checkpoints, sum(sizes.prompts), sizes.text_pass
 
-        # The text, random sequences, and pairs of repeated sequences and controls
+        # The text; for kinds of features, random sequences, and pairs of repeated sequences and controls
         n_sequences = table.sequences if table.text else 0
-        tokens = 4 * n_sequences * text.length
+        tokens = (4 if table.kinds else 1) * n_sequences * text.length
         work = c * (text.blocks(sizes.layer + 1, tokens) + sizes.decode(tokens)) + sizes.encode(tokens)
 
         # Decoder directions with one another; permutations of every effect of every prompt, twice; bootstrap
@@ -88,6 +89,8 @@ class Evolve(Stage):
             corpus=inputs.corpus(held_out=True) if table.text else None,
             languages=table.languages or None,
             sample=TextSample(table.sequences, recipe.corpus.sequence_length),
+            kinds=table.kinds,
+            null=inputs.null_batches,
         )
         tables = evolve(
             inputs.compared,
@@ -104,6 +107,8 @@ class Evolve(Stage):
 
 def _table_names(recipe: Recipe) -> list[str]:
     """The tables that a recipe asks for."""
-    text = TEXT_TABLES if recipe.evolve.text else ()
-    languages = LANGUAGE_TABLES if recipe.evolve.languages else ()
-    return [*TABLES, *text, *languages]
+    table = recipe.evolve
+    text = TEXT_TABLES if table.text else ()
+    kinds = KIND_TABLES if table.text and table.kinds else ()
+    languages = LANGUAGE_TABLES if table.languages else ()
+    return [*TABLES, *text, *kinds, *languages]

@@ -10,7 +10,7 @@ import torch
 
 from crosstime.crosscoders.decompose import decompose_text
 from crosstime.errors import RunError
-from crosstime.evolution.claims import DECODER, RELDEC, decoder_claims, dip_claims, effect_claims
+from crosstime.evolution.claims import DECODER, RELDEC, decoder_claims, dip_claims, effect_claims, presence_claims
 from crosstime.evolution.false_discoveries import false_discoveries
 from crosstime.machine.processes import Processes
 from crosstime.runs.folder import RunFolder
@@ -106,11 +106,11 @@ def _repeat(
 
 
 def _null_claims(claims: pd.DataFrame, inputs: Inputs, folder: RunFolder, selected: bool) -> pd.DataFrame:
-    """The claims of a null model; where it selects no feature, none of as many as the run could make about effects."""
+    """The claims of a null model; where it selects no feature, none of as many as the run could make about those."""
     if selected:
         return _claims(inputs, folder)
-    by_effect = claims[~claims.source.isin([RELDEC, DECODER])]
-    return pd.concat([_decoder_claims(inputs, folder), by_effect.assign(count=0)], ignore_index=True)
+    about_selected = claims[~claims.source.isin([RELDEC, DECODER])]
+    return pd.concat([_decoder_claims(inputs, folder), about_selected.assign(count=0)], ignore_index=True)
 
 
 def _decoder_claims(inputs: Inputs, folder: RunFolder) -> pd.DataFrame:
@@ -124,13 +124,17 @@ def _claims(inputs: Inputs, folder: RunFolder) -> pd.DataFrame:
     """The claims of a run or of a null model: classes and life cycles of features, and explained dips."""
     ordered, by_decoder = folder.crosscoder.origin.ordered, _decoder_claims(inputs, folder)
     by_effect = effect_claims(folder.table("effects"), folder.table(f"{FOLDER}/life_cycles"), ordered=ordered)
-    explained = [bool(dip["explained"]) for dip in folder.dips]
-    claims = pd.concat([by_decoder, by_effect, dip_claims(explained)], ignore_index=True)
+    tables = [by_decoder, by_effect, dip_claims([bool(dip["explained"]) for dip in folder.dips])]
+    if inputs.recipe.evolve.text:
+        tables.append(presence_claims(folder.table(f"{FOLDER}/presence"), ordered=ordered))
+    claims = pd.concat(tables, ignore_index=True)
     return claims.astype({"count": "int64", "n": "int64"})
 
 
 def _live(inputs: Inputs, folder: RunFolder) -> list[int]:
     """The features that fire on the text of the evaluation."""
     corpus, sample = inputs.corpus(held_out=True), evaluation_sample(inputs)
-    text = decompose_text(inputs.compared, folder.crosscoder, corpus, sample=sample, compute=inputs.compute)
+    text = decompose_text(
+        inputs.compared, folder.crosscoder, corpus, sample=sample, null=inputs.null_batches, compute=inputs.compute
+    )
     return list(torch.unique(text.codes.feature).tolist())

@@ -77,7 +77,8 @@ class Replicate(Stage):
         # Which claims about the selected features come back
         crosscoders = [other.crosscoder for other in folders]
         effects, lives = tables("effects"), tables(f"{FOLDER}/life_cycles")
-        folder.write_table(REPLICATION, replicated_claims(crosscoders, effects, lives))
+        presence = tables(f"{FOLDER}/presence") if recipe.evolve.text else []
+        folder.write_table(REPLICATION, replicated_claims(crosscoders, effects, lives, presence))
 
         # How far whole dictionaries agree
         agreement = seed_agreement(crosscoders, bootstrap=Bootstrap(recipe.evolve.resamples, recipe.seed))

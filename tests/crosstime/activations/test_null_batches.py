@@ -45,6 +45,22 @@ def test_permuted_batches_have_the_tokens_of_each_checkpoint_and_no_pairing():
     assert paired < 20
 
 
+def test_held_out_text_is_changed_like_a_batch_with_draws_of_its_own():
+    x = torch.randn(2, 8, 3, generator=torch.Generator().manual_seed(0))
+    permuted = NullBatches(permuted=True, seed=3)
+    batch, text = permuted(x.transpose(0, 1), served=0).transpose(0, 1), permuted.held_out(x)
+    assert not torch.equal(text, batch)
+    assert torch.equal(text, permuted.held_out(x))
+    for c in range(2):
+        assert sorted(text[c].tolist()) == sorted(x[c].tolist())
+
+    # The noise of the text is independent of that of the first batch
+    noise, zeros = NullBatches(noise=(1.0, 2.0), seed=3), torch.zeros(2, 20_000, 1)
+    of_text, of_batch = noise.held_out(zeros), noise(zeros.transpose(0, 1), served=0).transpose(0, 1)
+    torch.testing.assert_close(of_text.std((1, 2)), torch.tensor([1.0, 2.0]), rtol=0.02, atol=0)
+    assert abs(float((of_text[0] * of_batch[0]).mean())) < 0.03
+
+
 def test_no_batch_is_permuted_like_another():
     permuted = NumberedTokens(data(NullBatches(permuted=True)), 64)
     orders = {tuple((batch[:, 0] - batch[:, 1]).flatten().tolist()) for batch in permuted}

@@ -9,6 +9,7 @@ from crosstime.activations.null_batches import NullBatches
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.evolution.claims import decoder_claims
 from crosstime.evolution.false_discoveries import false_discoveries
+from crosstime.evolution.presence_test import presence_test
 from crosstime.training.l1_config import L1Config
 from crosstime.training.plant import PlantedProblem, plant
 from crosstime.training.trainer_of import trainer_of
@@ -30,6 +31,16 @@ def trained(planted: PlantedProblem, null: NullBatches, *, seed: int) -> tuple[C
     x = null(planted.activations(planted.codes(4096, generator), generator), STEPS * BATCH)
     alive = torch.unique(crosscoder.decompose(x.transpose(0, 1))[0].codes.feature)
     return crosscoder, alive
+
+
+def answers_of(crosscoder: CrossCoder, alive: torch.Tensor, x: torch.Tensor):
+    """Life cycles of the live features by the test of presence on activations ``T C D``, counted by hand."""
+    table = presence_test(crosscoder, crosscoder.decompose(x.transpose(0, 1)), features=alive.tolist())
+    counts: dict[str, int] = {}
+    for _, rows in table.groupby("feature"):
+        answers = tuple(rows.presence)
+        counts[answers] = counts.get(answers, 0) + 1
+    return counts
 
 
 def claims_of(crosscoder: CrossCoder, alive: torch.Tensor):
@@ -69,6 +80,28 @@ def test_specific_features_are_told_from_what_the_null_finds():
     # The bound is that of no event among the null's features: 1 - .025^(1/m)
     m = specific.null_n.iloc[0]
     assert specific.rate_high.tolist() == pytest.approx([1 - 0.025 ** (1 / m)] * 3)
+
+
+def test_between_permuted_tokens_no_feature_is_present_at_several_checkpoints():
+    """By the test of presence on held-out tokens of the null model, a feature is where it was learned, and only there.
+
+    On the tokens as they are, which pair the checkpoints, the same features would seem to be everywhere: each is
+    correlated with the planted feature at all of them.
+    """
+    run = plant(32, 2, 16, shared=1.0, density=2.0, noise=0.02, seed=4)
+    null = NullBatches(permuted=True, seed=5)
+    crosscoder, alive = trained(run, null, seed=5)
+    generator = torch.Generator().manual_seed(17)
+    x = run.activations(run.codes(4096, generator), generator)
+    permuted = answers_of(crosscoder, alive, null.held_out(x.transpose(0, 1)).transpose(0, 1))
+    paired = answers_of(crosscoder, alive, x)
+    both = ("present", "present")
+    assert permuted.get(both, 0) <= 0.2 * len(alive)
+    assert paired.get(both, 0) >= 3 * max(1, permuted.get(both, 0))
+
+    # The features of a training on pairs are there at both checkpoints
+    shared = answers_of(*trained(run, NullBatches(), seed=5), x)
+    assert shared[both] > 0.9 * sum(shared.values())
 
 
 def test_nothing_is_shared_between_permuted_tokens():

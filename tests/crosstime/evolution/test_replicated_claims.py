@@ -51,6 +51,33 @@ LIVES = [
 ]
 
 
+def presence(*rows: tuple[int, str]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=["feature", "life_cycle"])
+    return pd.concat([table.assign(revision="a"), table.assign(revision="b")], ignore_index=True)
+
+
+def test_lives_by_the_test_of_presence_are_counted_over_the_matches_whatever_the_task():
+    """Feature 0 is 1 and 3 in the others, 1 is 0 and 2, 2 is nowhere and 1."""
+    tests = [
+        presence((0, "emerging"), (1, "undecided"), (2, "always")),
+        presence((1, "emerging"), (0, "undecided"), (2, "always")),
+        presence((3, "always"), (2, "undecided"), (1, "always")),
+    ]
+    table = replicated_claims([FIRST, SECOND, THIRD], TABLES, LIVES, tests)
+    counts = table.set_index(["task", "feature"]).same_presence
+    assert counts.to_dict() == {("t", 0): 1, ("t", 1): 0, ("t", 2): 1, ("u", 0): 1}
+    sentences = replication_sentences(table, [0, 1, 2], 0.5)
+    assert sentences[1].endswith("and 2 by the test of presence in more than half.")
+
+    # Without text there is none, and no sentence about it
+    without = replicated_claims([FIRST, SECOND, THIRD], TABLES, LIVES)
+    assert without.same_presence.isna().all()
+    for older in (without, without.drop(columns="same_presence")):
+        assert "presence" not in " ".join(replication_sentences(older, [0, 1, 2], 0.5))
+    with pytest.raises(CrosscoderError, match="test of presence for each crosscoder"):
+        replicated_claims([FIRST, SECOND, THIRD], TABLES, LIVES, tests[:2])
+
+
 def test_claims_are_counted_over_the_matches():
     table = replicated_claims([FIRST, SECOND, THIRD], TABLES, LIVES)
     assert tuple(table.columns) == COLUMNS
@@ -84,9 +111,9 @@ def test_sentences_count_what_most_seeds_have():
     assert replication_sentences(table, [7, 8, 9], 0.625) == [
         "Crosscoders of seeds 7, 8 and 9 have a PW-MCC of 0.62.",
         "On t, 3 of 3 selected features are in more than half of the seeds; of these, 3 are selected there, 2 have the "
-        "same class and 3 the same life cycle in more than half.",
+        "same class and 3 have the same life cycle by their effects in more than half.",
         "On u, 1 of 1 selected features is in more than half of the seeds; of these, 0 are selected there, 0 have the "
-        "same class and 1 the same life cycle in more than half.",
+        "same class and 1 has the same life cycle by its effects in more than half.",
     ]
 
 
