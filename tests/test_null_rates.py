@@ -72,7 +72,7 @@ def test_the_stated_interval_holds_the_rate_of_other_trainings_on_a_planted_prob
 def test_true_rates_are_counted_against_the_planted_features():
     stated = null_rates.stated_and_true(null_rates.CROWDED, 0, n_seeds=2)
     assert stated.true.between(0, 1).all()
-    assert set(stated.source) == {"RelDec", "decoder norm"}
+    assert set(stated.source) == {"RelDec", "decoder norm", "test of presence"}
     assert not stated.duplicated(["source", "claim"]).any()
     assert stated.fdr.max() > 0
 

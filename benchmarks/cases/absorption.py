@@ -4,6 +4,9 @@ Planted problems with a hierarchy: half of the specific features are pairs of a 
 child at the others, which fires on half of the parent's tokens; half of the other features are correlated in pairs. The
 two thresholds are those with the largest worst score on the seeds for choosing; the figures are means over the seeds
 for reporting, and "other" is the figure if nested firing is read off the parent's gate instead of the activation.
+
+The last rows are precision and recall of shared and specific features by the test of presence on these problems, whose
+features are not independent, with its default threshold.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import torch
 from benchmarks.cases.sharing import CHOOSING, REPORTING, settings
 from benchmarks.result import Result, Row
 from crosstime.evolution.absorption import COSINE, OVERLAP, absorption
-from crosstime.evolution.recovery import match_planted
+from crosstime.evolution.recovery import TESTED, match_planted
 from crosstime.training.plant import Dependence, plant, train_planted
 from crosstime.training.trainer_config import TrainerConfig
 
@@ -58,6 +61,7 @@ def benchmark(quick: bool, device: torch.device) -> Result:
         rows.append(Row.alone(case, "planted parents", statistics.mean(table.attrs["parents"] for table in reported)))
         fires = pd.concat([table[table.is_parent] for table in reported]).fires.mean()
         rows.append(Row.alone(case, "share of a child's tokens on which its parent fires", float(fires)))
+        rows += presence_rows(f"{config.summary()}, {TESTED}", [table.attrs["presence"] for table in reported])
     details: dict[str, Any] = {"planted": sizes["n_features"], "checkpoints": 3, "d_model": sizes["d_model"]}
     details |= {"density": sizes["density"], "steps": steps}
     details |= {
@@ -78,7 +82,20 @@ def flags(config: TrainerConfig, sizes: dict[str, Any], seed: int) -> pd.DataFra
     partner = [int(matched.partner[feature]) for feature in table.parent]
     table = table.assign(partner=partner, is_parent=[feature in parents for feature in partner])
     table.attrs["parents"] = len(parents)
+    table.attrs["presence"] = matched.scores(ways=(TESTED,)).to_dict("list")
     return table
+
+
+def presence_rows(case: str, scores: Sequence[dict[str, list[Any]]]) -> list[Row]:
+    """Return precision and recall of each class by the test of presence: means over trainings, and the lowest."""
+    table = pd.concat([pd.DataFrame(columns) for columns in scores], ignore_index=True)
+    rows = []
+    for name, of_class in table.groupby("class", sort=False):
+        for score_name in ("precision", "recall"):
+            values = of_class[score_name].astype(float)
+            rows.append(Row.alone(f"{case}, {name}", score_name, float(values.mean())))
+            rows.append(Row.alone(f"{case}, {name}", f"{score_name}, lowest", float(values.min())))
+    return rows
 
 
 def score(table: pd.DataFrame, overlap: float, cosine: float, *, column: str = "overlap") -> tuple[float, float]:

@@ -181,6 +181,8 @@ def coverage(kind: str, tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
     compared = []
     for source in (RELDEC, DECODER, PRESENCE_TEST):
         parts = [table[table.source == source].set_index("claim") for table in tables]
+        if any(part.empty for part in parts):
+            continue
         claims = list(dict.fromkeys(claim for part in parts for claim in part.index))
         counts = np.array([part["count"].reindex(claims, fill_value=0) for part in parts], dtype=float)
         sizes = np.array([part.n.iloc[0] for part in parts], dtype=float)

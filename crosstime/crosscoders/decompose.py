@@ -19,7 +19,7 @@ al. (arXiv 2403.19647), section 2.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,7 +27,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from crosstime.activations.null_batches import NullBatches
 from crosstime.crosscoders.dictionary import Dictionary
 from crosstime.crosscoders.open_crosscoder import CrosscoderSource, DictionarySource, as_crosscoder
 from crosstime.crosscoders.training_setting import start_of_prompts, trained_checkpoints, trained_start
@@ -114,6 +113,10 @@ def refuse_baseline(name: str, task: TaskInput) -> None:
             task_name, has_patch = task.name, task.has_patch
     if name == "patch" and not has_patch:
         raise CrosscoderError(f"Task {task_name} has no patch prompts; use baseline='zero' or 'mean'.")
+
+
+Transform = Callable[[Float[Tensor, "C N D"]], Float[Tensor, "C N D"]]
+"""A change of the activations of N tokens at C checkpoints, in the models' own scale."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -261,7 +264,7 @@ def decompose_text(
     corpus: TextSource | Iterable[str] | Sequences,
     *,
     sample: TextSample = TextSample(),
-    null: NullBatches | None = None,
+    transform: Transform | None = None,
     compute: Compute = Compute(),
 ) -> DecomposedText:
     """Read text at every checkpoint of a crosscoder, one model at a time, and decompose it into features.
@@ -273,7 +276,8 @@ def decompose_text(
         crosscoder: the features.
         corpus: text as `train` takes it, of which the first sequences are read; or the sequences themselves.
         sample: how much of a corpus is read; sequences that are given are read in full.
-        null: what a null model does to the activations before they are decomposed; by default nothing.
+        transform: applied to the activations of all checkpoints before they are decomposed, as a null model asks for;
+            by default nothing.
         compute: where and how the checkpoints run.
 
     Returns:
@@ -297,8 +301,8 @@ def decompose_text(
     token_mask = text.position_of_token > 0
     site = crosscoder.origin.site
     (activations,) = _read_activations(checkpoints, site, [text], compute, "Reading text", token_mask)
-    if null is not None:
-        activations = null.held_out(activations)
+    if transform is not None:
+        activations = transform(activations)
     return DecomposedText(text, tuple(crosscoder.decompose(activations)), token_mask)
 
 

@@ -42,9 +42,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from crosstime.activations.null_batches import NullBatches
 from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.crosscoders.decompose import TaskInput, decompose_text
+from crosstime.crosscoders.decompose import TaskInput, Transform, decompose_text
 from crosstime.crosscoders.open_crosscoder import CrosscoderSource, as_crosscoder
 from crosstime.effects.attribute import attribute
 from crosstime.effects.attribution import Attribution
@@ -92,7 +91,7 @@ class TextEvidence:
         sample: how much of each text is read.
         kinds: whether kinds of features and their onsets are among the tables; for these, random and repeated
             sequences are read beside the corpus, three times its number of tokens.
-        null: what a null model does to the activations of the corpus; by default nothing.
+        transform: applied to the activations of the corpus, see `decompose_text`; by default nothing.
 
     Examples:
         >>> TextEvidence("corpus.txt.gz", sample=TextSample(n_sequences=256)).languages is None
@@ -103,7 +102,7 @@ class TextEvidence:
     languages: Mapping[str, Text] | None = None
     sample: TextSample = TextSample()
     kinds: bool = True
-    null: NullBatches | None = None
+    transform: Transform | None = None
 
 
 def evolve(
@@ -216,7 +215,9 @@ def evolve(
 
     # Text
     if suite is not None and text.corpus is not None:
-        natural = decompose_text(suite, crosscoder, text.corpus, sample=text.sample, null=text.null, compute=compute)
+        natural = decompose_text(
+            suite, crosscoder, text.corpus, sample=text.sample, transform=text.transform, compute=compute
+        )
         tables["scaling"] = latent_scaling(crosscoder, natural.decompositions, features=selected, fraction=fraction)
         tables["presence"] = presence_lives(crosscoder, natural, selected)
         by_test = presence_shares(tables["presence"], ordered=ordered).assign(source=PRESENCE_TEST)

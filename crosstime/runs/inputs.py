@@ -12,7 +12,7 @@ from crosstime.activations.parameter_rows import JOIN, parameter_rows, resolved_
 from crosstime.activations.row_source import Rows
 from crosstime.activations.store import ActivationStore
 from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.crosscoders.decompose import DecomposedTask, decompose_task
+from crosstime.crosscoders.decompose import DecomposedTask, Transform, decompose_task
 from crosstime.errors import errors_at
 from crosstime.machine.checksum import checksum_of
 from crosstime.runs.folder import RunFolder, read_selection
@@ -113,6 +113,11 @@ class Inputs:
     def null_batches(self) -> NullBatches | None:
         """What a null model does to the activations of the training; None for the run itself."""
         return None
+
+    @property
+    def transform(self) -> Transform | None:
+        """What a null model does to the activations of held-out text; None for the run itself."""
+        return None if self.null_batches is None else self.null_batches.held_out
 
     @cached_property
     def site(self) -> Site:

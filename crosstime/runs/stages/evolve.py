@@ -90,7 +90,7 @@ class Evolve(Stage):
             languages=table.languages or None,
             sample=TextSample(table.sequences, recipe.corpus.sequence_length),
             kinds=table.kinds,
-            null=inputs.null_batches,
+            transform=inputs.transform,
         )
         tables = evolve(
             inputs.compared,

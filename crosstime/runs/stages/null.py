@@ -135,6 +135,6 @@ def _live(inputs: Inputs, folder: RunFolder) -> list[int]:
     """The features that fire on the text of the evaluation."""
     corpus, sample = inputs.corpus(held_out=True), evaluation_sample(inputs)
     text = decompose_text(
-        inputs.compared, folder.crosscoder, corpus, sample=sample, null=inputs.null_batches, compute=inputs.compute
+        inputs.compared, folder.crosscoder, corpus, sample=sample, transform=inputs.transform, compute=inputs.compute
     )
     return list(torch.unique(text.codes.feature).tolist())
