@@ -78,7 +78,7 @@ def test_true_rates_are_counted_against_the_planted_features():
 
     # The ideal crosscoder of a problem has its planted features
     planted = plant(12, 3, 16, shared=0.5, seed=3)
-    ideal = null_rates.Dictionary(planted.crosscoder(), torch.tensor([4, 0, 11]), 0.0)
+    ideal = null_rates.Dictionary(planted.crosscoder(), torch.tensor([4, 0, 11]), 0.0, pd.DataFrame())
     nearest, near = null_rates.nearest_planted(ideal, planted)
     assert nearest.tolist() == [4, 0, 11]
     assert near.all()
