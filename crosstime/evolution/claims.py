@@ -98,7 +98,7 @@ def presence_claims(presence: pd.DataFrame, *, ordered: bool = True) -> pd.DataF
         >>> lives = pd.DataFrame({"feature": [3, 5, 8], "life_cycle": ["always", "emerging", "undecided"]})
         >>> table = presence_claims(lives)
         >>> table[table["count"] > 0].values.tolist()
-        [['test of presence', 'emerging', 1, 3], ['test of presence', 'always', 1, 3]]
+        [['test of presence', 'always', 1, 3], ['test of presence', 'emerging', 1, 3]]
     """
     lives = presence_shares(presence, ordered=ordered)
     lives = lives[lives.life_cycle != UNDECIDED].rename(columns={"life_cycle": "claim"})
