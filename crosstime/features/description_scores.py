@@ -254,7 +254,7 @@ def read_key(path: str | Path) -> dict[str, dict[str, Any]]:
     """Read a key that `write_score_requests` wrote: its rows by the ids of their requests.
 
     Raises:
-        AnnotationError: a row has not the fields of a key, or the id of another row.
+        AnnotationError: a row does not have the fields of a key, or has the id of another row.
 
     Examples:
         >>> read_key("scores.key.jsonl")["f3-detection"]["feature"]  # doctest: +SKIP

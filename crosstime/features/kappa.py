@@ -1,4 +1,8 @@
-"""Cohen's kappa: whether two people, or two crosscoders, assign the same labels."""
+"""Cohen's kappa: whether two people, or two crosscoders, assign the same labels.
+
+scikit-learn's `cohen_kappa_score` takes labels, while the interval needs kappa of thousands of resampled tables at a
+time; and scikit-learn is no dependency of this package.
+"""
 
 from __future__ import annotations
 

@@ -357,7 +357,7 @@ class Suite(Display):
         """Ids of the tokens with which every document of a text begins; often none.
 
         Raises:
-            SuiteError: there is no tokenizer, or it has not the token that `text_start` asks for.
+            SuiteError: there is no tokenizer, or it does not have the token that `text_start` needs.
         """
         return start_tokens(self.tokenizer, self.text_start)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from table_activations import use_table
 
 import crosstime as ct
 from crosstime.activations.buffer import ActivationBuffer
@@ -41,11 +42,7 @@ def table() -> torch.Tensor:
 
 @pytest.fixture(autouse=True)
 def _activations_of_the_table(monkeypatch, table: torch.Tensor) -> None:
-    def harvest(self: ActivationBuffer, rows: list[tuple[int, ...]], indices: list[int]) -> torch.Tensor:
-        ids = torch.tensor([token for row in rows for token in row[1:]])
-        return self.row_format.encode(table[ids])
-
-    monkeypatch.setattr(ActivationBuffer, "_harvest", harvest)
+    use_table(monkeypatch, table)
 
 
 def rows(count: int = 90) -> list[torch.Tensor]:

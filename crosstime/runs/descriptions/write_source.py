@@ -81,7 +81,7 @@ def read_contexts(path: Path) -> tuple[Contexts, Contexts]:
     """The unseen texts on which each feature fires, and those on which it does not, as `write_source` wrote them.
 
     Raises:
-        AnnotationError: the file is missing, or a row has not the fields of one that was written.
+        AnnotationError: the file is missing, or a row does not have the fields that `write_source` writes.
     """
     unseen: Contexts = {}
     silent: Contexts = {}

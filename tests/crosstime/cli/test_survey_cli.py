@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from console_command import crosstime
 
-from crosstime.cli.main import main
 from crosstime.suites.select import select
 from crosstime.suites.similarity import similarity
 from crosstime.suites.suite import Suite
@@ -43,15 +42,6 @@ def folder(tmp_path: Path, models: Path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     return tmp_path
-
-
-def crosstime(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of the command."""
-    monkeypatch.setattr(sys, "argv", ["crosstime", *arguments])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    output = capsys.readouterr()
-    return caught.value.code or 0, output.out, output.err
 
 
 def works(monkeypatch, capsys, *arguments: str) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from console_command import crosstime
 
-from crosstime.cli.main import main
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.suites.suite import Suite
 from tasks.agreement import sentences
@@ -29,14 +28,6 @@ def folder(tmp_path: Path, models: Path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     return tmp_path
-
-
-def crosstime(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["crosstime", *arguments])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    output = capsys.readouterr()
-    return caught.value.code or 0, output.out, output.err
 
 
 @pytest.mark.parametrize(("kind", "settings"), [("l1", ()), ("batchtopk", ("k=4", "k_start=8")), ("jumprelu", ())])

@@ -2,14 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from decoder_crosscoder import decoder_crosscoder
 
-from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
 from crosstime.evolution import match_features as match_features_module
 from crosstime.evolution.match_features import match_directions, match_features
 from crosstime.evolution.seed_agreement import seed_agreement
-from interventions import Site
 
 
 def greedy_by_hand(first: torch.Tensor, second: torch.Tensor, minimum: float) -> list[tuple[int, int]]:
@@ -22,13 +20,6 @@ def greedy_by_hand(first: torch.Tensor, second: torch.Tensor, minimum: float) ->
         pairs.append((i, j))
         cosine[i], cosine[:, j] = -2, -2
     return pairs
-
-
-def crosscoder(directions: torch.Tensor, revisions: tuple[str, ...] = ("a", "b")) -> CrossCoder:
-    crosscoder = CrossCoder(Origin("mine", revisions, Site(0), directions.shape[2]), len(directions))
-    with torch.no_grad():
-        crosscoder.W_dec.copy_(directions)
-    return crosscoder
 
 
 @pytest.mark.parametrize("chunk", [7, 1 << 24])
@@ -76,8 +67,8 @@ def test_seeds_that_agree_have_kappa_one_and_labels_can_be_given():
     directions[:10, 0] *= 0.01
     directions[10:20, 1] *= 0.01
     first, second = (
-        crosscoder(directions),
-        crosscoder(directions.flip(0) + 0.01 * torch.randn(40, 2, 16, generator=generator)),
+        decoder_crosscoder(directions),
+        decoder_crosscoder(directions.flip(0) + 0.01 * torch.randn(40, 2, 16, generator=generator)),
     )
     row = seed_agreement([first, second]).iloc[0]
     assert (row.matched, row.share, row.agreement, row.kappa) == (40, 1.0, 1.0, 1.0)
@@ -92,8 +83,8 @@ def test_bad_input_is_one_sentence():
     with pytest.raises(CrosscoderError, match="at least one candidate"):
         match_directions(directions, directions, candidates=0)
     with pytest.raises(CrosscoderError, match="have no features in common"):
-        match_features(crosscoder(directions), crosscoder(directions, ("a", "c")))
+        match_features(decoder_crosscoder(directions), decoder_crosscoder(directions, ("a", "c")))
     with pytest.raises(CrosscoderError, match="at least two crosscoders, not 1"):
-        seed_agreement([crosscoder(directions)])
+        seed_agreement([decoder_crosscoder(directions)])
     with pytest.raises(CrosscoderError, match="every feature of every crosscoder"):
-        seed_agreement([crosscoder(directions)] * 2, [["a"] * 4, ["a"] * 3])
+        seed_agreement([decoder_crosscoder(directions)] * 2, [["a"] * 4, ["a"] * 3])

@@ -7,20 +7,11 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
+from decoder_crosscoder import decoder_crosscoder
 from seeded_randn import randn
 
-from crosstime.crosscoders.crosscoder import CrossCoder
-from crosstime.crosscoders.origin import Origin
 from crosstime.errors import CrosscoderError
 from crosstime.evolution.replication import mean_matched_cosine, pairwise_mcc, replication, replication_shares
-from interventions import Site
-
-
-def crosscoder(directions: torch.Tensor, revisions: tuple[str, ...] = ("a", "b")) -> CrossCoder:
-    crosscoder = CrossCoder(Origin("mine", revisions, Site(0), directions.shape[2]), len(directions))
-    with torch.no_grad():
-        crosscoder.W_dec.copy_(directions)
-    return crosscoder
 
 
 def best_of_all_assignments(first: torch.Tensor, second: torch.Tensor) -> float:
@@ -50,7 +41,9 @@ def test_mcc_is_above_what_a_greedy_assignment_gives():
 def test_an_opposite_direction_is_no_replication():
     directions = torch.eye(4).reshape(4, 1, 4)[:1]
     assert mean_matched_cosine(directions, -directions) == -1
-    assert replication([crosscoder(directions, ("a",)), crosscoder(-directions, ("a",))]).matches.tolist() == [0]
+    assert replication(
+        [decoder_crosscoder(directions, ("a",)), decoder_crosscoder(-directions, ("a",))]
+    ).matches.tolist() == [0]
 
 
 def test_the_assignment_is_by_cosines_with_their_sign():
@@ -62,7 +55,7 @@ def test_the_assignment_is_by_cosines_with_their_sign():
 
 def test_pairwise_mcc_has_a_row_for_any_two():
     directions = [randn(5, 2, 4, seed=seed) for seed in range(3)]
-    table = pairwise_mcc([crosscoder(decoder) for decoder in directions])
+    table = pairwise_mcc([decoder_crosscoder(decoder) for decoder in directions])
     assert list(zip(table["first"], table["second"], strict=True)) == [(0, 1), (0, 2), (1, 2)]
     expected = [best_of_all_assignments(directions[i], directions[j]) for i, j in ((0, 1), (0, 2), (1, 2))]
     assert table.mcc.tolist() == pytest.approx(expected, abs=1e-6)
@@ -74,7 +67,7 @@ def test_replication_counts_matches_and_their_labels():
     base[0, 1] *= 0.5
     third = torch.cat([base[:2], torch.eye(8)[6:].unsqueeze(1).repeat(1, 2, 1)])
     third[0, 1] *= 0.5
-    seeds = [crosscoder(base), crosscoder(2 * base.flip(0)), crosscoder(third)]
+    seeds = [decoder_crosscoder(base), decoder_crosscoder(2 * base.flip(0)), decoder_crosscoder(third)]
     table = replication(seeds)
     assert table.feature.tolist() == [0, 1, 2, 3]
     assert table.others.tolist() == [2] * 4
@@ -89,7 +82,7 @@ def test_replication_counts_matches_and_their_labels():
     # Labels of one's own, and features without a match
     labels = [list("xxyy"), list("xxyy"), list("xxyy")]
     assert replication(seeds, labels).same_label.tolist() == [1, 1, 0, 0]
-    alone = replication([seeds[0], crosscoder(torch.eye(8)[4:].unsqueeze(1).repeat(1, 2, 1))])
+    alone = replication([seeds[0], decoder_crosscoder(torch.eye(8)[4:].unsqueeze(1).repeat(1, 2, 1))])
     assert alone.matches.tolist() == [0] * 4
     assert alone.cosine.isna().all()
 
@@ -102,10 +95,10 @@ def test_bad_input_is_one_sentence():
         mean_matched_cosine(directions, directions * torch.nan)
     for function in (pairwise_mcc, replication):
         with pytest.raises(CrosscoderError, match="at least two crosscoders, not 1"):
-            function([crosscoder(directions)])
+            function([decoder_crosscoder(directions)])
         with pytest.raises(CrosscoderError, match="have no features in common"):
-            function([crosscoder(directions), crosscoder(directions, ("a", "c"))])
+            function([decoder_crosscoder(directions), decoder_crosscoder(directions, ("a", "c"))])
     with pytest.raises(CrosscoderError, match="every feature of every crosscoder"):
-        replication([crosscoder(directions)] * 2, [["a"] * 4, ["a"] * 3])
+        replication([decoder_crosscoder(directions)] * 2, [["a"] * 4, ["a"] * 3])
     with pytest.raises(CrosscoderError, match="no features"):
-        replication_shares(replication([crosscoder(directions)] * 2).head(0))
+        replication_shares(replication([decoder_crosscoder(directions)] * 2).head(0))

@@ -102,7 +102,7 @@ def test_the_page_speaks_of_rows_and_has_no_section_about_effects(finished):
         assert f'id="{anchor}"' not in page
     assert "active features per row" in page
     assert "held-out text" not in page
-    assert page.count('data-chart="norms"') == page.count('data-chart="onsets"') == 1
+    assert page.count(' data-chart="norms"') == page.count(' data-chart="onsets"') == 1
     assert "rows of W_U+mlp_out.1" in (finished / "summary.csv").read_text()
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from table_activations import use_table
 
-from crosstime.activations.buffer import ActivationBuffer
 from crosstime.activations.data_config import DataConfig
 from crosstime.crosscoders.crosscoder import CrossCoder
 from crosstime.errors import CrosscoderError
@@ -52,11 +52,7 @@ def suite(brief_suite: Suite) -> Suite:
 def _activations_of_a_table(monkeypatch) -> None:
     table = torch.randn(400, 2, 16, generator=torch.Generator().manual_seed(7))
 
-    def harvest(self: ActivationBuffer, rows: list[tuple[int, ...]], indices: list[int]) -> torch.Tensor:
-        ids = torch.tensor([token for row in rows for token in row[1:]])
-        return self.row_format.encode(table[ids])
-
-    monkeypatch.setattr(ActivationBuffer, "_harvest", harvest)
+    use_table(monkeypatch, table)
 
 
 def interrupted(
