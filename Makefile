@@ -5,7 +5,7 @@ PIP_FLAGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick long newest fuzz ndif-test docs bench bench-peers lint format clean help
+.PHONY: demo test quick long newest lowest fuzz ndif-test docs bench bench-peers lint format clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -51,6 +51,10 @@ quick: lint  ## lint, then the tests that take seconds
 long: $(VENV)/.dev  ## the long tests: whole runs, killed and sharded training, servers, a browser, the papers' recipes in their small form
 	$(PYTEST) -m long
 
+# The quick tests of what a wheel holds.
+FROM_WHEEL := -q -o pythonpath= -n auto --maxprocesses 8 --dist loadfile -m 'not slow and not long' \
+	tests/user_input tests/tasks tests/interventions tests/crosstime
+
 # The wheel is installed, not the working tree, so that a file that is missing from the package is missed here. torch
 # stays that of constraints.txt: its newest release on PyPI brings gigabytes of CUDA libraries.
 NEWEST := .venv-newest
@@ -68,8 +72,25 @@ newest: $(NEWEST)/.installed  ## the demo and the quick tests from a wheel, with
 		"$$(ls $(NEWEST)/wheel/*.whl)[dev]"
 	$(NEWEST)/bin/python -m pip install --quiet --no-deps --force-reinstall $(NEWEST)/wheel/*.whl
 	cd $(NEWEST)/demo && ../bin/crosstime demo
-	OMP_NUM_THREADS=1 $(NEWEST)/bin/pytest -q -o pythonpath= -n auto --maxprocesses 8 --dist loadfile -m 'not slow and not long' \
-		tests/user_input tests/tasks tests/interventions tests/crosstime
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/pytest $(FROM_WHEEL)
+
+# uv chooses the lowest version of each direct dependency, and refuses a floor below what another package needs. Shapes
+# are not checked here: the lowest jaxtyping can, but its pytest plugin comes too late for the packages of the tests.
+LOWEST := .venv-lowest
+
+$(LOWEST)/.installed: pyproject.toml
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet $(PIP_FLAGS) uv
+	$(LOWEST)/bin/uv pip install --quiet $(PIP_FLAGS) --python $(LOWEST)/bin/python --resolution lowest-direct \
+		-r pyproject.toml --extra dev
+	@touch $@
+
+lowest: $(LOWEST)/.installed  ## the demo and the quick tests from a wheel, with the lowest versions that pyproject.toml allows (5 GB)
+	rm -rf build/lib $(LOWEST)/wheel $(LOWEST)/demo && mkdir -p $(LOWEST)/demo
+	$(LOWEST)/bin/python -m pip wheel --quiet $(PIP_FLAGS) --no-deps -w $(LOWEST)/wheel .
+	$(LOWEST)/bin/python -m pip install --quiet --no-deps --force-reinstall $(LOWEST)/wheel/*.whl
+	cd $(LOWEST)/demo && ../bin/crosstime demo
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/pytest -o addopts= $(FROM_WHEEL)
 
 fuzz: $(VENV)/.dev  ## feed thousands of broken inputs to every reader
 	$(PYTEST) --dist load -m fuzz tests/fuzz
@@ -92,4 +113,4 @@ format: $(VENV)/.dev  ## format the code with ruff
 	$(BIN)/ruff format .
 
 clean:  ## remove the environments, runs and build products
-	rm -rf $(VENV) $(NEWEST) .venv-peers runs build site *.egg-info
+	rm -rf $(VENV) $(NEWEST) $(LOWEST) .venv-peers runs build site *.egg-info

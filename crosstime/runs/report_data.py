@@ -216,7 +216,7 @@ def _rows_setup(inputs: Inputs, folder: RunFolder) -> dict[str, str]:
         "crosscoder": _crosscoder_setup(inputs, folder, "rows"),
         "shown features": f"those that write most of the rows, {recipe.rows.top} of each "
         f"{'life cycle' if inputs.suite.ordered else 'pattern'}",
-        "seed": str(recipe.seed),
+        "seed of the run": str(recipe.seed),
         "versions": _versions(),
     }
 
@@ -240,6 +240,6 @@ def _setup(inputs: Inputs, folder: RunFolder, text: DecomposedText | None) -> di
         "tasks": "; ".join(f"{task.name}: {task.summary()}" for task in inputs.tokenized),
         "corpus contexts": "none" if text is None else f"from {text.codes.n_tokens:,} tokens of held-out text",
         **({"null models": f"{', '.join(recipe.null.kinds)}; seeds: {recipe.null.seeds}"} if recipe.null.kinds else {}),
-        "seed": str(recipe.seed),
+        "seed of the run": str(recipe.seed),
         "versions": _versions(),
     }

@@ -103,6 +103,7 @@ def report_input(path: str | Path, annotations: pd.DataFrame | None = None) -> R
         facts=facts,
         logit_effects=folder.table(f"{DATA}/logit_effects").fillna({"token": ""}),
         rows="",
+        advice={},
         left_out=(),
         ordered=ordered,
         languages=about["languages"],

@@ -127,7 +127,7 @@ def report_input_of_files(
     """
     ordered, compared = crosscoder.origin.ordered, list(crosscoder.origin.revisions)
     effects, ablation, lives = (tables.read(name) for name in ("effects", "ablation", "life_cycles"))
-    for name in ("effects", "life_cycles", "facts"):
+    for name in ("effects", "life_cycles", "facts", "evaluation"):
         _refuse_other(crosscoder, tables.path(f"{name}.csv"), tables.read(name))
     evaluation = tables.read("evaluation")
     if evaluation is not None and evaluation.revision.duplicated().any():
@@ -157,6 +157,10 @@ def report_input_of_files(
     findings = [] if presence is None else presence_sentences(presence, ordered=ordered)
     findings += [] if lives is None else emergence(lives, ordered=ordered)
 
+    advice = {
+        "evaluation": "crosstime evaluate SUITE TEXT CROSSCODER writes evaluation.csv into the folder of --out",
+        "training": "crosstime train writes training.csv beside the crosscoder",
+    }
     left_out = [name for name in ("accuracy", "effects", "ablation") if name not in tables]
     return ReportInput(
         title=title,
@@ -166,6 +170,7 @@ def report_input_of_files(
         compared=compared,
         ordered=ordered,
         rows="",
+        advice={name: f"{sentence}: name that folder with --tables." for name, sentence in advice.items()},
         left_out=[*left_out, *(["temporal"] if effects is None else [])],
         accuracy=_table(tables.read("accuracy"), "accuracy"),
         effects=_table(effects, "effects"),
@@ -227,7 +232,7 @@ def _refuse_other(crosscoder: CrossCoder, path: Path | None, frame: pd.DataFrame
     """Refuse a table of features or checkpoints that a crosscoder does not have."""
     if frame is None:
         return
-    for feature in frame.feature:
+    for feature in frame.feature if "feature" in frame else []:
         if feature != ERROR_TERM and not 0 <= feature < crosscoder.n_features:
             raise RunError(
                 f"{path} is of another crosscoder: it has feature {feature}, and this one has 0 to "

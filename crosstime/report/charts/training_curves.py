@@ -18,7 +18,7 @@ CURVES = {
     "l2": "squared error",
     "sparsity": "sparsity penalty",
     "l0": "active features per token",
-    "dead": "dead features",
+    "dead": "share of dead features",
 }
 """Columns of the training table that are drawn, and the titles of their panels."""
 

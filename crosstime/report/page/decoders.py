@@ -27,8 +27,10 @@ def decoders_section(report: ReportInput, pictures: Pictures) -> list[Child]:
         pictures: picture of each chart, by name.
     """
     captions = decoder_captions(report)
-    introduction = "A decoder that grows is a feature that the model comes to write; one that turns comes to mean "
-    introduction += "something else."
+    introduction = (
+        "Where a feature's decoder norm grows from one checkpoint to the next, the model begins to write the feature; "
+        "where its decoder direction turns, the model writes something else for it."
+    )
     if not report.ordered:
         introduction = "A decoder norm that is larger in one model is a feature that this model writes more strongly; "
         introduction += "where the directions differ, the models write different things for it."

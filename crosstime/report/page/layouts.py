@@ -93,7 +93,7 @@ def reserved_heights(specs: Mapping[str, dict[str, Any]]) -> str:
     rules: list[str] = []
     for name, spec in specs.items():
         for layout in spec["usermeta"]["layouts"]:
-            rule = f'[data-chart="{name}"] {{ min-height: {layout["height"]:g}px; }}'
+            rule = f"[data-chart={name}] {{ min-height: {layout['height']:g}px; }}"
             # The script rounds the width of the place to whole pixels
             width = layout["room"] - 0.5
             rules.append(f"@container chart (min-width: {width:g}px) {{ {rule} }}" if layout["room"] else rule)

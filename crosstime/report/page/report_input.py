@@ -79,6 +79,8 @@ class ReportInput:
             life cycle, ...).
         languages: language of each task, to filter by.
         rows: name of the rows of parameters that the crosscoder was trained on (``W_U``); empty for activations.
+        advice: how to make tables that are missing: a sentence by the name of the table, which the page says in place
+            of what the table would show.
         left_out: anchors of sections that the page does not have, since nothing was computed for them; with
             "accuracy", the decoder norms take its place at the head of the page.
         ordered: whether the checkpoints are points of one training; the report of models side by side speaks of
@@ -122,6 +124,7 @@ class ReportInput:
     languages: Mapping[str, str] = field(default_factory=dict)
     decoders: pd.DataFrame = field(default_factory=_table("decoders"))
     rows: str = ""
+    advice: Mapping[str, str] = field(default_factory=dict)
     left_out: Collection[str] = ()
     ordered: bool = True
 
@@ -145,6 +148,10 @@ class ReportInput:
     def begins_with_norms(self) -> bool:
         """Whether the decoder norms are the chart at the head of the page, since no accuracy was measured."""
         return "accuracy" in self.left_out
+
+    def missing(self, sentence: str, table: str) -> str:
+        """A sentence in place of a table that is missing, with the advice on how to make it, if there is any."""
+        return f"{sentence} {self.advice[table]}" if table in self.advice else sentence
 
     def words(self, text: str) -> str:
         """A sentence of the report about checkpoints, which for models side by side is about models."""

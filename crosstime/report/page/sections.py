@@ -120,7 +120,7 @@ def _overview(report: ReportInput, pictures: Pictures) -> list[Child]:
             number_cell(row.number("logit_difference"), logit_decimals),
             number_cell(row.number("n"), 0),
         ]
-        for row in rows(accuracy.sort_values(["task", "tokens"], kind="stable"))
+        for row in rows(_in_order_of_tasks(accuracy))
     ]
     time = ["training tokens"] if report.ordered else []
     columns = ["task", report.words("checkpoint"), *time, "accuracy", "logit difference", "pairs"]
@@ -168,11 +168,15 @@ def _crosscoder(report: ReportInput, pictures: Pictures) -> list[Child]:
             "dictionary writes it there."
         ),
     )
+    # Sentences in place of what is missing
+    unevaluated = report.missing("The crosscoder was not evaluated.", "evaluation")
+    untrained = report.missing("No training curves were kept.", "training")
+
     return [
         introduction,
-        table(columns, cells, caption=caption) if cells else remark("The crosscoder was not evaluated."),
+        table(columns, cells, caption=caption) if cells else remark(unevaluated),
         remark(report.words(note)) if (note := outlier_note(report.evaluation)) else None,
-        figure("training", pictures, "Training of the crosscoder.", "No training curves were kept."),
+        figure("training", pictures, "Training of the crosscoder.", untrained),
     ]
 
 
@@ -372,6 +376,13 @@ def _ablated(features: str, kind: str) -> Markup | str:
     if kind == "single" and features.isdecimal():
         return feature_link(int(features))
     return ablated_name(features, kind)
+
+
+def _in_order_of_tasks(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """Sort the checkpoints of each task by training tokens; tasks are in the order of the run, as in the charts."""
+    place = {task: index for index, task in enumerate(distinct(accuracy["task"]))}
+    keys = accuracy.assign(place=accuracy["task"].map(place))
+    return accuracy.loc[keys.sort_values(["place", "tokens"], kind="stable").index]
 
 
 def _sets_first(ablation: pd.DataFrame) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 import sys
@@ -36,6 +37,7 @@ def files(learning_suite: Suite, tmp_path_factory) -> Path:
     suite = learning_suite.select(learning_suite.revisions[:2])
     CrossCoder(Origin(suite.name, suite.revisions, Site(0), suite.d_model), 16, seed=1).save(home / "c.safetensors")
     source = str(Path(suite.checkpoints[0].source).parent)
+    (home / "source.json").write_text(json.dumps(source), encoding="utf-8")
     common = [source, str(home / "c.safetensors"), TASK, "--limit", "12"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
@@ -72,6 +74,38 @@ def test_the_page_has_the_sections_for_which_there_are_tables(files, tmp_path, m
         assert f'<section id="{anchor}"' not in few
     assert few.count(' data-chart="norms"') == 1
     assert 'data-chart="accuracy"' not in few
+
+
+@pytest.mark.slow
+def test_an_evaluation_is_read_and_without_it_the_page_says_how_to_make_it(files, tmp_path, monkeypatch, capsys):
+    arguments = ["report", "--crosscoder", str(files / "c.safetensors"), "--tables", str(files / "evolution")]
+    assert command(monkeypatch, *arguments, "-o", str(tmp_path / "without")) == 0
+    without = html.unescape((tmp_path / "without" / "report.html").read_text(encoding="utf-8"))
+    assert (
+        "The crosscoder was not evaluated. crosstime evaluate SUITE TEXT CROSSCODER writes evaluation.csv into the "
+        "folder of --out: name that folder with --tables." in without
+    )
+    assert "No training curves were kept. crosstime train writes training.csv" in without
+
+    # What the page names is what the command writes
+    text = tmp_path / "text.txt"
+    text.write_text("the dog sees the cats .\n\n" * 40, encoding="utf-8")
+    source = json.loads((files / "source.json").read_text(encoding="utf-8"))
+    survey = ["evaluate", source, str(text), str(files / "c.safetensors"), "--sequences", "4", "--length", "8"]
+    assert command(monkeypatch, *survey, "--out", str(tmp_path / "survey")) == 0
+    assert command(monkeypatch, *arguments, "--tables", str(tmp_path / "survey"), "-o", str(tmp_path / "with")) == 0
+    page = html.unescape((tmp_path / "with" / "report.html").read_text(encoding="utf-8"))
+    assert "not evaluated" not in page
+    explained = pd.read_csv(tmp_path / "survey" / "evaluation.csv").fve
+    for value in explained:
+        assert f"{value:.3f}".replace("-", "\u2212") in page
+    capsys.readouterr()
+
+    # An evaluation of other checkpoints is refused
+    table = pd.read_csv(tmp_path / "survey" / "evaluation.csv").assign(revision=["a", "b"])
+    table.to_csv(tmp_path / "survey" / "evaluation.csv", index=False)
+    assert command(monkeypatch, *arguments, "--tables", str(tmp_path / "survey"), "-o", str(tmp_path / "no")) == 2
+    assert "evaluation.csv is of another crosscoder: it has checkpoint a" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.slow
