@@ -22,7 +22,7 @@ _CHUNK = 4_096
 
 @runtime_checkable
 class RowSource(Protocol):
-    """What `crosstime.train_rows` needs of a source: T rows of C x D numbers, aligned over the checkpoints.
+    """The interface of a source for `crosstime.train_rows`: T rows of C x D numbers, aligned over the checkpoints.
 
     A source of your own, such as one that reads a file larger than the memory, is any class with these members.
     """

@@ -31,7 +31,7 @@ COLUMNS = (
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dip(Display):
-    """What features that matter at one of two checkpoints do to a task there.
+    """The effect of the features that matter at one of two checkpoints on a task there.
 
     Attributes:
         task: name of the task.

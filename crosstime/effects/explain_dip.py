@@ -60,7 +60,7 @@ NEIGHBOURS = 10
 
 @dataclass(frozen=True)
 class DipTest:
-    """How the features of a dip are selected and tested.
+    """Options of `explain_dip`: how the features of a dip are selected and tested.
 
     Attributes:
         top: number of features, by |IE| on the first half of the prompts, that are candidates.

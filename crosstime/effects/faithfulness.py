@@ -45,7 +45,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Restoration:
-    """How the top n features are restored in a model whose other features are at a baseline.
+    """Options of `faithfulness`: how the top n features are restored while the others are at a baseline.
 
     Attributes:
         sizes: the n; those above the number of ranked features are left out.

@@ -21,7 +21,7 @@ def onset_correlation(
     positions: Sequence[float | int] | None = None,
     bootstrap: Bootstrap = Bootstrap(resamples=2_000),
 ) -> Correlation:
-    """Do more complex features come later? Pearson's r of a feature's onset with a score that people gave it.
+    """Correlate the onsets of features with a score that people gave them, such as complexity, by Pearson's r.
 
     Args:
         onsets: a table with the columns feature and onset, such as ``evolve(...)["evolution"]``.
@@ -60,7 +60,7 @@ def onset_by_kind(
     positions: Sequence[float | int] | None = None,
     bootstrap: Bootstrap = Bootstrap(resamples=2_000),
 ) -> pd.DataFrame:
-    """Which kinds of features come first? The mean onset of each kind, with an interval over features.
+    """Compute the mean onset of each kind of features, with an interval over features, to see which kinds come first.
 
     Args:
         onsets: a table with the columns feature and onset, such as ``evolve(...)["evolution"]``.

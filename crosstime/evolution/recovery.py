@@ -28,7 +28,7 @@ SPECIFIC, SHARED = "specific", "shared"
 
 @dataclass(frozen=True)
 class PresenceThresholds:
-    """What counts as present, for each way to classify features.
+    """Thresholds of presence, for each way to classify features.
 
     Attributes:
         fraction: share of the largest decoder norm, see `crosstime.evolution.presence.present`.

@@ -16,7 +16,7 @@ CHUNK = 1 << 22
 
 @dataclass(frozen=True, eq=False)
 class Rotation:
-    """How the decoder directions of F features turn over C checkpoints, in N = C - 1 steps.
+    """The rotation of the decoder directions of F features over C checkpoints, in N = C - 1 steps.
 
     Attributes:
         steps: angle in degrees between neighbouring checkpoints; NaN where the feature is absent at one of them.

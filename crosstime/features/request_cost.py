@@ -17,7 +17,7 @@ REPLY_TOKENS = 150
 
 @dataclass(frozen=True)
 class TokenPrices:
-    """What a million tokens cost, in any currency.
+    """Prices of a million tokens, in any currency.
 
     Attributes:
         read: price of a million tokens that the model reads.

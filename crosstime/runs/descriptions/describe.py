@@ -37,7 +37,7 @@ from user_input.home import expanded
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Descriptions(Display):
-    """How far the descriptions of a run are.
+    """The state of the descriptions of a run: what is waited for or, at the end, the results.
 
     Attributes:
         folder: of the descriptions, in that of the run.

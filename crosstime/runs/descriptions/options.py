@@ -15,7 +15,7 @@ FOLDER, OPTIONS = "descriptions", "options.json"
 
 @dataclass(frozen=True)
 class DescribeOptions:
-    """Which features are described, from how many texts.
+    """Options of `crosstime.describe`: which features are described, from how many texts.
 
     Attributes:
         features: features that are drawn at random among those that fire on the text; means and correlations are over

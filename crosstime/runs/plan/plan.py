@@ -26,7 +26,7 @@ UNCERTAINTY = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """What a recipe would cost on a machine.
+    """An estimate of what a recipe costs on a machine.
 
     Attributes:
         costs: the cost of each stage.
