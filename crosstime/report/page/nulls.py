@@ -40,7 +40,8 @@ def nulls_section(nulls: pd.DataFrame, *, ordered: bool = True) -> list[Child]:
         "the claim is false by construction under the null model, expected / observed is its false-discovery rate "
         "(FDR). It supposes that none of the run's claims is true, and that a dictionary errs as often on checkpoints "
         "that differ. The other null models say how much is claimed where nothing was learned. Decoder norms and "
-        "RelDec count the features that fire on held-out text."
+        "RelDec count the features that fire on held-out text, the test of presence and effects those that were chosen "
+        "by their effects."
     )
     kinds = [
         element("li", element("em", kind), _words(f": {_WORDS.get(kind, '')}.", ordered=ordered))
