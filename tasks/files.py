@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from tasks.errors import DataError
-from user_input.nearest import nearest, similar
+from user_input.nearest import nearest, similar, similar_beside
 from user_input.parse_json import MAX_LENGTH, JsonError, parse_json
 
 
@@ -55,8 +55,7 @@ def locate(path: Path, folders: Iterable[Path], stem: str, suffixes: tuple[str, 
 def must_exist(path: Path) -> None:
     """Raise a `DataError` unless `path` is a file or folder; the message names a similar one in its folder."""
     if not path.exists():
-        neighbours = [child.name for child in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise DataError(f"{path} does not exist: {similar(path.name, neighbours)}")
+        raise DataError(f"{path} does not exist: {similar_beside(path)}")
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 from user_input.first_names import first_names
 
@@ -43,3 +44,17 @@ def similar(name: str, present: Iterable[str]) -> str:
     """
     names = difflib.get_close_matches(name, sorted(set(present)), n=1, cutoff=0.5)
     return f"did you mean {names[0]!r}?" if names else "check the path"
+
+
+def similar_beside(path: Path) -> str:
+    """Return the end of an error message about a path that is not there, which names a similar one in its folder.
+
+    Examples:
+        >>> similar_beside(Path("/nowhere/pairs.json"))
+        'check the path'
+    """
+    try:
+        present = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        present = []
+    return similar(path.name, present)

@@ -56,9 +56,11 @@ def ablate(
     Writes ablation.csv to OUT, with a row for each task, checkpoint and group of features: accuracy and logit
     difference without them, and the changes with intervals.
     """
-    from crosstime.cli.options import load_tasks, open_compute, refuse_missing_source
+    from crosstime.cli.options import load_tasks, open_compute, refuse_file_as_folder, refuse_missing_source
+    from crosstime.errors import errors_at
 
     # Read the options, without PyTorch
+    refuse_file_as_folder(out)
     groups = _groups(features)
     compute = open_compute(device, dtype, max_tokens, remote, sandboxed=sandboxed, folder=out)
     loaded_tasks = load_tasks(names, path, limit=limit, seed=seed)
@@ -70,10 +72,14 @@ def ablate(
 
     from crosstime.effects.ablate import ablate as ablate_features
     from interventions import Bootstrap
+    from interventions.codes import check_feature
 
     checkpoints, loaded = open_pair(
         suite, crosscoder, allow_equal_weights=allow_equal_weights, trust_remote_code=trust_remote_code
     )
+    for feature in dict.fromkeys(feature for group in groups.values() for feature in group):
+        with errors_at("--features"):
+            check_feature(feature, loaded.n_features)
     bootstrap = Bootstrap(resamples=2_000, seed=seed)
     tables = [
         ablate_features(checkpoints, loaded, task, groups, bootstrap=bootstrap, compute=compute)

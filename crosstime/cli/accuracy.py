@@ -55,9 +55,11 @@ def accuracy(
     """
     from dataclasses import replace
 
-    from crosstime.cli.options import load_tasks, open_compute, open_suite
+    from crosstime.cli.option_errors import errors_about
+    from crosstime.cli.options import load_tasks, open_compute, open_suite, refuse_file_as_folder
 
     # Read the options, without PyTorch
+    refuse_file_as_folder(out)
     loaded = [replace(task, prepend=prepend) for task in load_tasks(names, path, limit=limit, seed=seed)]
     checkpoints = open_suite(
         suite, revisions, allow_equal_weights=allow_equal_weights, trust_remote_code=trust_remote_code
@@ -68,14 +70,15 @@ def accuracy(
     from crosstime.suites.accuracy import accuracy as measure_accuracy
     from interventions import Bootstrap
 
-    table = measure_accuracy(
-        checkpoints,
-        loaded,
-        sentences=sentences,
-        cache=out / "cache",
-        bootstrap=Bootstrap(seed=seed),
-        compute=compute,
-    )
+    with errors_about({"start token": "--prepend"}):
+        table = measure_accuracy(
+            checkpoints,
+            loaded,
+            sentences=sentences,
+            cache=out / "cache",
+            bootstrap=Bootstrap(seed=seed),
+            compute=compute,
+        )
 
     # Write, draw and print
     from rich.console import Console

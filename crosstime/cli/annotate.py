@@ -35,23 +35,29 @@ def annotate(
     Without a run, --tables names the folders of crosstime attribute, which has the prompts on which features fire, and
     of crosstime evolve, which has facts about them.
     """
-    sheets = read or []
-    if (run is None) == (not tables):
-        raise typer.BadParameter("is the folder of a run, or --tables names folders in its place", param_hint="RUN")
-    if len(sheets) > 2:
-        raise typer.BadParameter(f"takes one sheet or two, not {len(sheets)}", param_hint="--read")
-    if sheets and output is not None:
-        raise typer.BadParameter("is for a new sheet, and --read writes none", param_hint="--output")
-
+    from crosstime.cli.options import refuse_file_as_folder
+    from crosstime.errors import AnnotationError, errors_at
     from crosstime.runs.manifest import read_manifest
 
+    # Read the options
+    sheets = read or []
+    if (run is None) == (not tables):
+        raise AnnotationError("RUN is the folder of a run, or --tables names folders in its place: give one of them")
+    if len(sheets) > 2:
+        raise AnnotationError(f"--read takes one sheet or two, not {len(sheets)}")
+    if sheets and output is not None:
+        raise AnnotationError(f"--output is for a new sheet, and --read writes none: leave out {output}")
+    if output is not None:
+        refuse_file_as_folder(output, "--output")
     if run is not None:
-        read_manifest(run)  # A folder without a run is refused before anything slow is loaded
+        with errors_at("RUN"):
+            read_manifest(run)  # A folder without a run is refused before anything slow is loaded
 
     from crosstime.features.annotation import annotator_agreement, export_annotation_sheet, read_annotations
     from crosstime.runs.annotated_features import features_of_run, features_of_tables
 
-    described = features_of_run(run) if run is not None else features_of_tables(tables or [])
+    with errors_at("--tables" if run is None else "RUN"):
+        described = features_of_run(run) if run is not None else features_of_tables(tables or [])
     if not sheets:
         folder = Path("annotations") if run is None else run / "annotations"
         paths = export_annotation_sheet(folder if output is None else output, described.contexts, described.facts)
@@ -59,7 +65,8 @@ def annotate(
         return
 
     features = list(described.contexts)
-    read_tables = [read_annotations(sheet, features) for sheet in sheets]
+    with errors_at("--read"):
+        read_tables = [read_annotations(sheet, features) for sheet in sheets]
     for sheet, table in zip(sheets, read_tables, strict=True):
         print(f"{sheet}: {len(table)} of {len(features)} features are annotated")
     if len(read_tables) == 2:

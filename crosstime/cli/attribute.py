@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 CrosscoderPath = Annotated[
     str,
-    typer.Argument(help="A crosscoder: a file or folder in any format, the folder of a run, or ORG/NAME on the Hub."),
+    typer.Argument(
+        metavar="CROSSCODER",
+        help="A crosscoder: a file or folder in any format, the folder of a run, or ORG/NAME on the Hub.",
+    ),
 ]
 EstimatorName = Annotated[
     str, typer.Option("--estimator", help="How effects are estimated: default, ctt-as-written or ctt-as-released.")
@@ -68,9 +71,17 @@ def attribute(
     the selected features fire most, for crosstime report and crosstime annotate. Features are selected on one half of
     the prompts, and effects.csv has their effects on the other.
     """
-    from crosstime.cli.options import load_tasks, open_compute, refuse_few_pairs, refuse_missing_source
+    from crosstime.cli.options import (
+        load_tasks,
+        open_compute,
+        refuse_few_pairs,
+        refuse_file_as_folder,
+        refuse_missing_source,
+    )
+    from crosstime.errors import errors_at
 
     # Read the options, without PyTorch
+    refuse_file_as_folder(out)
     compute = open_compute(device, dtype, max_tokens, remote, sandboxed=sandboxed, folder=out)
     loaded_tasks = load_tasks(names, path, limit=limit, seed=seed)
     refuse_few_pairs(loaded_tasks, same_prompts=same_prompts)
@@ -84,17 +95,22 @@ def attribute(
 
     from crosstime.crosscoders.decompose import refuse_baseline
     from crosstime.effects.attribute import attribute as attribute_task
+    from crosstime.effects.refuse_missing_gradients import refuse_missing_gradients
     from crosstime.features.contexts import contexts
     from interventions import Bootstrap, Estimator
 
-    method = Estimator.named(estimator)
+    with errors_at("--estimator"):
+        method = Estimator.named(estimator)
     if baseline is not None:
         for task in loaded_tasks:
-            refuse_baseline(baseline, task)
+            with errors_at("--baseline"):
+                refuse_baseline(baseline, task)
         method = replace(method, baseline=baseline)
     checkpoints, loaded = open_pair(
         suite, crosscoder, allow_equal_weights=allow_equal_weights, trust_remote_code=trust_remote_code
     )
+    with errors_at("--estimator"):
+        refuse_missing_gradients(checkpoints, compute, method)
     attributions = [
         attribute_task(checkpoints, loaded, task, method, seed=seed, compute=compute) for task in loaded_tasks
     ]
@@ -157,12 +173,15 @@ def open_pair(
     from crosstime.cli.options import open_suite
     from crosstime.crosscoders.open_crosscoder import as_crosscoder
     from crosstime.crosscoders.training_setting import trained_checkpoints
+    from crosstime.errors import errors_at
 
-    loaded = as_crosscoder(crosscoder)
+    with errors_at("CROSSCODER"):
+        loaded = as_crosscoder(crosscoder)
     opened = open_suite(
         suite,
         loaded.origin.revisions,
         allow_equal_weights=allow_equal_weights,
         trust_remote_code=trust_remote_code,
     )
-    return trained_checkpoints(opened, loaded), loaded
+    with errors_at("SUITE"):
+        return trained_checkpoints(opened, loaded), loaded

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="A crosscoder: a file or a folder.", show_default=False)],
-    target: Annotated[Path, typer.Argument(help="Where to write it.", show_default=False)],
+    source: Annotated[
+        Path, typer.Argument(metavar="FROM", help="A crosscoder: a file or a folder.", show_default=False)
+    ],
+    target: Annotated[Path, typer.Argument(metavar="TO", help="Where to write it.", show_default=False)],
     to: Annotated[
         str,
         typer.Option("--to", help="crosstime, ctt, ckkissane, finetuning, llamascopium or saelens (one checkpoint)."),
@@ -66,26 +68,36 @@ def convert(
     """
     from dataclasses import replace
 
+    from crosstime.cli.option_errors import errors_about
     from crosstime.cli.options import (
         comma_separated,
         open_compute,
+        read_sample,
         read_scales,
+        read_site,
+        refuse_file_as_folder,
         refuse_missing_crosscoder,
+        refuse_missing_source,
         refuse_missing_text,
     )
     from crosstime.crosscoders.exchange.format_names import refuse_read_only, refuse_unknown_format
-    from crosstime.errors import CrosscoderError
-    from crosstime.suites.text_sample import TextSample
+    from crosstime.errors import CrosscoderError, errors_at
 
     # Read the options, without PyTorch
     numbers = read_scales(scales)
     names = None if revisions is None else comma_separated(revisions)
     if (scales_from is None) != (corpus is None) or (scales is not None and scales_from is not None):
         raise CrosscoderError("scales are either given with --scales, or estimated with --scales-from and --corpus")
-    refuse_read_only(to)
+    with errors_at("--to"):
+        refuse_read_only(to)
     if of is not None:
-        refuse_unknown_format(of)
-    refuse_missing_crosscoder(source)
+        with errors_at("--from"):
+            refuse_unknown_format(of)
+    if site is not None:
+        read_site(site)
+    refuse_missing_crosscoder(source, "FROM")
+    refuse_file_as_folder(target.parent, "TO")
+    compute = open_compute(device, dtype, max_tokens)
     if parts is not None:
         changes = (of, suite, revisions, site, scales, scales_from, corpus, ignore)
         if to != "crosstime" or any(change is not None for change in changes):
@@ -96,21 +108,27 @@ def convert(
         _repartition(source, target, parts)
         return
     if corpus is not None:
-        refuse_missing_text(corpus)
-    sample = TextSample(sequences, length)
+        refuse_missing_text(corpus, place="--corpus")
+    if scales_from is not None:
+        refuse_missing_source(scales_from, "--scales-from")
+    sample = read_sample(sequences, length)
 
     # Read the crosscoder, and estimate its scales
     from crosstime.crosscoders import exchange
 
-    exchange.check_target(target, to)
+    with errors_at("TO"):
+        exchange.check_target(target, to)
     estimate, note = None, ""
     if scales_from is not None and corpus is not None:
         note = f"estimated from {scales_from} on {corpus}, {sequences} sequences of {length} tokens"
-        compute = open_compute(device, dtype, max_tokens)
         estimate = _estimator(scales_from, corpus, sample, compute, first_tokens=first_tokens)
-    crosscoder = exchange.read(
-        source, format=of, suite=suite, revisions=names, site=site, scales=estimate or numbers, ignore=ignore or ()
-    )
+    typed = {"--revisions": names, "--site": site, "--scales": numbers, "--from": of}
+    places = {place.removeprefix("--"): place for place, value in typed.items() if value is not None}
+    places |= {"--scales-from": "--scales-from", "text": "--corpus"}
+    with errors_about(places, "FROM" if of is None else "--from"):
+        crosscoder = exchange.read(
+            source, format=of, suite=suite, revisions=names, site=site, scales=estimate or numbers, ignore=ignore or ()
+        )
     if estimate is not None:
         training = crosscoder.origin.training | {exchange.SCALES_NOTE: note}
         crosscoder.origin = replace(crosscoder.origin, training=training)
@@ -120,7 +138,8 @@ def convert(
 
     from crosstime.cli.output import print_line
 
-    exchange.write(crosscoder, target, format=to)
+    with errors_at("--to"):
+        exchange.write(crosscoder, target, format=to)
     kind, origin = crosscoder.activation.name, crosscoder.origin
     checkpoints = ", ".join(origin.revisions)
     console = Console()
@@ -136,14 +155,19 @@ def _repartition(source: Path, target: Path, parts: int) -> None:
     """Copy a crosscoder to another number of files."""
     from rich.console import Console
 
+    from crosstime.cli.option_errors import errors_about
     from crosstime.cli.output import print_line
+    from crosstime.crosscoders.exchange.formats import check_target
     from crosstime.crosscoders.sliced_crosscoder import SlicedCrossCoder
-    from crosstime.errors import CrosscoderError
+    from crosstime.errors import CrosscoderError, errors_at
 
     if parts < 1:
         raise CrosscoderError(f"--parts must be at least 1, not {parts}")
-    crosscoder = SlicedCrossCoder(source)
-    crosscoder.save_parts(target, parts)
+    with errors_at("FROM"):
+        crosscoder = SlicedCrossCoder(source)
+    with errors_about({"shards": "--parts"}, "TO"):
+        check_target(target, "crosstime")
+        crosscoder.save_parts(target, parts)
     files = "one file" if parts == 1 else f"{parts} parts"
     print_line(Console(), f"wrote {target}: {crosscoder.n_features:,} features in {files}")
 
@@ -154,13 +178,15 @@ def _estimator(
     """A function that measures the scales of a crosscoder's checkpoints on a text."""
     from crosstime.activations.estimate_scales import estimate_scales
     from crosstime.cli.options import open_suite
-    from crosstime.errors import CrosscoderError
+    from crosstime.errors import CrosscoderError, errors_at
 
     def estimate(origin: Origin) -> Tensor:
-        checkpoints = open_suite(source, origin.revisions)
+        checkpoints = open_suite(source, origin.revisions, place="--scales-from")
+        with errors_at("--scales-from"):
+            compute.verify(checkpoints)
         if checkpoints.d_model != origin.d_model:
             raise CrosscoderError(
-                f"the crosscoder is of width {origin.d_model}, and {source} of width {checkpoints.d_model}"
+                f"--scales-from: the crosscoder is of width {origin.d_model}, and {source} of {checkpoints.d_model}"
             )
         return estimate_scales(checkpoints, origin.site, corpus, sample, first_tokens=first_tokens, compute=compute)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from crosstime.cli.run import DryRun, Forced, Overrides, RunsFolder, execute
+from crosstime.cli.run import DryRun, Forced, Overrides, RunsFolder, execute, open_recipe
 
 
 def demo(
@@ -19,6 +19,4 @@ def demo(
     agreement; on the way it agrees with the nearest noun. A crosscoder of three of its checkpoints shows which
     features do that, and which ones replace them.
     """
-    from crosstime.runs.recipe.recipe import Recipe
-
-    execute(Recipe.named("demo", overrides or ()), runs, force=force or [], dry_run=dry_run)
+    execute(open_recipe("demo", overrides or []), runs, force=force or [], dry_run=dry_run)

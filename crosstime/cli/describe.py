@@ -44,10 +44,11 @@ def describe(
     fuzzing, and the report is written again with complexity against onset. Without it, send them with any tool, put the
     replies where this command says, and repeat it. Replies are kept: a command that was stopped sends only the rest.
     """
-    from crosstime.errors import EndpointError
+    from crosstime.cli.option_errors import errors_about
+    from crosstime.errors import EndpointError, errors_at
     from crosstime.features.endpoint import Endpoint
     from crosstime.features.request_cost import TokenPrices
-    from crosstime.runs.descriptions.options import FOLDER, recorded_options
+    from crosstime.runs.descriptions.options import FOLDER, DescribeOptions, recorded_options
     from crosstime.runs.status import status
     from user_input.home import expanded
 
@@ -56,12 +57,21 @@ def describe(
         raise EndpointError("--endpoint and --model belong together: the address, and the name of the model there")
     options = {"features": features, "shown": shown, "unseen": unseen, "tokens": tokens, "seed": seed}
     changes = {name: value for name, value in options.items() if value is not None}
-    where = None
-    if endpoint is not None and model is not None:
-        where = Endpoint(endpoint, model, key_variable, concurrency=concurrency, temperature=temperature)
-    million = None if prices is None else TokenPrices(*prices)
-    recorded_options(expanded(folder) / FOLDER, changes)
-    status(expanded(folder))
+    words = {"address": "--endpoint", "model": "--model", "temperature": "--temperature"}
+    with errors_about(words, "--endpoint"):
+        # The values of options are checked also where there is nothing to send
+        address, name = endpoint or "http://127.0.0.1/v1", "model" if model is None else model
+        server = Endpoint(address, name, key_variable, concurrency=concurrency, temperature=temperature)
+    with errors_at("--key-variable"):
+        server.key()
+    where = None if endpoint is None else server
+    with errors_at("--prices"):
+        million = None if prices is None else TokenPrices(*prices)
+    with errors_about({name: f"--{name}" for name in options}):
+        DescribeOptions(**changes)
+    with errors_at("RUN"):
+        status(expanded(folder))
+        recorded_options(expanded(folder) / FOLDER, changes)
 
     from rich.console import Console
 

@@ -27,7 +27,8 @@ def evaluate(
     suite: SuiteSource,
     text: TextSource,
     crosscoders: Annotated[
-        list[str], typer.Argument(help="Crosscoders in any format; several of one kind are averaged.")
+        list[str],
+        typer.Argument(metavar="CROSSCODER", help="Crosscoders in any format; several of one kind are averaged."),
     ],
     sequences: Sequences = 256,
     length: Length = 64,
@@ -45,35 +46,41 @@ def evaluate(
     Writes evaluation.csv with a row for each crosscoder and checkpoint, and evaluation.json with means and deviations
     over the crosscoders, to OUT. With --scales, all crosscoders have these scales, whatever their files say.
     """
+    from crosstime.cli.option_errors import errors_about
     from crosstime.cli.options import (
         open_compute,
         open_suite,
+        read_sample,
         read_scales,
+        refuse_file_as_folder,
+        refuse_layer_or_length,
         refuse_missing_crosscoder,
         refuse_missing_text,
     )
-    from crosstime.suites.text_sample import TextSample
 
     # Read the options, without PyTorch
     numbers = read_scales(scales)
-    sample = TextSample(sequences, length)
+    sample = read_sample(sequences, length)
+    refuse_file_as_folder(out)
     refuse_missing_text(text)
     for crosscoder in crosscoders:
         refuse_missing_crosscoder(crosscoder)
     checkpoints = open_suite(suite, None, allow_equal_weights=allow_equal_weights, trust_remote_code=trust_remote_code)
     compute = open_compute(device, dtype, max_tokens, remote, folder=out)
+    refuse_layer_or_length(checkpoints, length=length)
 
     # Measure
     from crosstime.crosscoders import exchange
     from crosstime.crosscoders.evaluate import evaluate_seeds, over_seeds
     from crosstime.crosscoders.open_crosscoder import open_crosscoder
 
-    loaded = [
-        open_crosscoder(crosscoder)
-        if numbers is None and exchange.detect(crosscoder) == "crosstime"
-        else exchange.read(crosscoder, scales=numbers)
-        for crosscoder in crosscoders
-    ]
+    with errors_about({} if numbers is None else {"scales": "--scales"}, "CROSSCODER"):
+        loaded = [
+            open_crosscoder(crosscoder)
+            if numbers is None and exchange.detect(crosscoder) == "crosstime"
+            else exchange.read(crosscoder, scales=numbers)
+            for crosscoder in crosscoders
+        ]
     by_crosscoder = evaluate_seeds(checkpoints, loaded, text, sample=sample, compute=compute)
     table = over_seeds(by_crosscoder)
 

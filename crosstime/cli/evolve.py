@@ -29,7 +29,10 @@ from crosstime.cli.options import (
 
 def evolve(
     suite: SuiteSource,
-    crosscoder: Annotated[Path, typer.Argument(help="The crosscoder's file, such as crosscoder.safetensors of a run.")],
+    crosscoder: Annotated[
+        Path,
+        typer.Argument(metavar="CROSSCODER", help="The crosscoder's file, such as crosscoder.safetensors of a run."),
+    ],
     names: TaskNames,
     path: DataPath = None,
     limit: PairLimit = None,
@@ -70,19 +73,24 @@ def evolve(
         load_tasks,
         open_compute,
         open_suite,
+        read_sample,
         refuse_few_pairs,
+        refuse_file_as_folder,
+        refuse_layer_or_length,
         refuse_missing_crosscoder,
         refuse_missing_source,
         refuse_missing_text,
     )
-    from crosstime.suites.text_sample import TextSample
+    from crosstime.errors import CrosscoderError, errors_at
 
     # Read the options, without PyTorch
     texts = dict(_parse_language(language) for language in languages or ())
     dip_checkpoints = None if dip is None else _parse_dip(dip)
-    sample = TextSample(sequences, length)
+    sample = read_sample(sequences, length)
+    refuse_file_as_folder(out)
     compute = open_compute(device, dtype, max_tokens, remote, sandboxed=sandboxed, folder=out)
-    refuse_missing_text(*texts.values(), *([] if text is None else [text]))
+    refuse_missing_text(*texts.values(), place="--language")
+    refuse_missing_text(*([] if text is None else [text]), place="--text")
     refuse_missing_crosscoder(crosscoder)
     loaded_tasks = load_tasks(names, path, limit=limit, seed=seed)
     refuse_few_pairs(loaded_tasks, same_prompts=same_prompts)
@@ -95,15 +103,24 @@ def evolve(
     from crosstime.evolution.evolve import TextEvidence
     from crosstime.evolution.evolve import evolve as follow_features
     from interventions import Bootstrap
+    from user_input.nearest import nearest
 
-    loaded = open_crosscoder(crosscoder)
+    with errors_at("CROSSCODER"):
+        loaded = open_crosscoder(crosscoder)
+    for revision in dip_checkpoints or ():
+        if revision not in loaded.origin.revisions:
+            allowed = nearest(revision, loaded.origin.revisions, most=40)
+            raise CrosscoderError(f"--dip: the crosscoder has no checkpoint {revision!r}: {allowed}")
     opened = open_suite(
         suite,
         loaded.origin.revisions,
         allow_equal_weights=allow_equal_weights,
         trust_remote_code=trust_remote_code,
     )
-    checkpoints = trained_checkpoints(opened, loaded)
+    with errors_at("SUITE"):
+        checkpoints = trained_checkpoints(opened, loaded)
+    if text is not None or texts:
+        refuse_layer_or_length(checkpoints, length=length)
     attributions = [attribute(checkpoints, loaded, task, seed=seed, compute=compute) for task in loaded_tasks]
     halves = [attribution.selection_and_test(halves=not same_prompts, seed=seed) for attribution in attributions]
     tables = follow_features(

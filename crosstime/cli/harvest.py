@@ -26,7 +26,9 @@ from crosstime.cli.options import (
 def harvest(
     suite: SuiteSource,
     text: TextSource,
-    store: Annotated[Path, typer.Argument(help="Folder of the store; an unfinished store is resumed.")],
+    store: Annotated[
+        Path, typer.Argument(metavar="STORE", help="Folder of the store; an unfinished store is resumed.")
+    ],
     site: SiteName = "resid.-1",
     tokens: Annotated[
         int | None, typer.Option("--tokens", min=1, help="Number of tokens; default: the whole text.")
@@ -49,12 +51,20 @@ def harvest(
     time. After an interruption, the same command resumes; on a finished store, it compares every checksum and rewrites
     damaged files.
     """
-    from crosstime.cli.options import open_compute, open_suite, refuse_missing_text
-    from interventions import Site
+    from crosstime.cli.option_errors import errors_about
+    from crosstime.cli.options import (
+        open_compute,
+        open_suite,
+        read_site,
+        refuse_file_as_folder,
+        refuse_layer_or_length,
+        refuse_missing_text,
+    )
 
     # Read the options, without PyTorch
-    read_at = Site.parse(site)
+    read_at = read_site(site)
     refuse_missing_text(text)
+    refuse_file_as_folder(store, "STORE")
     checkpoints = open_suite(
         suite,
         revisions,
@@ -63,21 +73,30 @@ def harvest(
         text_start=text_start,
     )
     compute = open_compute(device, dtype, max_tokens, remote)
+    if length >= 2:  # shorter ones are refused below
+        refuse_layer_or_length(checkpoints, site=read_at, length=length)
 
     # Write the store
     from crosstime.activations.harvest import harvest as harvest_activations
 
-    activations = harvest_activations(
-        checkpoints,
-        read_at,
-        text,
-        store,
-        tokens=tokens,
-        sequence_length=length,
-        dtype=store_dtype,
-        shard_tokens=shard_tokens,
-        compute=compute,
-    )
+    places = {
+        "sequences need at least": "--length",
+        "a store needs at least": "--tokens",
+        "there is no dtype": "--store-dtype",
+        "too large for float16": "--store-dtype",
+    }
+    with errors_about(places):
+        activations = harvest_activations(
+            checkpoints,
+            read_at,
+            text,
+            store,
+            tokens=tokens,
+            sequence_length=length,
+            dtype=store_dtype,
+            shard_tokens=shard_tokens,
+            compute=compute,
+        )
 
     # Print what it holds, once
     from crosstime.machine.processes import join_processes

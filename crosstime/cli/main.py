@@ -34,6 +34,8 @@ from crosstime.cli import (
     train,
 )
 from crosstime.cli.home import with_home
+from crosstime.cli.option_errors import with_option_names
+from crosstime.cli.verb_command import VerbCommand
 from crosstime.machine.resource_errors import explain_resource_errors
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ app = typer.Typer(
 for name, verb, summary in (
     ("demo", demo.demo, "Run a small experiment that needs no data, in two minutes."),
     ("run", run.run, "Run a recipe, from checkpoints to a report."),
-    ("null", null.null, "Repeat a run where there is nothing to find, to see what it claims."),
+    ("null", null.null, "Repeat a run where there is nothing to find."),
     ("describe", describe.describe, "Have a language model describe the features of a run."),
     ("recipes", recipes.recipes, "List the recipes that come with crosstime."),
     ("status", status.status, "Show which stages of a run are done."),
@@ -71,7 +73,7 @@ for name, verb, summary in (
     ("annotate", annotate.annotate, "Write or check sheets that describe features."),
     ("serve", serve.serve, "Serve the report of a run on this machine."),
 ):
-    app.command(name, short_help=summary)(with_home(verb))
+    app.command(name, cls=VerbCommand, short_help=summary)(with_option_names(with_home(verb)))
 app.add_typer(tasks.app, name="tasks")
 
 

@@ -47,12 +47,20 @@ def ngrams(
 
     Writes ngrams.csv and a chart to OUT.
     """
-    from crosstime.cli.options import open_compute, open_suite, refuse_missing_text
-    from crosstime.suites.text_sample import TextSample
+    from crosstime.cli.option_errors import errors_about
+    from crosstime.cli.options import (
+        open_compute,
+        open_suite,
+        read_sample,
+        refuse_file_as_folder,
+        refuse_layer_or_length,
+        refuse_missing_text,
+    )
 
     # Read the options, without PyTorch
     refuse_missing_text(text)
-    sample = TextSample(sequences, length)
+    refuse_file_as_folder(out)
+    sample = read_sample(sequences, length)
     checkpoints = open_suite(
         suite,
         revisions,
@@ -61,17 +69,19 @@ def ngrams(
         text_start=text_start,
     )
     compute = open_compute(device, dtype, max_tokens, remote, folder=out)
+    refuse_layer_or_length(checkpoints, length=length)
 
     # Measure
     from crosstime.suites.ngram_divergence import ngram_divergence
 
-    divergence = ngram_divergence(
-        checkpoints,
-        text,
-        sample,
-        counted_sequences=counted,
-        compute=compute,
-    )
+    with errors_about({"must be counted": "--counted", "fewer sequences": "--sequences"}):
+        divergence = ngram_divergence(
+            checkpoints,
+            text,
+            sample,
+            counted_sequences=counted,
+            compute=compute,
+        )
 
     # Write, draw and print; the chart needs the checkpoints' training tokens
     from rich.console import Console

@@ -32,19 +32,22 @@ def null(
     """
     from rich.console import Console
 
+    from crosstime.cli.option_errors import errors_about
     from crosstime.cli.output import print_line
     from crosstime.cli.tables import null_table
     from crosstime.evolution.null_names import DEFAULT_KINDS
     from crosstime.runs.null_models import null_models
 
     progress = Console(stderr=True)
-    table = null_models(
-        folder,
-        kinds or DEFAULT_KINDS,
-        seeds=seeds,
-        checkpoint=checkpoint,
-        announce=lambda line: progress.print(f"[green]•[/] {line}", highlight=False),
-    )
+    places = {"kinds": "--kind", "null model": "--kind", "checkpoint": "--checkpoint"}
+    with errors_about(places, "RUN", head=r"(?:null\.)?(?:kinds|checkpoint): "):
+        table = null_models(
+            folder,
+            kinds or DEFAULT_KINDS,
+            seeds=seeds,
+            checkpoint=checkpoint,
+            announce=lambda line: progress.print(f"[green]•[/] {line}", highlight=False),
+        )
     console = Console()
     for _, rows in table.groupby("null", sort=False):
         console.print(null_table(rows))

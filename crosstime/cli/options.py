@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from crosstime.errors import errors_at
 from user_input.home import expanded
+from user_input.nearest import similar_beside
 
 if TYPE_CHECKING:
     from crosstime.suites.compute import Compute
     from crosstime.suites.suite import Suite
+    from crosstime.suites.text_sample import TextSample
+    from interventions import Site
     from tasks import Task
 
 # What is read
 SuiteSource = Annotated[
     str,
     typer.Argument(
+        metavar="SUITE",
         help="A folder of checkpoints, or a Hub repository; or models side by side, as base=PLACE,chat=PLACE, where a "
         "place is a folder, ORG/NAME or ORG/NAME@REVISION.",
         show_default=False,
@@ -37,7 +43,8 @@ TextStart = Annotated[
     str, typer.Option("--text-start", help="How documents begin: tokenizer (as it begins a text), none, bos or eos.")
 ]
 TextSource = Annotated[
-    str, typer.Argument(help="A text file (.txt, .jsonl, also .gz), or a Hub data set written hf:ORG/NAME.")
+    str,
+    typer.Argument(metavar="TEXT", help="A text file (.txt, .jsonl, also .gz), or a Hub data set written hf:ORG/NAME."),
 ]
 SiteName = Annotated[str, typer.Option("--site", "-s", help="Where in the model, such as resid.3, attn.0, mlp.-1.")]
 Sequences = Annotated[int, typer.Option("--sequences", help="Number of sequences of text.")]
@@ -49,7 +56,7 @@ Scales = Annotated[
 
 # Tasks
 TaskNames = Annotated[
-    list[str], typer.Argument(metavar="TASK...", help="Tasks by name (see crosstime tasks), or NAME=PATH of its data.")
+    list[str], typer.Argument(metavar="TASK", help="Tasks by name (see crosstime tasks), or NAME=PATH of its data.")
 ]
 DataPath = Annotated[Path | None, typer.Option("--path", "-p", help="Where the tasks' data are; default: the Hub.")]
 PairLimit = Annotated[int | None, typer.Option("--limit", "-n", help="Upper bound of the pairs of a task.")]
@@ -88,30 +95,57 @@ def open_suite(
     allow_equal_weights: bool = False,
     trust_remote_code: bool = False,
     text_start: str = "tokenizer",
+    place: str = "SUITE",
 ) -> Suite:
     """Open a suite, with all checkpoints or with those that are named; or models side by side.
 
-    Raises:
-        SuiteError: there is no such suite or revision; the sentence names it.
-    """
-    from crosstime.suites.suite import Suite
+    Args:
+        source: the suite as it was typed.
+        revisions: as they were typed, or a list that does not come from the command line.
+        allow_equal_weights, trust_remote_code, text_start: see `Suite.open`.
+        place: the argument or option with which `source` was typed.
 
+    Raises:
+        SuiteError: there is no such suite or revision; the sentence names it, and the option.
+    """
+    from crosstime.suites.checkpoints import refuse_missing_suite
+    from crosstime.suites.suite import Suite
+    from crosstime.suites.text_start import check_text_start
+
+    # Read the options
+    with errors_at("--text-start"):
+        check_text_start(text_start)
     names = comma_separated(revisions) if isinstance(revisions, str) else revisions
-    if (models := named_places(source)) is not None:
-        suite = Suite.of(
-            models,
-            allow_equal_weights=allow_equal_weights,
-            trust_remote_code=trust_remote_code,
-            text_start=text_start,
-        )
-        return suite if names is None else suite.select(names)
-    return Suite.open(
+    named = place if not isinstance(revisions, str) else "--revisions"
+
+    # Models side by side
+    with errors_at(place):
+        models = named_places(source)
+    if models is not None:
+        with errors_at(place):
+            suite = Suite.of(
+                models,
+                allow_equal_weights=allow_equal_weights,
+                trust_remote_code=trust_remote_code,
+                text_start=text_start,
+            )
+        with errors_at(named):
+            return suite if names is None else suite.select(names)
+
+    # A folder is opened first without what else can be wrong, which costs no more than reading names
+    opened = partial(
+        Suite.open,
         source,
-        names,
         allow_equal_weights=allow_equal_weights,
         trust_remote_code=trust_remote_code,
         text_start=text_start,
     )
+    with errors_at(place):
+        refuse_missing_suite(source)
+        if names is None or expanded(source).is_dir():
+            suite = opened()
+    with errors_at(named):
+        return suite if names is None else opened(names)
 
 
 def named_places(source: str) -> dict[str, str] | None:
@@ -139,7 +173,7 @@ def named_places(source: str) -> dict[str, str] | None:
     return models
 
 
-def refuse_missing_source(source: str) -> None:
+def refuse_missing_source(source: str, place: str = "SUITE") -> None:
     """Refuse a suite that is not there before PyTorch is loaded for it.
 
     Raises:
@@ -148,10 +182,11 @@ def refuse_missing_source(source: str) -> None:
     from crosstime.suites.checkpoints import refuse_missing_suite
     from crosstime.suites.named_models import named_models
 
-    if (models := named_places(source)) is not None:
-        named_models(models)
-    else:
-        refuse_missing_suite(source)
+    with errors_at(place):
+        if (models := named_places(source)) is not None:
+            named_models(models)
+        else:
+            refuse_missing_suite(source)
 
 
 def open_compute(
@@ -172,7 +207,20 @@ def open_compute(
     from crosstime.runs.recipe.remote import RemoteRecipe
     from crosstime.suites.compute import Compute
 
-    table = RemoteRecipe(remote, {"true": True, "false": False}.get(sandboxed, sandboxed))
+    # Each option by itself
+    with errors_at("--sandboxed"):
+        RemoteRecipe(None, {"true": True, "false": False}.get(sandboxed, sandboxed))
+    with errors_at("--remote"):
+        table = RemoteRecipe(remote, {"true": True, "false": False}.get(sandboxed, sandboxed))
+    with errors_at("--device"):
+        Compute(device)
+    with errors_at("--dtype"):
+        Compute(dtype=dtype)
+    with errors_at("--max-tokens"):
+        Compute(max_tokens=max_tokens)
+    with errors_at("--shards"):
+        Compute(feature_shards=feature_shards)
+
     jobs = {} if folder is None else JobFile(folder / "jobs.json")
     return Compute(device, dtype, max_tokens, table.open(jobs), feature_shards)
 
@@ -186,12 +234,22 @@ def load_tasks(names: Sequence[str], path: Path | None, *, limit: int | None, se
     from collections import Counter
 
     from tasks import TaskError, load
+    from tasks.files import must_exist
 
-    loaded = [load(name, path, limit=limit, seed=seed) for name in names]
+    # Load each task
+    with errors_at("--path"):
+        if path is not None:
+            must_exist(path)
+    loaded: list[Task] = []
+    for name in names:
+        with errors_at("TASK" if limit is None or limit > 0 else "--limit"):
+            loaded.append(load(name, path, limit=limit, seed=seed))
+
+    # Results are kept under their names
     for name, count in Counter(task.name for task in loaded).items():
         if count > 1:
             raise TaskError(
-                f"{count} tasks have the name {name!r}, under which results are kept: give each a name of its own, "
+                f"TASK: {count} tasks have the name {name!r}, under which results are kept: give each its own name, "
                 f"such as {name}-2=PATH"
             )
     return loaded
@@ -207,33 +265,90 @@ def refuse_few_pairs(tasks: Sequence[Task], *, same_prompts: bool) -> None:
 
     if not same_prompts:
         for task in tasks:
-            refuse_few_prompts(task.name, len(task.pairs), instead="--same-prompts")
+            with errors_at("TASK"):
+                refuse_few_prompts(task.name, len(task.pairs), instead="--same-prompts")
 
 
-def refuse_missing_text(*sources: str) -> None:
+def refuse_missing_text(*sources: str, place: str = "TEXT") -> None:
     """Refuse text that is not there, or of a kind that is not read, before PyTorch is loaded for it.
 
     Raises:
-        CorpusError: the sentence names the file.
+        CorpusError: the sentence names the file, and the argument or option with which it was typed.
     """
     from crosstime.suites.read_lines import read_lines
 
     for source in sources:
-        read_lines(source)
+        with errors_at(place):
+            read_lines(source)
 
 
-def refuse_missing_crosscoder(path: str | Path) -> None:
+def read_sample(n_sequences: int, length: int) -> TextSample:
+    """The sample of ``--sequences`` and ``--length``.
+
+    Raises:
+        CorpusError: the sentence names the one that is too small.
+    """
+    from crosstime.suites.text_sample import TextSample
+
+    with errors_at("--sequences" if n_sequences < 1 else "--length"):
+        return TextSample(n_sequences, length)
+
+
+def read_site(text: str) -> Site:
+    """The site of ``--site``.
+
+    Raises:
+        SiteError: there is no such component, or it is not written so.
+    """
+    from interventions import Site
+
+    with errors_at("--site"):
+        return Site.parse(text)
+
+
+def refuse_layer_or_length(suite: Suite, *, site: Site | None = None, length: int | None = None) -> None:
+    """Refuse a layer that the models do not have, and sequences that are too long for them, before weights are read.
+
+    Raises:
+        SiteError: the sentence names ``--site``, and the layers that there are.
+        SuiteError: a configuration cannot be read; or the sentence names ``--length``, and how many there may be.
+    """
+    n_layers = suite.n_layers
+    if site is not None:
+        with errors_at("--site"):
+            site.resolve(n_layers)
+    if length is not None:
+        from crosstime.suites.check_length import check_length
+
+        with errors_at("--length"):
+            check_length(suite, length)
+
+
+def refuse_file_as_folder(folder: Path, place: str = "--out") -> None:
+    """Refuse a folder for results that is a file, or in which one of the folders above is, before anything is computed.
+
+    Raises:
+        RunError: the sentence names it.
+    """
+    from crosstime.errors import RunError
+
+    for path in (folder, *folder.parents):
+        if path.exists() and not path.is_dir():
+            raise RunError(f"{place}: {path} is a file, so that no folder {folder} can be made")
+
+
+def refuse_missing_crosscoder(path: str | Path, place: str = "CROSSCODER") -> None:
     """Refuse a crosscoder that is not there, before PyTorch is loaded for it.
 
     Raises:
-        CrosscoderError: the sentence names the path.
+        CrosscoderError: the sentence names the path, and the argument or option with which it was typed.
     """
     from crosstime.errors import CrosscoderError
     from crosstime.machine.part_names import index_of
 
     whole = expanded(path)
     if not whole.exists() and not index_of(whole).is_file():
-        raise CrosscoderError(f"there is no crosscoder at {path}")
+        raise CrosscoderError(f"{place}: there is no crosscoder at {path}: {similar_beside(whole)}")
 
 
 def read_scales(text: str | None) -> list[float] | None:
@@ -249,9 +364,12 @@ def read_scales(text: str | None) -> list[float] | None:
     from crosstime.errors import CrosscoderError
 
     try:
-        return None if text is None else [float(scale) for scale in comma_separated(text)]
+        scales = None if text is None else [float(scale) for scale in comma_separated(text)]
     except ValueError as error:
         raise CrosscoderError(f"--scales takes numbers separated by commas, not {text!r}") from error
+    if scales is not None and (not scales or not all(0 < scale < float("inf") for scale in scales)):
+        raise CrosscoderError(f"--scales takes positive numbers, not {text!r}")
+    return scales
 
 
 def comma_separated(text: str) -> list[str]:

@@ -6,6 +6,8 @@ from typing import Any
 
 import typer
 
+from crosstime.cli.verb_command import placeholder
+
 HEAD = """# Command line
 
 Generated from the commands by `python -m crosstime.cli.reference`; a test compares it with them. `crosstime VERB
@@ -38,24 +40,17 @@ def _verb(path: str, command: Any) -> str:
     """The section of one command: usage, help, and a table of its parameters."""
     parameters = [parameter for parameter in command.params if parameter.name != "help"]
     arguments = [parameter for parameter in parameters if parameter.param_type_name == "argument"]
-    usage = " ".join([path, *(_placeholder(argument) for argument in arguments)])
+    usage = " ".join([path, *(placeholder(argument) for argument in arguments)])
     paragraphs = [" ".join(paragraph.split()) for paragraph in (command.help or "").strip().split("\n\n")]
     rows = [f"| `{_name(parameter)}` | {_meaning(parameter)} |" for parameter in parameters]
     table = ["| | |", "|---|---|", *rows, ""] if rows else []
     return "\n".join([f"## {path}", "", "```", usage, "```", "", "\n\n".join(paragraphs), "", *table])
 
 
-def _placeholder(parameter: Any) -> str:
-    """What stands for an argument in the usage."""
-    name = parameter.metavar or parameter.name.upper()
-    more = "..." if parameter.nargs == -1 and not name.endswith("...") else ""
-    return f"{name}{more}" if parameter.required else f"[{name}{more}]"
-
-
 def _name(parameter: Any) -> str:
     """An argument's placeholder, or an option's names, short ones first."""
     if parameter.param_type_name == "argument":
-        return _placeholder(parameter)
+        return placeholder(parameter)
     names = [*parameter.opts, *parameter.secondary_opts]
     return ", ".join(sorted(names, key=len))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,7 +47,9 @@ INTERRUPTED = 130
 
 
 def run(
-    recipe: Annotated[str, typer.Argument(help="A recipe file (.toml), or the name of a shipped recipe.")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A recipe file (.toml), or the name of a shipped recipe.")
+    ],
     runs: RunsFolder = Path("runs"),
     overrides: Overrides = None,
     force: Forced = None,
@@ -60,12 +63,8 @@ def run(
     ablate, evolve, explain, replicate, stability, baselines, null, report) that are done already are kept, and a stage
     that was stopped resumes.
     """
-    from crosstime.runs.recipe.recipe import Recipe
-
-    changes = [*(overrides or ()), *([] if estimator is None else [f"effects.estimator={estimator}"])]
-    is_file = recipe.endswith(".toml") or expanded(recipe).is_file()
     execute(
-        Recipe.load(recipe, changes) if is_file else Recipe.named(recipe, changes),
+        open_recipe(recipe, overrides or [], estimator),
         runs,
         force=force or [],
         dry_run=dry_run,
@@ -73,15 +72,55 @@ def run(
     )
 
 
+def open_recipe(name: str, overrides: list[str], estimator: str | None = None) -> Recipe:
+    """The recipe of a file, or a shipped one, with the changes of ``--set`` and ``--estimator``.
+
+    Raises:
+        RecipeError: there is no such recipe, or it has a mistake; a change that makes one is named by its option.
+    """
+    from crosstime.errors import RecipeError, errors_at
+    from crosstime.runs.recipe.recipe import Recipe
+    from crosstime.runs.recipe.shipped_recipes import shipped_recipes
+
+    is_file = name.endswith(".toml") or expanded(name).is_file()
+    read = Recipe.load if is_file else Recipe.named
+    method = [] if estimator is None else [f"effects.estimator={estimator}"]
+    if not (expanded(name).is_file() if is_file else name in shipped_recipes()):
+        with errors_at("RECIPE"):
+            read(name)
+    try:
+        return read(name, [*overrides, *method])
+    except RecipeError:
+        # The recipe itself is wrong, or the last of the changes without which it is right
+        if _has_mistake(read, name, []):
+            raise
+        with errors_at("--set" if _has_mistake(read, name, overrides) else "--estimator"):
+            raise
+
+
+def _has_mistake(read: Callable[[str, list[str]], Recipe], name: str, overrides: list[str]) -> bool:
+    """Whether a recipe with these changes cannot be used."""
+    from crosstime.errors import RecipeError
+
+    try:
+        read(name, overrides)
+    except RecipeError:
+        return True
+    return False
+
+
 def execute(recipe: Recipe, runs: Path, *, force: list[str], dry_run: bool, processes: int | None = None) -> None:
     """Run a recipe with progress on standard error and its results on standard output."""
     from rich.console import Console
     from rich.text import Text
 
-    from crosstime.errors import RunError
+    from crosstime.cli.options import refuse_file_as_folder
+    from crosstime.errors import RunError, errors_at
     from crosstime.runs.stages.names import refuse_unknown
 
-    refuse_unknown(force)
+    with errors_at("--force"):
+        refuse_unknown(force)
+    refuse_file_as_folder(runs, "--runs")
     if dry_run:
         print_plan(recipe, runs, Console(), processes)
         return

@@ -30,7 +30,8 @@ def select(
     from rich.console import Console
 
     from crosstime.cli.accuracy import accuracy_charts
-    from crosstime.cli.options import comma_separated
+    from crosstime.cli.option_errors import errors_about
+    from crosstime.cli.options import comma_separated, refuse_file_as_folder
     from crosstime.cli.output import print_line, print_paths, save_charts
     from crosstime.cli.tables import selection_table
     from crosstime.errors import SuiteError
@@ -40,6 +41,7 @@ def select(
     from crosstime.suites.select import select as select_checkpoints
 
     # Read the survey
+    refuse_file_as_folder(out)
     accuracy, similarity = _read(out / "accuracy.csv"), _read(out / "similarity.csv")
     if accuracy is None and similarity is None:
         raise SuiteError(
@@ -48,7 +50,9 @@ def select(
 
     # Choose
     fixed_revisions = comma_separated(keep) if keep else []
-    choice = select_checkpoints(k, accuracy, similarity, weight=weight, measure=measure, keep=fixed_revisions)
+    words = {"weight": "--weight", "to keep": "--keep", "to be kept": "--keep", "k": "-k", "measure": "--measure"}
+    with errors_about(words):
+        choice = select_checkpoints(k, accuracy, similarity, weight=weight, measure=measure, keep=fixed_revisions)
 
     # Write and draw
     charts = {"selection_change": change_chart(choice.changes, choice.revisions)}

@@ -9,7 +9,7 @@ import typer
 
 
 def serve(
-    run: Annotated[Path, typer.Argument(help="The folder of a run, such as runs/demo.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, such as runs/demo.")],
     port: Annotated[int, typer.Option("--port", "-p", min=0, max=65_535, help="The port; 0 takes a free one.")] = 0,
 ) -> None:
     """Serve a run's report on 127.0.0.1 until Ctrl-C; report.html also opens from disk, without this.

@@ -42,14 +42,21 @@ def similarity(
 
     Writes similarity.csv and a heat map of each measure (cosine, Pearson correlation, linear CKA) to OUT.
     """
-    from crosstime.cli.options import open_compute, open_suite, refuse_missing_text
-    from crosstime.suites.text_sample import TextSample
-    from interventions import Site
+    from crosstime.cli.options import (
+        open_compute,
+        open_suite,
+        read_sample,
+        read_site,
+        refuse_file_as_folder,
+        refuse_layer_or_length,
+        refuse_missing_text,
+    )
 
     # Read the options, without PyTorch
-    read_at = Site.parse(site)
+    read_at = read_site(site)
     refuse_missing_text(text)
-    sample = TextSample(sequences, length)
+    refuse_file_as_folder(out)
+    sample = read_sample(sequences, length)
     checkpoints = open_suite(
         suite,
         revisions,
@@ -58,6 +65,7 @@ def similarity(
         text_start=text_start,
     )
     compute = open_compute(device, dtype, max_tokens, remote, folder=out)
+    refuse_layer_or_length(checkpoints, site=read_at, length=length)
 
     # Measure
     from crosstime.suites.similarity import similarity as measure_similarity

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from crosstime.cli.verb_command import VerbCommand
 from user_input.home import expanded
 
 _SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉"
@@ -59,9 +60,9 @@ tasks.__annotations__["context"] = typer.Context
 app.callback()(tasks)
 
 
-@app.command(short_help="Show pairs of a task, as text or in tokens.")
+@app.command(cls=VerbCommand, short_help="Show pairs of a task, as text or in tokens.")
 def show(
-    name: Annotated[str, typer.Argument(help="A task, such as blimp/wh_island.")],
+    name: Annotated[str, typer.Argument(metavar="TASK", help="A task, such as blimp/wh_island.")],
     count: Annotated[int, typer.Option("-n", min=1, help="Number of pairs.")] = 5,
     tokenizer: Annotated[
         str | None, typer.Option("--tokenizer", "-t", help="A suite, a checkpoint or a Hub repository: show tokens.")
@@ -73,14 +74,24 @@ def show(
     from rich.console import Console
     from rich.text import Text
 
+    from crosstime.errors import errors_at
     from tasks import load
+    from tasks.files import must_exist
 
     console = Console()
-    task = load(name, path)
+    with errors_at("--path"):
+        if path is not None:
+            must_exist(path)
+    with errors_at("TASK"):
+        task = load(name, path)
+    loaded = None
+    if tokenizer is not None and task.shared_prefix:
+        with errors_at("--tokenizer"):
+            loaded = load_tokenizer(tokenizer)
     console.print(Text(f"{task.name}: {len(task):,} pairs, {task.language}, from {task.source}"), soft_wrap=True)
 
     # Whole sentences
-    if tokenizer is None or not task.shared_prefix:
+    if loaded is None:
         for pair in task.sample(count, seed).pairs:
             console.print(Text(f"\n+ {pair.right}\n- {pair.wrong}"), soft_wrap=True)
         if not task.shared_prefix:
@@ -88,7 +99,6 @@ def show(
         return
 
     # Tokens, with the answers marked
-    loaded = load_tokenizer(tokenizer)
     tokenized = task.tokenize(loaded, limit=count, seed=seed)
     in_parts = False
     for index, pair in enumerate(tokenized.pairs):

@@ -88,19 +88,36 @@ def train(
     """
     from dataclasses import replace
 
-    from crosstime.cli.options import open_compute, open_suite
+    from crosstime.cli.option_errors import errors_about
+    from crosstime.cli.options import (
+        open_compute,
+        open_suite,
+        read_sample,
+        read_site,
+        refuse_file_as_folder,
+        refuse_layer_or_length,
+    )
+    from crosstime.errors import errors_at
     from crosstime.runs.recipe.build import crosscoder_table
-    from crosstime.suites.text_sample import TextSample
-    from interventions import Site
 
     # Read the options, without PyTorch
     options = {"n_features": features, "steps": steps, "batch_size": batch, "lr": lr}
     keys = {name: value for name, value in options.items() if value is not None}
-    table = crosscoder_table({"kind": kind, "seed": seed, **keys}, settings or [])
-    sample = TextSample(evaluated or 1, length)
-    read_at = Site.parse(site)
-    data = replace(table.data_config(sequence_length=length, seed=seed), validation=held_out)
-    source = _open_corpus(corpus)
+    places = {"kind": "--kind", "seed": "--seed", "n_features": "--features", "steps": "--steps"}
+    places |= {"batch_size": "--batch", "lr": "--lr"}
+    places |= {setting.partition("=")[0].strip(): "--set" for setting in settings or ()}
+    with errors_about(places, "--set", head=r"crosscoder: (?:\[crosscoder\] |crosscoder\.)?"):
+        table = crosscoder_table({"kind": kind, "seed": seed, **keys}, settings or [])
+    with errors_at("--length"):
+        read_sample(1, length)
+    with errors_at("--evaluate"):
+        sample = read_sample(evaluated or 1, length)
+    read_at = read_site(site)
+    refuse_file_as_folder(out)
+    with errors_at("--held-out"):
+        data = replace(table.data_config(sequence_length=length, seed=seed), validation=held_out)
+    with errors_at("--corpus"):
+        source = _open_corpus(corpus)
     checkpoints = open_suite(
         suite,
         revisions,
@@ -109,21 +126,23 @@ def train(
         text_start=text_start,
     )
     compute = open_compute(device, dtype, max_tokens, feature_shards=shards)
+    refuse_layer_or_length(checkpoints, site=read_at, length=length if isinstance(source, list) else None)
 
     # Train
     from crosstime.training.train import train as train_crosscoder
 
-    trained = train_crosscoder(
-        checkpoints,
-        read_at,
-        source,
-        table.config(),
-        data=data if isinstance(source, list) else replace(data, validation=0.0),
-        precision=table.precision,
-        checkpointing=table.checkpointing(out / STATE),
-        logging=table.logging(out),
-        compute=compute,
-    )
+    with errors_about({"batch": "--batch", "feature_shards": "--shards", "features": "--features"}):
+        trained = train_crosscoder(
+            checkpoints,
+            read_at,
+            source,
+            table.config(),
+            data=data if isinstance(source, list) else replace(data, validation=0.0),
+            precision=table.precision,
+            checkpointing=table.checkpointing(out / STATE),
+            logging=table.logging(out),
+            compute=compute,
+        )
 
     # Write; every process writes its shard
     from rich.console import Console

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from crosstime.errors import CrosscoderError
 from crosstime.machine.storage import write_json
 from crosstime.suites.hub_errors import hub_errors
 from user_input.home import expanded
+from user_input.hub_reach import hub_or_cache, why_unreachable
 from user_input.reason import reason
 
 WEIGHTS, CONFIGURATION = "model.safetensors", "config.json"
@@ -96,18 +98,21 @@ class OnHub(PyTorchModelHubMixin):
         from huggingface_hub import hf_hub_download
 
         try:
-            path = hf_hub_download(
-                str(source),
-                WEIGHTS,
-                revision=revision,
-                cache_dir=cache_dir,
-                token=token,
-                force_download=force_download,
-                local_files_only=local_files_only,
-            )
+            # The client tries a Hub that cannot be reached six times, and writes a line about each
+            with nullcontext() if local_files_only else hub_or_cache():
+                path = hf_hub_download(
+                    str(source),
+                    WEIGHTS,
+                    revision=revision,
+                    cache_dir=cache_dir,
+                    token=token,
+                    force_download=force_download,
+                    local_files_only=local_files_only,
+                )
         except hub_errors() as error:
+            unreachable = None if local_files_only else why_unreachable()
             raise CrosscoderError(
-                f"there is no folder {source}, and the Hub has no crosscoder {source}: {reason(error)}"
+                f"there is no folder {source}, and the Hub has no crosscoder {source}: {unreachable or reason(error)}"
             ) from error
         return cls.load(path)
 

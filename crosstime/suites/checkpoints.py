@@ -16,7 +16,7 @@ from crosstime.suites.hub import branches
 from crosstime.suites.revisions import RevisionName, TrainingProgress, in_training_order, training_progress
 from user_input.first_names import first_names
 from user_input.home import expanded
-from user_input.nearest import nearest
+from user_input.nearest import nearest, similar_beside
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -249,8 +249,13 @@ def refuse_missing_suite(source: str | os.PathLike[str]) -> None:
         SuiteError: the sentence names it.
     """
     location = os.fspath(source)
-    if not expanded(location).is_dir() and (isinstance(source, Path) or not is_repository_id(location)):
-        raise SuiteError(f"there is no folder {location}, and it is not a Hub repository id (ORG/NAME)")
+    path = expanded(location)
+    if path.is_file():
+        raise SuiteError(f"{location} is a file: a suite is a folder with one folder for each checkpoint")
+    if not path.is_dir() and (isinstance(source, Path) or not is_repository_id(location)):
+        raise SuiteError(
+            f"there is no folder {location}, and it is not a Hub repository id (ORG/NAME): {similar_beside(path)}"
+        )
 
 
 def is_repository_id(location: str) -> bool:

@@ -15,6 +15,7 @@ from tasks import files
 from tasks.errors import DataError
 from user_input.home import expanded
 from user_input.hub_reach import hub_or_cache, why_unreachable
+from user_input.nearest import similar_beside
 from user_input.reason import reason
 
 SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
@@ -122,7 +123,7 @@ def _reader(origin: str) -> Iterator[str]:
     if not path.name.endswith(SUFFIXES):
         raise CorpusError(f"cannot read {origin}: a text source ends in {', '.join(SUFFIXES)}, or starts with hf:")
     if not path.is_file():
-        raise CorpusError(f"there is no text file {origin}")
+        raise CorpusError(f"there is no text file {origin}: {similar_beside(path)}")
     return _read_json_lines(path) if ".jsonl" in path.name else _read_text(path)
 
 

@@ -29,6 +29,7 @@ from crosstime.errors import CrosscoderError
 from crosstime.machine.part_names import is_sharded
 from interventions import Site
 from user_input.home import expanded
+from user_input.nearest import similar_beside
 
 _MODULES = (
     native,
@@ -122,13 +123,15 @@ def check_target(path: str | Path, format: str) -> None:
     """Make sure that `write` has a place for its files.
 
     Raises:
-        CrosscoderError: there is no such format, it is read only, or it needs a folder of its own and the path holds
-            something.
+        CrosscoderError: there is no such format, it is read only, it needs a folder of its own and the path holds
+            something, or it is one file and the path is a folder.
     """
     refuse_read_only(format)
     chosen, path = _named(format), expanded(path)
     if chosen.is_folder and path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise CrosscoderError(f"{path} exists already: the format {chosen.name} needs a folder of its own")
+    if not chosen.is_folder and path.is_dir():
+        raise CrosscoderError(f"{path} is a folder, and the format {chosen.name} is one file: name a file in it")
 
 
 def detect(path: str | Path) -> str:
@@ -139,7 +142,7 @@ def detect(path: str | Path) -> str:
     """
     path = expanded(path)
     if not path.exists() and not is_sharded(path):
-        raise CrosscoderError(f"there is no crosscoder at {path}")
+        raise CrosscoderError(f"there is no crosscoder at {path}: {similar_beside(path)}")
     for format in FORMATS.values():
         if format.holds(path):
             return format.name

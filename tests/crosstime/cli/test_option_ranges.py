@@ -31,6 +31,6 @@ def test_an_option_out_of_range_is_named(arguments, option, monkeypatch, capsys,
         main()
     assert stopped.value.code == 2
     error = capsys.readouterr().err
-    assert f"'{option}'" in error
+    assert error.startswith(f"crosstime: {option}: ")
     assert "greater than or equal to" in error or "less than or equal to" in error or "not in the range" in error
     assert not list(tmp_path.iterdir())
