@@ -89,6 +89,7 @@ def with_option_names(verb: Callable[Parameters, Result]) -> Callable[Parameters
     A sentence that names none is about what its class is about: that of a `SuiteError` about ``SUITE``.
 
     Examples:
+        >>> from typing import Annotated
         >>> def similarity(suite: Annotated[str, typer.Argument(metavar="SUITE")]) -> None:
         ...     raise SuiteError("no revision 'step5'")
         >>> with_option_names(similarity)("models")
