@@ -104,7 +104,7 @@ def test_pairs_of_the_plug_in_are_shown_and_its_mistakes_are_one_sentence(instal
     assert re.search(r"^\+ The capital of \w+ is \w+\.\n- The capital of \w+ is \w+\.$", done.stdout, re.MULTILINE)
     done = crosstime(installed, "tasks", "show", "capitals/eurpoe")
     assert done.returncode == 2
-    assert done.stderr.startswith("crosstime: capitals has no continent 'eurpoe': did you mean 'europe'?")
+    assert done.stderr.startswith("crosstime: TASK: capitals has no continent 'eurpoe': did you mean 'europe'?")
     assert len(done.stderr.splitlines()) == 1
 
 

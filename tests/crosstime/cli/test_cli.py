@@ -229,7 +229,7 @@ def test_a_folder_with_the_name_of_a_shipped_recipe_does_not_hide_it(folder: Pat
 
 def test_a_runs_folder_that_cannot_be_made_is_named(folder: Path, monkeypatch, capsys):
     sentence = refused(folder, monkeypatch, capsys, "run", "mine.toml", "--runs", "text.txt")
-    assert "cannot make the run folder text.txt/mine" in sentence
+    assert "--runs: text.txt is a file, so that no folder text.txt can be made" in sentence
 
 
 def test_the_help_names_the_verbs_and_their_options():
@@ -268,7 +268,7 @@ def test_the_installed_command_refuses_without_a_stack_trace(folder: Path):
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.startswith("crosstime: Cannot read recipe absent.toml: No such file or directory")
+    assert done.stderr.startswith("crosstime: RECIPE: Cannot read recipe absent.toml: No such file or directory")
     assert len(done.stderr.splitlines()) == 1
 
 

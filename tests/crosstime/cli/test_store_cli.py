@@ -70,7 +70,7 @@ def test_harvest_writes_a_store_and_says_what_is_in_it(brief_suite: Suite, folde
     line = refused(
         monkeypatch, capsys, "harvest", of(brief_suite), "text.txt", "store", "--site", "mlp.1", "--length", "9"
     )
-    assert line.startswith("crosstime: the store store was made with other settings: revisions was")
+    assert line.startswith("crosstime: STORE: the store store was made with other settings: revisions was")
 
 
 def test_evaluate_averages_over_crosscoders(
@@ -111,9 +111,9 @@ def test_convert_goes_to_another_format_and_back(learning_crosscoder: CrossCoder
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("convert", "gone", "there"), "there is no crosscoder at gone"),
+        (("convert", "gone", "there"), "FROM: there is no crosscoder at gone"),
         (("convert", "text.txt", "there", "--scales", "1,two"), "--scales takes numbers separated by commas"),
-        (("convert", "text.txt", "there", "--from", "cct"), "there is no format 'cct': did you mean 'ctt'"),
+        (("convert", "text.txt", "there", "--from", "cct"), "--from: there is no format 'cct': did you mean 'ctt'"),
     ],
 )
 def test_mistakes_end_in_one_sentence(folder: Path, monkeypatch, capsys, arguments: tuple[str, ...], message: str):
