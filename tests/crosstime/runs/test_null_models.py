@@ -135,7 +135,7 @@ def test_the_command_line_shows_the_claims_that_are_false(with_nulls, monkeypatc
     assert ended.value.code == 2
     message = capsys.readouterr().err
     assert message.startswith(
-        "crosstime: kinds: there is no null model 'permuted-token': did you mean 'permuted-tokens'"
+        "crosstime: --kind: there is no null model 'permuted-token': did you mean 'permuted-tokens'"
     )
     assert len(message.strip().splitlines()) == 1
 
