@@ -105,7 +105,8 @@ def summary(
         values = ", ".join(f"{by_revision[revision]:.2f} at {revision}" for revision in revisions)
         sentences.append(f"Accuracy on {task}: {values}.")
     sentences.append(
-        f"{effects.feature.nunique()} features were selected by their indirect effect at any of {len(revisions)} "
+        f"{effects.feature.nunique()} features were selected by their indirect effect "
+        f"{'at one or more' if ordered else 'in one or more'} of {len(revisions)} "
         f"{'checkpoints' if ordered else 'models'}."
     )
     return " ".join(sentences)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from crosstime.errors import errors_at
+from crosstime.errors import SuiteError, errors_at
+from crosstime.runs.recipe.shipped_recipes import shipped_recipes
 from crosstime.runs.recipe.suite import SuiteRecipe
 from crosstime.suites.checkpoints import refuse_missing_suite
 from crosstime.suites.suite import Suite
@@ -51,9 +53,23 @@ def open_suite(table: SuiteRecipe, run: str, *, trained_here: str | None, text_s
         return suite if table.tokens_per_step is None else opened(table.revisions, table.tokens_per_step)
 
 
+def _refuse_missing_run(models: Mapping[str, str]) -> None:
+    """Refuse a folder of a suite that another shipped recipe trains, with the command that does."""
+    for name, source in models.items():
+        folder, parts = expanded(source), Path(source).parts
+        if "suite" not in parts[1:] or folder.is_dir():
+            continue
+        run = parts[parts.index("suite", 1) - 1]
+        if run in shipped_recipes():
+            runs = Path(*parts[: parts.index("suite", 1) - 1])
+            command = f"crosstime run {run} --runs {runs}"
+            raise SuiteError(f"model {name!r}: there is no folder {source}; the recipe {run} makes it: {command}")
+
+
 def _open_models(table: SuiteRecipe, run: str, text_start: str) -> Suite:
     """Models side by side."""
     with errors_at("suite.models"):
+        _refuse_missing_run(table.models)
         suite = Suite.of(
             table.models,
             name=table.name or run,

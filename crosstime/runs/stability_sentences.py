@@ -34,7 +34,9 @@ def stability_sentences(table: pd.DataFrame) -> list[str]:
             sentences.append(f"Over resampled prompts, {features} agree: Jaccard index {_range(prompts)}.")
         if not options.empty:
             option = f"{options.comparison.iloc[0]} {options.variant.iloc[0]}"
-            sentences.append(f"Under {option}, {features} change most: Jaccard index {_range(options)}.")
+            sentences.append(
+                f"Of the other choices, {option} changes {features} most: Jaccard index {_range(options)}."
+            )
         if not templates.empty:
             template = f"prompts with {templates.variant.iloc[0]} and all others"
             sentences.append(f"Between {template}, {features} differ most: Jaccard index {_range(templates)}.")

@@ -53,8 +53,10 @@ def accuracy_of_models_chart(accuracy: pd.DataFrame) -> alt.LayerChart:
     # Draw the level of chance, and a point with its interval for each model and task
     base, single = alt.Chart(table), alt.Chart(one_row())
     low, accuracy_axis = alt.Y("low:Q", scale=y_scale), alt.Y("accuracy:Q", title="accuracy", scale=y_scale)
+    chance = alt.YDatum(CHANCE, scale=y_scale)
     layers = [
-        single.mark_rule(color=theme.FAINT, strokeDash=[4, 3]).encode(y=alt.YDatum(CHANCE, scale=y_scale)),
+        single.mark_rule(color=theme.FAINT, strokeDash=[4, 3]).encode(y=chance),
+        single.mark_text(align="left", dx=6, color=theme.MUTED, text="chance").encode(x=alt.value("width"), y=chance),
         base.mark_rule().encode(x=x, xOffset=beside, y=low, y2="high:Q", color=colour),
         base.mark_point(filled=True, opacity=1, size=80).encode(
             x=x, xOffset=beside, y=accuracy_axis, color=colour, shape=shape, tooltip=tooltip

@@ -316,8 +316,14 @@ def _ablation(report: ReportInput, pictures: Pictures) -> list[Child]:
     )
 
     note = None if report.nulls.empty or listed is None else remark(EXPECTED_NOTE)
+    introduction = report.words(
+        "An effect says that a feature contributes; an ablation tests whether the task needs it. Features are removed "
+        "at one checkpoint, everything else in the activation stays, and the task is scored again. Random sets of the "
+        "same size are the control."
+    )
 
     return [
+        element("p", introduction),
         figure("ablation", pictures, ablation, "Nothing was ablated."),
         optional_figure("faithfulness", pictures, faithfulness),
         listed,

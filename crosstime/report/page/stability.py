@@ -41,7 +41,7 @@ def stability_section(stability: pd.DataFrame, compared: Sequence[str], *, order
         ]
         prompts = number_cell(float(group["n_prompts"].iloc[0]), 0)
         cells.append([str(task), str(comparison), str(variant), *agreement, prompts])
-    columns = ["task", "other", "which", *compared, "prompts"]
+    columns = ["task", "comparison", "variant", *compared, "prompts"]
     return [
         element("p", introduction if ordered else about_models(introduction)),
         table(columns, cells, caption="Jaccard index of the strongest features", id_="stability-table", sortable=True),

@@ -229,7 +229,7 @@ def test_the_sentences_name_the_range_of_the_agreement_and_the_least_stable_vari
     sentences = [
         f"Over resampled prompts, {features} agree: "
         "Jaccard index 0.30 [0.20, 0.40] at step0 to 0.82 [0.72, 0.92] at step8.",
-        f"Under estimator atp, {features} change most: Jaccard index 0.40 [0.30, 0.50] at step0.",
+        f"Of the other choices, estimator atp changes {features} most: Jaccard index 0.40 [0.30, 0.50] at step0.",
         f"Between prompts with half=x and all others, {features} differ most: "
         "Jaccard index 0.00 [-0.10, 0.10] at step8.",
     ]

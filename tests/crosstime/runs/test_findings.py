@@ -121,7 +121,7 @@ def test_the_summary_says_the_strongest_class_beside_its_control_and_the_accurac
         "Without the 2 features of class 'late only', accuracy on mine at late goes from 0.95 to 0.55 "
         "(-0.40 [-0.47, -0.33]); without 2 random features, to 0.94 (-0.01 [-0.03, +0.01]). "
         "Accuracy on mine: 0.50 at early, 0.95 at late. "
-        "5 features were selected by their indirect effect at any of 2 checkpoints."
+        "5 features were selected by their indirect effect at one or more of 2 checkpoints."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,8 +14,9 @@ from small_run import SECTIONS
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import crosstime as ct
-from crosstime.errors import RecipeError
+from crosstime.errors import RecipeError, SuiteError
 from crosstime.evolution.life_cycles import life_cycle_table
+from crosstime.runs.open_suite import open_suite
 from crosstime.runs.recipe.recipe import Recipe
 from crosstime.runs.run import RunResult
 from tasks.agreement import sentences
@@ -141,3 +143,17 @@ def test_a_suite_of_a_recipe_is_a_source_or_models(suite: dict, sentence: str, f
     table = tables({}, folder / "text.txt") | {"suite": suite}
     with pytest.raises(RecipeError, match=sentence):
         Recipe.of(table)
+
+
+def test_a_missing_suite_of_another_recipe_is_named_with_the_command_that_makes_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = "the recipe demo makes it: crosstime run demo --runs runs"
+    with pytest.raises(SuiteError, match=f"model 'base': there is no folder runs/demo/suite/step64; {command}"):
+        ct.run("diff-demo", tmp_path / "runs")
+    # A folder that no recipe makes has no advice
+    models = {"a": "runs/mine/suite/step64", "b": "x"}
+    table = replace(Recipe.named("diff-demo").suite, models=models)
+    with pytest.raises(SuiteError, match="there is no folder runs/mine/suite/step64, and it is not a Hub"):
+        open_suite(
+            replace(table, models={"a": "runs/mine/suite/step64", "b": "x"}), "r", trained_here=None, text_start=""
+        )
