@@ -282,6 +282,18 @@ def test_the_main_chart_is_on_the_first_screen_and_the_navigation_stays(tab: Any
     page.wait_for_selector("nav a[href='#ablation']:not([aria-current])")
 
 
+def test_the_navigation_of_a_phone_shows_the_section_that_is_read(phone: Any, sample_report: Path):
+    page = phone.open(sample_report, "#ablation")
+    page.wait_for_selector("nav a[href='#ablation'][aria-current]")
+    list_ = page.locator("nav ul").bounding_box()
+    link = page.locator("nav a[href='#ablation']").bounding_box()
+    assert list_["x"] <= link["x"]
+    assert link["x"] + link["width"] <= list_["x"] + list_["width"]
+    # It was out of sight, and the page stays where it is
+    assert page.evaluate("document.querySelector('nav ul').scrollLeft") > 0
+    assert abs(page.locator("#ablation").bounding_box()["y"]) < 80
+
+
 def test_every_text_of_the_dark_page_has_a_contrast_of_four_and_a_half(tab: Any, sample_report: Path):
     page = tab.open(sample_report, "#f123")
     page.emulate_media(color_scheme="dark")

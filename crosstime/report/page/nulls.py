@@ -14,10 +14,10 @@ from crosstime.report.rows import rows
 _WORDS = {
     "same-checkpoint": "every compared checkpoint is one and the same checkpoint: no feature can come, go, or belong "
     "to some of them",
-    "same-checkpoint-noise": "every compared checkpoint is one and the same checkpoint, and its training batches get "
-    "independent noise of the size of the error term for each place that it takes",
-    "permuted-tokens": "the tokens of a training batch are permuted independently at each checkpoint: no feature can "
-    "belong to several of them",
+    "same-checkpoint-noise": "every compared checkpoint is one and the same checkpoint, whose activations on "
+    "text get noise of the size of the error term, drawn independently under each name",
+    "permuted-tokens": "the tokens of training batches and of held-out text are permuted independently at each "
+    "checkpoint: no feature can belong to several of them",
     "random-weights": "the weights of each checkpoint are random numbers of the same mean and norm: nothing "
     "was learned",
     "frozen-encoder": "the encoder of the crosscoder stays as it was initialised",

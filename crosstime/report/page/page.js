@@ -26,6 +26,15 @@ async function unpacked(place) {
   return JSON.parse(await new Response(stream).text());
 }
 
+// On a narrow screen the navigation is wider than the page: scroll it, and not the page, to a link.
+function intoView(link) {
+  const list = link.closest("ul");
+  const [outer, inner] = [list.getBoundingClientRect(), link.getBoundingClientRect()];
+  if (inner.left < outer.left || inner.right > outer.right) {
+    list.scrollLeft += (inner.left + inner.right - outer.left - outer.right) / 2;
+  }
+}
+
 // The navigation marks the section that is being read.
 function markSection() {
   const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
@@ -38,8 +47,11 @@ function markSection() {
       }
       const current = [...links.keys()].find((id) => visible.has(id));
       for (const [id, link] of links) {
-        if (id === current) link.setAttribute("aria-current", "true");
-        else link.removeAttribute("aria-current");
+        if (id !== current) link.removeAttribute("aria-current");
+        else if (!link.hasAttribute("aria-current")) {
+          link.setAttribute("aria-current", "true");
+          intoView(link);
+        }
       }
     },
     { rootMargin: "-25% 0px -60% 0px" },
