@@ -69,7 +69,8 @@ class _Server(ThreadingHTTPServer):
         self._places.acquire()
         try:
             super().process_request(request, client_address)
-        except BaseException:
+        except Exception:
+            # No thread began, which would free the place; after Ctrl-C one may have, and the server ends
             self._places.release()
             raise
 

@@ -35,7 +35,7 @@ TABLES = (
 TEXT_TABLES = ("scaling", "presence", "absorption")
 KIND_TABLES = ("kinds", "onsets")
 LANGUAGE_TABLES = ("languages",)
-FORMAT = 3
+FORMAT = 2
 """Raised where the tables get other columns, so that a run of an earlier version makes them again."""
 
 
@@ -54,7 +54,11 @@ class Evolve(Stage):
         table = inputs.recipe.evolve
         named = text_files(list(table.languages.values()))
         texts = {name: checksum_of(path) for name, path in named.items() if path.is_file()}
-        return [ledger.key("attribute"), asdict(table), texts, FORMAT]
+        settings = asdict(table)
+        # The default is left out, as in runs that were made before there was a choice
+        if table.kinds:
+            del settings["kinds"]
+        return [ledger.key("attribute"), settings, texts, FORMAT]
 
     def files(self, recipe: Recipe) -> list[str]:
         """The tables."""

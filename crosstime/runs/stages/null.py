@@ -31,6 +31,8 @@ from crosstime.runs.stages.train import Train
 
 NULLS = "nulls"
 """Name of the table, and of the folder with a folder for each training of a null model."""
+FORMAT = 2
+"""Raised where the table counts other claims, so that a run of an earlier version makes it again."""
 REPEATED: tuple[Stage, ...] = (Train(), Attribute(), Evolve(), Explain())
 """The stages that a null model repeats; checkpoints, accuracy and prompts are those of the run."""
 
@@ -44,7 +46,7 @@ class Null(Stage):
 
     def dependencies(self, inputs: Inputs, ledger: Ledger) -> object:
         """All that the run claims, the size of its error term, and the null models."""
-        return [*(ledger.key(name) for name in ("evaluate", "evolve", "explain")), asdict(inputs.recipe.null)]
+        return [*(ledger.key(name) for name in ("evaluate", "evolve", "explain")), asdict(inputs.recipe.null), FORMAT]
 
     def files(self, recipe: Recipe) -> list[str]:
         """The table."""

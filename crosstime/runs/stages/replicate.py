@@ -26,6 +26,8 @@ from interventions import Bootstrap
 
 REPLICATION, AGREEMENT = "replication", "seeds"
 """Names of the tables."""
+FORMAT = 2
+"""Raised where the tables get other columns, so that a run of an earlier version makes them again."""
 REPEATED: tuple[Stage, ...] = (Train(), Attribute(), Evolve())
 """The stages that run for every other seed; its crosscoder is there already."""
 
@@ -39,7 +41,7 @@ class Replicate(Stage):
 
     def dependencies(self, inputs: Inputs, ledger: Ledger) -> object:
         """The crosscoders of all seeds, the effects, and the life cycles."""
-        return [ledger.key(name) for name in ("train", "attribute", "evolve")]
+        return [*(ledger.key(name) for name in ("train", "attribute", "evolve")), FORMAT]
 
     def files(self, recipe: Recipe) -> list[str]:
         """The tables."""

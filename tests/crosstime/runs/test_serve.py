@@ -132,6 +132,24 @@ def test_the_verb_says_where_and_ends_by_ctrl_c(run: Path) -> None:
     assert (process.returncode, out, err) == (0, "ended\n", "")
 
 
+def test_ctrl_c_while_a_request_is_taken_ends_the_server(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread of the request has begun, and frees its place, before the signal arrives."""
+    process_request = serve.ThreadingHTTPServer.process_request
+
+    def interrupted(self, request, client_address) -> None:
+        process_request(self, request, client_address)
+        for thread in threading.enumerate():
+            if "process_request_thread" in thread.name:
+                thread.join(PATIENCE)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(serve.ThreadingHTTPServer, "process_request", interrupted)
+    with server(run) as listening, socket.create_connection(("127.0.0.1", listening.server_port)) as client:
+        client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        with pytest.raises(KeyboardInterrupt):
+            listening.handle_request()
+
+
 def test_a_client_that_aborts_leaves_no_traceback(run: Path, port: int, capsys: pytest.CaptureFixture[str]) -> None:
     (run / "report.html").write_bytes(b"x" * 50_000_000)
     for request in (f"GET / HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n\r\n", "GET /"):

@@ -15,6 +15,7 @@ from huggingface_hub import constants
 from stand_in_hub import StandInHub, branches, commit
 
 from crosstime.errors import SuiteError
+from crosstime.suites.checkpoint_files import CheckpointFiles
 from crosstime.suites.compute import Compute
 from crosstime.suites.suite import Suite
 
@@ -195,7 +196,7 @@ def test_the_names_of_blobs_are_compared_in_a_cache_written_by_hand(cache: Path,
     write_cache(cache, contents | {"step2": contents["step1"]})
     offline()
     local = {revision: Suite.open(folder).config(revision) for revision in REVISIONS}
-    monkeypatch.setattr(Suite, "config", lambda self, revision: local[revision])
+    monkeypatch.setattr(CheckpointFiles, "config", lambda self, checkpoint: local[checkpoint.revision])
 
     def refuse(paths):
         assert list(paths) == [], "the cache's own names are digests"
@@ -227,7 +228,7 @@ def test_a_hub_that_cannot_be_reached_gives_the_whole_reason(cache: Path, monkey
         raise ConnectionError("no route to host\ndetails")
 
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", unreachable)
-    monkeypatch.setattr(Suite, "config", lambda self, revision: None)
+    monkeypatch.setattr(CheckpointFiles, "config", lambda self, checkpoint: None)
     with pytest.raises(SuiteError, match=r"nothing of it, and the Hub cannot be reached: no route to host details$"):
         opened().weights("main")
 
