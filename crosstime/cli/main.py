@@ -100,7 +100,7 @@ def main() -> None:
         sys.stdout = _outliving_its_reader(sys.__stdout__)
     try:
         with explain_resource_errors("this command"):
-            app()
+            app(prog_name="crosstime")
     except ValueError as error:
         from crosstime.errors import USER_ERRORS
 
