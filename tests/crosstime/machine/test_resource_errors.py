@@ -44,7 +44,7 @@ def test_any_other_error_passes(error: Exception):
 
 
 def test_every_verb_says_so(monkeypatch, capsys):
-    def full() -> None:
+    def full(**settings: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(main, "app", full)
