@@ -36,9 +36,10 @@ from crosstime.evolution.false_discoveries import false_discoveries
 from crosstime.evolution.life_cycles import LIFE_CYCLES, life_cycle_numbers
 from crosstime.evolution.null_names import DECODERS, ENCODER, NOISE, PERMUTED, SAME, is_false_under
 from crosstime.evolution.presence import present
-from crosstime.evolution.presence_test import PRESENT_THERE, presence_test
+from crosstime.evolution.presence_lives import with_lives
+from crosstime.evolution.presence_test import presence_test
 from crosstime.evolution.rate_intervals import rate_intervals
-from crosstime.report.columns import PRESENCE_TEST, UNDECIDED
+from crosstime.report.columns import PRESENCE_TEST
 from crosstime.training.l1_config import L1Config
 from crosstime.training.plant import PlantedProblem, plant
 from crosstime.training.trainer_of import trainer_of
@@ -134,15 +135,9 @@ def train(
     parts = crosscoder.decompose(null.held_out(x.transpose(0, 1)))
     error = float(parts[-1].error.detach().double().square().mean().sqrt())
     alive = torch.unique(parts[0].codes.feature)
-    answers = presence_test(crosscoder, parts, features=alive.tolist()).presence.to_numpy().reshape(len(alive), -1)
-    return Dictionary(crosscoder, alive, error, named_lives(answers, alive))
-
-
-def named_lives(answers: np.ndarray, features: Int[Tensor, " K"]) -> pd.DataFrame:
-    """Return feature and life_cycle of answers of the test of presence, K C; undecided where any answer is."""
-    names = np.array(LIFE_CYCLES)[life_cycle_numbers(torch.tensor(answers == PRESENT_THERE)).numpy()].astype(object)
-    names[(answers == UNDECIDED).any(1)] = UNDECIDED
-    return pd.DataFrame({"feature": features.numpy(), "life_cycle": names})
+    table = presence_test(crosscoder, parts, features=alive.tolist())
+    lives = with_lives(table, planted.origin.revisions).drop_duplicates("feature")
+    return Dictionary(crosscoder, alive, error, lives)
 
 
 def null_claims(problem: int, kind: str, trainings: int) -> list[pd.DataFrame]:

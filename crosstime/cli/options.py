@@ -310,8 +310,8 @@ def refuse_layer_or_length(suite: Suite, *, site: Site | None = None, length: in
     """Refuse a layer that the models do not have, and sequences that are too long for them, before weights are read.
 
     Raises:
-        SiteError: the sentence names ``--site``, and the layers that there are.
-        SuiteError: a configuration cannot be read; or the sentence names ``--length``, and how many there may be.
+        SiteError: the layer does not exist; the message names ``--site`` and the valid layers.
+        SuiteError: a configuration cannot be read, or ``--length`` is above the largest length of the models.
     """
     n_layers = suite.n_layers
     if site is not None:

@@ -32,11 +32,28 @@ def presence_lives(crosscoder: CrossCoder, text: DecomposedText, features: Seque
     """
     sequence_of_token = text.text.sequence_of_token[text.token_mask]
     table = presence_test(crosscoder, text.decompositions, features=features, sequence_of_token=sequence_of_token)
+    return with_lives(table, crosscoder.origin.revisions, ordered=crosscoder.origin.ordered)
 
-    # Name the pattern of the answers
-    revisions = crosscoder.origin.revisions
+
+def with_lives(table: pd.DataFrame, revisions: Sequence[str], *, ordered: bool = True) -> pd.DataFrame:
+    """Add the life cycle of each feature to a test of presence: undecided if any checkpoint is.
+
+    Args:
+        table: as `presence_test` returns it.
+        revisions: names of the checkpoints of the test.
+        ordered: whether the checkpoints are points of one training.
+
+    Returns:
+        The table, and life_cycle and label as in `life_cycles`.
+
+    Examples:
+        >>> table = pd.DataFrame({"feature": [3, 3], "revision": ["early", "late"], "presence": ["present", "absent"]})
+        >>> with_lives(table, ["early", "late"]).label.tolist()
+        ['discontinued after early', 'discontinued after early']
+    """
+    features = table.feature.to_numpy()[:: len(revisions)].tolist()
     answers = table.presence.to_numpy().reshape(len(features), len(revisions))
-    there, ordered = torch.tensor(answers == PRESENT_THERE), crosscoder.origin.ordered
+    there = torch.tensor(answers == PRESENT_THERE)
     lives = life_cycle_table(there, revisions, features, ordered=ordered)[["life_cycle", "label"]].astype(object)
     lives[(answers == UNDECIDED).any(1)] = UNDECIDED
     rows = np.arange(len(features)).repeat(len(revisions))
