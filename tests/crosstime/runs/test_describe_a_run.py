@@ -264,7 +264,8 @@ def test_what_does_not_fit_together_is_refused(run, finished, tmp_path, monkeypa
     with pytest.raises(AnnotationError, match="describes the features of an earlier training"):
         ct.describe(run)
 
-    # On the command line: one sentence, exit code 2
+    # On the command line: one sentence, exit code 2; a slow machine has written lines of progress before
+    capsys.readouterr()
     for arguments, message in (
         (["--endpoint", "http://127.0.0.1:9/v1"], "--endpoint and --model belong together"),
         (["--features", "0"], "features must be a whole number from 1 on"),
